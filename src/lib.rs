@@ -1,1 +1,6 @@
-#![allow(missing_docs)]
+//! Reveille: keeps softphones registered while they sleep, wakes them for calls, erases their credentials on time.
+
+pub mod clock;
+pub mod engine;
+pub mod sip;
+pub mod vault;

@@ -1,0 +1,181 @@
+//! Records of what became of an instance, without personal data, and the receipt for an erasure.
+//!
+//! An instance appears only as an HMAC under a salt that dies with it; the receipt carries the salt, so only its holder
+//! can link the record to the instance.
+
+use serde::{Deserialize, Serialize};
+
+use super::account::TenantId;
+use crate::clock::WallTime;
+use crate::vault::WipeReceipt;
+
+/// Why an instance was erased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// The app turned push off.
+    Deleted,
+    /// The lease ran out.
+    LeaseEnded,
+    /// The push provider says the token is dead.
+    DeadToken,
+    /// The registrar refuses the credentials.
+    Refused,
+    /// The registrar could not be reached or did not register us for too long.
+    Unregistrable,
+    /// An administrator erased it.
+    Administrator,
+    /// The tenant left.
+    OffBoarded,
+    /// The daemon shut down.
+    Shutdown,
+}
+
+impl Cause {
+    /// All causes, in the order of their counters.
+    pub const ALL: [Self; 8] = [
+        Self::Deleted,
+        Self::LeaseEnded,
+        Self::DeadToken,
+        Self::Refused,
+        Self::Unregistrable,
+        Self::Administrator,
+        Self::OffBoarded,
+        Self::Shutdown,
+    ];
+
+    /// The name used in the API, records and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deleted => "deleted",
+            Self::LeaseEnded => "lease-ended",
+            Self::DeadToken => "dead-token",
+            Self::Refused => "refused",
+            Self::Unregistrable => "unregistrable",
+            Self::Administrator => "administrator",
+            Self::OffBoarded => "off-boarded",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// What the registrar said to our un-REGISTER.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unregister {
+    /// 200: the binding is gone.
+    Confirmed,
+    /// A final refusal.
+    Refused,
+    /// No final answer within `erasure.grace`.
+    Unanswered,
+    /// There was no binding to remove.
+    NotNeeded,
+}
+
+/// A life event of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum AuditEvent {
+    /// The credentials came into our hands.
+    HandedOver,
+    /// Push target, account or preferences were changed.
+    Rectified,
+    /// The lease started anew.
+    LeasedOn,
+    /// The credentials are gone.
+    Erased {
+        /// Why.
+        cause: Cause,
+        /// What the registrar said.
+        unregister: Unregister,
+    },
+}
+
+/// One entry of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRecord {
+    /// Version of this form.
+    pub v: u8,
+    /// When, RFC 3339 in UTC, to the second.
+    pub at: String,
+    /// Whose app.
+    pub tenant: String,
+    /// HMAC-SHA-256 of the instance id under the instance's salt, in hex.
+    pub subject: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: AuditEvent,
+}
+
+impl AuditRecord {
+    /// A record of anything but an erasure.
+    #[must_use]
+    pub fn life(event: LifeEvent, subject: String, tenant: &TenantId, at: WallTime) -> Self {
+        let event = match event {
+            LifeEvent::HandedOver => AuditEvent::HandedOver,
+            LifeEvent::Rectified => AuditEvent::Rectified,
+            LifeEvent::LeasedOn => AuditEvent::LeasedOn,
+        };
+        Self { v: 1, at: at.rfc3339(), tenant: tenant.to_string(), subject, event }
+    }
+
+    /// The record of an erasure. It can only be made from the proof that the credential was wiped.
+    #[must_use]
+    pub fn erased(
+        _proof: WipeReceipt,
+        cause: Cause,
+        unregister: Unregister,
+        subject: String,
+        tenant: &TenantId,
+        at: WallTime,
+    ) -> Self {
+        let event = AuditEvent::Erased { cause, unregister };
+        Self { v: 1, at: at.rfc3339(), tenant: tenant.to_string(), subject, event }
+    }
+}
+
+/// Life events other than the erasure, which needs proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LifeEvent {
+    /// The credentials came into our hands.
+    HandedOver,
+    /// Push target, account or preferences were changed.
+    Rectified,
+    /// The lease started anew.
+    LeasedOn,
+}
+
+/// Signed proof that an instance's credentials were erased, verifiable offline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Version of this form.
+    pub v: u8,
+    /// The instance, as the app knows it.
+    pub instance: String,
+    /// The salt that links the instance to the record's subject, in hex.
+    pub salt: String,
+    /// The record, byte for byte as it stands in the log (one line of JSON).
+    pub record: String,
+    /// Where and under which root the record stands in the log; absent where it was not synced in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inclusion: Option<Inclusion>,
+    /// The log's public key (Ed25519, 32 bytes), base64.
+    pub key: String,
+    /// Ed25519 signature over the receipt's canonical bytes, base64.
+    pub signature: String,
+}
+
+/// RFC 9162 §2.1.3: a record's place in the Merkle tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inclusion {
+    /// The record's number, from 0.
+    pub leaf_index: u64,
+    /// The number of records under the root.
+    pub tree_size: u64,
+    /// The root's SHA-256, base64.
+    pub root: String,
+    /// The hashes from the leaf's sibling up to the root's child, base64.
+    pub path: Vec<String>,
+}

@@ -1,0 +1,249 @@
+//! Everything the world can tell an engine.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::account::{Account, TenantId};
+use super::audit::{Cause, Receipt};
+use super::ids::{CallUuid, FlowId, InstanceId, ListenerId, QueryId, RecordId, ReplyTo, ShardId, WakeId};
+use super::output::{DestinationKey, PushOutcome, TrunkKey};
+use super::policy::Provider;
+use crate::sip::{Message, Transport};
+use crate::vault::Material;
+
+/// One thing that happened.
+pub enum Input {
+    /// Someone asks through the API; answered with `Output::Reply`.
+    Command(Command, ReplyTo),
+    /// A SIP message came in.
+    Sip(Message, Arrival),
+    /// A stream connection is gone.
+    FlowClosed(FlowId),
+    /// A connection we were asked to open could not be opened, or one we had opened is gone.
+    TrunkDown(Arc<TrunkKey>, TrunkFault),
+    /// The resolver's answer.
+    Located(QueryId, Result<Vec<Located>, LocateFault>),
+    /// A provider's answer, or that it never came.
+    Pushed(WakeId, PushOutcome),
+    /// The audit log has written (or given up waiting for) an erasure's record.
+    Recorded(RecordId, Recorded),
+    /// Another shard asks or answers.
+    Peer(ShardId, PeerMessage),
+    /// Whether the audit log can be written; admissions stop while it cannot.
+    AuditWritable(bool),
+    /// Shut down: let held calls finish, erase every instance.
+    Drain,
+}
+
+/// How a message came in.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The listener (for connections we opened: the one whose `advertise` they use).
+    pub listener: ListenerId,
+    /// The transport it came over.
+    pub transport: Transport,
+    /// Who sent it.
+    pub peer: SocketAddr,
+    /// The connection, for streams.
+    pub flow: Option<FlowId>,
+    /// The trunk, where we opened the connection ourselves.
+    pub trunk: Option<Arc<TrunkKey>>,
+    /// Whether the source has answered one of our REGISTERs, and the granted expiry is not over.
+    pub registrar: bool,
+}
+
+/// One address found for a trunk, in order of preference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Located {
+    /// Transport to use.
+    pub transport: Transport,
+    /// Socket address.
+    pub address: SocketAddr,
+}
+
+/// Why a trunk could not be located.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocateFault {
+    /// The name does not exist or has no address.
+    NoSuchName,
+    /// No resolver answered in time.
+    Unanswered,
+}
+
+/// Why a trunk connection is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrunkFault {
+    /// Refused, unreachable or timed out while connecting.
+    Connect,
+    /// The TLS handshake failed, or the certificate is not the destination's.
+    Tls,
+    /// It was up and is gone.
+    Closed,
+    /// More bytes wait for it than we keep.
+    Congested,
+}
+
+/// What the audit log says of an erasure's record.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// The signed receipt.
+    pub receipt: Box<Receipt>,
+    /// Whether the record was synced to disk before `audit.sync_wait`.
+    pub logged: bool,
+}
+
+/// What shards say to each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerMessage {
+    /// To the home shard of a destination: `count` REGISTER exchanges want to go there.
+    PermitsWanted {
+        /// Where to.
+        destination: DestinationKey,
+        /// How many.
+        count: u32,
+    },
+    /// From the home shard: that many may go now.
+    PermitsGranted {
+        /// Where to.
+        destination: DestinationKey,
+        /// How many.
+        count: u32,
+        /// Whether the destination has ever answered validly.
+        proven: bool,
+    },
+    /// To the home shard: what became of a permit.
+    PermitUsed {
+        /// Where to.
+        destination: DestinationKey,
+        /// What the destination did.
+        outcome: PermitOutcome,
+    },
+}
+
+/// What a destination did with one REGISTER exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PermitOutcome {
+    /// It answered validly.
+    Answered,
+    /// It answered, and asked everyone to stay away for a while.
+    RetryAfter(Duration),
+    /// It did not answer, or could not be reached.
+    Silent,
+    /// The permit was given back unused.
+    Unused,
+}
+
+/// SHA-256 of an instance token.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TokenHash(pub [u8; 32]);
+
+/// What can be asked of an engine. Instance calls carry the hash of the presented token.
+pub enum Command {
+    /// `POST /v1/instances`.
+    HandOver(Box<HandOver>),
+    /// `GET /v1/instances/{id}`.
+    Show(InstanceId, TokenHash),
+    /// `PATCH /v1/instances/{id}`.
+    Rectify(InstanceId, TokenHash, Box<Rectification>),
+    /// `POST /v1/instances/{id}/refresh`.
+    Refresh(InstanceId, TokenHash),
+    /// `DELETE /v1/instances/{id}`.
+    Erase(InstanceId, TokenHash),
+    /// `GET /v1/instances/{id}/data`.
+    Data(InstanceId, TokenHash),
+    /// `GET /v1/instances/{id}/calls/{call}`.
+    Call(InstanceId, TokenHash, CallUuid),
+    /// `POST /v1/instances/{id}/calls/{call}/decline`.
+    Decline(InstanceId, TokenHash, CallUuid, Decline),
+    /// Erase all instances of a tenant or one device of it, by administrator or off-boarding.
+    EraseAll {
+        /// The tenant.
+        tenant: TenantId,
+        /// Only this device's.
+        device: Option<String>,
+        /// Why.
+        cause: Cause,
+    },
+}
+
+/// An account handed over. Member checks that need no state are done.
+pub struct HandOver {
+    /// Whose app.
+    pub tenant: TenantId,
+    /// The device's `urn:uuid:`.
+    pub device: String,
+    /// `ios`, `android` or what the app says.
+    pub platform: String,
+    /// The account.
+    pub account: Account,
+    /// Its credentials.
+    pub material: Material,
+    /// Where pushes go; at least one is usable.
+    pub push: Vec<PushTarget>,
+    /// How long we may hold it.
+    pub lease: Duration,
+    /// Registration mode.
+    pub mode: Mode,
+}
+
+/// Changes of an instance; absent members stay.
+#[derive(Default)]
+pub struct Rectification {
+    /// New push targets.
+    pub push: Option<Vec<PushTarget>>,
+    /// A new account; if its destination or user differ, `material` must be there.
+    pub account: Option<Account>,
+    /// New credentials.
+    pub material: Option<Material>,
+}
+
+/// Registration mode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// We keep the registration for the whole lease.
+    #[default]
+    Always,
+}
+
+/// Provider, app and token of a device.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PushTarget {
+    /// For calls, or for everything else.
+    pub purpose: PushPurpose,
+    /// Who carries it.
+    pub provider: Provider,
+    /// The app's id at the provider.
+    pub app: String,
+    /// The device's token.
+    pub token: String,
+}
+
+/// What a push target is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushPurpose {
+    /// `"for": "call"`.
+    Call,
+    /// `"for": "other"`.
+    Other,
+}
+
+/// How a device declines over HTTPS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decline {
+    /// Why.
+    pub reason: DeclineReason,
+    /// Decline for all devices of the callee: 603 instead of 486.
+    pub everywhere: bool,
+}
+
+/// Why a device declines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeclineReason {
+    /// 486.
+    Busy,
+    /// 486, or 603 if everywhere.
+    Decline,
+    /// 480.
+    Unavailable,
+}

@@ -1,0 +1,63 @@
+//! Every bound has a name here, and the place that holds to it says what happens when it is reached.
+
+use std::time::Duration;
+
+/// The hard ceiling of a lease. Compiled in: a configuration above it does not start.
+pub const LEASE_CEILING: Duration = Duration::from_secs(6 * 24 * 3600);
+
+/// Bounds that an operator may set (section `[limits]`), for the whole process unless said otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Instances held at once; above it a hand-over gets `busy`.
+    pub instances: u32,
+    /// Held calls at once; above it the caller gets 503 with Retry-After.
+    pub held_calls: u32,
+    /// Held calls of one instance; above it the caller gets 480.
+    pub held_calls_per_instance: u32,
+    /// Attached devices and other live connections; above it new ones are closed.
+    pub flows: u32,
+    /// Connections from one IPv4 address or one IPv6 /64; above it new ones are closed.
+    pub flows_per_source: u32,
+    /// How long a dialog's route tokens stay valid.
+    pub dialog_max: Duration,
+    /// Dialogs remembered at once; the oldest is forgotten first.
+    pub dialogs: u32,
+    /// Instances of one device; above it a hand-over gets `rate-limited`.
+    pub instances_per_device: u32,
+    /// Hand-overs a minute from one source address; above it `rate-limited`.
+    pub posts_per_source: u32,
+    /// Call wakes a minute for one instance; above it the caller gets 480.
+    pub wakes_per_minute: u32,
+    /// Call wakes one instance may send at once before `wakes_per_minute` counts.
+    pub wake_burst: u32,
+    /// Pushes that wait for their provider; above it a wake counts as failed and the caller gets 480.
+    pub pushes_queued: u32,
+    /// Messages waiting for one shard; above it datagrams are dropped and streams are read no further.
+    pub traffic_queued: u32,
+    /// HTTPS connections at once; above it new ones are closed.
+    pub api_connections: u32,
+    /// Tombstones of erased instances kept at once; the oldest is forgotten first.
+    pub tombstones: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            instances: 1_000_000,
+            held_calls: 20_000,
+            held_calls_per_instance: 4,
+            flows: 100_000,
+            flows_per_source: 256,
+            dialog_max: Duration::from_secs(24 * 3600),
+            dialogs: 200_000,
+            instances_per_device: 10,
+            posts_per_source: 120,
+            wakes_per_minute: 10,
+            wake_burst: 5,
+            pushes_queued: 10_000,
+            traffic_queued: 8_192,
+            api_connections: 4_096,
+            tombstones: 200_000,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Which shard owns what: pure functions, used by the daemon and the simulated world alike.
+
+use std::hash::{BuildHasher, Hasher};
+
+use ahash::RandomState;
+
+use super::ids::{BranchId, Capability, InstanceId, ShardId};
+use super::output::DestinationKey;
+
+/// Places things on `shards` shards by a hash keyed at start.
+#[derive(Clone)]
+pub struct Placement {
+    shards: u16,
+    key: RandomState,
+}
+
+impl Placement {
+    /// A placement over `shards` shards (at least one), keyed by `seed`.
+    #[must_use]
+    pub fn new(shards: u16, seed: [u64; 2]) -> Self {
+        Self { shards: shards.max(1), key: RandomState::with_seeds(seed[0], seed[1], !seed[0], !seed[1]) }
+    }
+
+    /// How many shards there are.
+    #[must_use]
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    /// The shard of an account: two devices of one account meet in one shard.
+    #[must_use]
+    pub fn account(&self, tenant: &str, aor: &str, registrar: &str) -> ShardId {
+        let mut hasher = self.key.build_hasher();
+        for part in [tenant, aor, registrar] {
+            hasher.write(part.as_bytes());
+            hasher.write_u8(0xff);
+        }
+        self.shard(hasher.finish())
+    }
+
+    /// The home shard of a destination.
+    #[must_use]
+    pub fn destination(&self, destination: &DestinationKey) -> ShardId {
+        self.shard(self.key.hash_one(destination))
+    }
+
+    /// The shard written into an instance id, if it exists here.
+    #[must_use]
+    pub fn instance(&self, id: &InstanceId) -> Option<ShardId> {
+        self.existing(id.shard())
+    }
+
+    /// The shard written into a capability, if it exists here.
+    #[must_use]
+    pub fn capability(&self, capability: &Capability) -> Option<ShardId> {
+        self.existing(capability.shard())
+    }
+
+    /// The shard written into a branch, if it exists here.
+    #[must_use]
+    pub fn branch(&self, branch: &BranchId) -> Option<ShardId> {
+        self.existing(branch.shard())
+    }
+
+    /// The shard a SIP message belongs to: by the branch of a response's top Via, by a route token, by the capability in
+    /// the Request-URI, by the instance in a REGISTER's To; else by its source.
+    #[must_use]
+    pub fn message(&self, message: &crate::sip::Message, peer: &std::net::SocketAddr) -> ShardId {
+        let _ = message;
+        self.source(peer)
+    }
+
+    /// The shard of a source, for messages that name nothing of ours.
+    #[must_use]
+    pub fn source(&self, peer: &std::net::SocketAddr) -> ShardId {
+        self.shard(self.key.hash_one(peer.ip()))
+    }
+
+    /// `shard`, if there are that many.
+    #[must_use]
+    pub fn existing(&self, shard: ShardId) -> Option<ShardId> {
+        (shard.0 < self.shards).then_some(shard)
+    }
+
+    fn shard(&self, hash: u64) -> ShardId {
+        ShardId(u16::try_from(hash % u64::from(self.shards)).unwrap_or(0))
+    }
+}
