@@ -1,0 +1,141 @@
+//! Changes inside one header field: its first value, and what a receiver adds to a Via.
+
+use std::net::SocketAddr;
+
+use super::super::via::Via;
+
+/// The first value of a comma-separated field, and the others as they stand. Commas in quotes and angle brackets part
+/// nothing.
+pub(super) fn split_first(field: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match unquoted(field, b',').next() {
+        Some(comma) => (field[..comma].trim_ascii(), Some(field[comma + 1..].trim_ascii())),
+        None => (field.trim_ascii(), None),
+    }
+}
+
+/// A Via with what the receiver of the message adds: `received` where the source is not the literal sent-by (RFC 3261
+/// §18.2.1), and both `received` and `rport` where `rport` was asked for (RFC 3581 §4). What the sender claimed in their
+/// place is dropped. A Via that is malformed stays as it is.
+pub(super) fn received_via(value: &[u8], source: SocketAddr) -> Vec<u8> {
+    let Ok(via) = Via::parse(value) else { return value.to_vec() };
+    let address = source.ip().to_canonical();
+    let sent_by = via.sent_by().trim_start_matches('[').trim_end_matches(']');
+    let is_literal = sent_by.parse().is_ok_and(|literal: std::net::IpAddr| literal.to_canonical() == address);
+    let wants_rport = via.wants_rport();
+
+    let mut out = Vec::with_capacity(value.len() + 64);
+    let mut start = 0;
+    for end in unquoted(value, b';').chain(std::iter::once(value.len())) {
+        let segment = &value[start..end];
+        let name = segment.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
+        let ours = start > 0 && (name.eq_ignore_ascii_case(b"received") || name.eq_ignore_ascii_case(b"rport"));
+        if !ours {
+            if start > 0 {
+                out.push(b';');
+            }
+            out.extend_from_slice(segment);
+        }
+        start = end + 1;
+    }
+    if wants_rport || !is_literal {
+        out.extend_from_slice(format!(";received={address}").as_bytes());
+    }
+    if wants_rport {
+        out.extend_from_slice(format!(";rport={}", source.port()).as_bytes());
+    }
+    out
+}
+
+/// The places of `separator` outside quoted strings and angle brackets.
+fn unquoted(field: &[u8], separator: u8) -> impl Iterator<Item = usize> {
+    let (mut quoted, mut escaped, mut bracketed) = (false, false, false);
+    field.iter().enumerate().filter_map(move |(place, &byte)| {
+        if escaped {
+            escaped = false;
+        } else if quoted {
+            escaped = byte == b'\\';
+            quoted = byte != b'"';
+        } else if bracketed {
+            bracketed = byte != b'>';
+        } else {
+            quoted = byte == b'"';
+            bracketed = byte == b'<';
+            return (byte == separator).then_some(place);
+        }
+        None
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_first_value_ends_at_the_first_bare_comma() {
+        let split = |field: &'static str| {
+            let (first, rest) = split_first(field.as_bytes());
+            (std::str::from_utf8(first).expect("ASCII"), rest.map(|rest| std::str::from_utf8(rest).expect("ASCII")))
+        };
+        assert_eq!(split("<sip:a,b@c;lr> , <sip:d>,<sip:e>"), ("<sip:a,b@c;lr>", Some("<sip:d>,<sip:e>")));
+        assert_eq!(split(r#""x\", <" <sip:a>, b"#), (r#""x\", <" <sip:a>"#, Some("b")));
+        assert_eq!(split("<sip:a>"), ("<sip:a>", None));
+        assert_eq!(split("\"open, string"), ("\"open, string", None));
+        assert_eq!(split(""), ("", None));
+    }
+
+    #[test]
+    fn a_literal_sent_by_that_is_the_source_needs_no_received() {
+        assert_eq!(received("SIP/2.0/UDP 192.0.2.1:5070;branch=z9hG4bKa", "192.0.2.1:9"), "SIP/2.0/UDP 192.0.2.1:5070;branch=z9hG4bKa");
+        assert_eq!(received("SIP/2.0/UDP [2001:db8::1]:5070;branch=z9hG4bKa", "[2001:db8::1]:9"), "SIP/2.0/UDP [2001:db8::1]:5070;branch=z9hG4bKa");
+        assert_eq!(received("SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa", "[::ffff:192.0.2.1]:9"), "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa");
+    }
+
+    #[test]
+    fn another_source_or_a_name_gets_received() {
+        assert_eq!(received("SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa", "192.0.2.2:9"), "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa;received=192.0.2.2");
+        assert_eq!(received("SIP/2.0/TCP pc.example.com;branch=z9hG4bKa", "[2001:db8::1]:9"), "SIP/2.0/TCP pc.example.com;branch=z9hG4bKa;received=2001:db8::1");
+    }
+
+    #[test]
+    fn rport_is_filled_and_always_with_received() {
+        assert_eq!(
+            received("SIP/2.0/UDP 192.0.2.1:5060;rport;branch=z9hG4bKa", "192.0.2.1:40000"),
+            "SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKa;received=192.0.2.1;rport=40000"
+        );
+    }
+
+    #[test]
+    fn what_the_sender_claims_is_replaced_and_the_rest_kept_byte_for_byte() {
+        assert_eq!(
+            received("SIP/2.0/UDP h ;RPort=1; x=\"a;rport=2\" ;received=10.0.0.1;branch=z9hG4bKa ;Foo", "192.0.2.1:7"),
+            "SIP/2.0/UDP h ; x=\"a;rport=2\" ;branch=z9hG4bKa ;Foo;received=192.0.2.1;rport=7"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn values_put_together_come_apart_again(values in proptest::collection::vec("<sip:[a-z0-9,;]{1,8}>(;[a-z]{1,3}=\"[a-z,;]{0,4}\")?", 1..5)) {
+            let field = values.join(", ");
+            let mut rest = Some(field.as_bytes());
+            for value in &values {
+                let (first, others) = split_first(rest.expect("one value more"));
+                prop_assert_eq!(first, value.as_bytes());
+                rest = others;
+            }
+            prop_assert_eq!(rest, None);
+        }
+
+        #[test]
+        fn no_bytes_disturb_it(field in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let (first, rest) = split_first(&field);
+            prop_assert!(first.len() + rest.map_or(0, <[u8]>::len) <= field.len());
+            let _ = received_via(&field, SocketAddr::from(([192, 0, 2, 1], 5060)));
+        }
+    }
+
+    fn received(via: &str, source: &str) -> String {
+        String::from_utf8(received_via(via.as_bytes(), source.parse().expect("an address"))).expect("ASCII")
+    }
+}
