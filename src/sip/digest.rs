@@ -11,6 +11,7 @@ use md5::{Digest as _, Md5};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::auth::{Algorithm, Challenge, Credentials, Qop};
+use super::grammar::{self, Elements};
 
 /// The longest nonce we carry: it is kept for each binding and sent in each request.
 pub const NONCE_MAX: usize = 512;
@@ -83,14 +84,7 @@ impl Session {
 
     /// The value of (Proxy-)Authorization for a request; counts up. `uri` is the digest uri, byte for byte.
     #[must_use]
-    pub fn authorize(
-        &mut self,
-        username: &str,
-        secret: Secret<'_>,
-        method: &str,
-        uri: &str,
-        cnonce: &str,
-    ) -> String {
+    pub fn authorize(&mut self, username: &str, secret: Secret<'_>, method: &str, uri: &str, cnonce: &str) -> String {
         self.nc = self.nc.saturating_add(1);
         let computed;
         let ha1 = match secret {
@@ -100,7 +94,9 @@ impl Session {
                 computed.as_str()
             }
         };
-        let proof = Proof { nonce: &self.nonce, count: self.qop_auth.then_some((self.nc, cnonce)), method, uri };
+        let nc = nonce_count(self.nc);
+        let count = self.qop_auth.then_some((nc.as_str(), cnonce));
+        let proof = Proof { nonce: &self.nonce, count, method, uri };
         let response = proof.response(self.algorithm, ha1);
 
         let mut value = String::with_capacity(256 + self.nonce.len());
@@ -115,7 +111,7 @@ impl Session {
         if self.qop_auth {
             quoted(&mut value, ", cnonce", cnonce);
             value.push_str(", qop=auth, nc=");
-            value.push_str(&nonce_count(self.nc));
+            value.push_str(&nc);
         }
         if let Some(opaque) = &self.opaque {
             quoted(&mut value, ", opaque", opaque);
@@ -168,22 +164,26 @@ pub fn verify(credentials: &Credentials<'_>, ha1: &str, algorithm: Algorithm, me
     if credentials.algorithm != Some(algorithm) {
         return false;
     }
-    let count = match (credentials.qop_auth, credentials.nc, credentials.cnonce.as_deref()) {
-        (true, Some(nc), Some(cnonce)) => Some((nc, cnonce)),
-        (true, _, _) => return false,
-        (false, _, _) => None,
-    };
-    let proof = Proof { nonce: &credentials.nonce, count, method, uri: &credentials.uri };
-    let expected = proof.response(algorithm, ha1);
     let given = credentials.response.to_ascii_lowercase();
-    verify_slices_are_equal(expected.as_bytes(), given.as_bytes()).is_ok()
+    let proves = |count: Option<(&str, &str)>| {
+        let proof = Proof { nonce: &credentials.nonce, count, method, uri: &credentials.uri };
+        let expected = proof.response(algorithm, ha1);
+        verify_slices_are_equal(expected.as_bytes(), given.as_bytes()).is_ok()
+    };
+    if !credentials.qop_auth {
+        return proves(None);
+    }
+    let (Some(nc), Some(cnonce)) = (credentials.nc, credentials.cnonce.as_deref()) else { return false };
+    // "LHEX" says lower case; phones that count in capitals hash what they wrote.
+    let (lower, upper) = (nonce_count(nc), format!("{nc:08X}"));
+    proves(Some((&lower, cnonce))) || (upper != lower && proves(Some((&upper, cnonce))))
 }
 
 /// What a response proves, beside the password (RFC 7616 §3.4.1).
 struct Proof<'a> {
     nonce: &'a str,
-    /// Nonce count and client nonce, with `qop=auth`.
-    count: Option<(u32, &'a str)>,
+    /// Nonce count as written and client nonce, with `qop=auth`.
+    count: Option<(&'a str, &'a str)>,
     method: &'a str,
     uri: &'a str,
 }
@@ -193,9 +193,7 @@ impl Proof<'_> {
         let ha2 = hash(algorithm, &[self.method.as_bytes(), self.uri.as_bytes()]);
         let (ha1, nonce, ha2) = (ha1.as_bytes(), self.nonce.as_bytes(), ha2.as_bytes());
         match self.count {
-            Some((nc, cnonce)) => {
-                hash(algorithm, &[ha1, nonce, nonce_count(nc).as_bytes(), cnonce.as_bytes(), b"auth", ha2])
-            }
+            Some((nc, cnonce)) => hash(algorithm, &[ha1, nonce, nc.as_bytes(), cnonce.as_bytes(), b"auth", ha2]),
             None => hash(algorithm, &[ha1, nonce, ha2]),
         }
     }
@@ -276,36 +274,15 @@ fn carriable(text: &str, max: usize) -> bool {
 
 /// The value of a parameter in a comma-separated list, with quotes and escapes undone.
 fn parameter(list: &[u8], wanted: &str) -> Option<String> {
-    let mut rest = std::str::from_utf8(list).ok()?;
-    loop {
-        let (name, tail) = rest.split_once('=')?;
-        let tail = tail.trim_start();
-        let (value, after) = match tail.strip_prefix('"') {
-            Some(inside) => unquote(inside)?,
-            None => {
-                let end = tail.find(',').unwrap_or(tail.len());
-                (tail[..end].trim_end().to_owned(), &tail[end..])
-            }
-        };
-        if name.trim().eq_ignore_ascii_case(wanted) {
-            return Some(value);
+    Elements::of_parameters(list).find_map(|element| {
+        let (name, rest) = grammar::token(element)?;
+        let value = grammar::trim_start(grammar::trim_start(rest).strip_prefix(b"=")?);
+        if !name.eq_ignore_ascii_case(wanted) {
+            return None;
         }
-        rest = after.trim_start().strip_prefix(',')?;
-    }
-}
-
-/// The quoted string that `text` is in, and what follows its closing quote.
-fn unquote(text: &str) -> Option<(String, &str)> {
-    let mut value = String::new();
-    let mut characters = text.char_indices();
-    while let Some((index, character)) = characters.next() {
-        match character {
-            '"' => return Some((value, &text[index + 1..])),
-            '\\' => value.push(characters.next()?.1),
-            other => value.push(other),
-        }
-    }
-    None
+        let value = if value.starts_with(b"\"") { grammar::unquote(grammar::quoted(value)?.0) } else { value.into() };
+        String::from_utf8(value.into_owned()).ok()
+    })
 }
 
 #[cfg(test)]

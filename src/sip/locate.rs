@@ -115,7 +115,8 @@ impl Locator {
         let host = host.trim_end_matches('.');
         let literal = || host.trim_start_matches('[').trim_end_matches(']').parse().ok();
         // "If no transport … is specified: UDP for a SIP URI" (RFC 3263 §4.1).
-        let preferred = if supported.contains(&Transport::Udp) { Some(Transport::Udp) } else { supported.first().copied() };
+        let preferred =
+            if supported.contains(&Transport::Udp) { Some(Transport::Udp) } else { supported.first().copied() };
         let usable = transport.map_or(preferred, |wanted| supported.contains(&wanted).then_some(wanted));
         let direct = usable.map(|usable| (usable, port.unwrap_or_else(|| usable.default_port())));
         let mut locator = Self {
@@ -267,9 +268,7 @@ fn ordered(mut records: Vec<SrvRecord>, seed: &mut u64) -> Vec<SrvRecord> {
         record.target.truncate(record.target.trim_end_matches('.').len());
     }
     records.retain(|record| !record.target.is_empty() && record.target.len() <= NAME_MAX && record.port != 0);
-    records.sort_by(|a, b| {
-        (a.priority, a.weight, &a.target, a.port).cmp(&(b.priority, b.weight, &b.target, b.port))
-    });
+    records.sort_by(|a, b| (a.priority, a.weight, &a.target, a.port).cmp(&(b.priority, b.weight, &b.target, b.port)));
     let mut out = Vec::with_capacity(records.len());
     while let Some(first) = records.first() {
         let priority = first.priority;

@@ -61,7 +61,9 @@ mod tests {
 
     #[test]
     fn what_is_absent_or_malformed_is_not_there() {
-        for text in ["<sip:a@b>", "<sip:a@b>;+sip.instance", "<sip:a@b>;+sip.instance=\"<>\"", "<sip:a@b>;+sip.instance=\"\""] {
+        for text in
+            ["<sip:a@b>", "<sip:a@b>;+sip.instance", "<sip:a@b>;+sip.instance=\"<>\"", "<sip:a@b>;+sip.instance=\"\""]
+        {
             let contact = Address::parse(text.as_bytes()).expect("a Contact");
             assert_eq!(instance(&contact), None, "{text}");
             assert!(!stays_on_flow(&contact));

@@ -40,13 +40,12 @@ impl Unforwardable {
     /// The status of the answer (RFC 3261 §16.3).
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        let code = match self {
-            Self::Malformed(_) => 400,
-            Self::TooManyHops => 483,
-            Self::Loop => 482,
-            Self::BadExtension => 420,
-        };
-        StatusCode::new(code).expect("a three-digit code from 100 to 699")
+        match self {
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::TooManyHops => StatusCode::TOO_MANY_HOPS,
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::BadExtension => StatusCode::BAD_EXTENSION,
+        }
     }
 }
 
@@ -129,7 +128,5 @@ fn mandatory_fields(request: &Message) -> Result<Option<u8>, FieldError> {
     request.max_forwards()
 }
 
-#[cfg(test)]
-mod testing;
 #[cfg(test)]
 mod tests;

@@ -36,9 +36,14 @@ mod tests {
 
     #[test]
     fn they_are_read_from_the_uri() {
-        let text = "<sip:alice@192.0.2.1;pn-provider=apns;pn-param=ABC.com.example.app.voip;pn-prid=00fc13%3aX>;expires=9";
-        let expected =
-            PushParams { provider: "apns", param: Some("ABC.com.example.app.voip"), prid: Some("00fc13%3aX"), purr: None };
+        let text =
+            "<sip:alice@192.0.2.1;pn-provider=apns;pn-param=ABC.com.example.app.voip;pn-prid=00fc13%3aX>;expires=9";
+        let expected = PushParams {
+            provider: "apns",
+            param: Some("ABC.com.example.app.voip"),
+            prid: Some("00fc13%3aX"),
+            purr: None,
+        };
         assert_eq!(read(text), Some(expected));
     }
 

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::encode::Encoder;
+use super::grammar;
 use super::message::{HeaderName, Message, Method};
 use super::proxy::{OwnVia, via_line};
 use super::uri;
@@ -74,15 +75,21 @@ pub fn write_register(register: &Register<'_>, out: &mut Vec<u8>) {
 pub fn granted_expiry(response: &Message, contact_user: &str, asked: Duration) -> Option<Duration> {
     let otherwise = || {
         let header = response.expires().ok().flatten();
-        header.map_or(asked, |seconds| Duration::from_secs(seconds.into()))
+        header.map_or(asked, from_seconds)
     };
     let (mut listed, mut ours) = (false, None::<Duration>);
     for contact in response.contacts() {
         listed = true;
         let Ok(contact) = contact else { continue };
-        let is_ours = contact.uri().user().is_some_and(|user| uri::unescape(user).eq_ignore_ascii_case(contact_user.as_bytes()));
+        let is_ours =
+            contact.uri().user().is_some_and(|user| uri::unescape(user).eq_ignore_ascii_case(contact_user.as_bytes()));
         if is_ours {
-            let granted = contact.param("expires").flatten().and_then(seconds).unwrap_or_else(otherwise);
+            let granted = contact
+                .param("expires")
+                .flatten()
+                .and_then(|text| grammar::saturating_number(text.as_bytes()))
+                .map(from_seconds)
+                .unwrap_or_else(otherwise);
             ours = ours.max(Some(granted));
         }
     }
@@ -111,10 +118,8 @@ pub fn verdict(response: &Message) -> String {
     words
 }
 
-/// Delta-seconds, saturating: "2^32−1" and beyond mean the same to us.
-fn seconds(text: &str) -> Option<Duration> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| Duration::from_secs(text.parse::<u32>().unwrap_or(u32::MAX).into()))
+fn from_seconds(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into())
 }
 
 /// Controls, and what changes the direction of the text around it.

@@ -11,8 +11,7 @@ fn md5_with_qop_as_in_rfc_2617() {
         opaque: Some("5ccc069c403ebaf9f0171e9517f40e41".into()),
         ..session(Algorithm::Md5, "testrealm@host.com", "dcd98b7102dd2f0e8b11d0f600bfb0c093")
     };
-    let value =
-        session.authorize("Mufasa", Secret::Password(b"Circle Of Life"), "GET", "/dir/index.html", "0a4f113b");
+    let value = session.authorize("Mufasa", Secret::Password(b"Circle Of Life"), "GET", "/dir/index.html", "0a4f113b");
     assert_eq!(
         value,
         "Digest username=\"Mufasa\", realm=\"testrealm@host.com\", nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\", \
@@ -41,11 +40,9 @@ fn each_algorithm_as_in_rfc_7616() {
         (Algorithm::Sha256, "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
     ];
     for (algorithm, response) in vectors {
-        let mut session =
-            session(algorithm, "http-auth@example.org", "7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v");
+        let mut session = session(algorithm, "http-auth@example.org", "7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v");
         let cnonce = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ";
-        let value =
-            session.authorize("Mufasa", Secret::Password(b"Circle of Life"), "GET", "/dir/index.html", cnonce);
+        let value = session.authorize("Mufasa", Secret::Password(b"Circle of Life"), "GET", "/dir/index.html", cnonce);
         assert!(value.contains(&format!("response=\"{response}\", algorithm={}", algorithm.as_str())), "{value}");
     }
 
@@ -132,8 +129,14 @@ fn what_we_cannot_sign_is_refused() {
     let refused = [
         challenge_of("r", None, Qop::Auth),
         challenge_of("r", Some(Algorithm::Md5), Qop::Unsupported),
-        Challenge { nonce: Cow::Owned("n".repeat(NONCE_MAX + 1)), ..challenge_of("r", Some(Algorithm::Md5), Qop::Auth) },
-        Challenge { opaque: Some(Cow::Owned("o".repeat(OPAQUE_MAX + 1))), ..challenge_of("r", Some(Algorithm::Md5), Qop::Auth) },
+        Challenge {
+            nonce: Cow::Owned("n".repeat(NONCE_MAX + 1)),
+            ..challenge_of("r", Some(Algorithm::Md5), Qop::Auth)
+        },
+        Challenge {
+            opaque: Some(Cow::Owned("o".repeat(OPAQUE_MAX + 1))),
+            ..challenge_of("r", Some(Algorithm::Md5), Qop::Auth)
+        },
         Challenge { realm: Cow::Borrowed("r\r\nX: y"), ..challenge_of("r", Some(Algorithm::Md5), Qop::Auth) },
     ];
     for challenge in refused {
@@ -155,8 +158,7 @@ fn nextnonce_starts_a_new_count() {
 #[test]
 fn a_bad_authentication_info_changes_nothing() {
     let long = format!("nextnonce=\"{}\"", "n".repeat(NONCE_MAX + 1));
-    let bad: [&[u8]; 6] =
-        [b"", b"nextnonce", b"nextnonce=\"open", b"qop=auth", b"nextnonce=\"\xff\"", long.as_bytes()];
+    let bad: [&[u8]; 6] = [b"", b"nextnonce", b"nextnonce=\"open", b"qop=auth", b"nextnonce=\"\xff\"", long.as_bytes()];
     for value in bad {
         let before = Session { nc: 9, ..session(Algorithm::Md5, "r", "old") };
         let mut after = before.clone();

@@ -6,7 +6,9 @@ const ALL: [Transport; 3] = [Transport::Udp, Transport::Tcp, Transport::Tls];
 
 #[test]
 fn a_literal_address_needs_no_question() {
-    for (host, address) in [("192.0.2.1", "192.0.2.1"), ("[2001:db8::1]", "2001:db8::1"), ("2001:db8::1", "2001:db8::1")] {
+    for (host, address) in
+        [("192.0.2.1", "192.0.2.1"), ("[2001:db8::1]", "2001:db8::1"), ("2001:db8::1", "2001:db8::1")]
+    {
         let (steps, end) = run(Locator::new(host, None, None, None, &ALL, 1), &[]);
         assert_eq!(steps, Vec::<String>::new());
         assert_eq!(end, found(&[(Transport::Udp, address, 5060)]));
@@ -67,12 +69,7 @@ fn the_most_wanted_transport_that_leads_somewhere_is_the_only_one() {
     let (steps, end) = run(Locator::new("example.com", None, None, None, &wanted, 1), &zone);
     assert_eq!(
         steps,
-        [
-            "SRV _sips._tcp.example.com",
-            "A gone.example.com",
-            "SRV _sip._tcp.example.com",
-            "A a.example.com"
-        ]
+        ["SRV _sips._tcp.example.com", "A gone.example.com", "SRV _sip._tcp.example.com", "A a.example.com"]
     );
     assert_eq!(end, found(&[(Transport::Tcp, "192.0.2.1", 5060)]));
 }
@@ -88,7 +85,10 @@ fn a_target_of_a_dot_means_no_such_service() {
 #[test]
 fn priorities_come_first_and_a_shared_target_is_asked_once() {
     let zone = [
-        srv("_sip._udp.example.com", &[(20, 9, 5062, "b.example.com"), (10, 1, 5061, "a.example.com"), (30, 1, 5063, "a.example.com")]),
+        srv(
+            "_sip._udp.example.com",
+            &[(20, 9, 5062, "b.example.com"), (10, 1, 5061, "a.example.com"), (30, 1, 5063, "a.example.com")],
+        ),
         a("a.example.com", &["192.0.2.1", "192.0.2.2"]),
         a("b.example.com", &["192.0.2.3"]),
     ];
@@ -173,7 +173,8 @@ fn a_transport_we_lack_or_a_name_too_long_fails_without_a_question() {
 fn a_hostile_zone_costs_a_bounded_number_of_questions_and_addresses() {
     let names: Vec<String> = (0..200).map(|n| format!("t{n}.example.com")).collect();
     let records: Vec<_> = names.iter().map(|name| (0, 1, 5060, name.as_str())).collect();
-    let nowhere = ALL.map(|transport| srv(&format!("{}.example.com", srv_prefix(transport).expect("has SRV")), &records));
+    let nowhere =
+        ALL.map(|transport| srv(&format!("{}.example.com", srv_prefix(transport).expect("has SRV")), &records));
     let (steps, end) = run(Locator::new("example.com", None, None, None, &ALL, 1), &nowhere);
     assert_eq!(steps.len(), QUESTIONS_MAX);
     assert_eq!(end, Step::Failed { unanswered: false });

@@ -2,15 +2,14 @@
 
 use std::net::SocketAddr;
 
+use super::super::grammar::{self, Elements};
+use super::super::uri::Host;
 use super::super::via::Via;
 
-/// The first value of a comma-separated field, and the others as they stand. Commas in quotes and angle brackets part
-/// nothing.
+/// The first value of a comma-separated field, and the others as they stand.
 pub(super) fn split_first(field: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match unquoted(field, b',').next() {
-        Some(comma) => (field[..comma].trim_ascii(), Some(field[comma + 1..].trim_ascii())),
-        None => (field.trim_ascii(), None),
-    }
+    let mut elements = Elements::of_addresses(field);
+    (elements.next().unwrap_or_default(), elements.rest())
 }
 
 /// A Via with what the receiver of the message adds: `received` where the source is not the literal sent-by (RFC 3261
@@ -19,23 +18,21 @@ pub(super) fn split_first(field: &[u8]) -> (&[u8], Option<&[u8]>) {
 pub(super) fn received_via(value: &[u8], source: SocketAddr) -> Vec<u8> {
     let Ok(via) = Via::parse(value) else { return value.to_vec() };
     let address = source.ip().to_canonical();
-    let sent_by = via.sent_by().trim_start_matches('[').trim_end_matches(']');
-    let is_literal = sent_by.parse().is_ok_and(|literal: std::net::IpAddr| literal.to_canonical() == address);
+    let is_literal = matches!(via.host(), Host::Address(literal) if literal.to_canonical() == address);
     let wants_rport = via.wants_rport();
 
     let mut out = Vec::with_capacity(value.len() + 64);
-    let mut start = 0;
-    for end in unquoted(value, b';').chain(std::iter::once(value.len())) {
-        let segment = &value[start..end];
+    for (index, segment) in segments(value).enumerate() {
         let name = segment.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
-        let ours = start > 0 && (name.eq_ignore_ascii_case(b"received") || name.eq_ignore_ascii_case(b"rport"));
-        if !ours {
-            if start > 0 {
+        let replaced = name.eq_ignore_ascii_case(b"received") || name.eq_ignore_ascii_case(b"rport");
+        match index {
+            0 => out.extend_from_slice(segment),
+            _ if replaced => {}
+            _ => {
                 out.push(b';');
+                out.extend_from_slice(segment);
             }
-            out.extend_from_slice(segment);
         }
-        start = end + 1;
     }
     if wants_rport || !is_literal {
         out.extend_from_slice(format!(";received={address}").as_bytes());
@@ -46,23 +43,24 @@ pub(super) fn received_via(value: &[u8], source: SocketAddr) -> Vec<u8> {
     out
 }
 
-/// The places of `separator` outside quoted strings and angle brackets.
-fn unquoted(field: &[u8], separator: u8) -> impl Iterator<Item = usize> {
-    let (mut quoted, mut escaped, mut bracketed) = (false, false, false);
-    field.iter().enumerate().filter_map(move |(place, &byte)| {
-        if escaped {
-            escaped = false;
-        } else if quoted {
-            escaped = byte == b'\\';
-            quoted = byte != b'"';
-        } else if bracketed {
-            bracketed = byte != b'>';
-        } else {
-            quoted = byte == b'"';
-            bracketed = byte == b'<';
-            return (byte == separator).then_some(place);
+/// The parts of a Via: sent-protocol and sent-by, then each parameter, as they stand. A semicolon in a quoted string
+/// parts nothing.
+fn segments(via: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(via);
+    std::iter::from_fn(move || {
+        let text = rest.take()?;
+        let mut at = 0;
+        while let Some(&byte) = text.get(at) {
+            match byte {
+                b'"' => at = grammar::quoted(&text[at..]).map_or(text.len(), |(_, rest)| text.len() - rest.len()),
+                b';' => {
+                    rest = Some(&text[at + 1..]);
+                    return Some(&text[..at]);
+                }
+                _ => at += 1,
+            }
         }
-        None
+        Some(text)
     })
 }
 
@@ -87,15 +85,30 @@ mod tests {
 
     #[test]
     fn a_literal_sent_by_that_is_the_source_needs_no_received() {
-        assert_eq!(received("SIP/2.0/UDP 192.0.2.1:5070;branch=z9hG4bKa", "192.0.2.1:9"), "SIP/2.0/UDP 192.0.2.1:5070;branch=z9hG4bKa");
-        assert_eq!(received("SIP/2.0/UDP [2001:db8::1]:5070;branch=z9hG4bKa", "[2001:db8::1]:9"), "SIP/2.0/UDP [2001:db8::1]:5070;branch=z9hG4bKa");
-        assert_eq!(received("SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa", "[::ffff:192.0.2.1]:9"), "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa");
+        assert_eq!(
+            received("SIP/2.0/UDP 192.0.2.1:5070;branch=z9hG4bKa", "192.0.2.1:9"),
+            "SIP/2.0/UDP 192.0.2.1:5070;branch=z9hG4bKa"
+        );
+        assert_eq!(
+            received("SIP/2.0/UDP [2001:db8::1]:5070;branch=z9hG4bKa", "[2001:db8::1]:9"),
+            "SIP/2.0/UDP [2001:db8::1]:5070;branch=z9hG4bKa"
+        );
+        assert_eq!(
+            received("SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa", "[::ffff:192.0.2.1]:9"),
+            "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa"
+        );
     }
 
     #[test]
     fn another_source_or_a_name_gets_received() {
-        assert_eq!(received("SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa", "192.0.2.2:9"), "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa;received=192.0.2.2");
-        assert_eq!(received("SIP/2.0/TCP pc.example.com;branch=z9hG4bKa", "[2001:db8::1]:9"), "SIP/2.0/TCP pc.example.com;branch=z9hG4bKa;received=2001:db8::1");
+        assert_eq!(
+            received("SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa", "192.0.2.2:9"),
+            "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa;received=192.0.2.2"
+        );
+        assert_eq!(
+            received("SIP/2.0/TCP pc.example.com;branch=z9hG4bKa", "[2001:db8::1]:9"),
+            "SIP/2.0/TCP pc.example.com;branch=z9hG4bKa;received=2001:db8::1"
+        );
     }
 
     #[test]

@@ -19,13 +19,20 @@ pub struct InviteClient {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// No response yet. `timer_a` only over unreliable transports.
-    Calling { timer_a: Option<Retransmission>, timer_b: Instant },
+    Calling {
+        timer_a: Option<Retransmission>,
+        timer_b: Instant,
+    },
     /// A provisional response came; the wait for a final has no end of its own (timer C is the proxy's).
     Proceeding,
     /// A final other than 2xx came; its repetitions get the ACK again.
-    Completed { timer_d: Instant },
+    Completed {
+        timer_d: Instant,
+    },
     /// A 2xx came; further ones (of other forks, or repeated) pass through to the user.
-    Accepted { timer_m: Instant },
+    Accepted {
+        timer_m: Instant,
+    },
     Terminated(Ended),
 }
 

@@ -23,11 +23,18 @@ enum State {
     /// No final response yet.
     Proceeding,
     /// A final other than 2xx waits for its ACK. `timer_g` only over unreliable transports, and while finals are left.
-    Completed { timer_g: Option<Retransmission>, timer_h: Instant },
+    Completed {
+        timer_g: Option<Retransmission>,
+        timer_h: Instant,
+    },
     /// The ACK came; repetitions of it are absorbed.
-    Confirmed { timer_i: Instant },
+    Confirmed {
+        timer_i: Instant,
+    },
     /// A 2xx was sent; the INVITE's repetitions are absorbed, and its ACK is not ours.
-    Accepted { timer_l: Instant },
+    Accepted {
+        timer_l: Instant,
+    },
     Terminated(Ended),
 }
 

@@ -20,9 +20,15 @@ pub struct NonInviteClient {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// No final response yet. `timer_e` only over unreliable transports, and while datagrams are left.
-    Waiting { provisional: bool, timer_e: Option<Retransmission>, timer_f: Instant },
+    Waiting {
+        provisional: bool,
+        timer_e: Option<Retransmission>,
+        timer_f: Instant,
+    },
     /// A final response came; repetitions are absorbed.
-    Completed { timer_k: Instant },
+    Completed {
+        timer_k: Instant,
+    },
     Terminated(Ended),
 }
 
