@@ -108,10 +108,10 @@ pub fn challenges(value: &[u8], proxy: bool) -> impl Iterator<Item = Challenge<'
                 }
                 fields.add(element);
             }
-            if scheme.eq_ignore_ascii_case("Digest") {
-                if let Some(challenge) = fields.challenge(proxy) {
-                    return Some(challenge);
-                }
+            if scheme.eq_ignore_ascii_case("Digest")
+                && let Some(challenge) = fields.challenge(proxy)
+            {
+                return Some(challenge);
             }
         }
     })
