@@ -264,6 +264,10 @@ fn own_requests_in_a_dialog_leave_the_callers_side_behind() {
     assert!(beyond.starts_with(head), "{beyond}");
     assert!(beyond.contains("\r\nCSeq: 314160 BYE\r\n"), "{beyond}");
 
+    let mangled = ours.replace(", <sip:pbx.example.com;lr>", "");
+    let shortened = in_dialog(Method::Bye, &accepted(&format!("<sip:p1;lr>, {mangled}")));
+    assert!(shortened.contains("\r\nRoute: <sip:p1;lr>\r\nMax-Forwards"), "{shortened}");
+
     let strict = in_dialog(Method::Bye, &accepted(&format!("<sip:p2;lr>, <sip:p1>, {ours}")));
     let head = "BYE sip:p1 SIP/2.0\r\n\
         Via: SIP/2.0/TCP 203.0.113.5:5060;branch=z9hG4bKours\r\n\
@@ -403,9 +407,10 @@ fn replied(request: &str, reply: &Reply<'_>) -> String {
 }
 
 fn in_dialog(method: Method<'_>, response: &str) -> String {
+    let record_routes = ["<sip:t1@203.0.113.5;transport=tcp;lr>".into(), "<sip:t2@203.0.113.5;lr>".into()];
+    let sent = parse(&forwarded(INVITE, None, &Forward { record_routes: &record_routes, ..forward() }));
     let mut out = Vec::new();
-    write_in_dialog(method, &parse(INVITE), &parse(response), forward().via, 2, &mut out)
-        .expect("all fields are there");
+    write_in_dialog(method, &sent, &parse(response), forward().via, 2, &mut out).expect("all fields are there");
     text(out)
 }
 

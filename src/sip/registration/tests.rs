@@ -75,6 +75,8 @@ fn our_contact_is_found_by_its_user_part_alone() {
 fn of_two_bindings_that_are_ours_the_fresh_one_counts() {
     let contacts = "Contact: <sip:cap@h:1>;expires=3\r\nContact: <sip:cap@h:2>;expires=590\r\n";
     assert_eq!(granted_expiry(&ok(contacts), "cap", ASKED), Some(Duration::from_secs(590)));
+    let turned = "Contact: <sip:cap@h:2>;expires=590, <sip:cap@h:1>;expires=3\r\n";
+    assert_eq!(granted_expiry(&ok(turned), "cap", ASKED), Some(Duration::from_secs(590)));
 }
 
 #[test]
