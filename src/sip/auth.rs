@@ -308,3 +308,6 @@ fn head(element: &[u8]) -> Option<(&str, &[u8])> {
     let begins_one = after.is_empty() || (after.len() < rest.len() && !after.starts_with(b"="));
     begins_one.then_some((scheme, after))
 }
+
+#[cfg(test)]
+mod tests;

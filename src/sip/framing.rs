@@ -174,3 +174,6 @@ impl Framer {
         self.start = 0;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,8 +31,7 @@ pub const MESSAGE_MAX: usize = 16 * 1024;
 /// Most header fields in a message.
 pub const HEADERS_MAX: usize = 64;
 
-/// A parsed message. Folding is undone in place (CR, LF and the leading white space become spaces). Cloning shares
-/// everything.
+/// A parsed message. Folding is undone in place (CR and LF become spaces). Cloning shares everything.
 #[derive(Clone, Debug)]
 pub struct Message {
     buffer: Bytes,
