@@ -20,6 +20,7 @@ use super::ids::{BranchId, Capability, InstanceId, QueryId};
 use super::input::{LocateFault, Located, PermitOutcome, TrunkFault};
 use super::output::{DestinationKey, Hop, RegistrationState, RegistrationView, TlsIdentity, TrunkKey};
 use super::policy::Policy;
+use super::random::Random;
 use super::register::{Desk, End, Exchange, Identity, Step, Target, Terms};
 use super::schedule::Schedule;
 use super::tally::{RegisterOutcome, Tally};
@@ -116,6 +117,8 @@ pub(crate) struct Binding {
     refusals: u8,
     first_refusal: Option<Instant>,
     trial: Option<Trial>,
+    /// As what the census counts it.
+    counted: RegistrationState,
 }
 
 enum Phase {
@@ -141,6 +144,7 @@ pub(crate) struct Bindings {
     schedule: Schedule<(InstanceId, Timer)>,
     events: VecDeque<Event>,
     queries: u64,
+    census: [u64; RegistrationState::ALL.len()],
 }
 
 impl Bindings {
@@ -179,7 +183,9 @@ impl Bindings {
             refusals: 0,
             first_refusal: None,
             trial: None,
+            counted: RegistrationState::Registering,
         };
+        self.census[RegistrationState::Registering as usize] += 1;
         self.bindings.insert(instance, binding);
         self.schedule.set((instance, Timer::GiveUp), Some(now + UNREGISTERED_MAX));
         self.locate(instance);
@@ -190,6 +196,16 @@ impl Bindings {
         if let Some(binding) = self.bindings.get_mut(&instance) {
             binding.register_expires = register_expires;
             binding.lease_ends = lease_ends;
+        }
+    }
+
+    /// The account is reached another way from now on: located anew, registered there with the same Contact.
+    pub(crate) fn redirect(&mut self, instance: InstanceId, account: &Account) {
+        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+        binding.next_hop = account.outbound_proxy.clone().unwrap_or_else(|| account.registrar.clone());
+        binding.spki_sha256 = account.tls_spki_sha256;
+        if matches!(binding.phase, Phase::Resting) {
+            self.locate(instance);
         }
     }
 
@@ -367,6 +383,7 @@ impl Bindings {
     /// Takes a binding out, by value: it will never register again.
     pub(crate) fn take(&mut self, instance: InstanceId) -> Option<Binding> {
         let mut binding = self.bindings.remove(&instance)?;
+        self.census[binding.counted as usize] -= 1;
         for timer in [Timer::Exchange, Timer::Trial, Timer::Next, Timer::GiveUp] {
             self.schedule.remove((instance, timer));
         }
@@ -395,6 +412,13 @@ impl Bindings {
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// How many bindings are in which state, by `RegistrationState::ALL`; `erasing` are elsewhere already.
+    pub(crate) fn census(&self, erasing: usize) -> [u64; RegistrationState::ALL.len()] {
+        let mut census = self.census;
+        census[RegistrationState::Erasing as usize] = erasing as u64;
+        census
     }
 
     /// The credential of an instance, for comparing.
@@ -518,7 +542,7 @@ impl Bindings {
         let Phase::Exchanging(exchange) = &binding.phase else { return };
         match step {
             Step::Wait => self.schedule.set((instance, Timer::Exchange), exchange.poll_timeout()),
-            Step::Send(request, _) => {
+            Step::Send(request) => {
                 self.by_branch.remove(&branch);
                 self.by_branch.insert(exchange.branch, instance);
                 self.schedule.set((instance, Timer::Exchange), exchange.poll_timeout());
@@ -533,6 +557,19 @@ impl Bindings {
     }
 
     fn finish(&mut self, instance: InstanceId, end: End, desk: &mut Desk<'_>, tally: &mut Tally, now: Instant) {
+        self.conclude(instance, end, desk, tally, now);
+        self.recount(instance, now);
+    }
+
+    fn recount(&mut self, instance: InstanceId, now: Instant) {
+        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+        let present = binding.state(now);
+        let former = std::mem::replace(&mut binding.counted, present);
+        self.census[former as usize] -= 1;
+        self.census[present as usize] += 1;
+    }
+
+    fn conclude(&mut self, instance: InstanceId, end: End, desk: &mut Desk<'_>, tally: &mut Tally, now: Instant) {
         match end {
             End::Granted { expires, verdict } => {
                 tally.register(RegisterOutcome::Granted);
@@ -570,7 +607,7 @@ impl Bindings {
         if let Some(target) = &binding.target {
             self.events.push_back(Event::Proven(target.address.ip(), expires));
         }
-        let refresh = desk.random.jitter(expires, 75, 90);
+        let refresh = refresh_after(expires, desk.random);
         self.schedule.set((instance, Timer::Next), Some(now + refresh));
         self.schedule.set((instance, Timer::GiveUp), Some(now + expires + UNREGISTERED_MAX));
         if first {
@@ -650,6 +687,7 @@ impl Bindings {
         self.schedule.set((instance, Timer::Next), Some(now + pause));
         self.events.push_back(Event::Changed(instance, RegistrationState::Failing, None));
         self.events.push_back(Event::Spoken(instance, Spoken::Unreachable));
+        self.recount(instance, now);
     }
 
     fn report_current(&mut self, instance: InstanceId, outcome: PermitOutcome) {
@@ -658,19 +696,12 @@ impl Bindings {
         }
     }
 
-    fn advance_trial(
-        &mut self,
-        instance: InstanceId,
-        branch: BranchId,
-        step: Step,
-        desk: &mut Desk<'_>,
-        now: Instant,
-    ) {
+    fn advance_trial(&mut self, instance: InstanceId, branch: BranchId, step: Step, desk: &mut Desk<'_>, now: Instant) {
         let Some(binding) = self.bindings.get_mut(&instance) else { return };
         let Some(Trial { exchange: Some(exchange), .. }) = &binding.trial else { return };
         match step {
             Step::Wait => self.schedule.set((instance, Timer::Trial), exchange.poll_timeout()),
-            Step::Send(request, _) => {
+            Step::Send(request) => {
                 self.by_branch.remove(&branch);
                 self.by_branch.insert(exchange.branch, instance);
                 self.schedule.set((instance, Timer::Trial), exchange.poll_timeout());
@@ -757,9 +788,7 @@ impl Binding {
                 }
                 Hop::Datagram { listener, peer: address }
             }
-            Transport::Tcp => {
-                Hop::Trunk(Arc::new(TrunkKey { transport, remote: address, listener, identity: None }))
-            }
+            Transport::Tcp => Hop::Trunk(Arc::new(TrunkKey { transport, remote: address, listener, identity: None })),
             Transport::Tls => {
                 let host = match &self.next_hop.host {
                     TrunkHost::Name(name) => name.clone(),
@@ -772,6 +801,15 @@ impl Binding {
         };
         Some(Target { hop, transport, listener, address })
     }
+}
+
+/// When to refresh: at three quarters to nine tenths of the granted expiry, but at least a second before its end, since
+/// registrars count whole seconds; a very short one at half.
+fn refresh_after(expires: Duration, random: &mut Random) -> Duration {
+    if expires <= Duration::from_secs(10) {
+        return expires / 2;
+    }
+    random.jitter(expires, 75, 90).min(expires.saturating_sub(Duration::from_secs(1)))
 }
 
 fn destination_of(target: &Target) -> DestinationKey {

@@ -192,7 +192,10 @@ impl Calls {
     /// A call as its device may see it.
     pub(crate) fn view(&self, instance: InstanceId, uuid: CallUuid) -> Option<CallView> {
         if let Some(ended) = self.ended.get(&(instance, uuid)) {
-            return Some(CallView { state: ended.state, reason: Some(ended.reason).filter(|reason| !reason.is_empty()) });
+            return Some(CallView {
+                state: ended.state,
+                reason: Some(ended.reason).filter(|reason| !reason.is_empty()),
+            });
         }
         let held = self.held.get(&self.find_call(instance, uuid)?)?;
         Some(CallView { state: held.state(), reason: None })
@@ -256,7 +259,7 @@ impl Calls {
     fn handle_cancel(&mut self, id: RelayId, cancel: &Message, arrival: &Arrival, back: &Hop, now: Instant) {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         let meant = cancels(cancel, &relay.request);
-        let code = if meant { StatusCode::OK } else { StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST };
+        let code = if meant { StatusCode::OK } else { StatusCode::CALL_DOES_NOT_EXIST };
         let mut out = Vec::with_capacity(256);
         let reply =
             Reply { code, to_tag: Some(&relay.tag), source: Some(arrival.peer), record_route: false, extra: &[] };
@@ -266,7 +269,8 @@ impl Calls {
         if !meant || relay.is_answered() {
             return;
         }
-        let reason = cancel.header(crate::sip::HeaderName::Reason).map(|value| String::from_utf8_lossy(value).into_owned());
+        let reason =
+            cancel.header(crate::sip::HeaderName::Reason).map(|value| String::from_utf8_lossy(value).into_owned());
         if let Some(held) = self.held.get_mut(&id) {
             held.cancelled = Some(held::cancel_reason(reason.as_deref()));
         }
@@ -309,14 +313,7 @@ impl Calls {
     }
 
     /// The call has its final: counted, told, remembered for late phones.
-    fn finish(
-        &mut self,
-        id: RelayId,
-        outcome: CallOutcome,
-        reason: &'static str,
-        desk: &mut Desk<'_>,
-        now: Instant,
-    ) {
+    fn finish(&mut self, id: RelayId, outcome: CallOutcome, reason: &'static str, desk: &mut Desk<'_>, now: Instant) {
         let Some(held) = self.held.remove(&id) else { return };
         let Some(relay) = self.relays.get(&id) else { return };
         let instance = relay.instance;
@@ -330,7 +327,9 @@ impl Calls {
         for timer in [Timer::Hold, Timer::Silence, Timer::C] {
             self.schedule.remove((id, timer));
         }
-        self.by_wake.retain(|_, call| *call != id);
+        if let Some(wake) = held.wake_id {
+            self.by_wake.remove(&wake);
+        }
         desk.tally.call(outcome);
         self.events.push_back(Event::Note(Note::CallEnded(held.uuid, instance, outcome)));
         let answered = outcome == CallOutcome::Answered;
@@ -350,7 +349,6 @@ impl Calls {
         }
         let state = if answered { CallState::Answered } else { CallState::Ended };
         self.remember(instance, held.uuid, Ended { state, reason, woken }, now);
-        self.by_early_contact.retain(|_, call| *call != id || answered);
         desk_stage(desk, answered, held.invited, now);
     }
 
@@ -386,8 +384,12 @@ impl Calls {
         if let Some(leg) = &relay.leg {
             self.by_branch.remove(&leg.branch);
         }
-        self.by_merge.retain(|_, call| *call != id);
-        self.by_early_contact.retain(|_, call| *call != id);
+        if let Some(merge) = &relay.merge {
+            self.by_merge.remove(merge);
+        }
+        if let Some(contact) = &relay.early_contact {
+            self.by_early_contact.remove(contact);
+        }
     }
 }
 

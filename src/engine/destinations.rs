@@ -89,7 +89,13 @@ impl Destinations {
     }
 
     /// An instance wants to send a REGISTER exchange; `Event::Permit` follows when it may.
-    pub(crate) fn want(&mut self, destination: DestinationKey, instance: InstanceId, random: &mut Random, now: Instant) {
+    pub(crate) fn want(
+        &mut self,
+        destination: DestinationKey,
+        instance: InstanceId,
+        random: &mut Random,
+        now: Instant,
+    ) {
         let queue = self.waiting.entry(destination).or_default();
         queue.instances.push_back(instance);
         queue.asked += 1;
@@ -151,14 +157,7 @@ impl Destinations {
         self.events.pop_front()
     }
 
-    fn hand_out(
-        &mut self,
-        destination: DestinationKey,
-        count: u32,
-        proven: bool,
-        random: &mut Random,
-        now: Instant,
-    ) {
+    fn hand_out(&mut self, destination: DestinationKey, count: u32, proven: bool, random: &mut Random, now: Instant) {
         let mut unused = 0;
         if let Some(queue) = self.waiting.get_mut(&destination) {
             for _ in 0..count {

@@ -42,7 +42,8 @@ fn matches_pattern(pattern: &str, host: &str) -> bool {
     }
 }
 
-fn range_allowed(policy: &RegistrarPolicy, address: IpAddr) -> bool {
+/// Whether the range `address` lies in may be sent to.
+pub(crate) fn range_allowed(policy: &RegistrarPolicy, address: IpAddr) -> bool {
     let inner = carried(address);
     if policy.allow_special_ranges.iter().any(|range| range.contains(&inner) || range.contains(&address)) {
         return true;
@@ -120,10 +121,32 @@ mod tests {
     #[test]
     fn special_purpose_addresses_are_refused_also_when_carried_inside_ipv6() {
         for text in [
-            "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
-            "224.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.2.1", "::1", "::", "fe80::1", "fc00::1", "ff02::1",
-            "2001:db8::1", "::ffff:127.0.0.1", "64:ff9b::10.0.0.1", "2002:7f00:1::", "::127.0.0.1", "2001::1",
-            "64:ff9b:1::1", "100::1", "3fff::1", "5f00::1",
+            "127.0.0.1",
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "198.18.0.1",
+            "192.0.2.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "fc00::1",
+            "ff02::1",
+            "2001:db8::1",
+            "::ffff:127.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "2002:7f00:1::",
+            "::127.0.0.1",
+            "2001::1",
+            "64:ff9b:1::1",
+            "100::1",
+            "3fff::1",
+            "5f00::1",
         ] {
             assert!(!range_allowed(&policy(&["*"]), text.parse().expect("an address")), "{text}");
         }

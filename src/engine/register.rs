@@ -91,8 +91,8 @@ pub(crate) struct Exchange {
 pub(crate) enum Step {
     /// Nothing yet.
     Wait,
-    /// Send these bytes to the target. `true`: they are a new request, after a challenge or a 423.
-    Send(Bytes, bool),
+    /// Send these bytes to the target.
+    Send(Bytes),
     /// The exchange is over.
     Done(End),
 }
@@ -162,11 +162,6 @@ impl Identity {
         }
     }
 
-    /// Whether the registrar has ever been sent a Contact of ours.
-    pub(crate) fn has_contact(&self) -> bool {
-        self.contact.is_some()
-    }
-
     /// Forgets the Contact, so that the next target may choose the listener. Only before the first 200.
     pub(crate) fn forget_contact(&mut self) {
         self.contact = None;
@@ -194,6 +189,9 @@ impl Identity {
         });
         if !derived.is_empty() {
             vault.distill(&self.credential, derived);
+        }
+        if let Some(session) = &self.session {
+            vault.forget_weaker(&self.credential, &session.realm, kept(session.algorithm));
         }
     }
 
@@ -349,7 +347,7 @@ impl Exchange {
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Step {
         match self.transaction.handle_timeout(now) {
             Timeout::Idle | Timeout::Terminated => Step::Wait,
-            Timeout::Retransmit => Step::Send(self.transaction.request().clone(), false),
+            Timeout::Retransmit => Step::Send(self.transaction.request().clone()),
             Timeout::TimedOut => Step::Done(End::Silent),
         }
     }
@@ -415,6 +413,6 @@ impl Exchange {
         let request = identity.write(&self.target, self.branch, self.terms.expires, desk);
         self.transaction =
             NonInviteClient::new(request.clone(), self.target.transport.is_reliable(), self.terms.datagrams_max, now);
-        Step::Send(request, true)
+        Step::Send(request)
     }
 }

@@ -11,7 +11,7 @@ use super::output::Hop;
 const MAC_BYTES: usize = 12;
 const TOKEN_BYTES: usize = 2 + 8 + MAC_BYTES;
 /// Characters of a token's text.
-pub const TOKEN_TEXT_LEN: usize = (TOKEN_BYTES * 8).div_ceil(5);
+pub(crate) const TOKEN_TEXT_LEN: usize = (TOKEN_BYTES * 8).div_ceil(5);
 
 /// The number of a dialog in its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -55,6 +55,11 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
         self.by_time.first().map(|&(at, _)| at)
     }
 
+    /// Whether `key` has a deadline.
+    pub(crate) fn has(&self, key: K) -> bool {
+        self.by_key.contains_key(&key)
+    }
+
     /// How many deadlines there are.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {

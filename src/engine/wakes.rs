@@ -41,7 +41,6 @@ pub(crate) enum Unsent {
 pub(crate) struct Verdict {
     pub(crate) instance: InstanceId,
     pub(crate) kind: WakeKind,
-    pub(crate) wake: WakeId,
     pub(crate) provider: Provider,
     pub(crate) outcome: PushOutcome,
     /// For a dead token: whether it is still the one the device uses, as far as the outcome tells.
@@ -106,12 +105,17 @@ impl Wakes {
     /// The provider's answer.
     pub(crate) fn handle_outcome(&mut self, wake: WakeId, outcome: PushOutcome) -> Option<Verdict> {
         let Pending { instance, kind, provider, sent_at } = self.pending.remove(&wake)?;
-        Some(Verdict { instance, kind, wake, provider, outcome, sent_at })
+        Some(Verdict { instance, kind, provider, outcome, sent_at })
     }
 
     /// The instance is gone.
     pub(crate) fn forget(&mut self, instance: InstanceId) {
         self.budgets.remove(&instance);
+    }
+
+    /// Whether no push waits for its outcome.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending.is_empty()
     }
 
     pub(crate) fn poll_job(&mut self) -> Option<PushJob> {
@@ -136,7 +140,8 @@ fn choose(targets: &[PushTarget], kind: WakeKind) -> Option<&PushTarget> {
     let of = |purpose| targets.iter().find(|target| target.purpose == purpose);
     match kind {
         WakeKind::Call => of(PushPurpose::Call),
-        _ => of(PushPurpose::Other)
-            .or_else(|| of(PushPurpose::Call).filter(|target| target.provider != Provider::Apns)),
+        _ => {
+            of(PushPurpose::Other).or_else(|| of(PushPurpose::Call).filter(|target| target.provider != Provider::Apns))
+        }
     }
 }

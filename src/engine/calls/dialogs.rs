@@ -26,8 +26,6 @@ pub(crate) struct Dialog {
     pub(crate) trunk_listener: ListenerId,
     /// The connection of `trunk` is gone.
     pub(crate) trunk_lost: bool,
-    /// Our own Record-Route values put on the INVITE.
-    pub(crate) own_routes: usize,
 }
 
 /// The dialogs of one shard.

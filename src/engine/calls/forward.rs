@@ -172,7 +172,7 @@ impl Calls {
             return;
         }
         let bytes = relay.pass(response, code, now);
-        self.events.push_back(Event::Send(relay.back.clone(), bytes));
+        self.events.extend(bytes.map(|bytes| Event::Send(relay.back.clone(), bytes)));
         if let Some(held) = self.held.get_mut(&id) {
             if held.stage == Progress::Forwarded {
                 held.stage = Progress::Ringing;
@@ -199,7 +199,7 @@ impl Calls {
         let bye = matches!(relay.request.method(), Some(Method::Bye));
         let dialog = relay.dialog;
         let bytes = relay.pass(response, code, now);
-        self.events.push_back(Event::Send(relay.back.clone(), bytes));
+        self.events.extend(bytes.map(|bytes| Event::Send(relay.back.clone(), bytes)));
         if let (true, Some(dialog)) = (bye, dialog) {
             self.end_dialog(dialog, now);
         }
@@ -229,7 +229,7 @@ impl Calls {
                 code
             };
             let bytes = relay.pass(response, shown, now);
-            self.events.push_back(Event::Send(relay.back.clone(), bytes));
+            self.events.extend(bytes.map(|bytes| Event::Send(relay.back.clone(), bytes)));
         }
         if let (true, Some(dialog)) = (bye, dialog) {
             self.end_dialog(dialog, now);
@@ -268,12 +268,7 @@ impl Calls {
     }
 
     /// The dialog a call will have, remembered once.
-    fn dialog_of(
-        &mut self,
-        id: RelayId,
-        desk: &Desk<'_>,
-        now: Instant,
-    ) -> Option<super::super::route_token::DialogId> {
+    fn dialog_of(&mut self, id: RelayId, desk: &Desk<'_>, now: Instant) -> Option<super::super::route_token::DialogId> {
         let relay = self.relays.get_mut(&id)?;
         if let Some(dialog) = relay.dialog {
             return Some(dialog);
@@ -286,7 +281,6 @@ impl Calls {
             trunk: in_dialog::trunk_hop(request, &relay.back, relay.source, relay.listener, desk.policy),
             trunk_listener: relay.listener,
             trunk_lost: false,
-            own_routes: 0,
         };
         let opened = self.dialogs.open(dialog, desk.policy.limits.dialog_max, now);
         relay.dialog = Some(opened);

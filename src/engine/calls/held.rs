@@ -44,6 +44,7 @@ pub(super) struct Held {
     pub(super) deadline: Instant,
     pub(super) stage: Progress,
     pub(super) wake: Wake,
+    pub(super) wake_id: Option<WakeId>,
     /// A device came for it at least once.
     pub(super) attached: bool,
     /// A second wake was sent, after the flow died.
@@ -132,6 +133,7 @@ impl Calls {
             deadline: now + ring_time(&request, desk.policy.hold),
             stage: Progress::Waiting,
             wake: Wake::No,
+            wake_id: None,
             attached: false,
             rewoken: false,
             early: early.filter(|_| !request.requires("100rel")),
@@ -146,6 +148,7 @@ impl Calls {
         }
         self.schedule.set((id, Timer::Hold), Some(held.deadline));
         self.by_key.insert(key, id);
+        relay.merge = Some(merge.clone());
         self.by_merge.insert(merge, id);
         self.by_instance.entry(instance).or_default().insert(id);
         self.relays.insert(id, relay);
@@ -172,6 +175,7 @@ impl Calls {
         match sent {
             Ok(wake) => {
                 held.wake = Wake::Sent;
+                held.wake_id = Some(wake);
                 self.by_wake.insert(wake, id);
             }
             Err(Unsent::OverBudget) if held.stage == Progress::Waiting => {
@@ -285,6 +289,7 @@ impl Calls {
         let uri = format!("<sip:{contact}@{advertise};transport={}>", relay.transport.as_param());
         if let Some(bytes) = relay.answer(code, true, &[("Contact", uri)], now) {
             held.early_sent = true;
+            relay.early_contact = Some(contact);
             self.by_early_contact.insert(contact, id);
             self.events.push_back(Event::Send(relay.back.clone(), bytes));
         }
@@ -301,8 +306,7 @@ impl Calls {
     ) {
         let mut out = Vec::with_capacity(384);
         let tag = desk.random.text::<8>();
-        let reply =
-            Reply { code, to_tag: Some(&tag), source: Some(incoming.arrival.peer), record_route: false, extra };
+        let reply = Reply { code, to_tag: Some(&tag), source: Some(incoming.arrival.peer), record_route: false, extra };
         if proxy::write_reply(&incoming.request, &reply, &mut out).is_ok() {
             self.events.push_back(Event::Send(incoming.back.clone(), Bytes::from(out)));
         }

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use super::forward::{Carried, Way};
 use super::*;
-use crate::engine::bindings;
 use crate::engine::filter::range_allowed;
 use crate::engine::ids::ListenerId;
 use crate::engine::register::Target;
@@ -154,5 +153,3 @@ pub(super) fn trunk_hop(
     }
     from_source
 }
-
-const _: fn(&bindings::Bindings, InstanceId) -> Option<&Target> = bindings::Bindings::trunk;

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
+use super::held::MergeKey;
 use crate::clock::Instant;
-use crate::engine::ids::{BranchId, InstanceId, ListenerId};
+use crate::engine::ids::{BranchId, Capability, InstanceId, ListenerId};
 use crate::engine::input::Arrival;
 use crate::engine::output::Hop;
 use crate::engine::route_token::DialogId;
@@ -71,6 +72,10 @@ pub(crate) struct Relay {
     /// The To tag of our own answers.
     pub(crate) tag: String,
     pub(crate) dialog: Option<DialogId>,
+    /// For an INVITE to a capability: what its copies are known by.
+    pub(super) merge: Option<MergeKey>,
+    /// The one-call Contact of our own provisional answer.
+    pub(crate) early_contact: Option<Capability>,
 }
 
 impl Relay {
@@ -100,6 +105,8 @@ impl Relay {
             leg: None,
             tag,
             dialog: None,
+            merge: None,
+            early_contact: None,
         }
     }
 
@@ -116,18 +123,16 @@ impl Relay {
         let reply = Reply { code, to_tag, source: Some(self.source), record_route, extra };
         proxy::write_reply(&self.request, &reply, &mut out).ok()?;
         let bytes = Bytes::from(out);
-        self.server.respond(code, bytes.clone(), now);
-        Some(bytes)
+        self.server.respond(code, bytes.clone(), now).then_some(bytes)
     }
 
     /// Passes a response on.
-    pub(crate) fn pass(&mut self, response: &Message, code: StatusCode, now: Instant) -> Bytes {
+    pub(crate) fn pass(&mut self, response: &Message, code: StatusCode, now: Instant) -> Option<Bytes> {
         let mut out = Vec::with_capacity(response.bytes().len());
         let changed = (response.status() != Some(code)).then_some(code);
         proxy::write_forward_response(response, changed, &mut out);
         let bytes = Bytes::from(out);
-        self.server.respond(code, bytes.clone(), now);
-        bytes
+        self.server.respond(code, bytes.clone(), now).then_some(bytes)
     }
 
     /// Whether a final response went back.
@@ -148,7 +153,8 @@ impl Relay {
 }
 
 impl Server {
-    pub(crate) fn respond(&mut self, code: StatusCode, response: Bytes, now: Instant) {
+    /// `false`: the response comes too late and is not to be sent.
+    pub(crate) fn respond(&mut self, code: StatusCode, response: Bytes, now: Instant) -> bool {
         match self {
             Self::Invite(server) => server.respond(code, response, now),
             Self::Other(server) => server.respond(code, response, now),
