@@ -5,6 +5,7 @@
 //! (`edge`) or what an account is. SDP is bytes it never reads.
 
 mod dialogs;
+mod farewells;
 mod forward;
 mod held;
 mod in_dialog;
@@ -18,6 +19,7 @@ use ahash::HashMap;
 use bytes::Bytes;
 
 use dialogs::Dialogs;
+use farewells::Farewells;
 pub(crate) use held::Incoming;
 use held::{Ended, Held, MergeKey};
 pub(crate) use in_dialog::Passing;
@@ -26,7 +28,7 @@ use relay::{Cancel, Relay, RelayId};
 use super::edge::Device;
 use super::ids::{BranchId, CallUuid, Capability, FlowId, InstanceId, ShardId, WakeId};
 use super::input::{Arrival, Decline, DeclineReason};
-use super::limits::Limits;
+use super::limits::{Limits, share};
 use super::output::{CallOutcome, CallState, CallView, Caller, Hop, Note, WakeKind};
 use super::policy::Policy;
 use super::random::Random;
@@ -99,13 +101,14 @@ pub(crate) struct Calls {
     ended: BTreeMap<(InstanceId, CallUuid), Ended>,
     ended_until: Schedule<(InstanceId, CallUuid)>,
     dialogs: Dialogs,
+    farewells: Farewells,
+    held_max: usize,
     schedule: Schedule<(RelayId, Timer)>,
     events: VecDeque<Event>,
 }
 
 impl Calls {
     pub(crate) fn new(mint: Mint, limits: &Limits, shards: u16) -> Self {
-        let dialogs = usize::try_from(limits.dialogs).unwrap_or(usize::MAX) / usize::from(shards.max(1));
         Self {
             next: 0,
             relays: HashMap::default(),
@@ -118,7 +121,9 @@ impl Calls {
             by_early_contact: HashMap::default(),
             ended: BTreeMap::new(),
             ended_until: Schedule::default(),
-            dialogs: Dialogs::new(mint, dialogs),
+            dialogs: Dialogs::new(mint, share(limits.dialogs, shards)),
+            farewells: Farewells::default(),
+            held_max: share(limits.held_calls, shards),
             schedule: Schedule::default(),
             events: VecDeque::new(),
         }
@@ -227,7 +232,10 @@ impl Calls {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        [self.schedule.next(), self.dialogs.poll_timeout(), self.ended_until.next()].into_iter().flatten().min()
+        [self.schedule.next(), self.dialogs.poll_timeout(), self.farewells.poll_timeout(), self.ended_until.next()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// How full each table is.
@@ -243,6 +251,7 @@ impl Calls {
             ("calls.early_contacts", self.by_early_contact.len()),
             ("calls.ended", self.ended.len()),
             ("calls.dialogs", self.dialogs.len()),
+            ("calls.farewells", self.farewells.len()),
         ]);
     }
 
@@ -354,7 +363,8 @@ impl Calls {
             self.dialogs.end(dialog, now);
         }
         let woken = held.was_woken();
-        if woken && !answered && !held.attached && outcome == CallOutcome::Cancelled {
+        let reached = relay.leg.as_ref().is_some_and(|leg| leg.client.is_heard());
+        if woken && !reached && outcome == CallOutcome::Cancelled {
             self.events.push_back(Event::Wake(WakeWanted {
                 call: id,
                 instance,
@@ -398,8 +408,8 @@ impl Calls {
         if let Ok(key) = ServerKey::of(&relay.request) {
             self.by_key.remove(&key);
         }
-        if let Some(leg) = &relay.leg {
-            self.by_branch.remove(&leg.branch);
+        if let Some(branch) = &relay.branch {
+            self.by_branch.remove(branch);
         }
         if let Some(merge) = &relay.merge {
             self.by_merge.remove(merge);

@@ -14,6 +14,7 @@ use super::filter::registrar_allowed;
 use super::ids::{Capability, InstanceId, ReplyTo, base32};
 use super::input::{Command, HandOver, PushTarget, Rectification, TokenHash};
 use super::leases::{Instance, Minted};
+use super::limits::share;
 use super::output::{
     Answer, AttachView, CallState, CallView, DataView, HandedOver, InstanceView, Note, Output, Refusal,
 };
@@ -137,7 +138,6 @@ impl Engine {
     }
 
     fn may_hand_over(&self, hand_over: &HandOver) -> Result<(), Refusal> {
-        let share = (self.policy.limits.instances / u32::from(self.hand_overs.shards.max(1))).max(1);
         let busy = Refusal::Busy { after: RETRY_AFTER };
         if self.draining != Drain::No || !self.audit_writable {
             return Err(busy);
@@ -146,7 +146,7 @@ impl Engine {
         if self.leases.predecessor(hand_over).is_some() {
             return Ok(());
         }
-        if self.leases.len() >= share as usize {
+        if self.leases.len() >= share(self.policy.limits.instances, self.hand_overs.shards) {
             return Err(busy);
         }
         let held = self.leases.count_of_device(&hand_over.tenant, &hand_over.device);

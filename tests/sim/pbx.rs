@@ -400,7 +400,15 @@ impl Pbx {
         self.outside_from(method, uri, extra, self.address)
     }
 
+    pub fn outside_to(&mut self, method: Method<'_>, uri: &str, to: &str) -> Call {
+        self.odd(method, uri, to, &[], self.address)
+    }
+
     pub fn outside_from(&mut self, method: Method<'_>, uri: &str, extra: &[(&str, &str)], own: SocketAddr) -> Call {
+        self.odd(method, uri, &format!("<{uri}>"), extra, own)
+    }
+
+    fn odd(&mut self, method: Method<'_>, uri: &str, to: &str, extra: &[(&str, &str)], own: SocketAddr) -> Call {
         let minted = self.mint();
         let path = Path::Datagram { own, peer: self.edge };
         let call_id = format!("out-{minted}@{}", self.domain);
@@ -418,7 +426,7 @@ impl Pbx {
             branch: format!("z9hG4bKout{minted}"),
             routes: &[],
             from: format!("<sip:pbx@{}>;tag=out{minted}", self.domain),
-            to: format!("<{uri}>"),
+            to: to.to_owned(),
             call_id: &call_id,
             cseq: 1,
             extra: fields,

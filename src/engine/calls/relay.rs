@@ -69,6 +69,10 @@ pub(crate) struct Relay {
     pub(crate) listener: ListenerId,
     pub(crate) transport: Transport,
     pub(crate) leg: Option<Leg>,
+    /// The branch it was forwarded with, whatever became of the leg.
+    pub(crate) branch: Option<BranchId>,
+    /// The phones (by their tags) whose late answers we have ended.
+    pub(crate) hung_up: Vec<String>,
     /// The To tag of our own answers.
     pub(crate) tag: String,
     pub(crate) dialog: Option<DialogId>,
@@ -103,6 +107,8 @@ impl Relay {
             listener: arrival.listener,
             transport: arrival.transport,
             leg: None,
+            branch: None,
+            hung_up: Vec::new(),
             tag,
             dialog: None,
             merge: None,
@@ -253,6 +259,14 @@ impl Client {
         match self {
             Self::Invite(client) => client.request(),
             Self::Other(client) => client.request(),
+        }
+    }
+
+    /// Whether the other side has said anything.
+    pub(crate) fn is_heard(&self) -> bool {
+        match self {
+            Self::Invite(client) => client.is_proceeding() || client.is_over(),
+            Self::Other(client) => client.is_over(),
         }
     }
 

@@ -17,6 +17,8 @@ impl Calls {
                 Timer::Cancel => self.handle_cancel_timeout(id, desk, now),
             }
         }
+        let again = self.farewells.handle_timeout(now);
+        self.events.extend(again.into_iter().map(|(hop, bytes)| Event::Send(hop, bytes)));
         self.dialogs.handle_timeout(now);
         while let Some(key) = self.ended_until.pop_due(now) {
             self.ended.remove(&key);
