@@ -4,6 +4,7 @@
 //! and with what to answer and where to forward; it does not know how a phone is woken (`wakes`), where it reappears
 //! (`edge`) or what an account is. SDP is bytes it never reads.
 
+mod allowance;
 mod dialogs;
 mod farewells;
 mod forward;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use ahash::HashMap;
 use bytes::Bytes;
 
+use allowance::Allowance;
 use dialogs::Dialogs;
 use farewells::Farewells;
 pub(crate) use held::Incoming;
@@ -145,13 +147,15 @@ impl Calls {
                 if !server.handle_ack(now) {
                     return false;
                 }
+                // It bears the tag of our answer: the source is where it says.
+                relay.allowance = Allowance::PROVEN;
                 self.settle(id, now);
             }
             Some(Method::Cancel) => {
                 self.handle_cancel(id, request, arrival, back, now);
             }
             _ => {
-                let again = relay.server.handle_retransmission().cloned();
+                let again = relay.answer_again(request, now);
                 let back = relay.back.clone();
                 self.events.extend(again.map(|bytes| Event::Send(back, bytes)));
             }
@@ -289,7 +293,8 @@ impl Calls {
         let mut out = Vec::with_capacity(256);
         let reply =
             Reply { code, to_tag: Some(&relay.tag), source: Some(arrival.peer), record_route: false, extra: &[] };
-        if proxy::write_reply(cancel, &reply, &mut out).is_ok() {
+        relay.allowance.earn(cancel);
+        if proxy::write_reply(cancel, &reply, &mut out).is_ok() && relay.allowance.spend(out.len()) {
             self.events.push_back(Event::Send(back.clone(), Bytes::from(out)));
         }
         if !meant || relay.is_answered() {

@@ -29,6 +29,7 @@ impl Calls {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         if relay.server.handle_timeout(now) == Timeout::Retransmit
             && let Some(bytes) = relay.server.last().cloned()
+            && relay.allowance.spend(bytes.len())
         {
             self.events.push_back(Event::Send(relay.back.clone(), bytes));
         }
