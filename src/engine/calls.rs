@@ -54,6 +54,8 @@ pub(crate) enum Event {
     Wake(WakeWanted),
     /// The device does not answer on its flow.
     Silent(InstanceId),
+    /// The instance has no dialog any more.
+    LastDialog(InstanceId),
     Note(Note),
 }
 
@@ -231,8 +233,13 @@ impl Calls {
         self.held.len()
     }
 
+    /// Whether requests inside calls of the instance may still come.
+    pub(crate) fn has_dialogs(&self, instance: InstanceId) -> bool {
+        self.dialogs.has_any(instance)
+    }
+
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.events.pop_front().or_else(|| self.dialogs.pop_emptied().map(Event::LastDialog))
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

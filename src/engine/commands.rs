@@ -293,14 +293,14 @@ impl Engine {
     }
 
     /// The instance is gone while somebody still waits for it.
-    pub(super) fn abandon_hand_over(&mut self, id: InstanceId, _now: Now) {
+    pub(super) fn abandon_hand_over(&mut self, id: InstanceId, cause: Cause) {
         self.hand_overs.schedule.remove(id);
         if let Some(Waiting { reply, refusal, .. }) = self.hand_overs.waiting.remove(&id) {
-            let refusal = refusal.unwrap_or(Refusal::RegistrarUnreachable);
+            let refusal = refusal.unwrap_or_else(|| unfinished(cause));
             self.reply(reply, Answer::Refused(refusal));
         }
         if let Some(Trial { reply, .. }) = self.hand_overs.trials.remove(&id) {
-            self.reply(reply, Answer::Refused(Refusal::NotFound));
+            self.reply(reply, Answer::Refused(unfinished(cause)));
         }
     }
 
@@ -537,6 +537,17 @@ impl Engine {
         hash.copy_from_slice(digest.as_ref());
         let ha1 = digest::ha1(Algorithm::Md5, &id.to_string(), &self.policy.domain, token.as_bytes());
         (token, TokenHash(hash), ha1)
+    }
+}
+
+/// What a hand-over is told whose instance was erased before the registrar spoke.
+fn unfinished(cause: Cause) -> Refusal {
+    match cause {
+        Cause::Shutdown => Refusal::Busy { after: RETRY_AFTER },
+        Cause::Unregistrable | Cause::LeaseEnded => Refusal::RegistrarUnreachable,
+        Cause::Refused | Cause::Deleted | Cause::DeadToken | Cause::Administrator | Cause::OffBoarded => {
+            Refusal::Gone { cause, receipt: None }
+        }
     }
 }
 
