@@ -115,12 +115,12 @@ struct Shared {
 }
 
 /// Why bytes could not be sent; the engine has to hear of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unsent {
     /// The flow is gone.
     Flow(FlowId),
     /// There is no room for another trunk.
-    Trunk(TrunkFault),
+    Trunk(Arc<TrunkKey>, TrunkFault),
 }
 
 impl Net {
@@ -194,7 +194,7 @@ impl Handle {
         match hop {
             Hop::Datagram { listener, peer } => {
                 let socket = self.0.datagrams.get(usize::from(listener.0)).and_then(Option::as_ref);
-                if !socket.is_some_and(|socket| udp::send(socket, bytes, *peer).is_ok()) {
+                if socket.is_none_or(|socket| udp::send(socket, bytes, *peer).is_err()) {
                     self.0.shared.counters.count(Incident::DatagramUnsent);
                 }
                 Ok(())
@@ -203,7 +203,7 @@ impl Handle {
             Hop::Flow(flow) => Err(Unsent::Flow(*flow)),
             Hop::Trunk(key) => self.0.trunks.send(key, bytes, shard).map_err(|fault| {
                 self.0.shared.counters.count(Incident::TrunksFull);
-                Unsent::Trunk(fault)
+                Unsent::Trunk(Arc::clone(key), fault)
             }),
         }
     }

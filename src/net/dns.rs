@@ -5,7 +5,6 @@
 //! engine filters them.
 
 use std::collections::HashMap;
-use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,11 +73,7 @@ struct Resolver {
 }
 
 /// Makes both ends. `fixed`: names answered without asking anyone.
-pub(super) fn locates(
-    fixed: HashMap<String, Vec<IpAddr>>,
-    reach: Reach,
-    deadline: Duration,
-) -> (Locates, Answering) {
+pub(super) fn locates(fixed: HashMap<String, Vec<IpAddr>>, reach: Reach, deadline: Duration) -> (Locates, Answering) {
     let (sender, queue) = mpsc::channel(LOCATES_QUEUED);
     let resolver = Resolver {
         dns: system_resolver().inspect_err(|error| tracing::warn!(%error, "no DNS resolver")).ok(),
@@ -134,10 +129,7 @@ impl Resolver {
                     locator.handle_answer(&question, answer);
                 }
                 Step::Done(found) => {
-                    return Ok(found
-                        .into_iter()
-                        .map(|(transport, address)| Located { transport, address })
-                        .collect());
+                    return Ok(found.into_iter().map(|(transport, address)| Located { transport, address }).collect());
                 }
                 Step::Failed { unanswered: true } => return Err(LocateFault::Unanswered),
                 Step::Failed { unanswered: false } => break,
@@ -163,13 +155,12 @@ impl Resolver {
                 priority: srv.priority,
                 weight: srv.weight,
                 port: srv.port,
-                target: srv.target.to_ascii().trim_end_matches('.').to_owned(),
+                target: relative(&srv.target),
             }),
             _ => None,
         };
         match self.lookup(name, RecordType::SRV, record).await {
-            // A lone "." says that the service is decidedly not there (RFC 2782).
-            Some(records) => Answer::Srv(records.into_iter().filter(|record| !record.target.is_empty()).collect()),
+            Some(records) => Answer::Srv(records),
             None => Answer::Unanswered,
         }
     }
@@ -232,12 +223,7 @@ impl Resolver {
     }
 
     /// `None`: nobody answered. Empty: the name has no such record.
-    async fn lookup<T>(
-        &self,
-        name: &str,
-        kind: RecordType,
-        read: impl Fn(&RData) -> Option<T>,
-    ) -> Option<Vec<T>> {
+    async fn lookup<T>(&self, name: &str, kind: RecordType, read: impl Fn(&RData) -> Option<T>) -> Option<Vec<T>> {
         let mut name = match Name::from_ascii(name) {
             Ok(name) => name,
             Err(_) => return Some(Vec::new()),
@@ -249,6 +235,15 @@ impl Resolver {
             Err(error) if error.is_no_records_found() => Some(Vec::new()),
             Err(_) => None,
         }
+    }
+}
+
+/// The name without its closing dot; the root, which says that there is no such service (RFC 2782), stays a dot.
+fn relative(name: &Name) -> String {
+    let text = name.to_ascii();
+    match text.strip_suffix('.') {
+        Some(relative) if !relative.is_empty() => relative.to_owned(),
+        _ => text,
     }
 }
 

@@ -25,9 +25,9 @@ use super::{Shared, Upward};
 use crate::clock;
 use crate::engine::ids::ShardId;
 use crate::engine::input::Arrival;
-use crate::sip::Message;
 use crate::sip::framing::{Frame, Framer};
 use crate::sip::outbound::{PING, PONG};
+use crate::sip::{Message, StatusCode};
 
 thread_local! {
     /// What a read lands in before it is framed. Not one a connection: 100,000 idle ones need none.
@@ -111,11 +111,8 @@ impl<U: Upward> Connection<'_, U> {
                     self.take_message(raw, rules, seen).await?;
                 }
                 Ok(None) => break,
-                Err(_) => {
-                    self.shared.counters.count(Incident::Malformed);
-                    if let Some(reply) = malformed::bad_request(framer.pending()) {
-                        self.answer(&reply);
-                    }
+                Err(error) => {
+                    self.refuse(framer.unframed(), error.status());
                     return Err(Closing::FramingLost);
                 }
             }
@@ -131,8 +128,9 @@ impl<U: Upward> Connection<'_, U> {
         rules: &mut StreamRules<'_>,
         seen: &mut Vec<ShardId>,
     ) -> Result<(), Closing> {
+        // Parsing takes the bytes, and an answer to malformed ones needs them.
         let spare = raw.clone();
-        match Message::parse_frame(raw) {
+        let fault = match Message::parse_frame(raw) {
             Ok(message) if malformed::is_wellformed(&message) => {
                 let arrival = Arrival { registrar: self.is_registrar(), ..self.arrival.clone() };
                 if let Some(shard) = self.upward.deliver(message, arrival).await
@@ -140,15 +138,19 @@ impl<U: Upward> Connection<'_, U> {
                 {
                     seen.push(shard);
                 }
-                Ok(())
+                return Ok(());
             }
-            _ => {
-                self.shared.counters.count(Incident::Malformed);
-                if let Some(reply) = malformed::bad_request(&spare) {
-                    self.answer(&reply);
-                }
-                rules.handle_malformed().map_or(Ok(()), Err)
-            }
+            Ok(_) => StatusCode::BAD_REQUEST,
+            Err(error) => error.status(),
+        };
+        self.refuse(&spare, fault);
+        rules.handle_malformed().map_or(Ok(()), Err)
+    }
+
+    fn refuse(&self, raw: &[u8], code: StatusCode) {
+        self.shared.counters.count(Incident::Malformed);
+        if let Some(reply) = malformed::refusal(raw, code, self.arrival.peer) {
+            self.answer(&reply);
         }
     }
 

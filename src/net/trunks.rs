@@ -21,7 +21,6 @@ use tokio_rustls::TlsConnector;
 
 use super::accept::{note_panic, tune};
 use super::bounds::{TRUNK_QUEUE_BYTES, TRUNKS_MAX, TRUNKS_OPENING};
-use super::counters::Incident;
 use super::flows::Flow;
 use super::queue::Closing;
 use super::rules::Opened;
@@ -236,9 +235,8 @@ impl<U: Upward> Context<U> {
             for sender in senders {
                 self.upward.trunk_down(sender, Arc::clone(&trunk.key), fault).await;
             }
-            let removed = self.table.remove_if(&trunk.key, |_, known| {
-                Arc::ptr_eq(known, &trunk) && known.senders().is_empty()
-            });
+            let removed =
+                self.table.remove_if(&trunk.key, |_, known| Arc::ptr_eq(known, &trunk) && known.senders().is_empty());
             if removed.is_some() {
                 return;
             }
