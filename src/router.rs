@@ -165,3 +165,82 @@ impl Upward for Router {
 const fn mpsc_max() -> usize {
     tokio::sync::Semaphore::MAX_PERMITS
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::engine::audit::Cause;
+    use crate::engine::ids::ListenerId;
+    use crate::sip::Transport;
+
+    const SHARD: ShardId = ShardId(0);
+
+    fn narrow() -> (Router, Inbox) {
+        let limits = Limits { traffic_queued: 1, ..Limits::default() };
+        let (router, mut inboxes) = Router::new(Placement::new(1, [1, 2]), &limits);
+        (router, inboxes.remove(0))
+    }
+
+    fn message() -> Message {
+        let text = "OPTIONS sip:edge.test SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa\r\n\
+            From: <sip:a@edge.test>;tag=1\r\nTo: <sip:b@edge.test>\r\nCall-ID: one\r\nCSeq: 1 OPTIONS\r\n\r\n";
+        Message::parse_datagram(text.into()).expect("well-formed")
+    }
+
+    fn arrival(flow: Option<FlowId>) -> Arrival {
+        let peer: SocketAddr = "192.0.2.1:5060".parse().expect("a literal");
+        let transport = if flow.is_some() { Transport::Tcp } else { Transport::Udp };
+        Arrival { listener: ListenerId(0), transport, peer, flow, trunk: None, registrar: false }
+    }
+
+    fn command() -> Command {
+        Command::EraseAll { tenant: "acme".into(), device: None, cause: Cause::Administrator }
+    }
+
+    #[tokio::test]
+    async fn a_full_shard_sheds_datagrams_and_commands_and_makes_streams_wait() {
+        let (router, mut inbox) = narrow();
+        assert_eq!(router.deliver(message(), arrival(None)).await, Some(SHARD));
+        assert_eq!(router.deliver(message(), arrival(None)).await, None);
+        assert!(matches!(router.ask(SHARD, command()).await, Answer::Refused(Refusal::Busy { .. })));
+        assert_eq!(router.shed(), 2);
+
+        let flow = FlowId(7);
+        let stream = async {
+            assert_eq!(router.deliver(message(), arrival(Some(flow))).await, Some(SHARD));
+            router.flow_closed(flow, SHARD).await;
+        };
+        let shard = async {
+            assert!(matches!(inbox.traffic.recv().await, Some(Input::Sip(_, arrival)) if arrival.flow.is_none()));
+            assert!(matches!(inbox.traffic.recv().await, Some(Input::Sip(_, arrival)) if arrival.flow == Some(flow)));
+            assert!(matches!(inbox.traffic.recv().await, Some(Input::FlowClosed(closed)) if closed == flow));
+        };
+        tokio::join!(stream, shard);
+        assert_eq!(router.shed(), 2, "a stream loses nothing");
+    }
+
+    #[tokio::test]
+    async fn a_command_gets_the_answer_of_its_shard() {
+        let (router, mut inbox) = narrow();
+        let replies = router.replies();
+        let shard = async {
+            if let Some(Input::Command(Command::EraseAll { .. }, to)) = inbox.traffic.recv().await {
+                replies.answer(to, Answer::ErasedAll(3));
+            }
+        };
+        let (answer, ()) = tokio::join!(router.ask(SHARD, command()), shard);
+        assert!(matches!(answer, Answer::ErasedAll(3)));
+        assert!(matches!(router.ask(ShardId(1), command()).await, Answer::Refused(Refusal::NotFound)));
+    }
+
+    #[tokio::test]
+    async fn every_shard_hears_of_a_drain_even_behind_full_traffic() {
+        let (router, mut inboxes) = Router::new(Placement::new(3, [1, 2]), &Limits::default());
+        router.drain().await;
+        for inbox in &mut inboxes {
+            assert!(matches!(inbox.answers.try_recv(), Ok(Input::Drain)));
+        }
+    }
+}

@@ -24,16 +24,12 @@ use super::stopped;
 use crate::engine::account::{TrunkHost, TrunkUri};
 use crate::engine::input::{LocateFault, Located};
 use crate::sip::Transport;
-use crate::sip::locate::{Answer, Locator, Question, SrvRecord, Step};
+use crate::sip::locate::{Answer, Locator, QUESTIONS_MAX, Question, SrvRecord, Step};
 
 /// One attempt of one question to one server.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Attempts of one question.
 const QUERY_ATTEMPTS: usize = 2;
-/// Steps of one location: its SRV questions and the addresses of their targets. A machine that asks for more goes in
-/// circles.
-const STEPS_MAX: usize = 32;
-
 /// Called with the answer, exactly once.
 pub type LocateDone = Box<dyn FnOnce(Result<Vec<Located>, LocateFault>) + Send>;
 
@@ -122,7 +118,8 @@ impl Resolver {
         };
         let seed = self.seeds.hash_one(&uri.text);
         let mut locator = Locator::new(host, address, uri.port, uri.transport, &self.reach.transports, seed);
-        for _ in 0..STEPS_MAX {
+        // The machine asks no more than that, and then is done.
+        for _ in 0..=QUESTIONS_MAX {
             match locator.step() {
                 Step::Ask(question) => {
                     let answer = self.answer(&question).await;
@@ -259,3 +256,6 @@ fn system_resolver() -> Result<TokioResolver, NetError> {
     options.use_hosts_file = ResolveHosts::Never;
     builder.build()
 }
+
+#[cfg(test)]
+mod tests;

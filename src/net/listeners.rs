@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn a_udp_entry_gets_a_tcp_twin_on_its_port() {
         let plan = plan_listeners(&[entry(Transport::Udp, "127.0.0.1:0", Some("edge.example.net"))]).expect("bound");
-        let [udp, tcp] = &plan.listeners()[..] else { panic!("two listeners") };
+        let [udp, tcp]: [Listener; 2] = plan.listeners().try_into().expect("two listeners");
         assert_eq!((udp.transport, tcp.transport), (Transport::Udp, Transport::Tcp));
         assert_eq!(udp.local, tcp.local);
         assert_ne!(udp.local.port(), 0);
