@@ -1,6 +1,7 @@
 //! Reveille: keeps softphones registered while they sleep, wakes them for calls, erases their credentials on time.
 
 pub mod clock;
+pub mod config;
 pub mod engine;
 pub mod sip;
 pub mod vault;
