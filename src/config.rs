@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 
 use document::Document;
 use environment::Overrides;
-pub use files::{TlsFiles, certificates};
+pub use files::{TlsFiles, TlsPem};
 pub use material::FileError;
 use report::Report;
 pub use report::{Mistake, Mistakes, Place};

@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use zeroize::Zeroizing;
 
 use super::material::{self, FileError};
 use super::section::{Entry, Section};
@@ -20,15 +21,24 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
+/// A certificate with its key, as they stood in their files.
+pub struct TlsPem {
+    /// The chain.
+    pub certificate: Vec<u8>,
+    /// Its private key.
+    pub key: Zeroizing<Vec<u8>>,
+}
+
 impl TlsFiles {
     /// Reads both files as they are now: at start, and again at SIGHUP.
     ///
     /// # Errors
     /// A file cannot be read, is not what it should be, or the key is not the certificate's.
-    pub fn load(&self) -> Result<CertifiedKey, FileError> {
-        let chain = material::certificates(&self.certificate)?;
-        let bytes = material::read(&self.key)?;
-        let key = PrivateKeyDer::from_pem_slice(&bytes)
+    pub fn load(&self) -> Result<TlsPem, FileError> {
+        let mut certificate = material::read(&self.certificate)?;
+        let chain = material::certificates(&self.certificate, &certificate)?;
+        let pem = material::read(&self.key)?;
+        let key = PrivateKeyDer::from_pem_slice(&pem)
             .map_err(|_| FileError::new(&self.key, "has no private key in PEM (-----BEGIN PRIVATE KEY-----)"))?;
         CertifiedKey::from_der(chain, key, &default_provider()).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
@@ -38,16 +48,9 @@ impl TlsFiles {
                 FileError::new(&self.certificate, "has a certificate that cannot be read")
             }
             _ => FileError::new(&self.key, "has a key of a kind that TLS cannot use"),
-        })
+        })?;
+        Ok(TlsPem { certificate: std::mem::take(&mut *certificate), key: pem })
     }
-}
-
-/// All certificates of a PEM file.
-///
-/// # Errors
-/// The file cannot be read or has none.
-pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    material::certificates(path)
 }
 
 /// Reads `tls_certificate` and `tls_key`; `None` if both are absent.
@@ -81,8 +84,8 @@ pub(super) fn tls(section: &mut Section<'_>) -> Option<TlsFiles> {
 }
 
 /// Reads a key that names extra certificates to trust.
-pub(super) fn roots(section: &mut Section<'_>, key: &'static str) -> Vec<CertificateDer<'static>> {
-    load(section, key, material::certificates).map(|entry| entry.value).unwrap_or_default()
+pub(super) fn roots(section: &mut Section<'_>, key: &'static str) -> Option<String> {
+    load(section, key, material::roots).map(|entry| entry.value)
 }
 
 /// Reads `signing_key`.

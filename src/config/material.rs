@@ -67,10 +67,28 @@ pub(super) fn is_readable_by_all(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & OTHERS_READ != 0)
 }
 
-/// All certificates of a PEM file; at least one.
-pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    let bytes = read(path)?;
-    let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+/// A file's text, wiped when dropped.
+fn read_text(path: &Path) -> Result<Zeroizing<String>, FileError> {
+    let mut bytes = read(path)?;
+    match String::from_utf8(std::mem::take(&mut *bytes)) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        Err(error) => {
+            drop(Zeroizing::new(error.into_bytes()));
+            Err(FileError::new(path, "is not a text file"))
+        }
+    }
+}
+
+/// Certificates to trust, as PEM; at least one.
+pub(super) fn roots(path: &Path) -> Result<String, FileError> {
+    let pem = read_text(path)?;
+    certificates(path, pem.as_bytes())?;
+    Ok(String::clone(&pem))
+}
+
+/// All certificates of a file's content; at least one.
+pub(super) fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match parsed {
         Ok(list) if !list.is_empty() => Ok(list),
         Ok(_) => Err(FileError::new(path, "has no certificate in PEM (-----BEGIN CERTIFICATE-----)")),
@@ -79,9 +97,9 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 /// A token signing key of Apple's (`AuthKey_….p8`), as PEM.
-pub(super) fn apns_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
-    let pem = read(path)?;
-    let der = PrivatePkcs8KeyDer::from_pem_slice(&pem).ok();
+pub(super) fn apns_key(path: &Path) -> Result<Zeroizing<String>, FileError> {
+    let pem = read_text(path)?;
+    let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).ok();
     let parsed =
         der.and_then(|der| EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_pkcs8_der()).ok());
     match parsed {
@@ -107,9 +125,9 @@ struct ServiceAccount<'a> {
 }
 
 /// A service account's key file of Google's, as JSON.
-pub(super) fn service_account(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
-    let json = read(path)?;
-    let account: ServiceAccount<'_> = serde_json::from_slice(&json).map_err(|_| {
+pub(super) fn service_account(path: &Path) -> Result<Zeroizing<String>, FileError> {
+    let json = read_text(path)?;
+    let account: ServiceAccount<'_> = serde_json::from_str(&json).map_err(|_| {
         let members = "type, project_id, client_email, token_uri and private_key";
         FileError::new(path, format!("is not a service account's key file: JSON with {members}"))
     })?;
@@ -132,10 +150,10 @@ pub(super) fn service_account(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileErr
 
 /// The public key of a tenant's backend.
 pub(super) fn jwt_public_key(path: &Path) -> Result<JwtPublicKey, FileError> {
-    let bytes = read(path)?;
+    let pem = read_text(path)?;
     let problem = "is not a public key in PEM (-----BEGIN PUBLIC KEY-----) on P-256 (ES256) or Ed25519 (EdDSA)";
     let wrong = || FileError::new(path, problem);
-    let der = SubjectPublicKeyInfoDer::from_pem_slice(&bytes).map_err(|_| wrong())?;
+    let der = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).map_err(|_| wrong())?;
     let is = |prefix: &[u8], length: usize| der.len() == length && der.starts_with(prefix);
     let algorithm = if is(SPKI_P256, SPKI_P256_LEN) {
         JwtAlgorithm::Es256
@@ -144,8 +162,7 @@ pub(super) fn jwt_public_key(path: &Path) -> Result<JwtPublicKey, FileError> {
     } else {
         return Err(wrong());
     };
-    let pem = std::str::from_utf8(&bytes).map_err(|_| wrong())?.to_owned();
-    Ok(JwtPublicKey { algorithm, pem })
+    Ok(JwtPublicKey { algorithm, pem: String::clone(&pem) })
 }
 
 /// Whether the file holds a key that can sign receipts.

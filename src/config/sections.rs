@@ -177,9 +177,9 @@ fn registrars(mut section: Section<'_>) -> Registrars {
         policy.ports = plain(ports);
     }
     policy.rate = section.number("rate", policy.rate, 1, RATE_MAX).value;
-    let extra_roots = files::roots(&mut section, "tls_ca_file");
+    let ca_pem = files::roots(&mut section, "tls_ca_file");
     section.finish();
-    Registrars { policy, extra_roots }
+    Registrars { policy, ca_pem }
 }
 
 fn lease(mut section: Section<'_>) -> Lease {

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 use super::files::TlsFiles;
@@ -88,8 +87,8 @@ pub struct SipListener {
 pub struct Registrars {
     /// What the engine enforces.
     pub policy: RegistrarPolicy,
-    /// Certificates trusted for TLS trunks beside the public roots.
-    pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Certificates (PEM) trusted for TLS trunks beside the public roots.
+    pub ca_pem: Option<String>,
 }
 
 /// Section `[lease]`.
@@ -235,10 +234,10 @@ pub struct App {
     pub id: String,
     /// Who carries its pushes, with what is needed for that.
     pub push: PushAccess,
-    /// Where pushes go instead of the provider's own host; `http` or `https`. Always there for `Sandbox`.
-    pub endpoint: Option<http::Uri>,
-    /// Certificates trusted for that endpoint, beside the public roots.
-    pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Where pushes go instead of the provider's own host. Always there for `Sandbox`.
+    pub endpoint: Option<String>,
+    /// Certificates (PEM) trusted for that endpoint, beside the public roots.
+    pub ca_pem: Option<String>,
 }
 
 /// What a provider asks of us.
@@ -259,7 +258,7 @@ pub struct ApnsAccess {
     /// The key's name.
     pub key_id: String,
     /// The key: PEM (PKCS #8, P-256).
-    pub key_pem: Zeroizing<Vec<u8>>,
+    pub key_pem: Zeroizing<String>,
     /// Which of Apple's hosts.
     pub environment: ApnsEnvironment,
 }
@@ -277,7 +276,7 @@ pub enum ApnsEnvironment {
 /// A service account of Google's.
 pub struct FcmAccess {
     /// The whole key file, JSON.
-    pub service_account: Zeroizing<Vec<u8>>,
+    pub service_account_json: Zeroizing<String>,
 }
 
 impl std::fmt::Debug for ApnsAccess {
@@ -375,6 +374,6 @@ impl Default for Registrars {
             ports: vec![5060, 5061],
             rate: 50,
         };
-        Self { policy, extra_roots: Vec::new() }
+        Self { policy, ca_pem: None }
     }
 }

@@ -127,10 +127,17 @@ fn app(mut section: Section<'_>, seen: &mut HashSet<(Provider, String)>) -> Opti
     if provider == Some(Provider::Sandbox) && !section.has("endpoint") {
         section.missing("endpoint", "it is where pushes are posted, such as \"https://127.0.0.1:8444/push\"");
     }
-    let endpoint = section.parse("endpoint", values::endpoint).map(|entry| entry.value);
-    let extra_roots = files::roots(&mut section, "ca_file");
+    let endpoint = section.parse("endpoint", values::endpoint);
+    if let Some(Entry { place, value }) = &endpoint
+        && provider.is_some_and(|provider| provider != Provider::Sandbox)
+        && !value.starts_with("https://")
+    {
+        section.mistake(place, "endpoint", "must be https; only provider sandbox may use plain http");
+    }
+    let endpoint = endpoint.map(|entry| entry.value);
+    let ca_pem = files::roots(&mut section, "ca_file");
     section.finish();
-    Some(App { id: id?.value, push: push?, endpoint, extra_roots })
+    Some(App { id: id?.value, push: push?, endpoint, ca_pem })
 }
 
 /// What the provider asks of us. Keys of the other providers are refused, so that none is silently without effect.
@@ -178,5 +185,5 @@ fn fcm(section: &mut Section<'_>) -> Option<FcmAccess> {
         section.missing("service_account_file", "it is the service account's key file from the Firebase console");
     }
     let service_account = files::secret(section, "service_account_file", material::service_account);
-    Some(FcmAccess { service_account: service_account?.value })
+    Some(FcmAccess { service_account_json: service_account?.value })
 }

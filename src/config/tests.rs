@@ -418,7 +418,7 @@ fn assert_defaults(settings: &Settings) {
     assert_eq!(settings.registrars.policy.allow_special_ranges, []);
     assert_eq!(settings.registrars.policy.ports, [5060, 5061]);
     assert_eq!(settings.registrars.policy.rate, 50);
-    assert_eq!(settings.registrars.extra_roots, []);
+    assert_eq!(settings.registrars.ca_pem, None);
     assert_eq!(settings.lease.default, Duration::from_secs(3 * 86_400));
     assert_eq!(settings.lease.maximum, Duration::from_secs(6 * 86_400));
     assert_eq!(settings.calls.hold, Duration::from_secs(45));

@@ -107,13 +107,17 @@ pub(super) fn apple_id(text: &str) -> Result<String, String> {
 }
 
 /// Where pushes go instead of the provider's own host.
-pub(super) fn endpoint(text: &str) -> Result<http::Uri, String> {
-    let problem = || "must be a URL such as \"https://push.example.net:8443\"".to_owned();
+pub(super) fn endpoint(text: &str) -> Result<String, String> {
+    let problem = || "must be a URL such as \"https://push.example.net:8443\", without user or query".to_owned();
     let uri: http::Uri = text.parse().map_err(|_| problem())?;
-    match (uri.scheme_str(), uri.host()) {
-        (Some("https"), Some(_)) => Ok(uri),
-        (Some("http"), Some(host)) if is_loopback(host) => Ok(uri),
-        (Some("http"), Some(_)) => {
+    let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(problem)?;
+    if uri.query().is_some() || uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(problem());
+    }
+    match uri.scheme_str() {
+        Some("https") => Ok(text.to_owned()),
+        Some("http") if is_loopback(host) => Ok(text.to_owned()),
+        Some("http") => {
             Err("must be https; plain http carries push tokens in clear and is only for this host itself".to_owned())
         }
         _ => Err(problem()),
@@ -167,7 +171,7 @@ mod tests {
         for good in ["https://push.example.net", "http://127.0.0.1:9000", "http://[::1]:1", "http://localhost:1"] {
             assert!(endpoint(good).is_ok(), "{good}");
         }
-        for bad in ["http://push.example.net", "ftp://127.0.0.1", "/pushes", ""] {
+        for bad in ["http://push.example.net", "ftp://127.0.0.1", "/pushes", "https://a@b", "https://a/?b", ""] {
             assert!(endpoint(bad).is_err(), "{bad}");
         }
     }

@@ -72,7 +72,7 @@ fn push_keys_are_read_and_checked() {
     let settings = files.settings(&apns("p256.p8"));
     let PushAccess::Apns(access) = &settings.tenants[0].apps[0].push else { panic!("not apns") };
     assert_eq!((access.team_id.as_str(), access.environment), ("ABCDE12345", ApnsEnvironment::Production));
-    assert!(access.key_pem.starts_with(b"-----BEGIN PRIVATE KEY-----"));
+    assert!(access.key_pem.starts_with("-----BEGIN PRIVATE KEY-----"));
     assert!(!format!("{settings:?}").contains("PRIVATE"), "Debug shows no key");
     assert_eq!(
         files.mistakes(&apns("rsa.p8")),
@@ -147,8 +147,8 @@ fn extra_roots_are_read() {
             .replace("provider", &format!("ca_file = \"{file}\"\nprovider"))
     };
     let settings = files.settings(&text(&certificate));
-    assert_eq!(settings.registrars.extra_roots.len(), 1);
-    assert_eq!(settings.tenants[0].apps[0].extra_roots.len(), 1);
+    assert_eq!(settings.registrars.ca_pem.as_deref(), Some(files.read(&certificate).as_str()));
+    assert_eq!(settings.tenants[0].apps[0].ca_pem, settings.registrars.ca_pem);
     let problem = "has no certificate in PEM (-----BEGIN CERTIFICATE-----)";
     assert_eq!(
         files.mistakes(&text(&key)),
@@ -198,6 +198,10 @@ impl Files {
         use std::os::unix::fs::PermissionsExt;
         fs::write(self.path(name), content).expect("a file for tests");
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).expect("our own file");
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).expect("a file of this test")
     }
 
     fn allow_all(&self, name: &str) {
