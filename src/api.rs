@@ -40,6 +40,7 @@ pub use self::tenants::{Tenant, Tenants};
 pub use self::tls::{Tls, TlsError};
 
 use self::problem::{LogLine, Problem};
+use self::server::Deadlines;
 use self::sources::{ConnectionCount, HandOverRate};
 use crate::engine::ids::ShardId;
 use crate::engine::input::Command;
@@ -71,6 +72,7 @@ pub(crate) struct Api<A> {
     pub(crate) tenants: Tenants,
     pub(crate) rate: HandOverRate,
     pub(crate) bodies: Semaphore,
+    pub(crate) deadlines: Deadlines,
 }
 
 /// Serves the API on `listeners` (see [`bind`]) until `stop` turns true; then accepts nothing more and lets running
@@ -80,7 +82,18 @@ pub fn serve<A: Ask>(
     listeners: Vec<TcpListener>,
     ask: A,
     tls: &Tls,
-    stop: watch::Receiver<bool>,
+    stop: &watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    serve_within(Deadlines::default(), config, listeners, ask, tls, stop)
+}
+
+fn serve_within<A: Ask>(
+    deadlines: Deadlines,
+    config: ApiConfig,
+    listeners: Vec<TcpListener>,
+    ask: A,
+    tls: &Tls,
+    stop: &watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     let ApiConfig { policy, placement, tenants } = config;
     let limits = &policy.limits;
@@ -89,10 +102,11 @@ pub fn serve<A: Ask>(
     let rate = HandOverRate::new(limits.posts_per_source);
     let bodies = Semaphore::new(body::BODIES_AT_ONCE);
     let shared = Arc::new(server::Shared {
-        router: router(Api { ask, policy, placement, tenants, rate, bodies }),
+        router: router(Api { ask, policy, placement, tenants, rate, bodies, deadlines }),
         acceptor: TlsAcceptor::from(tls.config()),
         sources,
         connections: Arc::new(Semaphore::new(connections)),
+        deadlines,
     });
     let mut loops: JoinSet<()> = JoinSet::new();
     for listener in listeners {

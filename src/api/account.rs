@@ -3,6 +3,7 @@
 //! What stands here ends up in SIP requests, so each text is also checked for what could break out of a header. Whether
 //! the registrar may be registered at is not decided here.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -15,7 +16,7 @@ use super::problem::Problem;
 use super::secret::{Ha1Body, Sealed};
 use crate::engine::account::{Account, TrunkSources, TrunkUri};
 use crate::sip::StatusCode;
-use crate::sip::uri::{Host, Uri};
+use crate::sip::uri::{Host, Uri, unescape};
 
 /// Longest URI of an account.
 const URI_BYTES_MAX: usize = 512;
@@ -194,22 +195,28 @@ pub(crate) fn leads_elsewhere(before: &Account, after: &Account) -> bool {
 fn address_of_record(text: &str) -> Result<(String, String), Problem> {
     let fail = |wrong| Problem::account("aor", wrong);
     header_safe("aor", text)?;
-    if text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("sips:")) {
+    let uri = Uri::parse(text.as_bytes()).map_err(|_| fail("not a SIP URI such as sip:alice@example.com"))?;
+    if uri.is_sips() {
         return Err(fail("sips: is not supported; use sip: here, and transport=tls in the registrar"));
     }
-    let uri = Uri::parse(text.as_bytes()).map_err(|_| fail("not a SIP URI such as sip:alice@example.com"))?;
-    let named = !matches!(uri.host(), Host::Name(""));
-    let Some((user, host)) = text.get(4..).filter(|_| uri.is_sip() && named).and_then(|rest| rest.rsplit_once('@'))
-    else {
-        return Err(fail("not a SIP URI with a user and a host, such as sip:alice@example.com"));
+    let user = uri.user().filter(|user| uri.is_sip() && !user.is_empty());
+    let Some(user) = user.and_then(|user| std::str::from_utf8(user).ok()) else {
+        return Err(fail("must be a sip: URI with a user part, such as sip:alice@example.com"));
     };
-    if user.is_empty() || user.contains(':') {
-        return Err(fail("must have a user part and no password in it"));
+    if uri.password().is_some() {
+        return Err(fail("must not hold a password; that is what password and ha1 are for"));
     }
-    if host.contains([';', '?']) {
+    if uri.params().next().is_some() || !uri.headers().is_empty() {
         return Err(fail("must not have parameters or headers"));
     }
-    Ok((format!("sip:{user}@{}", host.to_ascii_lowercase()), user.to_owned()))
+    let host = match uri.host() {
+        Host::Name(name) => name.to_ascii_lowercase(),
+        Host::Address(IpAddr::V4(address)) => address.to_string(),
+        Host::Address(IpAddr::V6(address)) => format!("[{address}]"),
+    };
+    let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let name = String::from_utf8(unescape(user.as_bytes())).unwrap_or_else(|_| user.to_owned());
+    Ok((format!("sip:{user}@{host}{port}"), name))
 }
 
 fn trunk(member: &'static str, text: &str) -> Result<TrunkUri, Problem> {

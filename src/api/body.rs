@@ -22,8 +22,6 @@ pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024;
 /// How much of a body that is too long is read and thrown away, so that its sender finishes and sees the 413 instead of
 /// a reset connection.
 const DISCARDED_BYTES_MAX: usize = 256 * 1024;
-/// How long a whole body may take.
-pub(crate) const BODY_READ_MAX: Duration = Duration::from_secs(10);
 /// Bodies read at once. Above it a request is answered `busy`: 16 MiB of buffers is what we are ready to hold.
 pub(crate) const BODIES_AT_ONCE: usize = 1024;
 /// Longest path of a member that an error repeats.
@@ -32,19 +30,23 @@ const PATH_CHARS_MAX: usize = 120;
 /// What a body may call itself.
 const MEDIA_TYPES: [&str; 2] = ["application/json", "application/merge-patch+json"];
 
-/// Reads a whole JSON body; the buffer is wiped when dropped.
-pub(crate) async fn read(request: Request, bodies: &Semaphore) -> Result<Zeroizing<Vec<u8>>, Problem> {
+/// Reads a whole JSON body, which has to arrive `within` this time; the buffer is wiped when dropped.
+pub(crate) async fn read(
+    request: Request,
+    bodies: &Semaphore,
+    within: Duration,
+) -> Result<Zeroizing<Vec<u8>>, Problem> {
     let Ok(_permit) = bodies.try_acquire() else {
         return Err(Problem::busy("too many bodies are being read"));
     };
     let (head, body) = request.into_parts();
     check_media_type(&head.headers)?;
     let declared = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    match tokio::time::timeout(BODY_READ_MAX, collect(body, declared)).await {
+    match tokio::time::timeout(within, collect(body, declared)).await {
         Ok(read) => read,
         Err(_) => Err(Problem::new(
             Kind::InvalidRequest,
-            format!("The body did not arrive within {} seconds.", BODY_READ_MAX.as_secs()),
+            format!("The body did not arrive within {} seconds.", within.as_secs_f32()),
             "slow body",
         )),
     }
@@ -55,15 +57,15 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Proble
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        misfit(error.inner(), path)
+        misfit(error.inner(), &path)
     })?;
-    json.end().map_err(|error| misfit(&error, String::new()))?;
+    json.end().map_err(|error| misfit(&error, ""))?;
     Ok(value)
 }
 
 /// The problem for a JSON error at `path`, without any value of the body.
-pub(crate) fn misfit(error: &serde_json::Error, path: String) -> Problem {
-    let path = if path == "." { String::new() } else { printable(&path) };
+pub(crate) fn misfit(error: &serde_json::Error, path: &str) -> Problem {
+    let path = if path == "." { String::new() } else { printable(path) };
     let what = match error.classify() {
         Category::Syntax => format!("this is not JSON: {}", without_place(&error.to_string())),
         Category::Eof => "the JSON ends too early".to_owned(),

@@ -11,10 +11,12 @@ use axum::extract::{Extension, Path, RawQuery, Request, State};
 use axum::response::Response;
 use http::{HeaderMap, Method};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::body;
 use super::hand_over::{DeclineBody, HandOverBody, RectificationBody, device_urn};
-use super::problem::{Kind, Problem, ProblemBody};
+use super::openapi::{BodyProblems, HandOverProblems, InstanceProblems, RectifyProblems, TenantProblems};
+use super::problem::{Kind, Problem};
 use super::sources::Source;
 use super::views::{self, CallBody, DataBody, ErasedAllBody, ErasedBody, HandedOverBody, InstanceBody};
 use super::{Api, Ask, openapi};
@@ -48,15 +50,7 @@ type CallInPath = Result<Path<(String, String)>, PathRejection>;
             headers(("Location" = String, description = "Path of the instance"))),
         (status = 202, description = "The registrar has not spoken yet", body = HandedOverBody<'_>,
             headers(("Location" = String, description = "Path of the instance"))),
-        (status = 400, description = "`invalid-request`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "`unauthorized`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "`forbidden`: the JWT speaks for another device", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 413, description = "`too-large`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "`no-usable-push-target`, `lease-too-long`, `invalid-account`, `registrar-not-allowed`, `registrar-refused` or `registrar-unreachable`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "`rate-limited`", body = ProblemBody, content_type = "application/problem+json",
-            headers(("Retry-After" = u64, description = "Seconds"))),
-        (status = 503, description = "`busy`", body = ProblemBody, content_type = "application/problem+json",
-            headers(("Retry-After" = u64, description = "Seconds"))),
+        HandOverProblems, BodyProblems,
     )
 )]
 pub(crate) async fn hand_over<A: Ask>(
@@ -70,7 +64,7 @@ pub(crate) async fn hand_over<A: Ask>(
         Problem::new(Kind::RateLimited, detail, "posts_per_source reached").come_again(after)
     })?;
     let caller = api.tenants.authenticate(request.headers(), now)?;
-    let bytes = body::read(request, &api.bodies).await?;
+    let bytes = api.body(request).await?;
     let hand_over = body::parse::<HandOverBody<'_>>(&bytes)?.check(caller, &api.policy)?;
     // Wiped before the registrar is waited for.
     drop(bytes);
@@ -86,11 +80,7 @@ pub(crate) async fn hand_over<A: Ask>(
     security(("instance_token" = [])),
     responses(
         (status = 200, description = "The instance", body = InstanceBody),
-        (status = 401, description = "`unauthorized`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "`forbidden`: an app key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "`not-found`: unknown, or not this token's", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 410, description = "`instance-erased`, with cause and receipt", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`busy`", body = ProblemBody, content_type = "application/problem+json"),
+        InstanceProblems,
     )
 )]
 pub(crate) async fn show<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: HeaderMap) -> Answered {
@@ -108,15 +98,7 @@ pub(crate) async fn show<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: H
     security(("instance_token" = [])),
     responses(
         (status = 200, description = "The instance after the change", body = InstanceBody),
-        (status = 400, description = "`invalid-request`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "`unauthorized`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "`forbidden`: an app key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "`not-found`: unknown, or not this token's", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 410, description = "`instance-erased`, with cause and receipt", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 413, description = "`too-large`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "`no-usable-push-target`, `invalid-account`, `registrar-not-allowed`, `registrar-refused` or `registrar-unreachable`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "`rate-limited`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`busy`", body = ProblemBody, content_type = "application/problem+json"),
+        RectifyProblems, InstanceProblems, BodyProblems,
     )
 )]
 pub(crate) async fn rectify<A: Ask>(State(api): Shared<A>, id: IdInPath, request: Request) -> Answered {
@@ -128,7 +110,7 @@ pub(crate) async fn rectify<A: Ask>(State(api): Shared<A>, id: IdInPath, request
         _ => return Err(api.out_of_kind("data")),
     };
     let DataView { tenant, account, .. } = *present;
-    let bytes = body::read(request, &api.bodies).await?;
+    let bytes = api.body(request).await?;
     let change = body::parse::<RectificationBody<'_>>(&bytes)?.check(&account, api.policy.tenant(&tenant))?;
     drop(bytes);
     views::answered(api.command(shard, Command::Rectify(id, token, Box::new(change))).await?)
@@ -141,11 +123,7 @@ pub(crate) async fn rectify<A: Ask>(State(api): Shared<A>, id: IdInPath, request
     security(("instance_token" = [])),
     responses(
         (status = 200, description = "The instance with its new lease", body = InstanceBody),
-        (status = 401, description = "`unauthorized`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "`forbidden`: an app key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "`not-found`: unknown, or not this token's", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 410, description = "`instance-erased`, with cause and receipt", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`busy`", body = ProblemBody, content_type = "application/problem+json"),
+        InstanceProblems,
     )
 )]
 pub(crate) async fn refresh<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: HeaderMap) -> Answered {
@@ -161,11 +139,7 @@ pub(crate) async fn refresh<A: Ask>(State(api): Shared<A>, id: IdInPath, headers
     security(("instance_token" = [])),
     responses(
         (status = 200, description = "Erased", body = ErasedBody),
-        (status = 401, description = "`unauthorized`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "`forbidden`: an app key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "`not-found`: unknown, or not this token's", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 410, description = "`instance-erased`: its erasure, for another cause, is under way", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`busy`", body = ProblemBody, content_type = "application/problem+json"),
+        InstanceProblems,
     )
 )]
 pub(crate) async fn erase<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: HeaderMap) -> Answered {
@@ -181,11 +155,7 @@ pub(crate) async fn erase<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: 
     security(("instance_token" = [])),
     responses(
         (status = 200, description = "Everything held", body = DataBody),
-        (status = 401, description = "`unauthorized`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "`forbidden`: an app key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "`not-found`: unknown, or not this token's", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 410, description = "`instance-erased`, with cause and receipt", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`busy`", body = ProblemBody, content_type = "application/problem+json"),
+        InstanceProblems,
     )
 )]
 pub(crate) async fn data<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: HeaderMap) -> Answered {
@@ -202,11 +172,7 @@ pub(crate) async fn data<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: H
     security(("instance_token" = [])),
     responses(
         (status = 200, description = "The call", body = CallBody),
-        (status = 401, description = "`unauthorized`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "`forbidden`: an app key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "`not-found`: no such instance or call", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 410, description = "`instance-erased`, with cause and receipt", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`busy`", body = ProblemBody, content_type = "application/problem+json"),
+        InstanceProblems,
     )
 )]
 pub(crate) async fn call<A: Ask>(State(api): Shared<A>, path: CallInPath, headers: HeaderMap) -> Answered {
@@ -223,13 +189,7 @@ pub(crate) async fn call<A: Ask>(State(api): Shared<A>, path: CallInPath, header
     security(("instance_token" = [])),
     responses(
         (status = 200, description = "The call after the decline", body = CallBody),
-        (status = 400, description = "`invalid-request`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "`unauthorized`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "`forbidden`: an app key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "`not-found`: no such instance or call, or the call is over", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 410, description = "`instance-erased`, with cause and receipt", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 413, description = "`too-large`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`busy`", body = ProblemBody, content_type = "application/problem+json"),
+        InstanceProblems, BodyProblems,
     )
 )]
 pub(crate) async fn decline<A: Ask>(State(api): Shared<A>, path: CallInPath, request: Request) -> Answered {
@@ -238,7 +198,7 @@ pub(crate) async fn decline<A: Ask>(State(api): Shared<A>, path: CallInPath, req
     if let Answer::Refused(refusal) = api.command(shard, Command::Call(id, token, call)).await? {
         return Err(refusal.into());
     }
-    let bytes = body::read(request, &api.bodies).await?;
+    let bytes = api.body(request).await?;
     let decline = body::parse::<DeclineBody>(&bytes)?.into();
     views::answered(api.command(shard, Command::Decline(id, token, call, decline)).await?)
 }
@@ -250,10 +210,7 @@ pub(crate) async fn decline<A: Ask>(State(api): Shared<A>, path: CallInPath, req
     security(("backend_jwt" = ["admin"])),
     responses(
         (status = 200, description = "They are being erased", body = ErasedAllBody),
-        (status = 400, description = "`invalid-request`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "`unauthorized`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "`forbidden`: not a JWT with scope `admin`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`busy`: some may remain; ask again", body = ProblemBody, content_type = "application/problem+json"),
+        TenantProblems,
     )
 )]
 pub(crate) async fn erase_all<A: Ask>(
@@ -302,6 +259,10 @@ impl<A: Ask> Api<A> {
                 Err(Problem::busy("a command was not answered"))
             }
         }
+    }
+
+    async fn body(&self, request: Request) -> Result<Zeroizing<Vec<u8>>, Problem> {
+        body::read(request, &self.bodies, self.deadlines.body).await
     }
 
     /// A call about an instance that has no body.

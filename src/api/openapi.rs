@@ -1,14 +1,17 @@
 //! The API's description, made from the types and handlers themselves.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::response::{Response as ApiResponse, ResponseBuilder};
+use utoipa::openapi::schema::{Object, ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::{Modify, OpenApi};
+use utoipa::openapi::{Content, Header, Ref, RefOr};
+use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::handlers;
-use super::problem::Kind;
+use super::problem::{Kind, ProblemBody};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -38,6 +41,7 @@ use super::problem::Kind;
         (name = "tenants", description = "Everything of one tenant"),
         (name = "description", description = "This document"),
     ),
+    components(schemas(ProblemBody)),
     modifiers(&Credentials)
 )]
 struct Description;
@@ -64,6 +68,90 @@ impl Modify for Credentials {
         components.add_security_scheme("backend_jwt", SecurityScheme::Http(jwt.build()));
         components.add_security_scheme("instance_token", bearer("The token that the hand-over returned."));
     }
+}
+
+macro_rules! problem_set {
+    ($(#[$doc:meta])* $name:ident, $kinds:expr) => {
+        $(#[$doc])*
+        pub(crate) struct $name;
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<ApiResponse>> {
+                problem_responses(&$kinds)
+            }
+        }
+    };
+}
+
+problem_set! {
+    /// What any call with a body may answer.
+    BodyProblems,
+    [Kind::InvalidRequest, Kind::TooLarge]
+}
+
+problem_set! {
+    /// What any call about an instance may answer.
+    InstanceProblems,
+    [Kind::Unauthorized, Kind::Forbidden, Kind::NotFound, Kind::InstanceErased, Kind::Busy]
+}
+
+problem_set! {
+    /// What a hand-over may answer.
+    HandOverProblems,
+    [
+        Kind::Unauthorized,
+        Kind::Forbidden,
+        Kind::NoUsablePushTarget,
+        Kind::LeaseTooLong,
+        Kind::InvalidAccount,
+        Kind::RegistrarNotAllowed,
+        Kind::RegistrarRefused,
+        Kind::RegistrarUnreachable,
+        Kind::RateLimited,
+        Kind::Busy,
+    ]
+}
+
+problem_set! {
+    /// What a rectification may answer besides.
+    RectifyProblems,
+    [
+        Kind::NoUsablePushTarget,
+        Kind::InvalidAccount,
+        Kind::RegistrarNotAllowed,
+        Kind::RegistrarRefused,
+        Kind::RegistrarUnreachable,
+        Kind::RateLimited,
+    ]
+}
+
+problem_set! {
+    /// What a call about a whole tenant may answer.
+    TenantProblems,
+    [Kind::InvalidRequest, Kind::Unauthorized, Kind::Forbidden, Kind::Busy]
+}
+
+/// One response for each status, naming the problem types it may carry.
+fn problem_responses(kinds: &[Kind]) -> BTreeMap<String, RefOr<ApiResponse>> {
+    let mut by_status: BTreeMap<u16, Vec<Kind>> = BTreeMap::new();
+    for kind in kinds {
+        by_status.entry(kind.status().as_u16()).or_default().push(*kind);
+    }
+    by_status.into_iter().map(|(status, kinds)| (status.to_string(), problem_response(&kinds).into())).collect()
+}
+
+fn problem_response(kinds: &[Kind]) -> ApiResponse {
+    let names: Vec<_> = kinds.iter().map(|kind| format!("`{}`", kind.name())).collect();
+    let body = Content::new(Some(Ref::from_schema_name("Problem")));
+    let mut response =
+        ResponseBuilder::new().description(names.join(", ")).content("application/problem+json", body).build();
+    if kinds.iter().any(|kind| matches!(kind, Kind::RateLimited | Kind::Busy)) {
+        let seconds = Object::builder().schema_type(Type::Integer).minimum(Some(1)).build();
+        let mut header = Header::new(seconds);
+        header.description = Some("Seconds to wait".to_owned());
+        response.headers.insert("Retry-After".to_owned(), header);
+    }
+    response
 }
 
 /// The `type` member of problem details: the whole list.

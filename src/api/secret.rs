@@ -90,7 +90,7 @@ fn ha1(raw: &RawValue) -> Result<Vec<Ha1>, Problem> {
     let list: Vec<Ha1Body<'_>> = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let inside = error.path().to_string();
         let path = if inside == "." { "account.ha1".to_owned() } else { format!("account.ha1{inside}") };
-        body::misfit(error.inner(), path)
+        body::misfit(error.inner(), &path)
     })?;
     if list.is_empty() || list.len() > HA1_MAX {
         return Err(Problem::account("ha1", format_args!("must hold 1 to {HA1_MAX} entries")));

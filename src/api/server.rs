@@ -30,21 +30,40 @@ use tokio_rustls::server::TlsStream;
 
 use super::sources::{ConnectionCount, Counted, Source};
 
-/// Longest TLS handshake.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(15);
-/// Longest wait for a whole HTTP/1.1 request head; also how long such a connection may idle.
-const HEADER_READ_MAX: Duration = Duration::from_secs(10);
-/// A connection without a new request for this long is closed.
-const IDLE_MAX: Duration = Duration::from_secs(60);
-/// How long a connection that is being closed may take to finish what it began: the longest wait for an engine's
-/// answer and then some.
-const LINGER_MAX: Duration = Duration::from_secs(75);
+/// How long a client may take for each thing.
+#[derive(Clone, Copy)]
+pub(crate) struct Deadlines {
+    /// The TLS handshake.
+    pub(crate) handshake: Duration,
+    /// A whole HTTP/1.1 request head; also how long such a connection may idle.
+    pub(crate) head: Duration,
+    /// A whole body.
+    pub(crate) body: Duration,
+    /// A connection without a new request for this long is closed.
+    pub(crate) idle: Duration,
+    /// How long a connection that is being closed may take to finish what it began: the longest wait for an engine's
+    /// answer and then some.
+    pub(crate) linger: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(15),
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            linger: Duration::from_secs(75),
+        }
+    }
+}
+
 /// How long to wait after the system could not give us a connection (file descriptors used up).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 /// HTTP/1.1: most of a request head.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
+const HEAD_BYTES_MAX: u32 = 16 * 1024;
 const HEADERS_MAX: usize = 64;
 /// HTTP/2: requests of one connection at once.
 const STREAMS_MAX: u32 = 16;
@@ -71,6 +90,7 @@ pub(crate) struct Shared {
     pub(crate) sources: Arc<ConnectionCount>,
     /// `limits.api_connections`, for all listeners together.
     pub(crate) connections: Arc<Semaphore>,
+    pub(crate) deadlines: Deadlines,
 }
 
 /// Binds the API's addresses. An IPv6 address listens for IPv6 alone.
@@ -156,18 +176,18 @@ async fn connection(stream: TcpStream, seat: Seat, shared: Arc<Shared>, stop: wa
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    match timeout(HANDSHAKE_MAX, shared.acceptor.accept(stream)).await {
-        Ok(Ok(tls)) => drive(tls, &seat, shared.router.clone(), stop).await,
+    match timeout(shared.deadlines.handshake, shared.acceptor.accept(stream)).await {
+        Ok(Ok(tls)) => drive(tls, &seat, &shared, stop).await,
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => tracing::debug!("TLS handshake timed out"),
     }
 }
 
-async fn drive(tls: TlsStream<TcpStream>, seat: &Seat, router: Router, mut stop: watch::Receiver<bool>) {
+async fn drive(tls: TlsStream<TcpStream>, seat: &Seat, shared: &Shared, mut stop: watch::Receiver<bool>) {
     let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
     let link = Arc::new(Link::default());
     let service = {
-        let (link, router, source) = (Arc::clone(&link), TowerToHyperService::new(router), seat.source);
+        let (link, router, source) = (Arc::clone(&link), TowerToHyperService::new(shared.router.clone()), seat.source);
         service_fn(move |mut request: Request<Incoming>| {
             link.requests.fetch_add(1, Ordering::Relaxed);
             let version = request.version();
@@ -180,7 +200,7 @@ async fn drive(tls: TlsStream<TcpStream>, seat: &Seat, router: Router, mut stop:
             }
         })
     };
-    let builder = http_builder(http2);
+    let builder = http_builder(http2, shared.deadlines.head);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(tls), service));
     let mut seen = 0;
     loop {
@@ -189,7 +209,7 @@ async fn drive(tls: TlsStream<TcpStream>, seat: &Seat, router: Router, mut stop:
             _ended = serving.as_mut() => return,
             () = link.close.notified() => break,
             () = requested(&mut stop) => break,
-            () = sleep(IDLE_MAX) => {
+            () = sleep(shared.deadlines.idle) => {
                 let requests = link.requests.load(Ordering::Relaxed);
                 if requests == seen {
                     break;
@@ -199,7 +219,7 @@ async fn drive(tls: TlsStream<TcpStream>, seat: &Seat, router: Router, mut stop:
         }
     }
     serving.as_mut().graceful_shutdown();
-    if timeout(LINGER_MAX, serving).await.is_err() {
+    if timeout(shared.deadlines.linger, serving).await.is_err() {
         tracing::debug!("a connection of the API did not finish and is cut");
     }
 }
@@ -214,14 +234,14 @@ fn close_after_secret(response: &mut Response, version: Version, link: &Link) {
     }
 }
 
-fn http_builder(http2: bool) -> auto::Builder<OwnedTasks> {
+fn http_builder(http2: bool, head: Duration) -> auto::Builder<OwnedTasks> {
     let builder = auto::Builder::new(OwnedTasks::default());
     let mut builder = if http2 { builder.http2_only() } else { builder.http1_only() };
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_MAX)
-        .max_buf_size(HEAD_BYTES_MAX)
+        .header_read_timeout(head)
+        .max_buf_size(HEAD_BYTES_MAX as usize)
         .max_headers(HEADERS_MAX);
     builder
         .http2()
@@ -232,7 +252,7 @@ fn http_builder(http2: bool) -> auto::Builder<OwnedTasks> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_BYTES_MAX)
-        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .max_header_list_size(HEAD_BYTES_MAX)
         .max_send_buf_size(SEND_BUFFER_MAX)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PONG_WITHIN);
