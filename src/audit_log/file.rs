@@ -220,10 +220,10 @@ fn is_torn(tail: &[u8], covered: &Covered, signer: &Signer, origin: &str) -> boo
     let mut tree = covered.tree.clone();
     let mut whole = true;
     for line in lines {
-        if line.contains(&0) {
-            whole = false;
-        } else if is_record(line) {
+        if is_record(line) {
             tree.append(leaf_hash(line));
+        } else if line.contains(&0) && !line.starts_with(LINE_START.as_bytes()) {
+            whole = false;
         } else {
             return false;
         }
