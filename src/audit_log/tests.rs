@@ -1,0 +1,565 @@
+//! The log as a whole: written, read again, tampered with, cut short, and on a disk that fails.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+
+use aws_lc_rs::hmac;
+use tempfile::TempDir;
+
+use super::checkpoint::LINE_START;
+use super::encoding::{hex, unbase64};
+use super::key::PublicKey;
+use super::replay::{FaultKind, Signatures, replay};
+use super::verify::VerifyError;
+use super::*;
+use crate::clock::WallTime;
+use crate::engine::audit::{AuditRecord, Cause, LifeEvent, Receipt, Unregister};
+use crate::engine::ids::{InstanceId, ShardId};
+use crate::engine::output::ReceiptJob;
+use crate::vault::{Material, Password, Vault};
+
+#[test]
+fn an_erasure_gets_a_receipt_that_proves_its_place_in_the_log() {
+    let place = Place::new();
+    let log = place.open();
+    let life = log_life(&log, 1);
+
+    let answer = erase(&log, 1);
+
+    drop(log);
+    assert_eq!(life.try_recv().err(), Some(std::sync::mpsc::TryRecvError::Disconnected), "no receipt for other events");
+    assert!(answer.logged);
+    let inclusion = answer.receipt.inclusion.clone().expect("synced in time");
+    assert_eq!((inclusion.leaf_index, inclusion.tree_size), (1, 2));
+    place.assert_receipt_good(&answer);
+    let text = fs::read_to_string(&place.log).expect("there");
+    assert_eq!(records(&text)[1], answer.receipt.record, "the record stands in the log as in the receipt");
+    assert!(place.verify().expect("good").contains("records     2"));
+}
+
+#[test]
+fn the_log_goes_on_after_a_restart_and_earlier_receipts_stay_good() {
+    let place = Place::new();
+    let answers: Vec<Recorded> = (0..4)
+        .map(|number| {
+            let log = place.open();
+            let answer = erase(&log, number);
+            assert_eq!(log.close(), 0);
+            answer
+        })
+        .collect();
+
+    for (number, answer) in answers.iter().enumerate() {
+        place.assert_receipt_good(answer);
+        assert_eq!(answer.receipt.inclusion.as_ref().map(|inclusion| inclusion.leaf_index), Some(number as u64));
+    }
+    assert!(place.verify().expect("good").contains("records     4"));
+}
+
+#[test]
+fn what_is_submitted_together_shares_syncs_and_each_gets_its_own_receipt() {
+    let place = Place::new();
+    let log = place.open();
+    let (sender, answers) = channel();
+    for number in 0..500 {
+        let sender = sender.clone();
+        log.submit(erasure(number), move |id, recorded| sender.send((id, recorded)).expect("the test waits"));
+    }
+    drop(sender);
+    assert_eq!(log.close(), 0);
+
+    let answers: Vec<(RecordId, Recorded)> = answers.iter().collect();
+
+    assert_eq!(answers.len(), 500);
+    for (number, (id, answer)) in answers.iter().enumerate() {
+        assert_eq!(id.0, number as u64);
+        assert!(answer.logged);
+    }
+    for (_, answer) in answers.iter().step_by(37) {
+        place.assert_receipt_good(answer);
+    }
+    place.verify().expect("good");
+}
+
+#[test]
+fn no_flipped_bit_of_a_log_goes_unnoticed() {
+    let place = Place::with_records(2);
+    let good = fs::read(&place.log).expect("there");
+    let key = PublicKey::load(&place.key("pub")).expect("published");
+    let whole = replay(&good[..], &key, Signatures::All).expect("readable");
+    assert_eq!(whole.fault, None);
+
+    for bit in 0..good.len() * 8 {
+        let mut flipped = good.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let found = replay(&flipped[..], &key, Signatures::All).expect("readable");
+        let line = good[..bit / 8].iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+        let found_at = found.fault.map(|fault| fault.line);
+        assert!(found_at >= Some(line), "bit {bit} of line {line}: {found_at:?}");
+    }
+}
+
+#[test]
+fn no_daemon_starts_on_a_log_with_a_flipped_bit() {
+    let place = Place::with_records(1);
+    let good = fs::read(&place.log).expect("there");
+    for bit in 0..good.len() * 8 {
+        let mut flipped = good.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&place.log, &flipped).expect("written");
+
+        let refused = place.try_open();
+
+        assert!(matches!(refused, Err(OpenError::Damaged { .. })), "bit {bit} of {}", good.len() * 8);
+        assert_eq!(fs::read(&place.log).expect("there"), flipped, "a refused log is left alone");
+    }
+}
+
+#[test]
+fn no_line_can_be_removed_repeated_or_swapped() {
+    let place = Place::with_records(3);
+    let good = fs::read_to_string(&place.log).expect("there");
+    let lines: Vec<&str> = good.lines().collect();
+    let changed = |change: &dyn Fn(&mut Vec<&str>)| {
+        let mut copy = lines.clone();
+        change(&mut copy);
+        copy.iter().map(|line| format!("{line}\n")).collect::<String>()
+    };
+
+    for at in 0..lines.len() {
+        let mut cases = vec![("repeated", changed(&|lines| lines.insert(at, lines[at])))];
+        if at + 1 < lines.len() {
+            // Without its last line the log ends in a record that no checkpoint covers: see the test of cuts.
+            cases.push((
+                "removed",
+                changed(&|lines| {
+                    lines.remove(at);
+                }),
+            ));
+            cases.push(("swapped", changed(&|lines| lines.swap(at, at + 1))));
+        }
+        for (what, text) in cases {
+            fs::write(&place.log, text).expect("written");
+            assert!(matches!(place.verify(), Err(VerifyError::Log { .. })), "line {at} {what}");
+            assert!(matches!(place.try_open(), Err(OpenError::Damaged { .. })), "line {at} {what}");
+        }
+    }
+}
+
+#[test]
+fn a_log_cut_anywhere_but_behind_a_checkpoint_is_not_confirmed() {
+    let place = Place::with_records(2);
+    let good = fs::read(&place.log).expect("there");
+    let key = PublicKey::load(&place.key("pub")).expect("published");
+    let whole_at = checkpoint_ends(&good);
+    assert_eq!(whole_at.len(), 3);
+
+    for cut in 0..good.len() {
+        let found = replay(&good[..cut], &key, Signatures::All).expect("readable");
+        let confirmed = found.fault.is_none() && found.unsigned == 0;
+        assert_eq!(confirmed, whole_at.contains(&cut), "cut at {cut}");
+    }
+}
+
+#[test]
+fn what_a_crash_leaves_behind_the_last_checkpoint_is_put_aside_and_the_log_goes_on() {
+    let place = Place::with_records(2);
+    let good = fs::read(&place.log).expect("there");
+    let whole_at = checkpoint_ends(&good);
+
+    for cut in (0..good.len()).step_by(7) {
+        fs::write(&place.log, &good[..cut]).expect("written");
+        let kept = whole_at.iter().copied().filter(|end| *end <= cut).max().unwrap_or(0);
+
+        let log = place.open();
+        let answer = erase(&log, 9);
+        log.close();
+
+        place.assert_receipt_good(&answer);
+        assert_eq!(place.verify().err().map(|error| error.to_string()), None, "cut at {cut}");
+        let now = fs::read(&place.log).expect("there");
+        assert_eq!(now[..kept], good[..kept]);
+        let aside = place.log.with_file_name(format!("audit.log.torn-{kept}"));
+        if kept < cut {
+            assert_eq!(fs::read(&aside).expect("put aside"), good[kept..cut], "cut at {cut}");
+            fs::remove_file(aside).expect("there");
+        } else {
+            assert!(!aside.exists());
+        }
+    }
+}
+
+#[test]
+fn blocks_that_the_disk_never_wrote_are_a_crash_and_not_tampering() {
+    let place = Place::with_records(1);
+    let good = fs::read(&place.log).expect("there");
+    let text = String::from_utf8(good.clone()).expect("text");
+    let record = records(&text)[0];
+    for tail in [
+        [&b"\0"[..]; 700].concat(),
+        [record.as_bytes(), b"\n", &[0; 700], &record.as_bytes()[40..], b"\n"].concat(),
+        [record.as_bytes(), b"\n", LINE_START.as_bytes(), &[0; 9]].concat(),
+    ] {
+        fs::write(&place.log, [&good[..], &tail].concat()).expect("written");
+        place.open().close();
+        assert_eq!(fs::read(&place.log).expect("there"), good);
+    }
+}
+
+#[test]
+fn a_record_added_by_someone_else_is_never_signed() {
+    let place = Place::with_records(1);
+    let good = fs::read_to_string(&place.log).expect("there");
+    let forged = records(&good)[0].replace("\"acme\"", "\"evil\"");
+    fs::write(&place.log, format!("{good}{forged}\n")).expect("written");
+
+    let added = good.lines().count() as u64 + 1;
+    assert!(matches!(place.verify(), Err(VerifyError::Log { line, .. }) if line == added));
+    place.open().close();
+
+    assert_eq!(fs::read_to_string(&place.log).expect("there"), good);
+}
+
+#[test]
+fn a_checkpoint_that_we_would_not_have_written_there_is_no_crash() {
+    let place = Place::with_records(2);
+    let good = fs::read_to_string(&place.log).expect("there");
+    let last = good.lines().last().expect("a checkpoint");
+    // Begun behind the last checkpoint, but with the size and root of an earlier one.
+    fs::write(&place.log, format!("{good}{}", &last[..last.len() - 20])).expect("written");
+
+    assert!(matches!(place.try_open(), Err(OpenError::Damaged { .. })));
+}
+
+#[test]
+fn two_daemons_do_not_write_one_log() {
+    let place = Place::new();
+    let first = place.open();
+    assert!(matches!(place.try_open(), Err(OpenError::Locked(_))));
+    first.close();
+    drop(first);
+    place.open().close();
+}
+
+#[test]
+fn a_log_without_its_key_or_name_is_not_continued() {
+    let place = Place::with_records(1);
+    let other = Place::with_records(1);
+    let elsewhere = Settings { domain: "other.example.net".to_owned(), ..place.settings() };
+    assert!(matches!(AuditLog::open(&elsewhere, |_| ()), Err(OpenError::OtherOrigin { .. })));
+
+    let with_other_key = Settings { signing_key: Some(other.key("key")), ..place.settings() };
+    assert!(matches!(AuditLog::open(&with_other_key, |_| ()), Err(OpenError::Damaged { .. })));
+
+    fs::rename(place.key("key"), place.key("gone")).expect("there");
+    assert!(matches!(place.try_open(), Err(OpenError::KeyGone { .. })));
+    fs::write(place.key("key"), "no key").expect("written");
+    assert!(matches!(place.try_open(), Err(OpenError::Key { .. })));
+    fs::rename(place.key("gone"), place.key("key")).expect("there");
+    place.open().close();
+}
+
+#[test]
+fn a_name_that_no_checkpoint_can_carry_begins_no_log() {
+    let place = Place::new();
+    let settings = Settings { domain: "two words".to_owned(), ..place.settings() };
+    assert!(matches!(AuditLog::open(&settings, |_| ()), Err(OpenError::File { .. })));
+    assert_eq!(fs::read(&place.log).expect("made"), b"");
+}
+
+#[test]
+fn the_private_key_is_readable_by_nobody_else() {
+    let place = Place::with_records(0);
+    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    assert_eq!(mode(&place.key("key")), 0o600);
+    assert_eq!(mode(&place.log) & 0o007, 0);
+}
+
+#[test]
+fn a_full_disk_delays_no_erasure_and_loses_no_record() {
+    let place = Place::with_records(1);
+    let (log, writable) = place.open_on_a_full_disk();
+    let (late_sender, late) = channel();
+
+    // Both are submitted before the disk comes back, which the daemon tries only after a pause.
+    let first = erase(&log, 1);
+    log.submit(life(2), |_, _| ());
+    let second = erase(&log, 3);
+
+    assert!(!first.logged && !second.logged);
+    assert!(!writable.recv().expect("told"));
+    place.assert_receipt_good(&first);
+    assert_eq!(first.receipt.inclusion, None);
+    assert!(writable.recv().expect("told"), "the disk is back");
+    log.submit(erasure(4), move |_, recorded| late_sender.send(recorded).expect("the test waits"));
+    let late = late.recv().expect("answered");
+    assert!(late.logged);
+    assert_eq!(log.close(), 0);
+    assert_eq!((log.backlog(), log.lost()), (0, 0));
+    place.assert_receipt_good(&late);
+    assert!(place.verify().expect("good").contains("records     5"));
+    let text = fs::read_to_string(&place.log).expect("there");
+    assert!(records(&text).contains(&first.receipt.record.as_str()));
+}
+
+#[test]
+fn a_log_that_was_replaced_is_not_written() {
+    let place = Place::with_records(1);
+    let (log, writable) = place.open_on_a_full_disk();
+    let replacement = [b'x'; 4096];
+    fs::write(&place.log, replacement).expect("written");
+
+    let answer = erase(&log, 1);
+
+    assert!(!answer.logged);
+    assert!(!writable.recv().expect("told"));
+    assert_eq!(log.close(), 1, "one record could not be written");
+    assert_eq!(fs::read(&place.log).expect("there"), replacement);
+}
+
+#[test]
+fn a_log_that_was_deleted_counts_as_a_failed_disk() {
+    let place = Place::new();
+    let (sender, writable) = channel();
+    let log =
+        AuditLog::open(&place.settings(), move |state| sender.send(state).expect("the test waits")).expect("open");
+    fs::remove_file(&place.log).expect("there");
+
+    let answer = erase(&log, 1);
+
+    assert!(!answer.logged);
+    assert!(!writable.recv().expect("told"));
+    assert_eq!(log.close(), 1);
+}
+
+#[test]
+fn after_the_end_an_erasure_still_gets_its_receipt() {
+    let place = Place::new();
+    let log = place.open();
+    log.close();
+    let answer = erase(&log, 1);
+    assert!(!answer.logged);
+    assert_eq!(log.lost(), 1);
+    place.assert_receipt_good(&answer);
+}
+
+#[test]
+fn a_log_in_memory_gives_the_same_receipts() {
+    let settings = Settings { path: None, ..Place::new().settings() };
+    let log = AuditLog::open(&settings, |_| ()).expect("open");
+    let answers = [erase(&log, 1), erase(&log, 2), erase(&log, 3)];
+    for answer in &answers {
+        assert!(answer.logged);
+        assert_eq!(receipt_text_is_good(&serde_json::to_vec(&answer.receipt).expect("JSON")), Ok(()));
+    }
+}
+
+#[test]
+fn no_flipped_bit_of_a_receipt_goes_unnoticed() {
+    let log = AuditLog::open(&Settings { path: None, ..Place::new().settings() }, |_| ()).expect("open");
+    erase(&log, 1);
+    erase(&log, 2);
+    let answer = erase(&log, 3);
+    let answered = serde_json::json!({ "receipt": answer.receipt, "logged": answer.logged });
+    for good in [serde_json::to_vec(&answer.receipt), serde_json::to_vec(&answered)].map(|text| text.expect("JSON")) {
+        assert_eq!(receipt_text_is_good(&good), Ok(()));
+        for bit in 0..good.len() * 8 {
+            let mut flipped = good.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(receipt_text_is_good(&flipped).is_err(), "bit {bit}: {}", String::from_utf8_lossy(&flipped));
+        }
+    }
+}
+
+#[test]
+fn a_receipt_with_more_than_was_signed_is_refused() {
+    let log = AuditLog::open(&Settings { path: None, ..Place::new().settings() }, |_| ()).expect("open");
+    let good = serde_json::to_string(&erase(&log, 1).receipt).expect("JSON");
+    for changed in [
+        good.replacen('{', r#"{"note":"x","#, 1),
+        format!(r#"{{"receipt":{good},"logged":false}}"#),
+        format!(r#"{{"receipt":{good},"logged":true,"note":"x"}}"#),
+        format!(r#"{{"receipt":{good},"receipt":{good},"logged":true}}"#),
+        good.replacen(r#""v":1"#, r#""v":2"#, 1),
+        String::new(),
+        "[]".to_owned(),
+    ] {
+        assert!(receipt_text_is_good(changed.as_bytes()).is_err(), "{changed}");
+    }
+}
+
+#[test]
+fn a_receipt_of_another_key_is_refused_where_a_key_is_given() {
+    let (place, other) = (Place::with_records(1), Place::with_records(1));
+    let log = place.open();
+    let answer = erase(&log, 5);
+    let file = place.directory.path().join("receipt.json");
+    fs::write(&file, serde_json::to_vec(&answer.receipt).expect("JSON")).expect("written");
+
+    let without = verify_text(&file, None).expect("good by its own key");
+    let with = verify_text(&file, Some(&place.key("pub"))).expect("good");
+    let refused = verify_text(&file, Some(&other.key("pub"))).expect_err("another key");
+
+    assert!(without.contains("Compare its fingerprint") && !with.contains("Compare its fingerprint"));
+    assert!(refused.is_refusal());
+    assert!(!verify_text(&file, Some(&file)).expect_err("no key").is_refusal());
+}
+
+#[test]
+fn what_cannot_be_read_is_not_called_wrong() {
+    let place = Place::with_records(1);
+    assert!(!verify_text(&place.directory.path().join("nothing"), None).expect_err("no file").is_refusal());
+    fs::remove_file(place.key("pub")).expect("there");
+    assert!(matches!(place.verify(), Err(VerifyError::NoKey(_))));
+}
+
+#[test]
+fn a_log_of_another_key_is_refused_at_its_first_line() {
+    let (place, other) = (Place::with_records(1), Place::with_records(1));
+    let log = fs::read(&place.log).expect("there");
+    let key = PublicKey::load(&other.key("pub")).expect("a key");
+    let fault = replay(&log[..], &key, Signatures::All).expect("readable").fault.expect("refused");
+    assert_eq!((fault.line, fault.kind), (1, FaultKind::Signature));
+}
+
+/// A directory with a log and its keys.
+struct Place {
+    directory: TempDir,
+    log: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = directory.path().join("audit.log");
+        Self { directory, log }
+    }
+
+    /// A closed log of erasures, each in a batch of its own.
+    fn with_records(count: u64) -> Self {
+        let place = Self::new();
+        let log = place.open();
+        for number in 0..count {
+            assert!(erase(&log, number).logged);
+        }
+        log.close();
+        place
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            path: Some(self.log.clone()),
+            signing_key: None,
+            // Long enough for the slowest disk: only a failure answers without the log.
+            sync_wait: Duration::from_secs(600),
+            domain: "edge.example.net".to_owned(),
+        }
+    }
+
+    fn open(&self) -> AuditLog {
+        self.try_open().expect("a good log")
+    }
+
+    fn try_open(&self) -> Result<AuditLog, OpenError> {
+        AuditLog::open(&self.settings(), |_| ())
+    }
+
+    /// The log's first write goes to a device that is always full; the next attempt finds the file itself again.
+    fn open_on_a_full_disk(&self) -> (AuditLog, Receiver<bool>) {
+        let (sender, writable) = channel();
+        let origin = format!("{}/reveille-audit", self.settings().domain);
+        let mut file = LogFile::open(&self.log).expect("a good log");
+        let signer = Signer::load(&self.key("key")).expect("its key");
+        let standing = file.resume(&signer, &origin).expect("a good log");
+        file.write_to(fs::File::options().write(true).open("/dev/full").expect("on Linux"));
+        let patience = self.settings().sync_wait;
+        let tell = move |state| sender.send(state).expect("the test waits");
+        (AuditLog::start(Sink::File(file), signer, standing, origin, patience, tell).expect("threads"), writable)
+    }
+
+    fn key(&self, ending: &str) -> PathBuf {
+        self.log.with_extension(ending)
+    }
+
+    fn verify(&self) -> Result<String, VerifyError> {
+        verify_text(&self.log, None)
+    }
+
+    fn assert_receipt_good(&self, answer: &Recorded) {
+        let file = self.directory.path().join("answer.json");
+        let answered = serde_json::json!({ "receipt": answer.receipt, "logged": answer.logged });
+        fs::write(&file, serde_json::to_vec_pretty(&answered).expect("JSON")).expect("written");
+        let said = verify_text(&file, Some(&self.key("pub"))).expect("a good receipt");
+        assert!(said.contains("receipt: good") && said.contains("cause       deleted"), "{said}");
+    }
+}
+
+fn verify_text(path: &Path, key: Option<&Path>) -> Result<String, VerifyError> {
+    let mut out = Vec::new();
+    verify::verify(path, key, &mut out).map(|()| String::from_utf8(out).expect("text"))
+}
+
+fn receipt_text_is_good(text: &[u8]) -> Result<(), String> {
+    verify::check_receipt(text, None).map(|(receipt, checked)| {
+        let Receipt { key, .. } = receipt;
+        assert_eq!(unbase64(&key), Some(checked.key.0));
+    })
+}
+
+fn erase(log: &AuditLog, number: u64) -> Recorded {
+    let (sender, answer) = channel();
+    log.submit(erasure(number), move |id, recorded| {
+        assert_eq!(id.0, number);
+        sender.send(recorded).expect("the test waits");
+    });
+    answer.recv().expect("an answer, always")
+}
+
+fn log_life(log: &AuditLog, number: u64) -> Receiver<()> {
+    let (sender, answer) = channel();
+    log.submit(life(number), move |_, _| sender.send(()).expect("the test waits"));
+    answer
+}
+
+fn erasure(number: u64) -> Box<RecordJob> {
+    let mut vault = Vault::new();
+    let id = vault.admit(Material::Password(Password::new(b"secret".to_vec().into())));
+    let proof = vault.wipe(id);
+    let (instance, salt, at) = about(number);
+    let subject = subject(&salt, &instance);
+    let tenant = "acme".into();
+    let record = AuditRecord::erased(proof, Cause::Deleted, Unregister::Confirmed, subject, &tenant, at);
+    Box::new(RecordJob { record, receipt: Some(ReceiptJob { id: RecordId(number), instance, salt }) })
+}
+
+fn life(number: u64) -> Box<RecordJob> {
+    let (instance, salt, at) = about(number);
+    let record = AuditRecord::life(LifeEvent::HandedOver, subject(&salt, &instance), &"acme".into(), at);
+    Box::new(RecordJob { record, receipt: None })
+}
+
+fn about(number: u64) -> (InstanceId, [u8; 32], WallTime) {
+    let byte = u8::try_from(number % 256).expect("in range");
+    (InstanceId::mint(ShardId(0), [byte; 16]), [byte; 32], WallTime::from_unix_millis(1_795_550_400_000))
+}
+
+fn subject(salt: &[u8; 32], instance: &InstanceId) -> String {
+    hex(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, salt), instance.to_string().as_bytes()).as_ref())
+}
+
+fn records(log: &str) -> Vec<&str> {
+    log.lines().filter(|line| !line.starts_with(LINE_START)).collect()
+}
+
+/// The places right behind a checkpoint.
+fn checkpoint_ends(log: &[u8]) -> Vec<usize> {
+    let mut end = 0;
+    log.split_inclusive(|byte| *byte == b'\n')
+        .filter_map(|line| {
+            end += line.len();
+            line.starts_with(LINE_START.as_bytes()).then_some(end)
+        })
+        .collect()
+}
