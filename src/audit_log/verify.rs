@@ -195,7 +195,7 @@ fn report_receipt(receipt: &Receipt, checked: &Checked, key_given: bool, out: &m
     match &receipt.inclusion {
         Some(inclusion) => writeln!(
             out,
-            "  log         record {} of {}, included under root {}",
+            "  log         leaf {} (from 0) of {} under root {}",
             inclusion.leaf_index, inclusion.tree_size, inclusion.root
         )?,
         None => writeln!(out, "  log         not included: the record was not on the disk in time")?,
