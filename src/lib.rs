@@ -19,7 +19,10 @@ pub mod router; // 4: finds the shard
 pub mod shard; // 4: drives an engine
 
 pub mod api; // 5: HTTPS for devices
+pub mod ops; // 5: metrics and health
 
-pub mod app; // 6: wiring and shutdown
+pub mod app; // 6: wiring
+mod drain; // 6: shutdown
+mod systemd; // 6: service manager and signals
 
 pub mod sandbox; // fakes with an owner: APNs, FCM, registrar, phone
