@@ -2,5 +2,7 @@
 
 pub mod clock;
 pub mod engine;
+pub mod push;
+pub mod sandbox;
 pub mod sip;
 pub mod vault;
