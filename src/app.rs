@@ -33,7 +33,7 @@ use crate::sip::Transport;
 use crate::telemetry::{Meters, Readiness, Redacted};
 use crate::{drain, ops, systemd};
 
-/// How often totals of other rooms are published and histograms sorted.
+/// How often histograms are sorted.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Exit code: something we need could not be had.
 const EX_UNAVAILABLE: u8 = 69;
@@ -106,7 +106,7 @@ pub fn serve(settings: Settings) -> ExitCode {
         }
     };
     for warning in &settings.warnings {
-        warn!("{warning}");
+        warn!(key = warning.key, "{}", warning.problem);
     }
     let code = runtime.block_on(async {
         match start(settings) {
@@ -159,13 +159,18 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
     let api = addresses(&bound.api)?;
     let ops = addresses(&bound.ops)?;
     let api_task = api::serve(api_config, bound.api, router.clone(), &bound.api_tls, &stopping);
-    let ops_task = ops::serve(bound.ops, Arc::clone(&meters), Arc::clone(&readiness), &stopping);
-    let upkeep = Upkeep { meters, net: net.handle(), audit: Arc::clone(&audit), stopping: stopping.clone() };
+    let endpoints = ops::Endpoints {
+        meters: Arc::clone(&meters),
+        readiness: Arc::clone(&readiness),
+        refresh: Box::new(refresh(net.handle(), Arc::clone(&audit))),
+    };
+    let ops_task = ops::serve(endpoints, bound.ops, stopping.clone());
+    let upkeep = keep_up(meters, stopping.clone());
     let audit_watch = watch_audit(router.clone(), Arc::clone(&readiness), writable_changes, stopping);
     let tasks = vec![
         ("api", api_task),
-        ("ops", ops_task),
-        ("upkeep", tokio::spawn(upkeep.run())),
+        ("ops", tokio::spawn(ops_task)),
+        ("upkeep", tokio::spawn(upkeep)),
         ("audit watch", tokio::spawn(audit_watch)),
     ];
     readiness.set_ready(true);
@@ -307,26 +312,23 @@ impl Parts {
     }
 }
 
-/// Publishes what other rooms count, every few seconds.
-struct Upkeep {
-    meters: Arc<Meters>,
-    net: net::Handle,
-    audit: Arc<AuditLog>,
-    stopping: watch::Receiver<bool>,
+/// Sorts histograms, so that they do not grow until somebody scrapes.
+async fn keep_up(meters: Arc<Meters>, mut stopping: watch::Receiver<bool>) {
+    loop {
+        meters.keep_up();
+        tokio::select! {
+            () = tokio::time::sleep(UPKEEP_INTERVAL) => {}
+            _ = stopping.wait_for(|stop| *stop) => break,
+        }
+    }
 }
 
-impl Upkeep {
-    async fn run(mut self) {
-        loop {
-            self.meters.keep_up();
-            self.meters.publish_audit_backlog(self.audit.backlog());
-            let counters = self.net.counters();
-            self.meters.publish_incidents(net::Incident::ALL.map(|incident| counters.total(incident)));
-            tokio::select! {
-                () = tokio::time::sleep(UPKEEP_INTERVAL) => {}
-                _ = self.stopping.wait_for(|stop| *stop) => break,
-            }
-        }
+/// Publishes what other rooms count, when somebody asks.
+fn refresh(net: net::Handle, audit: Arc<AuditLog>) -> impl Fn(&Meters) + Send + Sync {
+    move |meters| {
+        meters.publish_audit_backlog(audit.backlog());
+        let counters = net.counters();
+        meters.publish_incidents(net::Incident::ALL.map(|incident| counters.total(incident)));
     }
 }
 
