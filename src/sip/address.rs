@@ -113,3 +113,6 @@ fn bare(raw: &[u8]) -> Option<(Display<'_>, &[u8], &[u8])> {
     let sound = !uri.iter().any(|&byte| matches!(byte, b',' | b'?'));
     sound.then_some((Display::None, uri, &raw[end..]))
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,10 +108,10 @@ pub fn challenges(value: &[u8], proxy: bool) -> impl Iterator<Item = Challenge<'
                 }
                 fields.add(element);
             }
-            if scheme.eq_ignore_ascii_case("Digest") {
-                if let Some(challenge) = fields.challenge(proxy) {
-                    return Some(challenge);
-                }
+            if scheme.eq_ignore_ascii_case("Digest")
+                && let Some(challenge) = fields.challenge(proxy)
+            {
+                return Some(challenge);
             }
         }
     })
@@ -308,3 +308,6 @@ fn head(element: &[u8]) -> Option<(&str, &[u8])> {
     let begins_one = after.is_empty() || (after.len() < rest.len() && !after.starts_with(b"="));
     begins_one.then_some((scheme, after))
 }
+
+#[cfg(test)]
+mod tests;

@@ -123,3 +123,6 @@ impl fmt::Write for Line<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

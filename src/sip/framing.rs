@@ -179,3 +179,6 @@ impl Framer {
         self.start = 0;
     }
 }
+
+#[cfg(test)]
+mod tests;

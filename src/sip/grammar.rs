@@ -229,3 +229,6 @@ fn bare_value(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let (value, rest) = text.split_at(end);
     (!value.is_empty()).then_some((value, rest))
 }
+
+#[cfg(test)]
+mod tests;

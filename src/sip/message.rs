@@ -31,8 +31,7 @@ pub const MESSAGE_MAX: usize = 16 * 1024;
 /// Most header fields in a message.
 pub const HEADERS_MAX: usize = 64;
 
-/// A parsed message. Folding is undone in place (CR, LF and the leading white space become spaces). Cloning shares
-/// everything.
+/// A parsed message. Folding is undone in place (CR and LF become spaces). Cloning shares everything.
 #[derive(Clone, Debug)]
 pub struct Message {
     buffer: Bytes,
@@ -113,7 +112,7 @@ impl Message {
             }
             buffer.truncate(head.body + length);
         }
-        Ok(Self::assemble(buffer, head))
+        Ok(Self::assemble(buffer, &head))
     }
 
     /// Parses one frame cut from a stream by `framing` (Content-Length must be there and exact).
@@ -126,10 +125,10 @@ impl Message {
         if head.content_length.and_then(|length| usize::try_from(length).ok()) != Some(rest) {
             return Err(ParseError::ContentLength);
         }
-        Ok(Self::assemble(buffer, head))
+        Ok(Self::assemble(buffer, &head))
     }
 
-    fn assemble(buffer: Vec<u8>, head: parse::Head) -> Self {
+    fn assemble(buffer: Vec<u8>, head: &parse::Head) -> Self {
         let fields = Arc::from(head.fields());
         Self { buffer: buffer.into(), start: head.start, fields, index: head.index, body: head.body }
     }

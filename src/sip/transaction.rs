@@ -124,3 +124,6 @@ mod testing {
         story
     }
 }
+
+#[cfg(test)]
+mod tests;

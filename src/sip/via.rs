@@ -156,3 +156,6 @@ fn cut(raw: &[u8]) -> Option<Via<'_>> {
 fn after(text: &[u8], separator: u8) -> Option<&[u8]> {
     grammar::trim_start(text).strip_prefix(&[separator]).map(grammar::trim_start)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// RFC 2617 §3.5.
@@ -211,6 +213,66 @@ fn our_own_challenge_is_short_and_escaped() {
         r#"Digest realm="edge \"1\"",nonce="abc",algorithm=MD5,qop="auth""#
     );
     assert!(challenge("r", "n", Algorithm::Sha256, true).ends_with(",algorithm=SHA-256,qop=\"auth\",stale=true"));
+}
+
+#[test]
+fn phones_that_count_in_capitals_are_understood() {
+    let key = ha1(Algorithm::Md5, "u", "r", b"p");
+    let proof = Proof { nonce: "n", count: Some(("0000000A", "c")), method: "REGISTER", uri: "sip:r" };
+    let response = proof.response(Algorithm::Md5, &key);
+    let credentials = Credentials {
+        username: Cow::Borrowed("u"),
+        realm: Cow::Borrowed("r"),
+        nonce: Cow::Borrowed("n"),
+        uri: Cow::Borrowed("sip:r"),
+        response: &response,
+        algorithm: Some(Algorithm::Md5),
+        qop_auth: true,
+        cnonce: Some(Cow::Borrowed("c")),
+        nc: Some(10),
+    };
+    assert!(verify(&credentials, &key, Algorithm::Md5, "REGISTER"));
+    assert!(!verify(&Credentials { nc: Some(11), ..credentials }, &key, Algorithm::Md5, "REGISTER"));
+}
+
+#[test]
+fn the_hasher_wipes_itself() {
+    fn wipes<T: zeroize::ZeroizeOnDrop>() {}
+    wipes::<Md5>();
+}
+
+proptest! {
+    /// Both sides of ours, with the parser between them, agree on any user, realm and password.
+    #[test]
+    fn what_is_signed_is_verified(
+        user in "\\PC{0,16}",
+        realm in "\\PC{0,16}",
+        password in proptest::collection::vec(any::<u8>(), 0..24),
+        uri in "[!-~]{1,30}",
+        strength in 0..3_usize,
+        qop_auth in any::<bool>(),
+    ) {
+        let algorithm = [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512256][strength];
+        let mut session = Session { qop_auth, ..session(algorithm, &realm, "a\"b\\c") };
+        let value = session.authorize(&user, Secret::Password(&password), "REGISTER", &uri, "cnonce");
+        let credentials = Credentials::parse(value.as_bytes()).expect("what we write, we read");
+        prop_assert_eq!(&credentials.username, &user);
+        prop_assert_eq!(&credentials.realm, &realm);
+        prop_assert_eq!(&credentials.uri, &uri);
+        let right = ha1(algorithm, &user, &realm, &password);
+        prop_assert!(verify(&credentials, &right, algorithm, "REGISTER"));
+        let wrong = ha1(algorithm, &user, &realm, &[&password[..], b"x"].concat());
+        prop_assert!(!verify(&credentials, &wrong, algorithm, "REGISTER"));
+        prop_assert!(!verify(&credentials, &right, algorithm, "INVITE"));
+    }
+
+    #[test]
+    fn no_authentication_info_disturbs_it(value in proptest::collection::vec(any::<u8>(), 0..80)) {
+        let mut session = session(Algorithm::Md5, "r", "n");
+        session.handle_authentication_info(&value);
+        session.handle_authentication_info(&[b"nextnonce=".as_slice(), &value].concat());
+        prop_assert!(carriable(&session.nonce, NONCE_MAX));
+    }
 }
 
 fn session(algorithm: Algorithm, realm: &str, nonce: &str) -> Session {

@@ -26,9 +26,9 @@ pub fn write_cancel(request: &Message, reason: Option<&str>, out: &mut Vec<u8>) 
 
 /// Writes an ACK or BYE of our own in the caller's place, for a 2xx that nobody else will acknowledge.
 ///
-/// `invite` is the INVITE as it came to us, `response` the 2xx, `own_routes` how many Record-Routes we added when we
-/// forwarded it. The remote target is the response's Contact. Of its Record-Routes those of the caller's side and ours
-/// stay behind us; what proxies beyond us added, reversed, is the route set.
+/// `invite` is the INVITE as we sent it, `response` the 2xx, `own_routes` how many Record-Routes on top of the INVITE are
+/// ours. The remote target is the response's Contact. Its Record-Routes from ours on lead back to the caller; those
+/// above were added by proxies beyond us and, reversed, are the route set.
 ///
 /// # Errors
 /// A field that the request is made of is missing or malformed.
@@ -49,10 +49,7 @@ pub fn write_in_dialog(
     let number = invite.cseq()?.number;
     let number = if method == Method::Ack { number } else { number.saturating_add(1) };
 
-    let recorded: Vec<&[u8]> = response.list(HeaderName::RecordRoute).collect();
-    let behind = invite.list(HeaderName::RecordRoute).count() + own_routes;
-    let beyond = recorded.len().saturating_sub(behind);
-    let mut routes: Vec<Vec<u8>> = recorded[..beyond].iter().rev().map(|route| route.to_vec()).collect();
+    let mut routes = routes_beyond(invite, response, own_routes);
     let request_uri = strict_route(&mut routes, target)?;
 
     let mut message = Encoder::request(out, method, &request_uri);
@@ -67,6 +64,17 @@ pub fn write_in_dialog(
     message.header(HeaderName::CSeq, format_args!("{number} {}", method.as_str()));
     message.finish(b"");
     Ok(())
+}
+
+/// The route set from us on. Ours is found by its text, since phones may drop or add values; where it is missing, as
+/// many as the INVITE had are taken for ours and the caller's side.
+fn routes_beyond(invite: &Message, response: &Message, own_routes: usize) -> Vec<Vec<u8>> {
+    let recorded: Vec<&[u8]> = response.list(HeaderName::RecordRoute).collect();
+    let ours = invite.list(HeaderName::RecordRoute).take(own_routes).next();
+    let beyond = ours
+        .and_then(|ours| recorded.iter().position(|route| *route == ours))
+        .unwrap_or_else(|| recorded.len().saturating_sub(invite.list(HeaderName::RecordRoute).count()));
+    recorded[..beyond].iter().rev().map(|route| route.to_vec()).collect()
 }
 
 /// The Request-URI. Where the first hop is a strict router it is that hop, and the target goes to the end of the routes

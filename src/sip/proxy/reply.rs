@@ -48,9 +48,7 @@ pub fn write_reply(request: &Message, reply: &Reply<'_>, out: &mut Vec<u8>) -> R
         let Some(place) = left.iter().position(|name| *name == header.name) else { continue };
         left.swap_remove(place);
         match reply.to_tag.filter(|_| header.name == HeaderName::To && takes_tag(header.value, reply.code)) {
-            Some(tag) => {
-                message.header(HeaderName::To, format_args!("{};tag={tag}", String::from_utf8_lossy(header.value)))
-            }
+            Some(tag) => message.raw(HeaderName::To, &[header.value, b";tag=", tag.as_bytes()].concat()),
             None => message.copy(header),
         };
     }
