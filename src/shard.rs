@@ -252,3 +252,6 @@ impl Shard {
         (self.observer)(Observation { shard: self.inbox.shard, tally, census, lag });
     }
 }
+
+#[cfg(test)]
+mod tests;
