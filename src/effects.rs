@@ -6,6 +6,8 @@
 
 mod answers;
 mod replies;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -85,10 +85,12 @@ impl Shards {
         Self { count: tasks.len(), tasks, stop, drained }
     }
 
-    /// Waits until every engine has said that it is drained, or a shard is gone.
-    pub async fn drained(&mut self) {
-        let count = self.count;
-        let _ = self.drained.wait_for(|drained| *drained >= count).await;
+    /// Waits until every engine has said that it is drained, or all shards are gone.
+    pub fn drained(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (mut drained, count) = (self.drained.clone(), self.count);
+        async move {
+            let _ = drained.wait_for(|drained| *drained >= count).await;
+        }
     }
 
     /// Waits until a shard ends although nobody stopped it: a bug of ours.
@@ -250,3 +252,6 @@ impl Shard {
         (self.observer)(Observation { shard: self.inbox.shard, tally, census, lag });
     }
 }
+
+#[cfg(test)]
+mod tests;

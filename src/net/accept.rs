@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -18,7 +19,7 @@ use super::bounds::Timings;
 use super::counters::Incident;
 use super::flows::Admission;
 use super::rules::Opened;
-use super::stream::{self, Connection};
+use super::stream::{self, Connection, Halves};
 use super::tls::ServerTls;
 use super::{Shared, Upward, stopped};
 use crate::engine::ids::ListenerId;
@@ -74,19 +75,20 @@ impl<U: Upward> Acceptor<U> {
     async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, _admission: Admission) {
         tune(&stream, &self.shared.timings);
         let Some(tls) = &self.tls else {
-            return self.converse(stream, peer).await;
+            return self.converse(split(stream), peer).await;
         };
-        let handshake = TlsAcceptor::from(tls.current()).accept(stream);
+        // Boxed: what a handshake needs is given back when it is over, not kept as long as the connection.
+        let handshake = Box::pin(TlsAcceptor::from(tls.current()).accept(stream));
         match timeout(self.shared.timings.handshake, handshake).await {
-            Ok(Ok(stream)) => self.converse(stream, peer).await,
+            Ok(Ok(stream)) => self.converse(split(stream), peer).await,
             Ok(Err(_)) => self.shared.counters.count(Incident::HandshakeFailed),
             Err(_) => self.shared.counters.count(Incident::HandshakeSlow),
         }
     }
 
-    async fn converse<S>(&self, stream: S, peer: SocketAddr)
+    async fn converse<S>(&self, stream: Halves<S>, peer: SocketAddr)
     where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send,
+        S: AsyncRead + AsyncWrite + Send,
     {
         let enrolment = self.shared.flows.enrol();
         let arrival = Arrival {

@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 use tokio::time::{sleep, timeout};
 
 use super::bounds::READ_CHUNK;
@@ -44,13 +44,16 @@ pub(super) struct Connection<'a, U> {
     pub(super) opened: Opened,
 }
 
-/// Serves `stream` until it ends, tells the shards that saw it, and says why it ended.
-pub(super) async fn run<S, U>(stream: S, connection: Connection<'_, U>) -> Closing
+/// A stream, split before it is handed down: an `async fn` keeps room for each argument as long as it runs, and a TLS stream
+/// is large.
+pub(super) type Halves<S> = (ReadHalf<S>, WriteHalf<S>);
+
+/// Serves a stream until it ends, tells the shards that saw it, and says why it ended.
+pub(super) async fn run<S, U>((mut reader, mut writer): Halves<S>, connection: Connection<'_, U>) -> Closing
 where
     S: AsyncRead + AsyncWrite + Send,
     U: Upward,
 {
-    let (mut reader, mut writer) = tokio::io::split(stream);
     let mut seen = Vec::new();
     let reading = async {
         let closing = connection.read(&mut reader, &mut seen).await;

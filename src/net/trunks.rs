@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, split};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -24,7 +24,7 @@ use super::bounds::{TRUNK_QUEUE_BYTES, TRUNKS_MAX, TRUNKS_OPENING};
 use super::flows::Flow;
 use super::queue::Closing;
 use super::rules::Opened;
-use super::stream::{self, Connection};
+use super::stream::{self, Connection, Halves};
 use super::tls::ClientTls;
 use super::{Shared, Upward, stopped};
 use crate::engine::ids::ShardId;
@@ -171,10 +171,10 @@ impl<U: Upward> Context<U> {
     async fn open_and_converse(&self, trunk: &Trunk) -> Result<Closing, TrunkFault> {
         let stream = self.connect(&trunk.key).await.map_err(|_| TrunkFault::Connect)?;
         match (trunk.key.transport, &trunk.key.identity) {
-            (Transport::Tcp, _) => Ok(self.converse(stream, trunk).await),
+            (Transport::Tcp, _) => Ok(self.converse(split(stream), trunk).await),
             (Transport::Tls, Some(identity)) => {
                 let stream = self.handshake(stream, identity).await.ok_or(TrunkFault::Tls)?;
-                Ok(self.converse(stream, trunk).await)
+                Ok(self.converse(split(stream), trunk).await)
             }
             // Nobody to verify is nobody to trust.
             (Transport::Tls, None) => Err(TrunkFault::Tls),
@@ -204,7 +204,7 @@ impl<U: Upward> Context<U> {
         timeout(self.shared.timings.handshake, handshake).await.ok()?.ok()
     }
 
-    async fn converse<S: AsyncRead + AsyncWrite + Send>(&self, stream: S, trunk: &Trunk) -> Closing {
+    async fn converse<S: AsyncRead + AsyncWrite + Send>(&self, stream: Halves<S>, trunk: &Trunk) -> Closing {
         let enrolment = self.shared.flows.enrol_flow(Arc::clone(&trunk.flow));
         let arrival = Arrival {
             listener: trunk.key.listener,

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tokio::net::UdpSocket;
@@ -35,7 +36,9 @@ pub(super) async fn receive<U: Upward>(
         };
         // An error here is an ICMP answer to an earlier datagram of ours, or want of memory: the socket lives on.
         let Ok((length, peer)) = received else { continue };
-        let Some(message) = parse(&buffer[..length], &shared) else { continue };
+        // The cheapest attack there is: a bug in parsing must cost one datagram, not every registration we hold.
+        let parsed = catch_unwind(AssertUnwindSafe(|| parse(&buffer[..length], &shared)));
+        let Ok(Some(message)) = parsed.inspect_err(|_| shared.counters.count(Incident::Panicked)) else { continue };
         let arrival = Arrival {
             listener,
             transport: Transport::Udp,

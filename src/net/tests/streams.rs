@@ -3,6 +3,9 @@
 use tokio_rustls::TlsConnector;
 
 use super::super::bounds::FLOW_QUEUE_BYTES;
+use super::super::queue::Closing;
+use super::super::rules::Opened;
+use super::super::stream::Connection;
 use super::*;
 
 const SOON: Duration = Duration::from_millis(60);
@@ -206,6 +209,27 @@ async fn a_peer_that_does_not_read_is_closed() {
     .await;
     assert_eq!(world.flow_closed().await, (flow, SHARD));
     assert_eq!(world.total(Incident::QueueFull), 1);
+}
+
+#[tokio::test]
+async fn a_write_without_progress_ends_the_connection() {
+    let world = World::start(Wishes::timings(|timings| timings.write_stall = SOON));
+    let (shared, upward) = (&world.net.handle.0.shared, Upstream(mpsc::channel(1).0));
+    let enrolment = shared.flows.enrol();
+    let arrival = Arrival {
+        listener: ListenerId(1),
+        transport: Transport::Tcp,
+        peer: world.tcp(),
+        flow: Some(enrolment.id),
+        trunk: None,
+        registrar: false,
+    };
+    let (near, _far) = tokio::io::duplex(64);
+    enrolment.flow.send(&[b'x'; 65]).expect("room");
+    let connection = Connection { shared, upward: &upward, enrolment: &enrolment, arrival, opened: Opened::ByPeer };
+    let closing = within(stream::run(tokio::io::split(near), connection)).await;
+    assert_eq!(closing, Closing::WriteStalled);
+    assert_eq!(world.total(Incident::WriteStalled), 1);
 }
 
 #[tokio::test]
