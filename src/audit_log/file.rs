@@ -56,7 +56,9 @@ impl LogFile {
     pub(super) fn open(path: &Path) -> Result<Self, ContinueError> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).open(path)?;
         lock(&file)?;
-        sync_directory_of(path)?;
+        if file.metadata()?.len() == 0 {
+            sync_directory_of(path)?;
+        }
         Ok(Self { path: path.to_owned(), file: Some(file), synced: 0, last_line: Vec::new(), soiled: false })
     }
 
