@@ -4,6 +4,8 @@
 //! check but punishes later: a VoIP push is now or never.
 
 mod request;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::io;

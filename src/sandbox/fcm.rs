@@ -2,6 +2,8 @@
 
 mod grant;
 mod message;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
