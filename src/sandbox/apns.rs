@@ -176,6 +176,11 @@ impl ApnsStandIn {
         self.server.connections()
     }
 
+    /// Waits until so many requests have ever arrived, whatever becomes of them.
+    pub async fn requests_reached(&self, count: u64) {
+        self.server.requests_reached(count).await;
+    }
+
     /// Status and reason of every refusal, planned ones left out.
     #[must_use]
     pub fn refusals(&self) -> Vec<(u16, &'static str)> {

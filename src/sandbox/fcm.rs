@@ -207,6 +207,11 @@ impl FcmStandIn {
         self.server.connections()
     }
 
+    /// Waits until so many requests have ever arrived, those to the token endpoint included.
+    pub async fn requests_reached(&self, count: u64) {
+        self.server.requests_reached(count).await;
+    }
+
     /// Status and code of every refusal, planned ones left out.
     #[must_use]
     pub fn refusals(&self) -> Vec<(u16, &'static str)> {

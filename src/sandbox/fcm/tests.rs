@@ -125,7 +125,11 @@ const VIOLATIONS: &[(&str, Spoil, Expected)] = &[
     ("path", |d| d.path = "/fcm/send".to_owned(), (404, "NOT_FOUND", None, None)),
     ("no access token", |d| d.authorization.clear(), (401, "UNAUTHENTICATED", None, None)),
     ("made-up access token", |d| d.authorization.push('x'), (401, "UNAUTHENTICATED", None, None)),
-    ("another project", |d| d.path = "/v1/projects/other/messages:send".to_owned(), (403, "PERMISSION_DENIED", None, None)),
+    (
+        "another project",
+        |d| d.path = "/v1/projects/other/messages:send".to_owned(),
+        (403, "PERMISSION_DENIED", None, None),
+    ),
     ("content type", |d| d.content_type = "text/plain", (400, BAD, None, Some("content-type"))),
     ("body a list", |d| d.body = json!([]), (400, BAD, None, Some(""))),
     ("no message", |d| d.body = json!({}), (400, BAD, Some(BAD), Some("message"))),
@@ -136,14 +140,42 @@ const VIOLATIONS: &[(&str, Spoil, Expected)] = &[
     ("data a number", |d| d.body["message"]["data"]["v"] = json!(1), (400, BAD, None, Some("message.data[v].value"))),
     ("data nested", |d| d.body["message"]["data"]["v"] = json!({}), (400, BAD, None, Some("message.data[v].value"))),
     ("key from", |d| d.body["message"]["data"]["from"] = json!("a"), (400, BAD, Some(BAD), Some("message.data[from]"))),
-    ("key gcm", |d| d.body["message"]["data"]["gcm.a"] = json!("a"), (400, BAD, Some(BAD), Some("message.data[gcm.a]"))),
-    ("key google", |d| d.body["message"]["data"]["googles"] = json!("a"), (400, BAD, Some(BAD), Some("message.data[googles]"))),
-    ("data too large", |d| d.body["message"]["data"] = json!({ "a": "x".repeat(4096) }), (400, BAD, Some(BAD), Some("message.data"))),
-    ("priority", |d| d.body["message"]["android"]["priority"] = json!("high"), (400, BAD, None, Some("message.android.priority"))),
+    (
+        "key gcm",
+        |d| d.body["message"]["data"]["gcm.a"] = json!("a"),
+        (400, BAD, Some(BAD), Some("message.data[gcm.a]")),
+    ),
+    (
+        "key google",
+        |d| d.body["message"]["data"]["googles"] = json!("a"),
+        (400, BAD, Some(BAD), Some("message.data[googles]")),
+    ),
+    (
+        "data too large",
+        |d| d.body["message"]["data"] = json!({ "a": "x".repeat(4096) }),
+        (400, BAD, Some(BAD), Some("message.data")),
+    ),
+    (
+        "priority",
+        |d| d.body["message"]["android"]["priority"] = json!("high"),
+        (400, BAD, None, Some("message.android.priority")),
+    ),
     ("ttl a number", |d| d.body["message"]["android"]["ttl"] = json!(0), (400, BAD, None, Some("message.android.ttl"))),
-    ("ttl without unit", |d| d.body["message"]["android"]["ttl"] = json!("0"), (400, BAD, None, Some("message.android.ttl"))),
-    ("ttl negative", |d| d.body["message"]["android"]["ttl"] = json!("-1s"), (400, BAD, None, Some("message.android.ttl"))),
-    ("ttl too long", |d| d.body["message"]["android"]["ttl"] = json!("2419201s"), (400, BAD, Some(BAD), Some("message.android.ttl"))),
+    (
+        "ttl without unit",
+        |d| d.body["message"]["android"]["ttl"] = json!("0"),
+        (400, BAD, None, Some("message.android.ttl")),
+    ),
+    (
+        "ttl negative",
+        |d| d.body["message"]["android"]["ttl"] = json!("-1s"),
+        (400, BAD, None, Some("message.android.ttl")),
+    ),
+    (
+        "ttl too long",
+        |d| d.body["message"]["android"]["ttl"] = json!("2419201s"),
+        (400, BAD, Some(BAD), Some("message.android.ttl")),
+    ),
     ("android unknown", |d| d.body["message"]["android"]["x"] = json!(1), (400, BAD, None, Some("message.android.x"))),
 ];
 
