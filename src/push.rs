@@ -162,7 +162,8 @@ impl SharedClients {
             ProviderConfig::Apns(config) => {
                 let same = |known: &&(ApnsConfig, Arc<Apns>)| {
                     let known = &known.0;
-                    (&known.team_id, &known.key_id, known.environment) == (&config.team_id, &config.key_id, config.environment)
+                    (&known.team_id, &known.key_id, known.environment)
+                        == (&config.team_id, &config.key_id, config.environment)
                         && (&known.endpoint, &known.ca_pem) == (&config.endpoint, &config.ca_pem)
                 };
                 if let Some((known, client)) = self.apns.iter().find(same) {

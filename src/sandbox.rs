@@ -12,4 +12,6 @@ mod goaway;
 mod inbox;
 mod jwt;
 pub mod mailbox;
+#[cfg(test)]
+mod probe;
 mod server;

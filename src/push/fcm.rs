@@ -19,7 +19,7 @@ use tokio::time::sleep;
 
 use super::backoff::Backoff;
 use super::channel::{Channel, Lost, StreamLimits, Trail};
-use super::config::{FcmConfig, Fault, TimeSource};
+use super::config::{Fault, FcmConfig, TimeSource};
 use super::crew::Crew;
 use super::endpoint::{ALPN_H2, ALPN_HTTP11, Endpoint};
 use super::payload::{Detail, text_members};

@@ -4,6 +4,8 @@
 //! check but punishes later: a VoIP push is now or never.
 
 mod request;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -172,6 +174,11 @@ impl ApnsStandIn {
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.server.connections()
+    }
+
+    /// Waits until so many requests have ever arrived, whatever becomes of them.
+    pub async fn requests_reached(&self, count: u64) {
+        self.server.requests_reached(count).await;
     }
 
     /// Status and reason of every refusal, planned ones left out.

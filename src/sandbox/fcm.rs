@@ -2,6 +2,8 @@
 
 mod grant;
 mod message;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -203,6 +205,11 @@ impl FcmStandIn {
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.server.connections()
+    }
+
+    /// Waits until so many requests have ever arrived, those to the token endpoint included.
+    pub async fn requests_reached(&self, count: u64) {
+        self.server.requests_reached(count).await;
     }
 
     /// Status and code of every refusal, planned ones left out.

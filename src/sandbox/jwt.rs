@@ -37,8 +37,7 @@ impl VerifyingKey {
 
     /// An RSA key, from modulus and exponent.
     pub(crate) fn rs256(key_id: &str, modulus: &[u8], exponent: &[u8]) -> Option<Self> {
-        let key =
-            DecodingKey::from_rsa_components(&BASE64URL.encode(modulus), &BASE64URL.encode(exponent)).ok()?;
+        let key = DecodingKey::from_rsa_components(&BASE64URL.encode(modulus), &BASE64URL.encode(exponent)).ok()?;
         Some(Self { algorithm: Algorithm::RS256, key_id: key_id.to_owned(), key })
     }
 

@@ -196,3 +196,81 @@ impl Service for Post {
         server::json(status, &json!({ "reason": reason }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+
+    use super::*;
+    use crate::sandbox::probe;
+
+    const WAIT: Duration = Duration::from_secs(10);
+
+    async fn ask(mailbox: &Mailbox, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "127.0.0.1")
+            .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
+            .expect("a request");
+        let (status, body) = probe::http1(&mailbox.endpoint(), mailbox.ca_pem(), request).await;
+        (status.as_u16(), body)
+    }
+
+    fn push(token: &str) -> String {
+        json!({ "token": token, "kind": "test", "payload": { "v": 1, "kind": "test" } }).to_string()
+    }
+
+    #[tokio::test]
+    async fn a_push_is_picked_up_by_its_token_alone_in_clear_and_over_tls() {
+        for tls in [false, true] {
+            let mailbox = Mailbox::start(MailboxOptions { tls, ..MailboxOptions::default() }).await.expect("a mailbox");
+            assert_eq!(ask(&mailbox, "POST", "/push", &push("one")).await.0, 202);
+            assert_eq!(ask(&mailbox, "GET", "/pushes/two?wait=0", "").await, (204, Value::Null));
+            let expected = json!({ "kind": "test", "payload": { "v": 1, "kind": "test" } });
+            assert_eq!(ask(&mailbox, "GET", "/pushes/one", "").await, (200, expected));
+            assert_eq!(ask(&mailbox, "GET", "/pushes/one?wait=0", "").await, (204, Value::Null));
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_gets_the_push_when_it_comes() {
+        let mailbox = Mailbox::start(MailboxOptions::default()).await.expect("a mailbox");
+        let push = push("one");
+        let waiting = ask(&mailbox, "GET", "/pushes/one?wait=30", "");
+        let (got, posted) = tokio::join!(waiting, ask(&mailbox, "POST", "/", &push));
+        assert_eq!((got.0, posted.0), (200, 202));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_push_is_refused() {
+        let mailbox = Mailbox::start(MailboxOptions::default()).await.expect("a mailbox");
+        for (body, status) in [
+            ("{", 400),
+            ("{}", 400),
+            (r#"{"token":"a","kind":"test","payload":{"v":1,"kind":"test"},"more":1}"#, 400),
+            (r#"{"token":"","kind":"test","payload":{"v":1,"kind":"test"}}"#, 400),
+            (r#"{"token":"a/b","kind":"test","payload":{"v":1,"kind":"test"}}"#, 400),
+            (r#"{"token":"a","kind":"other","payload":{"v":1,"kind":"other"}}"#, 400),
+            (r#"{"token":"a","kind":"test","payload":{"v":2,"kind":"test"}}"#, 400),
+            (r#"{"token":"a","kind":"test","payload":{"v":1,"kind":"call"}}"#, 400),
+            (&format!(r#"{{"token":"{}"}}"#, "x".repeat(6000)), 413),
+        ] {
+            assert_eq!(ask(&mailbox, "POST", "/push", body).await.0, status, "{body}");
+        }
+        assert_eq!(ask(&mailbox, "GET", "/pushes/a?wait=long", "").await.0, 400);
+        assert_eq!(ask(&mailbox, "PUT", "/push", &push("a")).await.0, 404);
+        mailbox.revoke("gone", WallTime::from_unix_millis(7));
+        let gone = json!({ "reason": "Unregistered", "timestamp": 7 });
+        assert_eq!(ask(&mailbox, "POST", "/push", &push("gone")).await, (410, gone));
+        assert!(mailbox.next_push(Duration::ZERO).await.is_none());
+        assert_eq!(ask(&mailbox, "POST", "/push", &push("a")).await.0, 202);
+        assert_eq!(mailbox.next_push_to("a", WAIT).await.map(|push| push.kind), Some("test".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn it_does_not_listen_in_clear_beyond_loopback() {
+        let options = MailboxOptions { address: SocketAddr::from(([0, 0, 0, 0], 0)), tls: false };
+        assert!(Mailbox::start(options).await.is_err());
+    }
+}

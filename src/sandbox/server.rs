@@ -1,10 +1,10 @@
 //! The listener under every stand-in: TLS or not, HTTP/2 or HTTP/1.1, and the faults that were planned.
 
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -54,27 +54,42 @@ pub(crate) trait Service: Send + Sync + 'static {
 }
 
 /// One connection, as its requests see it.
-#[derive(Default)]
 pub(crate) struct Peer {
     /// Counted from 1.
     pub(crate) number: u64,
+    counts: Arc<Counts>,
     /// The identity its first request claimed.
-    pub(crate) identity: std::sync::Mutex<Option<String>>,
+    pub(crate) identity: Mutex<Option<String>>,
     trusted: AtomicBool,
     in_flight: AtomicUsize,
 }
 
 impl Peer {
+    fn new(number: u64, counts: Arc<Counts>) -> Self {
+        let (trusted, in_flight) = (AtomicBool::new(false), AtomicUsize::new(0));
+        Self { number, counts, identity: Mutex::default(), trusted, in_flight }
+    }
+
+    fn request_arrived(&self) {
+        self.counts.requests.send_modify(|count| *count += 1);
+    }
+
     /// Allows more than one stream.
     pub(crate) fn trust(&self) {
         self.trusted.store(true, Ordering::Release);
     }
 }
 
+/// What a listener has seen.
+struct Counts {
+    connections: AtomicU64,
+    requests: watch::Sender<u64>,
+}
+
 /// A running listener; it ends when dropped.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    connections: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     /// The accept loop, which owns the connections.
     _task: JoinSet<()>,
 }
@@ -88,24 +103,26 @@ impl Server {
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let connections = Arc::new(AtomicU64::new(0));
+        let counts = Arc::new(Counts { connections: AtomicU64::new(0), requests: watch::Sender::new(0) });
         let mut task = JoinSet::new();
-        task.spawn(accept(listener, tls.map(TlsAcceptor::from), service, Arc::clone(&connections)));
-        Ok(Self { address, connections, _task: task })
+        task.spawn(accept(listener, tls.map(TlsAcceptor::from), service, Arc::clone(&counts)));
+        Ok(Self { address, counts, _task: task })
     }
 
     /// How many connections were ever accepted.
     pub(crate) fn connections(&self) -> u64 {
-        self.connections.load(Ordering::Relaxed)
+        self.counts.connections.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many requests have ever arrived.
+    pub(crate) async fn requests_reached(&self, count: u64) {
+        let mut requests = self.counts.requests.subscribe();
+        // The sender lives in `counts`, which we hold.
+        drop(requests.wait_for(|seen| *seen >= count).await);
     }
 }
 
-async fn accept<S: Service>(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    service: Arc<S>,
-    connections: Arc<AtomicU64>,
-) {
+async fn accept<S: Service>(listener: TcpListener, tls: Option<TlsAcceptor>, service: Arc<S>, counts: Arc<Counts>) {
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
@@ -115,15 +132,15 @@ async fn accept<S: Service>(
                 if open.len() >= CONNECTIONS_MAX {
                     continue;
                 }
-                let number = connections.fetch_add(1, Ordering::Relaxed) + 1;
-                open.spawn(serve(stream, tls.clone(), Arc::clone(&service), number));
+                let number = counts.connections.fetch_add(1, Ordering::Relaxed) + 1;
+                let peer = Arc::new(Peer::new(number, Arc::clone(&counts)));
+                open.spawn(serve(stream, tls.clone(), Arc::clone(&service), peer));
             }
         }
     }
 }
 
-async fn serve<S: Service>(stream: TcpStream, tls: Option<TlsAcceptor>, service: Arc<S>, number: u64) {
-    let peer = Arc::new(Peer { number, ..Peer::default() });
+async fn serve<S: Service>(stream: TcpStream, tls: Option<TlsAcceptor>, service: Arc<S>, peer: Arc<Peer>) {
     if stream.set_nodelay(true).is_err() {
         return;
     }
@@ -141,6 +158,7 @@ async fn serve_http1<S: Service>(stream: impl AsyncRead + AsyncWrite + Unpin, se
         let (service, peer) = (Arc::clone(&service), Arc::clone(&peer));
         async move {
             let (head, body) = request.into_parts();
+            peer.request_arrived();
             let fault = service.faults(head.uri.path()).draw();
             let Ok(body) = Limited::new(body, BODY_MAX).collect().await else {
                 let refusal = service.refusal(head.uri.path(), StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLarge");
@@ -182,6 +200,7 @@ async fn serve_http2<S: Service>(stream: impl AsyncRead + AsyncWrite + Unpin, se
             ignored.push((request, respond));
             continue;
         }
+        peer.request_arrived();
         let fault = service.faults(request.uri().path()).draw();
         let untrusted = service.one_stream_until_trusted() && !peer.trusted.load(Ordering::Acquire);
         match fault {
@@ -215,11 +234,21 @@ async fn serve_stream<S: Service>(
     cut: mpsc::Sender<()>,
 ) {
     let (head, body) = request.into_parts();
-    let response = match read(body).await {
-        Ok(Some(body)) => answer(&*service, Request::from_parts(head, body), &peer, fault).await,
-        Ok(None) => Some(service.refusal(head.uri.path(), StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLarge")),
-        // The client reset its stream.
-        Err(_) => {
+    let response = async {
+        match read(body).await {
+            Ok(Some(body)) => answer(&*service, Request::from_parts(head, body), &peer, fault).await,
+            Ok(None) => {
+                let path = head.uri.path();
+                Some(service.refusal(path, StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLarge"))
+            }
+            // The client is gone, or broke the rules of HTTP/2.
+            Err(_) => pending().await,
+        }
+    };
+    let response = tokio::select! {
+        response = response => response,
+        // The client does not want it any more, and the stream is closed.
+        _ = poll_fn(|cx| respond.poll_reset(cx)) => {
             peer.in_flight.fetch_sub(1, Ordering::AcqRel);
             return;
         }
@@ -234,7 +263,8 @@ async fn serve_stream<S: Service>(
     if let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), body.is_empty())
         && !body.is_empty()
     {
-        drop(stream.send_data(body, true));
+        // A stream that was reset meanwhile needs no body.
+        let _ = stream.send_data(body, true);
     }
 }
 

@@ -151,9 +151,7 @@ mod tests {
 
     #[test]
     fn quota_waits_as_long_as_it_says_else_a_minute() {
-        let later = |seconds| {
-            Verdict::Settled(PushOutcome::Later { after: Some(Duration::from_secs(seconds)) })
-        };
+        let later = |seconds| Verdict::Settled(PushOutcome::Later { after: Some(Duration::from_secs(seconds)) });
         assert_eq!(said(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED"), later(60));
         let mut reply = reply(429, &json!({}));
         reply.headers.insert("retry-after", HeaderValue::from_static("5"));
@@ -162,7 +160,8 @@ mod tests {
 
     #[test]
     fn what_is_neither_ours_nor_the_tokens_is_theirs() {
-        let ailing = |unavailable, reason: &str| Verdict::Ailing { unavailable, after: None, reason: reason.to_owned() };
+        let ailing =
+            |unavailable, reason: &str| Verdict::Ailing { unavailable, after: None, reason: reason.to_owned() };
         assert_eq!(said(503, "UNAVAILABLE", "UNAVAILABLE"), ailing(true, "503 UNAVAILABLE"));
         assert_eq!(said(500, "INTERNAL", "INTERNAL"), ailing(false, "500 INTERNAL"));
         let page = Reply { body: Bytes::from_static(b"<html>"), ..reply(502, &json!({})) };
