@@ -28,7 +28,6 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use http::Method;
-use http::header::ALLOW;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -151,9 +150,9 @@ async fn mark_secret(mut response: Response) -> Response {
 async fn finish(method: Method, path: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if response.status() == http::StatusCode::METHOD_NOT_ALLOWED && response.extensions().get::<LogLine>().is_none() {
-        let allow = response.headers_mut().remove(ALLOW);
+        // The router adds the Allow header outside of this layer.
         let marks = std::mem::take(response.extensions_mut());
-        response = Problem::wrong_method(allow).into_response();
+        response = Problem::wrong_method().into_response();
         response.extensions_mut().extend(marks);
     }
     let status = response.status().as_u16();

@@ -90,9 +90,19 @@ fn expected(message: &str) -> String {
     let unknown = message.starts_with("unknown field `");
     match message.rsplit_once(", expected ") {
         Some((_, wanted)) if unknown => format!("unknown member, expected {wanted}"),
-        Some((_, wanted)) => format!("expected {wanted}"),
+        Some((_, wanted)) => format!("expected {}", in_json_words(wanted)),
         None if unknown => "unknown member".to_owned(),
         None => "the value does not fit".to_owned(),
+    }
+}
+
+/// Serde speaks of our types; whoever reads the error only knows JSON.
+fn in_json_words(wanted: &str) -> &str {
+    match wanted {
+        "u8" | "u16" | "u32" | "u64" => "a whole number, not negative and not too large",
+        _ if wanted.starts_with("struct ") => "an object",
+        "a sequence" => "a list",
+        _ => wanted,
     }
 }
 
@@ -209,7 +219,7 @@ mod tests {
         }
         assert_eq!(
             detail("{\"inner\": {\"number\": \"CANARY\"}}")["detail"],
-            "inner.number: expected u8 (line 1, column 30)"
+            "inner.number: expected a whole number, not negative and not too large (line 1, column 29)"
         );
         assert_eq!(detail("{\"inner\": {}}")["detail"], "inner: missing field `number` (line 1, column 12)");
     }

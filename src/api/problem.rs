@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -178,8 +178,6 @@ struct Inner {
     body: ProblemBody,
     log: Cow<'static, str>,
     retry_after: Option<Duration>,
-    /// 405 instead of the type's own status, with the methods that would do.
-    allow: Option<HeaderValue>,
 }
 
 /// What our log says of a problem; travels as a response extension to the layer that writes it.
@@ -204,7 +202,7 @@ impl Problem {
             cause: None,
             receipt: None,
         };
-        Self(Box::new(Inner { kind, body, log: log.into(), retry_after: None, allow: None }))
+        Self(Box::new(Inner { kind, body, log: log.into(), retry_after: None }))
     }
 
     /// A member outside `account` has a value that cannot be used.
@@ -230,12 +228,11 @@ impl Problem {
         )
     }
 
-    /// The path exists, the method does not.
-    pub(crate) fn wrong_method(allow: Option<HeaderValue>) -> Self {
+    /// The path exists, the method does not: 405 instead of the type's own status.
+    pub(crate) fn wrong_method() -> Self {
         let detail = "This path does not take this method; the Allow header names those it takes.";
         let mut problem = Self::new(Kind::InvalidRequest, detail, "method not allowed");
         problem.0.body.status = StatusCode::METHOD_NOT_ALLOWED.as_u16();
-        problem.0.allow = Some(allow.unwrap_or(HeaderValue::from_static("")));
         problem
     }
 
@@ -320,7 +317,7 @@ impl From<Refusal> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Inner { kind, body, log, retry_after, allow } = *self.0;
+        let Inner { kind, body, log, retry_after } = *self.0;
         let json = serde_json::to_vec(&body).expect("a struct of texts and numbers always serialises");
         let mut response = Response::new(json.into());
         *response.status_mut() = StatusCode::from_u16(body.status).unwrap_or(kind.status());
@@ -331,9 +328,6 @@ impl IntoResponse for Problem {
             // Whole seconds, rounded up: who comes when we say so must not be too early.
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
-        }
-        if let Some(allow) = allow {
-            headers.insert(ALLOW, allow);
         }
         if kind == Kind::Unauthorized {
             // RFC 9110 §15.5.2: a 401 "MUST send a WWW-Authenticate header field".
