@@ -13,7 +13,7 @@ use super::files;
 use super::report::{Place, Report};
 use super::section::{Entry, Keys, Raw, SECTIONS, Section, header};
 use super::settings::{
-    Api, Audit, Calls, Drain, Erasure, Lease, Log, LogFormat, LogLevel, Ops, Registrars, Settings, Vault,
+    Api, Audit, Calls, Drain, Erasure, Lease, Log, LogFormat, LogLevel, OPS_LISTEN, Ops, Registrars, Settings, Vault,
 };
 use super::suggest::nearest;
 use super::{sip, tenants, values};
@@ -21,7 +21,6 @@ use crate::engine::limits::{LEASE_CEILING, Limits};
 use crate::sip::StatusCode;
 
 const API_PORT: u16 = 8443;
-const OPS_PORT: u16 = 9464;
 const REGISTER_WAIT: Duration = Duration::from_secs(3);
 const AUDIT_PATH: &str = "/var/lib/reveille/audit.log";
 const SYNC_WAIT: Duration = Duration::from_secs(1);
@@ -249,7 +248,7 @@ fn vault(mut section: Section<'_>) -> Vault {
 }
 
 fn ops(mut section: Section<'_>) -> Listening {
-    let default = Entry { place: section.place(), value: SocketAddr::from((Ipv4Addr::LOCALHOST, OPS_PORT)) };
+    let default = Entry { place: section.place(), value: OPS_LISTEN };
     let listen = section.list("listen", values::socket_address, None).unwrap_or_else(|| vec![default]);
     for entry in listen.iter().filter(|entry| !entry.value.ip().is_loopback()) {
         let problem = "is not a loopback address: whoever reaches it reads the metrics, in plain HTTP";
