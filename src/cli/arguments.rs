@@ -27,7 +27,7 @@ pub enum Command {
     /// Show everything at work: a daemon, a registrar, callers, a phone and stand-ins for Apple and Google in one process
     Demo(DemoArguments),
     /// Be a phone: hand an account of your own PBX over, go to sleep, and take a call
-    Phone(PhoneArguments),
+    Phone(Box<PhoneArguments>),
     /// Serve stand-ins for Apple's and Google's push services, and the push provider "sandbox"
     Sandbox(SandboxArguments),
     /// Say everything that is wrong with a configuration, with its line

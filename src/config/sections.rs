@@ -43,15 +43,16 @@ const TABLE_MAX: u32 = 100_000_000;
 pub(super) struct Tree {
     values: Map<String, Value>,
     lines: HashMap<String, usize>,
+    end: usize,
     base: PathBuf,
 }
 
 impl Tree {
     fn merge(document: Document, overrides: Overrides, base: PathBuf, report: &mut Report) -> Option<Self> {
-        let lines = document.lines().clone();
+        let (lines, end) = (document.lines().clone(), document.end());
         let merged = Config::builder().add_source(document).add_source(overrides.into_source()).build();
         match merged.map(|config| config.cache.kind) {
-            Ok(ValueKind::Table(values)) => Some(Self { values, lines, base }),
+            Ok(ValueKind::Table(values)) => Some(Self { values, lines, end, base }),
             Ok(_) => None,
             Err(error) => {
                 report.mistake(Place::File, "", format!("cannot be read: {error}"));
@@ -65,9 +66,9 @@ impl Tree {
         &self.base
     }
 
-    /// The line of a section or list of tables.
+    /// The line of a section or list of tables; the end of the file for one that is not written.
     pub(super) fn place(&self, name: &str) -> Place {
-        self.lines.get(name).map_or(Place::File, |&line| Place::Line(line))
+        Place::Line(self.lines.get(name).copied().unwrap_or(self.end))
     }
 
     /// Takes a value of the top level.

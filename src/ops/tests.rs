@@ -155,7 +155,7 @@ impl Daemon {
     async fn start() -> Self {
         let listeners = bind(&[loopback()]).await.expect("an ephemeral port");
         let address = listeners[0].local_addr().expect("it is bound");
-        let meters = Arc::new(Meters::new(&[]).expect("all histograms have buckets"));
+        let meters = Arc::new(Meters::new(&[]));
         let (readiness, backlog) = (Arc::new(Readiness::new()), Arc::new(AtomicUsize::new(0)));
         let (stop, stopping) = watch::channel(false);
         let seen = Arc::clone(&backlog);

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::metric::{Metric, MetricKind};
 use crate::engine::audit::Cause;
@@ -81,14 +81,13 @@ impl PushVerdict {
 
 impl Meters {
     /// All series at zero. `incidents` are the reasons of `shed_total` that the network side counts by itself.
-    ///
-    /// # Errors
-    /// A metric has no buckets, which is a bug in [`Metric`].
-    pub fn new(incidents: &[&'static str]) -> Result<Self, BuildError> {
+    #[must_use]
+    pub fn new(incidents: &[&'static str]) -> Self {
         let mut builder = PrometheusBuilder::new();
         for metric in Metric::ALL {
             if let MetricKind::Histogram(buckets) = metric.kind() {
-                builder = builder.set_buckets_for_metric(Matcher::Full(metric.name().to_owned()), buckets)?;
+                let name = Matcher::Full(metric.name().to_owned());
+                builder = builder.set_buckets_for_metric(name, buckets).expect("every histogram has buckets");
             }
         }
         let recorder = builder.build_recorder();
@@ -96,7 +95,7 @@ impl Meters {
         let counter = |metric, label, value| counter(&recorder, metric, &[(label, value)]);
         let incident =
             |reason: &&'static str| Incident { counter: counter(Metric::Shed, "reason", reason), published: 0 };
-        Ok(Self {
+        Self {
             page: recorder.handle(),
             instances: RegistrationState::ALL
                 .map(|state| gauge(&recorder, Metric::Instances, &[("state", state.as_str())])),
@@ -116,7 +115,7 @@ impl Meters {
             lag: histogram(&recorder, Metric::ShardLagSeconds, &[]),
             censuses: Mutex::default(),
             incidents: Mutex::new(incidents.iter().map(incident).collect()),
-        })
+        }
     }
 
     /// Adds what an engine counted since it was last asked.
@@ -378,7 +377,7 @@ mod tests {
     }
 
     fn meters() -> Meters {
-        Meters::new(&["malformed", "accept-failed", "queue-full"]).expect("all histograms have buckets")
+        Meters::new(&["malformed", "accept-failed", "queue-full"])
     }
 
     fn outcomes() -> [PushOutcome; 6] {
