@@ -15,6 +15,7 @@ use super::report::{Place, Report};
 pub(super) struct Document {
     root: Map<String, Value>,
     lines: HashMap<String, usize>,
+    end: usize,
 }
 
 /// Turns byte offsets into line numbers.
@@ -44,12 +45,17 @@ impl Document {
             }
             sections.insert(name, line);
         }
-        Some(Self { root, lines: sections })
+        Some(Self { root, lines: sections, end: text.lines().count().max(1) })
     }
 
     /// The lines of the keys at the top level. Merging keeps the origin of values, but not of tables.
     pub(super) fn lines(&self) -> &HashMap<String, usize> {
         &self.lines
+    }
+
+    /// The last line: where what is missing would have to be added.
+    pub(super) fn end(&self) -> usize {
+        self.end
     }
 }
 

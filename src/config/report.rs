@@ -8,7 +8,7 @@ use super::settings::Settings;
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    /// The file as a whole: something is not there.
+    /// The file as a whole.
     File,
     /// A line of the file, counted from one.
     Line(usize),

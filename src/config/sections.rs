@@ -13,7 +13,7 @@ use super::files;
 use super::report::{Place, Report};
 use super::section::{Entry, Keys, Raw, SECTIONS, Section, header};
 use super::settings::{
-    Api, Audit, Calls, Drain, Erasure, Lease, Log, LogFormat, LogLevel, Ops, Registrars, Settings, Vault,
+    Api, Audit, Calls, Drain, Erasure, Lease, Log, LogFormat, LogLevel, OPS_LISTEN, Ops, Registrars, Settings, Vault,
 };
 use super::suggest::nearest;
 use super::{sip, tenants, values};
@@ -21,7 +21,6 @@ use crate::engine::limits::{LEASE_CEILING, Limits};
 use crate::sip::StatusCode;
 
 const API_PORT: u16 = 8443;
-const OPS_PORT: u16 = 9464;
 const REGISTER_WAIT: Duration = Duration::from_secs(3);
 const AUDIT_PATH: &str = "/var/lib/reveille/audit.log";
 const SYNC_WAIT: Duration = Duration::from_secs(1);
@@ -44,15 +43,16 @@ const TABLE_MAX: u32 = 100_000_000;
 pub(super) struct Tree {
     values: Map<String, Value>,
     lines: HashMap<String, usize>,
+    end: usize,
     base: PathBuf,
 }
 
 impl Tree {
     fn merge(document: Document, overrides: Overrides, base: PathBuf, report: &mut Report) -> Option<Self> {
-        let lines = document.lines().clone();
+        let (lines, end) = (document.lines().clone(), document.end());
         let merged = Config::builder().add_source(document).add_source(overrides.into_source()).build();
         match merged.map(|config| config.cache.kind) {
-            Ok(ValueKind::Table(values)) => Some(Self { values, lines, base }),
+            Ok(ValueKind::Table(values)) => Some(Self { values, lines, end, base }),
             Ok(_) => None,
             Err(error) => {
                 report.mistake(Place::File, "", format!("cannot be read: {error}"));
@@ -66,9 +66,9 @@ impl Tree {
         &self.base
     }
 
-    /// The line of a section or list of tables.
+    /// The line of a section or list of tables; the end of the file for one that is not written.
     pub(super) fn place(&self, name: &str) -> Place {
-        self.lines.get(name).map_or(Place::File, |&line| Place::Line(line))
+        Place::Line(self.lines.get(name).copied().unwrap_or(self.end))
     }
 
     /// Takes a value of the top level.
@@ -249,7 +249,7 @@ fn vault(mut section: Section<'_>) -> Vault {
 }
 
 fn ops(mut section: Section<'_>) -> Listening {
-    let default = Entry { place: section.place(), value: SocketAddr::from((Ipv4Addr::LOCALHOST, OPS_PORT)) };
+    let default = Entry { place: section.place(), value: OPS_LISTEN };
     let listen = section.list("listen", values::socket_address, None).unwrap_or_else(|| vec![default]);
     for entry in listen.iter().filter(|entry| !entry.value.ip().is_loopback()) {
         let problem = "is not a loopback address: whoever reaches it reads the metrics, in plain HTTP";

@@ -1,6 +1,6 @@
 //! What a configuration means. A value of these types has been checked; nothing here is checked again.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -144,6 +144,9 @@ pub struct Vault {
     /// Whether we start where the kernel offers no secret memory.
     pub allow_plain_memory: bool,
 }
+
+/// Where `[ops]` listens unless it is told otherwise.
+pub const OPS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 
 /// Section `[ops]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -113,9 +113,9 @@ fn an_empty_file_is_told_all_that_is_needed() {
     assert_eq!(
         mistakes(""),
         [
-            "r.toml: sip.domain: is missing; it is the name devices attach at, such as \"edge.example.net\"",
-            "r.toml: sip.listen: is missing; at least one [[sip.listen]] is needed",
-            "r.toml: tenant: is missing; at least one [[tenant]] is needed, as nobody else may use the API",
+            "r.toml:1: sip.domain: is missing; it is the name devices attach at, such as \"edge.example.net\"",
+            "r.toml:1: sip.listen: is missing; at least one [[sip.listen]] is needed",
+            "r.toml:1: tenant: is missing; at least one [[tenant]] is needed, as nobody else may use the API",
         ]
     );
 }
