@@ -410,6 +410,16 @@ impl Bindings {
         self.schedule.next()
     }
 
+    /// How full each table is.
+    pub(crate) fn tables(&self, out: &mut Vec<(&'static str, usize)>) {
+        out.extend([
+            ("bindings", self.bindings.len()),
+            ("bindings.branches", self.by_branch.len()),
+            ("bindings.queries", self.by_query.len()),
+            ("bindings.trunks", self.by_trunk.len()),
+        ]);
+    }
+
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }

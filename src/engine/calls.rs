@@ -229,6 +229,22 @@ impl Calls {
         [self.schedule.next(), self.dialogs.poll_timeout(), self.ended_until.next()].into_iter().flatten().min()
     }
 
+    /// How full each table is.
+    pub(crate) fn tables(&self, out: &mut Vec<(&'static str, usize)>) {
+        out.extend([
+            ("calls.relays", self.relays.len()),
+            ("calls.held", self.held.len()),
+            ("calls.keys", self.by_key.len()),
+            ("calls.branches", self.by_branch.len()),
+            ("calls.merges", self.by_merge.len()),
+            ("calls.instances", self.by_instance.len()),
+            ("calls.wakes", self.by_wake.len()),
+            ("calls.early_contacts", self.by_early_contact.len()),
+            ("calls.ended", self.ended.len()),
+            ("calls.dialogs", self.dialogs.len()),
+        ]);
+    }
+
     fn find_call(&self, instance: InstanceId, uuid: CallUuid) -> Option<RelayId> {
         let ids = self.by_instance.get(&instance)?;
         ids.iter().copied().find(|id| self.held.get(id).is_some_and(|held| held.uuid == uuid))

@@ -69,6 +69,11 @@ impl HandOvers {
         self.schedule.next()
     }
 
+    /// How full each table is.
+    pub(super) fn tables(&self, out: &mut Vec<(&'static str, usize)>) {
+        out.extend([("hand_overs.waiting", self.waiting.len()), ("hand_overs.trials", self.trials.len())]);
+    }
+
     pub(super) fn is_waiting(&self, instance: InstanceId) -> bool {
         self.waiting.get(&instance).is_some_and(|waiting| matches!(waiting.kind, Kind::HandOver { .. }))
     }

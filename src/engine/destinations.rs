@@ -153,6 +153,16 @@ impl Destinations {
         self.schedule.next()
     }
 
+    /// How full each table is.
+    pub(crate) fn tables(&self, out: &mut Vec<(&'static str, usize)>) {
+        let outstanding: u32 = self.homes.values().map(|home| home.outstanding).sum();
+        out.extend([
+            ("destinations", self.homes.len()),
+            ("destinations.waiting", self.waiting.len()),
+            ("destinations.outstanding", usize::try_from(outstanding).unwrap_or(usize::MAX)),
+        ]);
+    }
+
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }

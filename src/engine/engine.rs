@@ -205,6 +205,19 @@ impl Engine {
         }
     }
 
+    /// How full each table is, by name: what a leak would show in.
+    #[must_use]
+    pub fn tables(&self) -> Vec<(&'static str, usize)> {
+        let mut tables = vec![("vault", self.vault.len()), ("leases", self.leases.len()), ("edge", self.edge.len())];
+        self.bindings.tables(&mut tables);
+        self.destinations.tables(&mut tables);
+        self.calls.tables(&mut tables);
+        self.wakes.tables(&mut tables);
+        self.erasures.tables(&mut tables);
+        self.hand_overs.tables(&mut tables);
+        tables
+    }
+
     /// Erases an instance, by whatever trigger.
     pub(super) fn erase(&mut self, id: InstanceId, cause: Cause, reply: Option<ReplyTo>, now: Now) {
         self.wake_farewell(id, cause, now);

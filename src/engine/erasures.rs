@@ -257,6 +257,16 @@ impl Erasures {
         self.under_way
     }
 
+    /// How full each table is.
+    pub(crate) fn tables(&self, out: &mut Vec<(&'static str, usize)>) {
+        out.extend([
+            ("erasures.under_way", self.under_way),
+            ("erasures.graves", self.graves.len()),
+            ("erasures.branches", self.by_branch.len()),
+            ("erasures.records", self.by_record.len()),
+        ]);
+    }
+
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }

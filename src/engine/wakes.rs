@@ -118,6 +118,11 @@ impl Wakes {
         self.pending.is_empty()
     }
 
+    /// How full each table is.
+    pub(crate) fn tables(&self, out: &mut Vec<(&'static str, usize)>) {
+        out.extend([("wakes.pending", self.pending.len()), ("wakes.budgets", self.budgets.len())]);
+    }
+
     pub(crate) fn poll_job(&mut self) -> Option<PushJob> {
         self.jobs.pop_front()
     }

@@ -120,6 +120,10 @@ impl Dialogs {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.dialogs.len()
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.ends.next()
     }
