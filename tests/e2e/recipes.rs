@@ -1,0 +1,106 @@
+//! Each phone takes calls straight from Kamailio, without the daemon.
+//!
+//! They prove the recipes: when one of these fails, look at the peer and at its file here, not at the daemon.
+
+use crate::kamailio::{Kamailio, Manners, PASSWORD};
+use crate::phones::{Attach, Make, Phone};
+use crate::sipp::{Call, Caller};
+use crate::world::{PBX_DOMAIN, Transport, World};
+
+fn takes_two_calls_from_kamailio(make: Make, transport: Transport) {
+    let world = World::new(&format!("recipe-{make:?}-{}", transport.name()).to_lowercase());
+    let kamailio = Kamailio::start(&world, &Manners::default());
+    let attach = Attach {
+        aor: format!("sip:alice@{PBX_DOMAIN}"),
+        proxy: kamailio.uri(transport),
+        transport,
+        username: "alice".into(),
+        password: PASSWORD.into(),
+        realm: PBX_DOMAIN.into(),
+        ca_file: world.ca_file(),
+    };
+    let mut phone = Phone::start(&world, make, &attach);
+    phone.wait_registered();
+
+    for caller in [Caller::HangsUp, Caller::WaitsForBye] {
+        let mut call = Call::start(&world, &kamailio, "alice", caller);
+        call.trace.response(180, "INVITE");
+        phone.answer();
+        call.trace.request("ACK");
+        if let Caller::WaitsForBye = caller {
+            phone.trace.request("ACK");
+            phone.hang_up();
+        }
+        call.finish();
+    }
+
+    assert_eq!(kamailio.count("BYE"), 2);
+    assert_eq!(kamailio.count("refused"), 0);
+}
+
+#[test]
+fn pjsip_over_udp() {
+    takes_two_calls_from_kamailio(Make::Pjsip, Transport::Udp);
+}
+
+#[test]
+fn pjsip_over_tcp() {
+    takes_two_calls_from_kamailio(Make::Pjsip, Transport::Tcp);
+}
+
+#[test]
+fn pjsip_over_tls() {
+    takes_two_calls_from_kamailio(Make::Pjsip, Transport::Tls);
+}
+
+#[test]
+fn baresip_over_udp() {
+    takes_two_calls_from_kamailio(Make::Baresip, Transport::Udp);
+}
+
+#[test]
+fn baresip_over_tcp() {
+    takes_two_calls_from_kamailio(Make::Baresip, Transport::Tcp);
+}
+
+#[test]
+fn baresip_over_tls() {
+    takes_two_calls_from_kamailio(Make::Baresip, Transport::Tls);
+}
+
+#[test]
+fn linphone_over_udp() {
+    takes_two_calls_from_kamailio(Make::Linphone, Transport::Udp);
+}
+
+#[test]
+fn linphone_over_tcp() {
+    takes_two_calls_from_kamailio(Make::Linphone, Transport::Tcp);
+}
+
+#[test]
+fn linphone_over_tls() {
+    takes_two_calls_from_kamailio(Make::Linphone, Transport::Tls);
+}
+
+/// Otherwise the tests over TLS would prove nothing about certificates.
+#[test]
+fn no_phone_registers_where_the_certificate_is_a_strangers() {
+    let world = World::new("recipe-stranger");
+    let stranger = World::new("recipe-stranger-ca");
+    let kamailio = Kamailio::start(&world, &Manners::default());
+    for make in [Make::Pjsip, Make::Baresip, Make::Linphone] {
+        let attach = Attach {
+            aor: format!("sip:alice@{PBX_DOMAIN}"),
+            proxy: kamailio.uri(Transport::Tls),
+            transport: Transport::Tls,
+            username: "alice".into(),
+            password: PASSWORD.into(),
+            realm: PBX_DOMAIN.into(),
+            ca_file: stranger.ca_file(),
+        };
+        let phone = Phone::start(&world, make, &attach);
+        phone.wait_refused_certificate();
+    }
+    assert_eq!(kamailio.count("registers"), 0);
+}
