@@ -32,6 +32,7 @@ fn wakes_twice(way: &Way) {
     for (nth, caller) in [(1, Caller::HangsUp), (2, Caller::WaitsForBye)] {
         let mut call = Call::start(&world, &kamailio, "alice", caller);
         let wake = push.wait_for_call(nth);
+        assert_eq!(wake.token, push.token("alice", "call"));
         assert_eq!(wake.word("instance"), instance.id);
         call.trace.response(180, "INVITE");
 
@@ -51,7 +52,7 @@ fn wakes_twice(way: &Way) {
         phone.kill();
     }
 
-    until("the daemon to hold no call", || (daemon.metric("reveille_held_calls") == 0.0).then_some(()));
+    until("the daemon to hold no call", || (daemon.metric("reveille_held_calls") == Some(0.0)).then_some(()));
     assert_eq!(kamailio.count("BYE"), 2, "each dialog ended with one BYE");
     assert_eq!(push.of_kind("call").len(), 2, "one wake for each call");
 }
@@ -131,7 +132,8 @@ fn linphone_attaches_over_udp_for_a_call_from_a_udp_trunk() {
 /// A PBX that opens a connection of its own to the Contact finds our listener there.
 #[test]
 fn a_pbx_that_calls_back_to_the_contact_over_tcp_is_heard() {
-    let way = Way { follow_connection: false, ..(Make::Baresip, Transport::Tls, Transport::Tcp, Provider::Apns).into() };
+    let way =
+        Way { follow_connection: false, ..(Make::Baresip, Transport::Tls, Transport::Tcp, Provider::Apns).into() };
     wakes_twice(&way);
 }
 

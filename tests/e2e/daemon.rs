@@ -23,7 +23,6 @@ pub(crate) struct Daemon<'w> {
     process: Process,
     directory: PathBuf,
     port: u16,
-    tls_port: u16,
     api: Server,
     ops: Server,
 }
@@ -51,7 +50,7 @@ impl<'w> Daemon<'w> {
             command.arg("serve").arg("--config").arg(&file);
         });
         let api = Server::secure(api_port, &world.ca_file());
-        let mut daemon = Self { world, process, directory, port, tls_port, api, ops: Server::plain(ops_port) };
+        let mut daemon = Self { world, process, directory, port, api, ops: Server::plain(ops_port) };
         until("the daemon to be ready", || {
             daemon.process.assert_running();
             let ready = world.runtime.block_on(daemon.ops.ask("GET", "/readyz", None, None)).ok()?;
@@ -70,7 +69,7 @@ impl<'w> Daemon<'w> {
                 "auth_username": user,
                 "password": PASSWORD,
             },
-            "device": { "id": device_of(user), "platform": push.platform_name(), "push": push.targets() },
+            "device": { "id": device_of(user), "platform": push.platform_name(), "push": push.targets(user) },
         });
         let answer = self.ask("POST", "/v1/instances", APP_KEY, Some(&body));
         assert!(matches!(answer.status, 201 | 202), "the hand-over was refused: {answer:?}");
@@ -120,9 +119,9 @@ impl<'w> Daemon<'w> {
         }
     }
 
-    /// The value of a metric without labels, or the sum over its labels.
+    /// The value of a metric, summed over its labels; `None` before it is first shown.
     #[track_caller]
-    pub(crate) fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
         let asked = self.world.runtime.block_on(self.ops.ask("GET", "/metrics", None, None));
         let text = asked.expect("the daemon shows its metrics").text;
         let values = text.lines().filter_map(|line| {
@@ -130,7 +129,7 @@ impl<'w> Daemon<'w> {
             let (key, _) = series.split_once('{').unwrap_or((series, ""));
             (key == name).then(|| value.parse::<f64>().ok()).flatten()
         });
-        values.sum()
+        values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
     }
 
     /// Runs `reveille audit verify` on a file in the daemon's directory.
@@ -147,10 +146,6 @@ impl<'w> Daemon<'w> {
         self.directory.join("audit.log")
     }
 
-    pub(crate) fn tls_port(&self) -> u16 {
-        self.tls_port
-    }
-
     /// Sends SIGTERM and waits for the end.
     #[track_caller]
     pub(crate) fn terminate(&mut self) -> ExitStatus {
@@ -161,7 +156,8 @@ impl<'w> Daemon<'w> {
     #[track_caller]
     fn ask(&self, method: &str, path: &str, bearer: &str, body: Option<&Value>) -> Answer {
         let question = self.api.ask(method, path, Some(bearer), body);
-        let answer = self.world.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(15), question).await });
+        let answer =
+            self.world.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(15), question).await });
         answer
             .unwrap_or_else(|_| panic!("{method} {path} was not answered"))
             .unwrap_or_else(|error| panic!("{method} {path}: {error:#}\n{}", self.process.output()))

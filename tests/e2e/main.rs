@@ -14,7 +14,8 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::panic,
-    reason = "an outside test waits on the real clock for real processes, and fails by panicking"
+    clippy::print_stderr,
+    reason = "an outside test waits on the real clock for real processes, fails by panicking and says where to look"
 )]
 
 mod calls;

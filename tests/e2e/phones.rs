@@ -12,7 +12,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::path::PathBuf;
 
-use crate::process::{Process, until};
+use crate::process::Process;
 use crate::trace::Trace;
 use crate::world::{Transport, World, free_port};
 
@@ -43,8 +43,6 @@ pub(crate) struct Attach {
 pub(crate) struct Phone {
     process: Process,
     control: Control,
-    /// How this phone's log says that a certificate is not to be trusted.
-    refusal: &'static str,
     pub(crate) trace: Trace,
 }
 
@@ -79,14 +77,6 @@ impl Phone {
     #[track_caller]
     pub(crate) fn wait_registered(&self) {
         self.trace.response(200, "REGISTER");
-    }
-
-    /// Waits until the phone has refused the certificate of its proxy.
-    #[track_caller]
-    pub(crate) fn wait_refused_certificate(&self) {
-        until("the phone to refuse the certificate", || {
-            self.trace.mentions(self.refusal).then_some(())
-        });
     }
 
     /// Waits until the phone rings.

@@ -4,6 +4,7 @@
 //! they are called: it starts one, writes the app into the daemon's configuration and hands out accepted pushes in order.
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::process::until;
 use crate::world::World;
@@ -50,23 +51,23 @@ impl PushService {
         }
     }
 
-    /// The tokens of the one device. APNs tokens are hexadecimal, and calls have one of their own (PushKit).
-    pub(crate) fn token(&self, purpose: &str) -> String {
-        match (self.provider, purpose) {
-            (Provider::Apns, "call") => "c0ffee".repeat(10) + "0001",
-            (Provider::Apns, _) => "c0ffee".repeat(10) + "0002",
-            (Provider::Fcm, _) => "fcm-token:of-this-installation".into(),
-        }
-    }
-
-    /// `device.push` of a hand-over.
-    pub(crate) fn targets(&self) -> Value {
+    /// `device.push` of a hand-over by a user's device.
+    pub(crate) fn targets(&self, user: &str) -> Value {
         let provider = match self.provider {
             Provider::Apns => "apns",
             Provider::Fcm => "fcm",
         };
-        let target = |purpose: &str| json!({ "for": purpose, "provider": provider, "app": APP, "token": self.token(purpose) });
+        let target = |purpose: &str| json!({ "for": purpose, "provider": provider, "app": APP, "token": self.token(user, purpose) });
         json!([target("call"), target("other")])
+    }
+
+    /// A token of a user's device. Those of APNs are hexadecimal, and calls have one of their own (PushKit).
+    pub(crate) fn token(&self, user: &str, purpose: &str) -> String {
+        let unique = |name: &str| Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).simple().to_string();
+        match self.provider {
+            Provider::Apns => unique(user) + &unique(purpose),
+            Provider::Fcm => format!("installation:{}", unique(user)),
+        }
     }
 
     /// The `[[tenant.app]]` table for the daemon's configuration.
@@ -87,9 +88,7 @@ impl PushService {
     /// Waits for the `nth` push (from 1) that wakes for a call.
     #[track_caller]
     pub(crate) fn wait_for_call(&self, nth: usize) -> Push {
-        let push = until("a push that wakes the phone", || self.of_kind("call").into_iter().nth(nth - 1));
-        assert_eq!(push.token, self.token("call"));
-        push
+        until("a push that wakes the phone", || self.of_kind("call").into_iter().nth(nth - 1))
     }
 }
 
@@ -98,21 +97,19 @@ const APP: &str = "com.example.phone";
 
 // --- the part that knows the library -------------------------------------------------------------------------------
 
+/// The library's stand-in, its files and the table that names them.
 struct Standin {
-    provider: Provider,
+    app_table: String,
 }
 
 impl Standin {
     #[track_caller]
     fn start(_world: &World, provider: Provider) -> Self {
-        Self { provider }
+        panic!("the stand-in for {provider:?} is not wired to the outside test yet");
     }
 
     fn app_table(&self) -> String {
-        match self.provider {
-            Provider::Apns => format!("[[tenant.app]]\nid = \"{APP}\"\nprovider = \"apns\"\n"),
-            Provider::Fcm => format!("[[tenant.app]]\nid = \"{APP}\"\nprovider = \"fcm\"\n"),
-        }
+        self.app_table.clone()
     }
 
     fn accepted(&self) -> Vec<Push> {

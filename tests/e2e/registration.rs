@@ -9,8 +9,10 @@ use crate::process::{until, within};
 use crate::push::{Provider, PushService};
 use crate::world::{Transport, World};
 
-/// The registrations Kamailio grants where a test wants to see many of them, in seconds. Kamailio's clock counts whole
-/// seconds, so anything below two may be over before it is refreshed.
+/// The registrations Kamailio grants where a test wants to see many of them, in seconds.
+///
+/// Kamailio counts in whole seconds: a binding granted for N of them is gone after anything between N − 1 and N. So no test
+/// here asks for a registration without gaps; with so short a grant, only a client that halves it can avoid them.
 const SHORT: u32 = 3;
 
 const REFRESHES: u64 = 10;
@@ -24,10 +26,7 @@ fn ten_refreshes_cost_one_challenge_and_keep_one_call_id_and_one_contact() {
     let instance = daemon.hand_over(&kamailio, &push, "alice", Transport::Udp);
 
     let enough = Duration::from_secs(u64::from(SHORT) * (REFRESHES + 5));
-    within(enough, "ten refreshes", || {
-        assert_eq!(kamailio.bindings("alice").len(), 1, "registered without a gap");
-        (kamailio.count("accepted") > REFRESHES).then_some(())
-    });
+    within(enough, "ten refreshes", || (kamailio.count("accepted") > REFRESHES).then_some(()));
     daemon.erase(&instance);
 
     assert_eq!(kamailio.count("challenges"), 1, "the nonce is kept, for the un-REGISTER too");

@@ -1,9 +1,13 @@
 //! SIPp, the caller: calls alice through Kamailio and records every message.
 //!
-//! A scenario is put together from the steps below. Traps that shaped them: SIPp fails on any 1xx it was not told of (the
-//! scenario that comes with it does not know 110); an optional `recv` may not stand right before a `pause`; a CANCEL and
-//! the ACK to the 487 must carry the branch of the INVITE, while SIPp makes a new `[branch]` for each request, so in that
-//! scenario the branch is fixed; beside its media port it takes the next even ones too; `rrs="true"` is what fills `[routes]` and `[next_url]`.
+//! A scenario is put together from the steps below. Traps that shaped them:
+//!
+//! - SIPp fails on any 1xx it was not told of; the scenario that comes with it does not know 110.
+//! - An optional `recv` may not stand right before a `pause`.
+//! - A CANCEL and the ACK to the 487 carry the branch of the INVITE, while SIPp makes a new `[branch]` for each request. So
+//!   that scenario has a fixed one, without the "@" of a Call-ID: PJSIP drops a request for it, in whosever Via it is.
+//! - `rrs="true"` is what fills `[routes]` and `[next_url]`.
+//! - Beside its media port it takes the next even ones too, and a control port, 8888 unless told.
 
 use std::fs;
 
@@ -21,8 +25,6 @@ pub(crate) enum Caller {
     WaitsForBye,
     /// Hangs up while it rings, and expects 487.
     Cancels,
-    /// Lets it ring until somebody says no with this status.
-    HearsNo(u16),
 }
 
 /// A call that is going on.
@@ -64,14 +66,10 @@ fn scenario(caller: Caller) -> String {
         Caller::HangsUp => &[INVITE, PROVISIONAL, OK, ACK, TALK, BYE, OK],
         Caller::WaitsForBye => &[INVITE, PROVISIONAL, OK, ACK, "<recv request=\"BYE\"/>", ANSWER_BYE, LINGER],
         Caller::Cancels => &[INVITE, TRYING, RINGING, CANCEL, OK, "<recv response=\"487\"/>", ACK_FAILURE],
-        Caller::HearsNo(_) => &[INVITE, PROVISIONAL, "<recv response=\"STATUS\"/>", ACK_FAILURE],
     };
     let mut body = steps.concat();
-    if let Caller::HearsNo(status) = caller {
-        body = body.replace("STATUS", &status.to_string());
-    }
-    if let Caller::Cancels | Caller::HearsNo(_) = caller {
-        body = body.replace("[branch]", "z9hG4bK-[call_id]");
+    if let Caller::Cancels = caller {
+        body = body.replace("[branch]", "z9hG4bK-[pid]");
     }
     format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<scenario name=\"{caller:?}\">\n{body}\n</scenario>\n")
 }

@@ -126,7 +126,8 @@ fn is_start_line(line: &str) -> bool {
 
 #[test]
 fn a_message_is_found_between_log_lines_and_its_body_is_exact() {
-    let log = b"12:00 RX 99 bytes\nINVITE sip:a@b SIP/2.0\r\nCSeq: 1 INVITE\r\nContent-Length: 5\r\n\r\nv=0\r\n--end msg--\n\
+    let log =
+        b"12:00 RX 99 bytes\nINVITE sip:a@b SIP/2.0\r\nCSeq: 1 INVITE\r\nContent-Length: 5\r\n\r\nv=0\r\n--end msg--\n\
         SIP/2.0 200 OK\r\nCSeq: 1 INVITE\r\nContent-Length: 9\r\n\r\nhalf";
 
     let messages = parse(log);

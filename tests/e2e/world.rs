@@ -63,11 +63,6 @@ impl World {
         &self.name
     }
 
-    /// Where the peers of this test write.
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     /// A directory for one peer.
     pub(crate) fn directory_of(&self, peer: &str) -> PathBuf {
         let directory = self.directory.join(peer);

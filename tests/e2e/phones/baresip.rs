@@ -1,10 +1,13 @@
 //! baresip 1.0.
 //!
-//! Its trace (`-s`) goes to standard output, so that must not be buffered. The modules it needs: `menu` holds the commands
+//! Its trace (`-s`) goes to standard output, which must not be buffered. The modules it needs: `menu` holds the commands
 //! "accept" and "hangup", `ctrl_tcp` takes them from us, `uuid` is what `sipnat=outbound` wants before it sends
 //! `+sip.instance`. `stdio` stays out: it reads a terminal. Without `sipnat=outbound` its Contact over TCP and TLS names its
 //! own listener, which over TLS has no certificate, so that nobody can call it there.
-//! Its Request-URI repeats the transport parameter of the account (`sip:DOMAIN;transport=tls`), and the digest's uri with it.
+//!
+//! It repeats the transport parameter of the account in the Request-URI and the digest's uri (`sip:DOMAIN;transport=tls`),
+//! sends a `Route`, and matches an INVITE by the user part of its own Contact, which is not that of its address of record.
+//! It has no setting that verifies a server's certificate, whatever `sip_cafile` says.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
@@ -13,6 +16,9 @@ use std::path::Path;
 use super::{Attach, Control, Phone};
 use crate::process::{Process, installed, until};
 use crate::trace::Trace;
+
+/// Debian's place for baresip's modules, on every architecture.
+const MODULES: &str = "/usr/lib/baresip/modules";
 
 #[track_caller]
 pub(super) fn start(directory: &Path, port: u16, attach: &Attach) -> Phone {
@@ -32,13 +38,11 @@ pub(super) fn start(directory: &Path, port: u16, attach: &Attach) -> Phone {
     Phone {
         process,
         control: Control::Netstrings(stream),
-        refusal: "CERT_TODO",
         trace: Trace::new("baresip", &directory.join("baresip.out")),
     }
 }
 
 fn configuration(directory: &Path, port: u16, control_port: u16, attach: &Attach) -> String {
-    let modules = installed_modules();
     format!(
         "sip_listen 127.0.0.1:0\n\
          sip_cafile {ca}\n\
@@ -48,7 +52,7 @@ fn configuration(directory: &Path, port: u16, control_port: u16, attach: &Attach
          audio_source aufile,{directory}/silence.wav\n\
          audio_player aubridge,none\n\
          audio_alert aubridge,none\n\
-         module_path {modules}\n\
+         module_path {MODULES}\n\
          module g711.so\n\
          module aufile.so\n\
          module aubridge.so\n\
@@ -73,11 +77,6 @@ fn account(attach: &Attach) -> String {
         attach.password,
         attach.proxy,
     )
-}
-
-fn installed_modules() -> &'static str {
-    // Debian's place on every architecture.
-    "/usr/lib/baresip/modules"
 }
 
 /// One second of silence as a WAV file at 8 kHz, the rate of G.711: baresip would need a resampler for any other.

@@ -26,7 +26,6 @@ pub(super) fn start(directory: &Path, port: u16, attach: &Attach) -> Phone {
     Phone {
         process,
         control: Control::Lines { answer: "answer", hang_up: "terminate" },
-        refusal: "CERT_TODO",
         trace: Trace::new("linphone", &log),
     }
 }

@@ -1,7 +1,8 @@
 //! PJSIP 2.15 through pjsua2, driven by `pjsip.py`.
 //!
-//! Its messages are read from standard output, which must not be buffered; its own log file is written in blocks. Its REGISTER carries a `Route` with the outbound proxy. Its `+sip.instance` is made from the host's name, the same for
-//! every phone on one machine.
+//! Its messages are read from standard output, which must not be buffered; a log file of its own is written in blocks. Its
+//! REGISTER carries a `Route` with the outbound proxy. Its `+sip.instance` is made from the host's name, the same for every
+//! phone on one machine. The wheel brings OpenSSL 1.0.2: TLS 1.2 is the best it can.
 
 use std::fs;
 use std::path::Path;
@@ -36,7 +37,6 @@ pub(super) fn start(directory: &Path, port: u16, attach: &Attach) -> Phone {
     Phone {
         process,
         control: Control::Lines { answer: "answer", hang_up: "hangup" },
-        refusal: "SSL_CERT_TODO",
         trace: Trace::new("PJSIP", &directory.join("pjsip.out")),
     }
 }
