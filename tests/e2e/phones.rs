@@ -79,10 +79,10 @@ impl Phone {
         self.trace.response(200, "REGISTER");
     }
 
-    /// Waits until the phone rings.
+    /// Waits until the phone rings for a call.
     #[track_caller]
-    pub(crate) fn wait_ringing(&self) {
-        self.trace.response(180, "INVITE");
+    pub(crate) fn wait_ringing(&self, call_id: &str) {
+        self.trace.of_call(call_id).response(180, "INVITE");
     }
 
     /// Answers the call that rings.

@@ -6,6 +6,7 @@ use crate::kamailio::{Kamailio, Manners, PASSWORD};
 use crate::phones::{Attach, Make, Phone};
 use crate::process::until;
 use crate::sipp::{Call, Caller};
+use crate::trace::assert_same_sdp;
 use crate::world::{PBX_DOMAIN, Transport, World};
 
 fn takes_two_calls_from_kamailio(make: Make, transport: Transport) {
@@ -17,14 +18,16 @@ fn takes_two_calls_from_kamailio(make: Make, transport: Transport) {
 
     for caller in [Caller::HangsUp, Caller::WaitsForBye] {
         let mut call = Call::start(&world, &kamailio, "alice", caller);
+        let heard = phone.trace.of_call(&call.id());
         call.trace.response(180, "INVITE");
         phone.answer();
-        call.trace.request("ACK");
+        heard.request("ACK");
         if let Caller::WaitsForBye = caller {
-            phone.trace.request("ACK");
             phone.hang_up();
         }
         call.finish();
+        heard.response(200, "BYE");
+        assert_same_sdp(&call.trace, &heard);
     }
 
     assert_eq!(kamailio.count("BYE"), 2);

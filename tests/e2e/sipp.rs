@@ -53,6 +53,12 @@ impl Call {
         Self { process, trace: Trace::new("the caller", &directory.join("messages.log")) }
     }
 
+    /// Its Call-ID, once the INVITE is out.
+    #[track_caller]
+    pub(crate) fn id(&self) -> String {
+        self.trace.request("INVITE").header("Call-ID").expect("every INVITE has one").to_owned()
+    }
+
     /// Waits for the call to end as its scenario says; any other end fails the test.
     #[track_caller]
     pub(crate) fn finish(&mut self) {

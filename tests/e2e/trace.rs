@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 
 use crate::process::until;
 
-/// The log of one peer.
+/// The log of one peer, or the part of it that belongs to one call.
 #[derive(Clone)]
 pub(crate) struct Trace {
     peer: String,
     file: PathBuf,
+    call_id: Option<String>,
 }
 
 /// One message in a log.
@@ -26,12 +27,19 @@ pub(crate) struct Message {
 
 impl Trace {
     pub(crate) fn new(peer: &str, file: &Path) -> Self {
-        Self { peer: peer.to_owned(), file: file.to_owned() }
+        Self { peer: peer.to_owned(), file: file.to_owned(), call_id: None }
+    }
+
+    /// The same log, but only messages with this Call-ID.
+    pub(crate) fn of_call(&self, call_id: &str) -> Self {
+        Self { call_id: Some(call_id.to_owned()), ..self.clone() }
     }
 
     /// All messages so far, in order; retransmissions included.
     pub(crate) fn messages(&self) -> Vec<Message> {
-        parse(&fs::read(&self.file).unwrap_or_default())
+        let mut messages = parse(&fs::read(&self.file).unwrap_or_default());
+        messages.retain(|message| self.call_id.is_none() || message.header("Call-ID") == self.call_id.as_deref());
+        messages
     }
 
     /// Whether the log says something, in whatever line.
@@ -73,6 +81,17 @@ impl Message {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
+}
+
+/// Asserts that offer and answer of a call arrived byte for byte as they were sent.
+#[track_caller]
+pub(crate) fn assert_same_sdp(caller: &Trace, phone: &Trace) {
+    let text = |message: &Message| String::from_utf8_lossy(&message.body).into_owned();
+    let offer = text(&caller.request("INVITE"));
+    let answer = text(&phone.response(200, "INVITE"));
+    assert!(!offer.is_empty() && !answer.is_empty());
+    assert_eq!(text(&phone.request("INVITE")), offer, "the offer was changed on its way");
+    assert_eq!(text(&caller.response(200, "INVITE")), answer, "the answer was changed on its way");
 }
 
 fn parse(log: &[u8]) -> Vec<Message> {
