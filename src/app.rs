@@ -122,7 +122,7 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
     let bound = Bound::new(&settings)?;
     let policy = Arc::new(settings.policy(bound.sip.listeners()));
     let placement = Placement::new(shard_count(), [random_u64()?, random_u64()?]);
-    let meters = Arc::new(Meters::new(&incident_names()).map_err(|error| unavailable("metrics", &error))?);
+    let meters = Arc::new(Meters::new(&incident_names()));
     let readiness = Arc::new(Readiness::new());
     let (stop, stopping) = watch::channel(false);
     let (writable, writable_changes) = watch::channel(true);

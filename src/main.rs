@@ -45,7 +45,7 @@ fn verify(file: &Path, key: Option<&Path>) -> Exit {
     match audit_log::verify::verify(file, key, &mut std::io::stdout()) {
         Ok(()) => Exit::Success,
         Err(problem) => {
-            complain(format_args!("{}: {problem}", file.display()));
+            complain(&problem);
             if problem.is_refusal() { Exit::Refused } else { Exit::Unavailable }
         }
     }

@@ -39,7 +39,7 @@ pub(crate) struct Instance {
 impl<'w> Daemon<'w> {
     /// Starts the daemon and waits until it is ready.
     #[track_caller]
-    pub(crate) fn start(world: &'w World, kamailio: &Kamailio, push: &PushService) -> Self {
+    pub(crate) fn start(world: &'w World, kamailio: &Kamailio, push: &PushService<'_>) -> Self {
         let directory = world.directory_of("daemon");
         let (port, tls_port, api_port, ops_port) = (free_port(), free_port(), free_port(), free_port());
         let file = directory.join("reveille.toml");
@@ -61,7 +61,7 @@ impl<'w> Daemon<'w> {
 
     /// Hands alice's account over, to be registered at the PBX over `trunk`.
     #[track_caller]
-    pub(crate) fn hand_over(&self, kamailio: &Kamailio, push: &PushService, user: &str, trunk: Transport) -> Instance {
+    pub(crate) fn hand_over(&self, kamailio: &Kamailio, push: &PushService<'_>, user: &str, trunk: Transport) -> Instance {
         let body = json!({
             "account": {
                 "aor": format!("sip:{user}@{PBX_DOMAIN}"),
@@ -171,7 +171,7 @@ struct Ports {
     ops_port: u16,
 }
 
-fn configuration(world: &World, directory: &Path, ports: &Ports, kamailio: &Kamailio, push: &PushService) -> String {
+fn configuration(world: &World, directory: &Path, ports: &Ports, kamailio: &Kamailio, push: &PushService<'_>) -> String {
     let Ports { port, tls_port, api_port, ops_port } = ports;
     let certificate = world.certificate();
     let key = world.key();

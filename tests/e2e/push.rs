@@ -3,6 +3,11 @@
 //! The strict stand-ins are the library's own (`reveille::sandbox`). This file is all of the outside test that knows how
 //! they are called: it starts one, writes the app into the daemon's configuration and hands out accepted pushes in order.
 
+use std::sync::Mutex;
+use std::time::Duration;
+
+use reveille::sandbox::apns::{ApnsOptions, ApnsStandIn};
+use reveille::sandbox::fcm::{FcmOptions, FcmStandIn};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -26,9 +31,9 @@ pub(crate) struct Push {
 }
 
 /// A running stand-in.
-pub(crate) struct PushService {
+pub(crate) struct PushService<'w> {
     provider: Provider,
-    standin: Standin,
+    standin: Standin<'w>,
 }
 
 impl Push {
@@ -38,9 +43,9 @@ impl Push {
     }
 }
 
-impl PushService {
+impl<'w> PushService<'w> {
     #[track_caller]
-    pub(crate) fn start(world: &World, provider: Provider) -> Self {
+    pub(crate) fn start(world: &'w World, provider: Provider) -> Self {
         Self { provider, standin: Standin::start(world, provider) }
     }
 
@@ -98,14 +103,48 @@ const APP: &str = "com.example.phone";
 // --- the part that knows the library -------------------------------------------------------------------------------
 
 /// The library's stand-in, its files and the table that names them.
-struct Standin {
+struct Standin<'w> {
+    world: &'w World,
+    service: Service,
     app_table: String,
+    accepted: Mutex<Vec<Push>>,
 }
 
-impl Standin {
+enum Service {
+    Apns(ApnsStandIn),
+    Fcm(FcmStandIn),
+}
+
+impl<'w> Standin<'w> {
     #[track_caller]
-    fn start(_world: &World, provider: Provider) -> Self {
-        panic!("the stand-in for {provider:?} is not wired to the outside test yet");
+    fn start(world: &'w World, provider: Provider) -> Self {
+        let directory = world.directory_of("push");
+        let write = |name: &str, text: &str| {
+            let file = directory.join(name);
+            std::fs::write(&file, text).expect("the directory is writable");
+            file
+        };
+        let (service, app_table) = world.runtime.block_on(async {
+            match provider {
+                Provider::Apns => {
+                    let standin = ApnsStandIn::start(ApnsOptions::default()).await.expect("the stand-in starts");
+                    let credentials = standin.credentials();
+                    let key = write("key.p8", &credentials.key_pem);
+                    let (team, id) = (&credentials.team_id, &credentials.key_id);
+                    let access = format!("team_id = \"{team}\"\nkey_id = \"{id}\"\nkey_file = {key:?}\n");
+                    let reach = reach(&standin.endpoint(), &write("ca.pem", standin.ca_pem()));
+                    (Service::Apns(standin), app("apns", &access, &reach))
+                }
+                Provider::Fcm => {
+                    let standin = FcmStandIn::start(FcmOptions::default()).await.expect("the stand-in starts");
+                    let file = write("service-account.json", &standin.credentials());
+                    let access = format!("service_account_file = {file:?}\n");
+                    let reach = reach(&standin.endpoint(), &write("ca.pem", standin.ca_pem()));
+                    (Service::Fcm(standin), app("fcm", &access, &reach))
+                }
+            }
+        });
+        Self { world, service, app_table, accepted: Mutex::default() }
     }
 
     fn app_table(&self) -> String {
@@ -113,6 +152,36 @@ impl Standin {
     }
 
     fn accepted(&self) -> Vec<Push> {
-        Vec::new()
+        let mut accepted = self.accepted.lock().expect("no test thread panics here");
+        self.world.runtime.block_on(async {
+            while let Some(push) = self.next().await {
+                accepted.push(push);
+            }
+        });
+        accepted.clone()
     }
+
+    /// The next accepted push that is there already.
+    async fn next(&self) -> Option<Push> {
+        match &self.service {
+            Service::Apns(standin) => {
+                let push = standin.next_push(Duration::ZERO).await?;
+                let mut payload = push.payload;
+                payload.as_object_mut()?.remove("aps");
+                Some(Push { token: push.token, payload })
+            }
+            Service::Fcm(standin) => {
+                let push = standin.next_push(Duration::ZERO).await?;
+                Some(Push { token: push.token, payload: json!(push.data) })
+            }
+        }
+    }
+}
+
+fn app(provider: &str, access: &str, reach: &str) -> String {
+    format!("[[tenant.app]]\nid = \"{APP}\"\nprovider = \"{provider}\"\n{access}{reach}")
+}
+
+fn reach(endpoint: &str, ca_file: &std::path::Path) -> String {
+    format!("endpoint = \"{endpoint}\"\nca_file = {ca_file:?}\n")
 }
