@@ -65,10 +65,6 @@ fn job_at(Now { boot, wall }: Now, kind: WakeKind) -> PushJob {
     }
 }
 
-fn fcm_job(kind: WakeKind) -> PushJob {
-    PushJob { provider: Provider::Fcm, token: "abc:DEF-1_2".to_owned(), ..job(kind) }
-}
-
 /// Outcomes as the observer saw them.
 type Seen = Arc<Mutex<Vec<(Provider, WakeKind, PushOutcome)>>>;
 
@@ -180,13 +176,13 @@ fn submit(pusher: &Pusher, job: PushJob) -> oneshot::Receiver<PushOutcome> {
 }
 
 async fn outcome(pusher: &Pusher, job: PushJob) -> PushOutcome {
-    tokio::time::timeout(WAIT, submit(pusher, job)).await.expect("an outcome in time").expect("an outcome at all")
+    timeout(WAIT, submit(pusher, job)).await.expect("an outcome in time").expect("an outcome at all")
 }
 
 async fn outcomes(receivers: Vec<oneshot::Receiver<PushOutcome>>) -> Vec<PushOutcome> {
     let mut outcomes = Vec::with_capacity(receivers.len());
     for receiver in receivers {
-        let outcome = tokio::time::timeout(WAIT, receiver).await.expect("an outcome in time");
+        let outcome = timeout(WAIT, receiver).await.expect("an outcome in time");
         outcomes.push(outcome.expect("an outcome at all"));
     }
     outcomes

@@ -263,7 +263,8 @@ async fn serve_stream<S: Service>(
     if let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), body.is_empty())
         && !body.is_empty()
     {
-        drop(stream.send_data(body, true));
+        // A stream that was reset meanwhile needs no body.
+        let _ = stream.send_data(body, true);
     }
 }
 

@@ -140,9 +140,10 @@ async fn a_flawless_push_of_each_type_is_accepted_and_told_as_it_came() {
 }
 
 type Spoil = fn(&mut Draft);
+type Violation = (&'static str, Spoil, u16, &'static str);
 
 /// What is spoilt, how, and what Apple says to it.
-const CALL_VIOLATIONS: &[(&str, Spoil, u16, &str)] = &[
+const CALL_VIOLATIONS: &[Violation] = &[
     ("method", |d| d.method = "PUT", 405, "MethodNotAllowed"),
     ("path", |d| d.path = "/2/device/ab".to_owned(), 404, "BadPath"),
     ("no device token", |d| d.path = "/3/device/".to_owned(), 400, "MissingDeviceToken"),
@@ -173,7 +174,7 @@ const CALL_VIOLATIONS: &[(&str, Spoil, u16, &str)] = &[
     ("payload too large", |d| d.body = format!(r#"{{"aps":{{}},"x":"{}"}}"#, "x".repeat(5104)), 413, "PayloadTooLarge"),
 ];
 
-const OTHER_VIOLATIONS: &[(&str, Spoil, u16, &str)] = &[
+const OTHER_VIOLATIONS: &[Violation] = &[
     ("alert with nothing to show", |d| d.body = r#"{"aps":{}}"#.to_owned(), 400, "InvalidPushType"),
     (
         "alert too large",
@@ -183,7 +184,7 @@ const OTHER_VIOLATIONS: &[(&str, Spoil, u16, &str)] = &[
     ),
 ];
 
-const BACKGROUND_VIOLATIONS: &[(&str, Spoil, u16, &str)] = &[
+const BACKGROUND_VIOLATIONS: &[Violation] = &[
     ("background in a hurry", |d| d.set("apns-priority", "10"), 400, "BadPriority"),
     ("background of default priority", |d| d.unset("apns-priority"), 400, "BadPriority"),
     ("background without its flag", |d| d.body = r#"{"aps":{}}"#.to_owned(), 400, "InvalidPushType"),
@@ -200,7 +201,7 @@ const BACKGROUND_VIOLATIONS: &[(&str, Spoil, u16, &str)] = &[
 #[tokio::test]
 async fn every_violation_is_refused_with_apples_status_and_reason() {
     let bench = Bench::start().await;
-    let tables: [(fn(&Bench) -> Draft, &[(&str, Spoil, u16, &str)]); 3] =
+    let tables: [(fn(&Bench) -> Draft, &[Violation]); 3] =
         [(Bench::call, CALL_VIOLATIONS), (Bench::alert, OTHER_VIOLATIONS), (Bench::background, BACKGROUND_VIOLATIONS)];
     let mut expected = Vec::new();
     for (draft, violations) in tables {
