@@ -5,6 +5,7 @@ pub mod auth;
 pub mod digest;
 pub mod encode;
 pub mod framing;
+pub(crate) mod grammar;
 pub mod locate;
 pub mod message;
 pub mod outbound;
@@ -16,5 +17,5 @@ pub mod transaction;
 pub mod uri;
 pub mod via;
 
-pub use message::{CSeq, FieldError, Header, HeaderName, Message, Method, ParseError, StatusCode};
+pub use message::{CSeq, FieldError, Header, HeaderName, Message, Method, ParseError, Reason, StatusCode};
 pub use via::Transport;

@@ -1,122 +1,213 @@
-//! SKELETON. A message over one buffer, with cheap views. At most two allocations: the header table and the buffer.
+//! A SIP message over one buffer, with cheap views (RFC 3261 §7).
+//!
+//! Parsing finds the lines and names the header fields, nothing more; a field is looked into when somebody asks for it, so
+//! a proxy pays only for what it reads and forwards the rest byte-exact. Values are bytes: display names in Latin-1 occur
+//! in the wild. A message costs two allocations: the buffer it came in and the table of its fields.
+//!
+//! Refused while parsing: more than `MESSAGE_MAX` bytes or `HEADERS_MAX` fields, a CR or LF that ends no line (the next hop
+//! might see a header field where we see none), and every lie about Content-Length.
 
-use std::time::Duration;
+mod fields;
+mod method;
+mod name;
+mod parse;
+mod reason;
+mod salvage;
+mod status;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::address::Address;
-use super::auth::{Challenge, Credentials};
-use super::via::Via;
+pub use self::method::Method;
+pub use self::name::HeaderName;
+pub(crate) use self::parse::content_length;
+pub use self::reason::Reason;
+pub use self::status::StatusCode;
+use super::grammar::Elements;
 
 /// Longest message (bytes).
 pub const MESSAGE_MAX: usize = 16 * 1024;
 /// Most header fields in a message.
 pub const HEADERS_MAX: usize = 64;
 
-/// A parsed message. Folding is undone in place (CR, LF and the leading white space become spaces).
+/// A parsed message. Folding is undone in place (CR and LF become spaces). Cloning shares everything.
 #[derive(Clone, Debug)]
 pub struct Message {
     buffer: Bytes,
+    start: parse::StartLine,
+    fields: Arc<[parse::Field]>,
+    index: parse::Index,
+    /// Where the body begins.
+    body: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Method<'a> { Invite, Ack, Bye, Cancel, Register, Options, Info, Update, Prack, Message, Notify, Subscribe, Refer, Publish, Other(&'a str) }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StatusCode(u16);
-
-/// Known names; compact forms are mapped; others are `Other` (compare `Header::raw_name`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[rustfmt::skip]
-pub enum HeaderName { Accept, Allow, AllowEvents, AuthenticationInfo, Authorization, CallId, Contact, ContentLength, ContentType, CSeq, Date, Event,
-    Expires, From, MaxForwards, MinExpires, Path, ProxyAuthenticate, ProxyAuthorization, ProxyRequire, Reason, RecordRoute, ReferTo, Replaces, Require,
-    RetryAfter, Route, RSeq, RAck, ServiceRoute, SessionExpires, SubscriptionState, Supported, To, Unsupported, Via, Warning, WwwAuthenticate, FlowTimer, SipEtag, Other }
-
+/// One header field.
 #[derive(Clone, Copy)]
-pub struct Header<'a> { pub name: HeaderName, pub raw_name: &'a [u8], pub value: &'a [u8] }
+pub struct Header<'a> {
+    /// Which one, if known.
+    pub name: HeaderName,
+    /// The name as written.
+    pub raw_name: &'a [u8],
+    /// Folding undone, white space around it trimmed.
+    pub value: &'a [u8],
+}
 
+/// The CSeq value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CSeq<'a> { pub number: u32, pub method: Method<'a> }
+pub struct CSeq<'a> {
+    /// Counts the requests of a dialog.
+    pub number: u32,
+    /// Equals the request's method.
+    pub method: Method<'a>,
+}
 
-/// Why bytes are no SIP message. Variants to be refined.
+/// Why bytes are no SIP message. What can be answered to such a request is `Message::salvage`'s matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ParseError { #[error("malformed start line")] StartLine, #[error("malformed header field")] HeaderField, #[error("too large")] TooLarge,
-    #[error("too many header fields")] TooManyHeaders, #[error("Content-Length is missing, repeated or wrong")] ContentLength, #[error("unsupported SIP version")] Version }
+pub enum ParseError {
+    /// Neither a request line nor a status line.
+    #[error("malformed start line")]
+    StartLine,
+    /// A header field without a name or a colon, or a stray CR or LF.
+    #[error("malformed header field")]
+    HeaderField,
+    /// The bytes end before the empty line.
+    #[error("ends before the empty line")]
+    Truncated,
+    /// More than `MESSAGE_MAX` bytes.
+    #[error("too large")]
+    TooLarge,
+    /// More than `HEADERS_MAX` fields.
+    #[error("too many header fields")]
+    TooManyHeaders,
+    /// Missing on a stream, repeated, no number, or more than there is.
+    #[error("Content-Length is missing, repeated or wrong")]
+    ContentLength,
+    /// A well-formed request of another SIP version: 505.
+    #[error("unsupported SIP version")]
+    Version,
+}
 
-/// A header field that is missing or malformed.
+/// A header field that is missing, malformed, or repeated where only one may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name:?} is missing or malformed")]
-pub struct FieldError { pub name: HeaderName }
+pub struct FieldError {
+    /// Which one.
+    pub name: HeaderName,
+}
 
 impl Message {
-    /// Parses one whole datagram: a body longer than Content-Length is cut, a shorter one is an error.
-    pub fn parse_datagram(_buffer: Vec<u8>) -> Result<Self, ParseError> { todo!() }
+    /// Parses one whole datagram: a body longer than Content-Length is cut, a shorter one is an error. Without
+    /// Content-Length the body ends with the datagram (RFC 3261 §18.3).
+    ///
+    /// # Errors
+    /// If the bytes are no SIP message.
+    pub fn parse_datagram(mut buffer: Vec<u8>) -> Result<Self, ParseError> {
+        let head = parse::head(&mut buffer)?;
+        if let Some(length) = head.content_length {
+            let length = usize::try_from(length).map_err(|_| ParseError::ContentLength)?;
+            let rest = buffer.len() - head.body;
+            if length > rest {
+                return Err(ParseError::ContentLength);
+            }
+            buffer.truncate(head.body + length);
+        }
+        Ok(Self::assemble(buffer, &head))
+    }
+
     /// Parses one frame cut from a stream by `framing` (Content-Length must be there and exact).
-    pub fn parse_frame(_buffer: Vec<u8>) -> Result<Self, ParseError> { todo!() }
+    ///
+    /// # Errors
+    /// If the bytes are no SIP message.
+    pub fn parse_frame(mut buffer: Vec<u8>) -> Result<Self, ParseError> {
+        let head = parse::head(&mut buffer)?;
+        let rest = buffer.len() - head.body;
+        if head.content_length.and_then(|length| usize::try_from(length).ok()) != Some(rest) {
+            return Err(ParseError::ContentLength);
+        }
+        Ok(Self::assemble(buffer, &head))
+    }
+
+    fn assemble(buffer: Vec<u8>, head: &parse::Head) -> Self {
+        let fields = Arc::from(head.fields());
+        Self { buffer: buffer.into(), start: head.start, fields, index: head.index, body: head.body }
+    }
+
     /// `None` for responses.
-    pub fn method(&self) -> Option<Method<'_>> { todo!() }
+    pub fn method(&self) -> Option<Method<'_>> {
+        match self.start {
+            parse::StartLine::Request { method, .. } => Method::parse(method.of(&self.buffer)),
+            parse::StartLine::Response { .. } => None,
+        }
+    }
+
     /// The Request-URI as it stands; `None` for responses.
-    pub fn request_uri(&self) -> Option<&[u8]> { todo!() }
+    pub fn request_uri(&self) -> Option<&[u8]> {
+        match self.start {
+            parse::StartLine::Request { uri, .. } => Some(uri.of(&self.buffer)),
+            parse::StartLine::Response { .. } => None,
+        }
+    }
+
     /// `None` for requests.
-    pub fn status(&self) -> Option<StatusCode> { todo!() }
+    pub fn status(&self) -> Option<StatusCode> {
+        match self.start {
+            parse::StartLine::Request { .. } => None,
+            parse::StartLine::Response { code, .. } => Some(code),
+        }
+    }
+
     /// The reason phrase; empty for requests.
-    pub fn reason_phrase(&self) -> &[u8] { todo!() }
+    pub fn reason_phrase(&self) -> &[u8] {
+        match self.start {
+            parse::StartLine::Request { .. } => &[],
+            parse::StartLine::Response { reason, .. } => reason.of(&self.buffer),
+        }
+    }
+
     /// All header fields in order (folded ones joined, white space around values trimmed).
-    pub fn headers(&self) -> impl Iterator<Item = Header<'_>> { std::iter::empty() }
+    pub fn headers(&self) -> impl Iterator<Item = Header<'_>> {
+        self.fields.iter().map(|field| Header {
+            name: field.name,
+            raw_name: field.raw_name.of(&self.buffer),
+            value: field.value.of(&self.buffer),
+        })
+    }
+
     /// The first field of that name.
-    pub fn header(&self, _name: HeaderName) -> Option<&[u8]> { todo!() }
+    pub fn header(&self, name: HeaderName) -> Option<&[u8]> {
+        self.fields.get(self.index.first(name)?).map(|field| field.value.of(&self.buffer))
+    }
+
     /// The first field whose raw name equals `name` in any case (for extension headers).
-    pub fn extension(&self, _name: &str) -> Option<&[u8]> { todo!() }
-    /// Each value of a comma-separated list header, over all its fields, in order; aware of quotes and angle brackets.
-    pub fn list(&self, _name: HeaderName) -> impl Iterator<Item = &[u8]> { std::iter::empty() }
-    pub fn top_via(&self) -> Result<Via<'_>, FieldError> { todo!() }
-    pub fn from(&self) -> Result<Address<'_>, FieldError> { todo!() }
-    pub fn to(&self) -> Result<Address<'_>, FieldError> { todo!() }
-    /// All Contacts; a lone `*` yields nothing here, see `contact_is_star`.
-    pub fn contacts(&self) -> impl Iterator<Item = Result<Address<'_>, FieldError>> { std::iter::empty() }
-    pub fn contact_is_star(&self) -> bool { todo!() }
-    pub fn routes(&self) -> impl Iterator<Item = Result<Address<'_>, FieldError>> { std::iter::empty() }
-    pub fn call_id(&self) -> Result<&[u8], FieldError> { todo!() }
-    pub fn cseq(&self) -> Result<CSeq<'_>, FieldError> { todo!() }
-    /// `Ok(None)` where the header is absent.
-    pub fn max_forwards(&self) -> Result<Option<u8>, FieldError> { todo!() }
-    /// Expires header in seconds (values above 2^32-1 saturate; malformed is an error).
-    pub fn expires(&self) -> Result<Option<u32>, FieldError> { todo!() }
-    pub fn min_expires(&self) -> Result<Option<u32>, FieldError> { todo!() }
-    /// Retry-After's delta-seconds.
-    pub fn retry_after(&self) -> Option<Duration> { todo!() }
-    /// All challenges of WWW-Authenticate and Proxy-Authenticate, also several in one field; malformed ones are skipped.
-    pub fn challenges(&self) -> impl Iterator<Item = Challenge<'_>> { std::iter::empty() }
-    /// The credentials of Authorization or Proxy-Authorization for `realm`, if any.
-    pub fn credentials(&self, _name: HeaderName, _realm: &str) -> Option<Credentials<'_>> { todo!() }
-    /// Whether a Require / Supported / Proxy-Require list names the option tag.
-    pub fn requires(&self, _option: &str) -> bool { todo!() }
-    pub fn supports(&self, _option: &str) -> bool { todo!() }
-    pub fn body(&self) -> &[u8] { todo!() }
+    pub fn extension(&self, name: &str) -> Option<&[u8]> {
+        let mut headers = self.headers();
+        headers.find(|header| header.raw_name.eq_ignore_ascii_case(name.as_bytes())).map(|header| header.value)
+    }
+
+    /// The value of each field of that name, in order, commas not looked at.
+    pub fn values(&self, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+        let first = self.index.first(name).unwrap_or(self.fields.len());
+        let fields = self.fields[first..].iter().filter(move |field| field.name == name);
+        fields.map(|field| field.value.of(&self.buffer))
+    }
+
+    /// Each value of a comma-separated list header, over all its fields, in order; aware of quotes and angle brackets. An
+    /// empty field has no value; between two commas with nothing between them stands an empty one.
+    pub fn list(&self, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+        self.values(name).flat_map(Elements::of_addresses)
+    }
+
+    /// The body, byte-exact.
+    pub fn body(&self) -> &[u8] {
+        &self.buffer[self.body..]
+    }
+
     /// The whole message as received (folding undone).
-    pub fn bytes(&self) -> &Bytes { &self.buffer }
+    pub fn bytes(&self) -> &Bytes {
+        &self.buffer
+    }
 }
 
-impl<'a> Method<'a> {
-    pub fn parse(_token: &'a [u8]) -> Option<Self> { todo!() }
-    pub fn as_str(&self) -> &'a str { todo!() }
-}
-
-impl StatusCode {
-    pub const TRYING: Self = Self(100);
-    pub const RINGING: Self = Self(180);
-    pub const OK: Self = Self(200);
-    // … every code of RFC 3261 §21 that is used, by its name in capitals
-    /// 100..=699
-    pub const fn new(code: u16) -> Option<Self> { if code >= 100 && code <= 699 { Some(Self(code)) } else { None } }
-    pub const fn code(self) -> u16 { self.0 }
-    pub const fn is_provisional(self) -> bool { self.0 < 200 }
-    pub const fn is_success(self) -> bool { self.0 >= 200 && self.0 < 300 }
-    /// The RFC's reason phrase.
-    pub fn reason(self) -> &'static str { todo!() }
-}
-
-impl HeaderName {
-    /// The canonical long name; empty for `Other`.
-    pub fn as_str(self) -> &'static str { todo!() }
-}
+#[cfg(test)]
+mod tests;

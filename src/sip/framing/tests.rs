@@ -1,0 +1,143 @@
+use super::*;
+
+const OPTIONS: &[u8] = b"OPTIONS sip:a SIP/2.0\r\nContent-Length: 5\r\n\r\n\r\n\r\nx";
+const REGISTER: &[u8] = b"REGISTER sip:b SIP/2.0\r\nTo: x\r\n l: 9\r\nL:\r\n 0\r\n\r\n";
+
+/// Feeds the pieces and drains after each.
+fn frames<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Result<Vec<Frame>, ParseError> {
+    let mut framer = Framer::default();
+    let mut frames = Vec::new();
+    for piece in pieces {
+        framer.push(piece);
+        while let Some(frame) = framer.next_frame()? {
+            frames.push(frame);
+        }
+    }
+    Ok(frames)
+}
+
+fn message(bytes: &[u8]) -> Frame {
+    Frame::Message(bytes.to_vec())
+}
+
+/// A torn ping is reported as a pong too, since nobody can know; everything else must not depend on the tearing.
+fn without_pongs(frames: Vec<Frame>) -> Vec<Frame> {
+    frames.into_iter().filter(|frame| *frame != Frame::Pong).collect()
+}
+
+#[test]
+fn every_split_gives_the_same_messages_and_pings() {
+    let stream =
+        [&b"\0\r\n\r\njaK"[..], OPTIONS, b"jaKjaK\0\0", REGISTER, OPTIONS, b"\r\n\r\n\r\n\r\n", REGISTER].concat();
+    let whole = frames([&stream[..]]).expect("sound");
+    let expected = [
+        Frame::Ping,
+        message(OPTIONS),
+        message(REGISTER),
+        message(OPTIONS),
+        Frame::Ping,
+        Frame::Ping,
+        message(REGISTER),
+    ];
+    assert_eq!(whole, expected);
+    for first in 0..=stream.len() {
+        for second in first..=stream.len() {
+            let pieces = [&stream[..first], &stream[first..second], &stream[second..]];
+            assert_eq!(without_pongs(frames(pieces).expect("sound")), expected, "split at {first} and {second}");
+        }
+    }
+    assert_eq!(without_pongs(frames(stream.chunks(1)).expect("sound")), expected);
+}
+
+#[test]
+fn pongs_are_lone_crlfs_and_reported_at_once() {
+    assert_eq!(frames([&b"\r\n"[..]]), Ok(vec![Frame::Pong]));
+    assert_eq!(frames([&b"\r\n"[..], OPTIONS]), Ok(vec![Frame::Pong, message(OPTIONS)]));
+    assert_eq!(frames([&b"\r\n\r\n\r\n"[..]]), Ok(vec![Frame::Ping, Frame::Pong]));
+    assert_eq!(frames([&b"\r\n\r\n"[..]]), Ok(vec![Frame::Ping]));
+    assert_eq!(frames([&b"\r\n"[..], b"jaK", b"\r\n"]), Ok(vec![Frame::Pong, Frame::Pong]));
+    // Torn: the second half makes it a ping all the same.
+    assert_eq!(frames([&b"\r\n"[..], b"\r\n"]), Ok(vec![Frame::Pong, Frame::Ping]));
+    assert_eq!(frames([&b"\r\n\r"[..], b"\n"]), Ok(vec![Frame::Pong, Frame::Ping]));
+    assert_eq!(frames([&b"\r"[..], b"\n\r", b"\n"]), Ok(vec![Frame::Pong, Frame::Ping]));
+}
+
+#[test]
+fn lies_about_content_length_break_the_stream() {
+    let start = "OPTIONS sip:a SIP/2.0\r\n";
+    let lies = [
+        "",
+        "Content-Length: 1\r\nContent-Length: 1\r\n",
+        "Content-Length: 1\r\nl: 2\r\n",
+        "Content-Length: 1, 1\r\n",
+        "Content-Length: -1\r\n",
+        "Content-Length: +1\r\n",
+        "Content-Length: 1 1\r\n",
+        "Content-Length: 0x1\r\n",
+        "Content-Length:\r\n",
+        "Content-Length: 1\r\n 1\r\n",
+        "Content-Length: 18446744073709551616\r\n",
+    ];
+    for lie in lies {
+        assert_eq!(frames([format!("{start}{lie}\r\n").as_bytes()]), Err(ParseError::ContentLength), "{lie:?}");
+    }
+    for huge in ["16385", "18446744073709551615"] {
+        let message = format!("{start}Content-Length: {huge}\r\n\r\n");
+        assert_eq!(frames([message.as_bytes()]), Err(ParseError::TooLarge), "{huge}");
+    }
+}
+
+#[test]
+fn a_message_of_the_largest_size_passes_and_one_byte_more_does_not() {
+    let sized = |size: usize| {
+        let head = |length: usize| format!("OPTIONS sip:a SIP/2.0\r\nl:{length:05}\r\n\r\n");
+        let body = size - head(0).len();
+        [head(body).into_bytes(), vec![b'x'; body]].concat()
+    };
+    assert_eq!(frames(sized(MESSAGE_MAX).chunks(1000)), Ok(vec![message(&sized(MESSAGE_MAX))]));
+    assert_eq!(frames(sized(MESSAGE_MAX + 1).chunks(1000)), Err(ParseError::TooLarge));
+    let endless = [&b"OPTIONS sip:a SIP/2.0\r\nX: "[..], &vec![b'x'; MESSAGE_MAX]].concat();
+    assert_eq!(frames(endless.chunks(1)), Err(ParseError::TooLarge));
+}
+
+#[test]
+fn what_is_no_sip_is_refused_at_its_first_byte() {
+    for bytes in [&b"\x16\x03\x01"[..], b" OPTIONS", b"\n\n", b"\rx", b"<html>"] {
+        assert!(frames([bytes]).is_err(), "{bytes:?}");
+    }
+    assert_eq!(frames([&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..]]), Err(ParseError::ContentLength));
+}
+
+#[test]
+fn a_broken_stream_stays_broken_and_holds_nothing() {
+    let mut framer = Framer::default();
+    framer.push(b"\x16");
+    assert_eq!(framer.next_frame(), Err(ParseError::StartLine));
+    framer.push(OPTIONS);
+    assert_eq!((framer.next_frame(), framer.buffer.capacity()), (Err(ParseError::StartLine), 0));
+}
+
+#[test]
+fn only_a_begun_message_counts_against_the_slow() {
+    let mut framer = Framer::default();
+    for (bytes, is_begun) in
+        [(&b""[..], false), (b"\r", false), (b"\n\0jaK", false), (&OPTIONS[..40], true), (&OPTIONS[40..], false)]
+    {
+        framer.push(bytes);
+        while let Ok(Some(_)) = framer.next_frame() {}
+        assert_eq!(framer.is_mid_message(), is_begun, "{bytes:?}");
+    }
+}
+
+#[test]
+fn an_idle_connection_gives_its_memory_back() {
+    let mut framer = Framer::default();
+    for piece in REGISTER.repeat(2000).chunks(8192) {
+        framer.push(piece);
+        while let Some(frame) = framer.next_frame().expect("sound") {
+            assert_eq!(frame, message(REGISTER));
+        }
+        assert!(framer.buffer.capacity() <= 4 * MESSAGE_MAX);
+    }
+    assert!(framer.buffer.capacity() <= IDLE_CAPACITY_MAX);
+}
