@@ -255,7 +255,8 @@ async fn serve_stream<S: Service>(
         }
     };
     let Some(response) = response else {
-        drop(cut.send(()).await);
+        // Nobody listens if the connection ended by itself.
+        let _ = cut.send(()).await;
         return;
     };
     // Before the answer: once the client has it, it may open the next stream.
