@@ -2,5 +2,6 @@
 
 pub mod clock;
 pub mod engine;
+pub mod sandbox;
 pub mod sip;
 pub mod vault;
