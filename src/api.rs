@@ -14,6 +14,7 @@ mod problem;
 mod secret;
 mod server;
 mod sources;
+mod tasks;
 mod tenants;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ pub use self::tls::{Tls, TlsError};
 use self::problem::{LogLine, Problem};
 use self::server::Deadlines;
 use self::sources::{ConnectionCount, HandOverRate};
+use self::tasks::{Tasks, report};
 use crate::engine::ids::ShardId;
 use crate::engine::input::Command;
 use crate::engine::output::Answer;
@@ -72,6 +74,8 @@ pub(crate) struct Api<A> {
     pub(crate) rate: HandOverRate,
     pub(crate) bodies: Semaphore,
     pub(crate) deadlines: Deadlines,
+    /// Hand-overs under way: at most one for each request.
+    pub(crate) tasks: Tasks,
 }
 
 /// Serves the API on `listeners` (see [`bind`]) until `stop` turns true; then accepts nothing more and lets running
@@ -100,8 +104,10 @@ fn serve_within<A: Ask>(
     let sources = Arc::new(ConnectionCount::new(limits.flows_per_source));
     let rate = HandOverRate::new(limits.posts_per_source);
     let bodies = Semaphore::new(body::BODIES_AT_ONCE);
+    let tasks = Tasks::default();
+    let api = Api { ask, policy, placement, tenants, rate, bodies, deadlines, tasks: tasks.clone() };
     let shared = Arc::new(server::Shared {
-        router: router(Api { ask, policy, placement, tenants, rate, bodies, deadlines }),
+        router: router(api),
         acceptor: TlsAcceptor::from(tls.config()),
         sources,
         connections: Arc::new(Semaphore::new(connections)),
@@ -113,10 +119,9 @@ fn serve_within<A: Ask>(
     }
     tokio::spawn(async move {
         while let Some(ended) = loops.join_next().await {
-            if ended.is_err_and(|error| error.is_panic()) {
-                tracing::error!("a listener of the API panicked");
-            }
+            report(ended);
         }
+        tasks.finish().await;
     })
 }
 

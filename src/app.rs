@@ -5,7 +5,6 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::api::{self, ApiConfig};
 use crate::audit_log::{self, AuditLog};
+use crate::cli::Exit;
 use crate::config::{self, Settings, TlsFiles};
 use crate::effects::Sinks;
 use crate::engine::ids::ShardId;
@@ -33,14 +33,6 @@ use crate::sip::Transport;
 use crate::telemetry::{Meters, Readiness, Redacted};
 use crate::{drain, ops, systemd};
 
-/// How often histograms are sorted.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
-/// Exit code: something we need could not be had.
-const EX_UNAVAILABLE: u8 = 69;
-/// Exit code: a bug of ours.
-const EX_SOFTWARE: u8 = 70;
-/// Exit code: the configuration is wrong.
-const EX_CONFIG: u8 = 78;
 
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +68,7 @@ pub(crate) struct Parts {
     pub(crate) pusher: Arc<Pusher>,
     pub(crate) audit: Arc<AuditLog>,
     pub(crate) readiness: Arc<Readiness>,
-    /// Turned true: API, ops and upkeep end.
+    /// Turned true: API and ops end.
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) tasks: Vec<(&'static str, JoinHandle<()>)>,
     pub(crate) deadline: Duration,
@@ -97,27 +89,24 @@ impl api::Ask for Router {
 
 /// Runs the daemon until it is told to stop. Logging is started already.
 #[must_use]
-pub fn serve(settings: Settings) -> ExitCode {
+pub fn serve(settings: Settings) -> Exit {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("reveille").build() {
         Ok(runtime) => runtime,
         Err(problem) => {
             error!(%problem, "no runtime");
-            return ExitCode::from(EX_UNAVAILABLE);
+            return Exit::Unavailable;
         }
     };
-    for warning in &settings.warnings {
-        warn!(key = warning.key, "{}", warning.problem);
-    }
     let code = runtime.block_on(async {
         match start(settings) {
             Ok(running) => running.until_told().await,
             Err(StartError::Configuration(problem)) => {
                 error!(problem, "the configuration cannot be used");
-                ExitCode::from(EX_CONFIG)
+                Exit::Configuration
             }
             Err(StartError::Unavailable(problem)) => {
                 error!(problem, "cannot start");
-                ExitCode::from(EX_UNAVAILABLE)
+                Exit::Unavailable
             }
         }
     });
@@ -133,7 +122,7 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
     let bound = Bound::new(&settings)?;
     let policy = Arc::new(settings.policy(bound.sip.listeners()));
     let placement = Placement::new(shard_count(), [random_u64()?, random_u64()?]);
-    let meters = Arc::new(Meters::new(&incident_names()).map_err(|error| unavailable("metrics", &error))?);
+    let meters = Arc::new(Meters::new(&incident_names()));
     let readiness = Arc::new(Readiness::new());
     let (stop, stopping) = watch::channel(false);
     let (writable, writable_changes) = watch::channel(true);
@@ -160,17 +149,15 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
     let ops = addresses(&bound.ops)?;
     let api_task = api::serve(api_config, bound.api, router.clone(), &bound.api_tls, &stopping);
     let endpoints = ops::Endpoints {
-        meters: Arc::clone(&meters),
+        meters,
         readiness: Arc::clone(&readiness),
         refresh: Box::new(refresh(net.handle(), Arc::clone(&audit))),
     };
     let ops_task = ops::serve(endpoints, bound.ops, stopping.clone());
-    let upkeep = keep_up(meters, stopping.clone());
     let audit_watch = watch_audit(router.clone(), Arc::clone(&readiness), writable_changes, stopping);
     let tasks = vec![
         ("api", api_task),
         ("ops", tokio::spawn(ops_task)),
-        ("upkeep", tokio::spawn(upkeep)),
         ("audit watch", tokio::spawn(audit_watch)),
     ];
     readiness.set_ready(true);
@@ -234,7 +221,7 @@ impl Bound {
 
 impl Running {
     /// Serves until SIGTERM or SIGINT, then drains. SIGHUP reads the certificates again.
-    pub(crate) async fn until_told(mut self) -> ExitCode {
+    pub(crate) async fn until_told(mut self) -> Exit {
         for listener in &self.sip {
             info!(transport = listener.transport.as_param(), address = %listener.local, "SIP is served");
         }
@@ -248,7 +235,7 @@ impl Running {
             Ok(signals) => signals,
             Err(problem) => {
                 error!(%problem, "signals cannot be received");
-                return ExitCode::from(EX_UNAVAILABLE);
+                return Exit::Unavailable;
             }
         };
         systemd::notify_ready();
@@ -257,9 +244,9 @@ impl Running {
             tokio::select! {
                 signal = signals.next() => match signal {
                     systemd::Signal::Reload => self.reload(),
-                    systemd::Signal::Stop => break ExitCode::SUCCESS,
+                    systemd::Signal::Stop => break Exit::Success,
                 },
-                () = self.parts.failed() => break ExitCode::from(EX_SOFTWARE),
+                () = self.parts.failed() => break Exit::Bug,
             }
         };
         systemd::notify_stopping();
@@ -269,7 +256,7 @@ impl Running {
             _ = signals.next_stop() => false,
         };
         watchdog.stop();
-        if code == ExitCode::SUCCESS && !drained {
+        if code == Exit::Success && !drained {
             warn!("the shutdown did not finish everything");
         }
         code
@@ -309,17 +296,6 @@ impl Parts {
             _ = self.net.failed() => "net",
         };
         error!(part, "a part of the daemon ended by itself");
-    }
-}
-
-/// Sorts histograms, so that they do not grow until somebody scrapes.
-async fn keep_up(meters: Arc<Meters>, mut stopping: watch::Receiver<bool>) {
-    loop {
-        meters.keep_up();
-        tokio::select! {
-            () = tokio::time::sleep(UPKEEP_INTERVAL) => {}
-            _ = stopping.wait_for(|stop| *stop) => break,
-        }
     }
 }
 

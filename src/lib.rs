@@ -9,6 +9,7 @@ pub mod vault; // 1: the only room where credentials live
 pub mod engine; // 2: the product as one state machine; no IO
 
 pub mod audit_log; // 3: records, receipts and their proofs
+pub mod cli; // 3: arguments and exit codes
 pub mod config; // 3: what was typed and what it means
 pub mod net; // 3: sockets, flows, trunks, DNS
 pub mod push; // 3: APNs, FCM and the sandbox provider

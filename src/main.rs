@@ -5,8 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use reveille::cli::{self, AuditCommand, Command, Exit, complain};
-use reveille::config::Settings;
-use reveille::{ops, telemetry};
+use reveille::{app, audit_log, ops, telemetry};
 
 fn main() -> ExitCode {
     telemetry::tell_only_the_place();
@@ -22,7 +21,7 @@ fn run(command: Command) -> Exit {
         Command::Phone(_) => unwired("reveille::sandbox::phone::run"),
         Command::Sandbox(_) => unwired("reveille::sandbox::serve"),
         Command::CheckConfig { file } => cli::check_config(&file),
-        Command::Audit(AuditCommand::Verify { .. }) => unwired("reveille::audit_log::verify"),
+        Command::Audit(AuditCommand::Verify { file, key }) => verify(&file, key.as_deref()),
         Command::Status(arguments) => ops::status(&arguments),
     }
 }
@@ -39,11 +38,17 @@ fn serve(config: &Path) -> Exit {
     for warning in &settings.warnings {
         tracing::warn!("{}", warning.describe(&settings.file));
     }
-    daemon(settings)
+    app::serve(settings)
 }
 
-fn daemon(_settings: Settings) -> Exit {
-    unwired("reveille::app::serve")
+fn verify(file: &Path, key: Option<&Path>) -> Exit {
+    match audit_log::verify::verify(file, key, &mut std::io::stdout()) {
+        Ok(()) => Exit::Success,
+        Err(problem) => {
+            complain(&problem);
+            if problem.is_refusal() { Exit::Refused } else { Exit::Unavailable }
+        }
+    }
 }
 
 /// WIRE: stands where a room is not merged yet.

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tracing::{Instrument, debug, debug_span};
 
@@ -47,10 +47,16 @@ pub use config::{
 /// Timers stop while a machine is suspended and the boot clock does not, so no sleep is longer than this.
 const NAP: Duration = Duration::from_secs(1);
 
+/// One part in so many of the room is kept for calls: a hundred thousand phones told to hand over again must not keep
+/// one from ringing.
+const CALLS_SHARE: u32 = 4;
+
 /// All push clients, and the tasks of the pushes under way.
 pub struct Pusher {
     lanes: HashMap<(TenantId, Provider, String), Lane>,
     room: Arc<Semaphore>,
+    /// The part of the room that is not kept for calls.
+    room_for_others: Arc<Semaphore>,
     queued: u32,
     drain: Duration,
     observer: Option<Observer>,
@@ -100,6 +106,7 @@ impl Pusher {
         Ok(Self {
             lanes,
             room: Arc::new(Semaphore::new(queued as usize)),
+            room_for_others: Arc::new(Semaphore::new((queued - queued / CALLS_SHARE) as usize)),
             queued,
             drain: settings.drain,
             observer: settings.observer,
@@ -118,7 +125,7 @@ impl Pusher {
         if self.closed.load(Ordering::Acquire) {
             return pending.settle(PushOutcome::NotSent);
         }
-        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
+        let Some(permits) = self.admit(job.kind) else {
             return pending.settle(PushOutcome::NotSent);
         };
         let key = (Arc::clone(&job.tenant), job.provider, job.app.clone());
@@ -131,7 +138,7 @@ impl Pusher {
             let outcome = carry(&lane, &job, &time).await;
             debug!(?outcome, "push settled");
             pending.settle(outcome);
-            drop(permit);
+            drop(permits);
         };
         self.pushes.spawn(carry.instrument(span));
     }
@@ -145,6 +152,47 @@ impl Pusher {
         drop(timeout(self.drain, all_settled).await);
         self.pushes.stop().await;
         self.keepers.stop().await;
+        for lane in self.lanes.values() {
+            lane.close();
+        }
+    }
+
+    /// What keeps pushes from being sent at present, for whoever asks whether we are well.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<(Provider, String)> {
+        let mut troubles: Vec<_> =
+            self.lanes.iter().filter_map(|((_, provider, _), lane)| Some((*provider, lane.trouble()?))).collect();
+        troubles.sort();
+        // Apps that share a client share its troubles.
+        troubles.dedup();
+        troubles
+    }
+
+    fn admit(&self, kind: WakeKind) -> Option<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)> {
+        let share = match kind {
+            WakeKind::Call => None,
+            _ => Some(Arc::clone(&self.room_for_others).try_acquire_owned().ok()?),
+        };
+        let place = Arc::clone(&self.room).try_acquire_owned().ok()?;
+        Some((place, share))
+    }
+}
+
+impl Lane {
+    fn close(&self) {
+        match self {
+            Self::Apns(client) => client.close(),
+            Self::Fcm(client) => client.close(),
+            Self::Mailbox(_) => {}
+        }
+    }
+
+    fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Apns(client) => client.trouble(),
+            Self::Fcm(client) => client.trouble(),
+            Self::Mailbox(_) => None,
+        }
     }
 }
 

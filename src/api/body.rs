@@ -180,7 +180,7 @@ mod tests {
 
     fn detail(json: &str) -> serde_json::Value {
         use axum::response::IntoResponse;
-        let response = parse::<Outer>(json.as_bytes()).err().expect("a problem").into_response();
+        let response = parse::<Outer>(json.as_bytes()).expect_err("a problem").into_response();
         let body = response.into_body().collect();
         let bytes = futures_now(body).to_bytes();
         serde_json::from_slice(&bytes).expect("JSON")

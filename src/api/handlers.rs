@@ -10,6 +10,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, RawQuery, Request, State};
 use axum::response::Response;
 use http::{HeaderMap, Method};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -18,12 +19,13 @@ use super::hand_over::{DeclineBody, HandOverBody, RectificationBody, device_urn}
 use super::openapi::{BodyProblems, HandOverProblems, InstanceProblems, RectifyProblems, TenantProblems};
 use super::problem::{Kind, Problem};
 use super::sources::Source;
+use super::tenants::sha256;
 use super::views::{self, CallBody, DataBody, ErasedAllBody, ErasedBody, HandedOverBody, InstanceBody};
 use super::{Api, Ask, openapi};
 use crate::clock;
 use crate::engine::audit::Cause;
 use crate::engine::ids::{CallUuid, InstanceId, ShardId};
-use crate::engine::input::{Command, TokenHash};
+use crate::engine::input::{Command, HandOver, TokenHash};
 use crate::engine::output::{Answer, DataView};
 
 /// How long a command may stay unanswered. The engine answers each in time; this only keeps a fault of ours from
@@ -70,7 +72,24 @@ pub(crate) async fn hand_over<A: Ask>(
     drop(bytes);
     let account = &hand_over.account;
     let shard = api.placement.account(&hand_over.tenant, &account.aor, &account.registrar.text);
-    views::answered(api.command(shard, Command::HandOver(Box::new(hand_over))).await?)
+    views::answered(claimed_hand_over(api, shard, hand_over).await?)
+}
+
+/// Hands over in a task of its own, so that a client who leaves before the answer leaves nothing behind: an instance whose
+/// token nobody has could only be ended by its lease.
+async fn claimed_hand_over<A: Ask>(api: Arc<Api<A>>, shard: ShardId, hand_over: HandOver) -> Result<Answer, Problem> {
+    let (claim, claimed) = oneshot::channel();
+    let tasks = api.tasks.clone();
+    tasks.run(async move {
+        let answer = api.command(shard, Command::HandOver(Box::new(hand_over))).await;
+        if let Err(Ok(Answer::HandedOver(unclaimed))) = claim.send(answer) {
+            tracing::debug!("the client left before its instance was ready: it is erased");
+            let token = TokenHash(sha256(unclaimed.token.as_bytes()));
+            // Nobody waits for the receipt.
+            let _ = api.command(shard, Command::Erase(unclaimed.instance, token)).await;
+        }
+    });
+    claimed.await.unwrap_or_else(|_| Err(Problem::busy("the task of a hand-over ended without an answer")))
 }
 
 /// Show an instance

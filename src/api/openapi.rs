@@ -12,6 +12,8 @@ use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::handlers;
 use super::problem::{Kind, ProblemBody};
+use crate::engine::audit::Cause;
+use crate::engine::output::{CallState, RegistrationState};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -156,12 +158,28 @@ fn problem_response(kinds: &[Kind]) -> ApiResponse {
 
 /// The `type` member of problem details: the whole list.
 pub(crate) fn problem_types() -> Schema {
-    let types = Kind::ALL.map(Kind::urn);
-    ObjectBuilder::new()
-        .schema_type(Type::String)
-        .enum_values(Some(types))
-        .description(Some("Which problem; the only member to branch on."))
-        .into()
+    names(Kind::ALL.map(Kind::urn), "Which problem; the only member to branch on.")
+}
+
+/// Where a registration may stand.
+pub(crate) fn registration_states() -> Schema {
+    let about = "Where it stands; `failing` is tried again by and by.";
+    names(RegistrationState::ALL.map(RegistrationState::as_str), about)
+}
+
+/// Where a call may stand.
+pub(crate) fn call_states() -> Schema {
+    let states = [CallState::Waking, CallState::Ringing, CallState::Answered, CallState::Ended];
+    names(states.map(CallState::as_str), "Where it stands.")
+}
+
+/// Why an instance may have been erased.
+pub(crate) fn causes() -> Schema {
+    names(Cause::ALL.map(Cause::as_str), "`instance-erased`: why it was erased.")
+}
+
+fn names<const N: usize>(names: [&'static str; N], about: &str) -> Schema {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).description(Some(about)).into()
 }
 
 /// The document as JSON, made once.

@@ -162,7 +162,7 @@ pub(crate) struct ProblemBody {
     verdict: Option<String>,
     /// `instance-erased`: why it was erased.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, nullable = false)]
+    #[schema(required = false, schema_with = super::openapi::causes)]
     cause: Option<&'static str>,
     /// `instance-erased`: the receipt of the erasure, once there is one.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -7,8 +7,8 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -29,6 +29,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::sources::{ConnectionCount, Counted, Source};
+use super::tasks::{Tasks, report};
 
 /// How long a client may take for each thing.
 #[derive(Clone, Copy)]
@@ -149,15 +150,6 @@ async fn requested(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// A panic in a connection is a bug of ours and ends that connection alone.
-fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!("a connection of the API panicked");
-    }
-}
-
 /// A connection's place among all and among its source's.
 struct Seat {
     source: Source,
@@ -234,8 +226,9 @@ fn close_after_secret(response: &mut Response, version: Version, link: &Link) {
     }
 }
 
-fn http_builder(http2: bool, head: Duration) -> auto::Builder<OwnedTasks> {
-    let builder = auto::Builder::new(OwnedTasks::default());
+fn http_builder(http2: bool, head: Duration) -> auto::Builder<Tasks> {
+    // HTTP/2 runs each stream as a task: at most STREAMS_MAX, and they end with their connection.
+    let builder = auto::Builder::new(Tasks::default());
     let mut builder = if http2 { builder.http2_only() } else { builder.http1_only() };
     builder
         .http1()
@@ -257,21 +250,4 @@ fn http_builder(http2: bool, head: Duration) -> auto::Builder<OwnedTasks> {
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PONG_WITHIN);
     builder
-}
-
-/// Runs the streams of one HTTP/2 connection; they end with it. At most [`STREAMS_MAX`] are alive.
-#[derive(Clone, Default)]
-struct OwnedTasks(Arc<Mutex<JoinSet<()>>>);
-
-impl<F> hyper::rt::Executor<F> for OwnedTasks
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, task: F) {
-        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(ended) = tasks.try_join_next() {
-            report(ended);
-        }
-        tasks.spawn(task);
-    }
 }

@@ -40,8 +40,8 @@ pub(crate) struct HandedOverBody<'a> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Registration)]
 pub(crate) struct RegistrationBody {
-    /// `registering`, `registered`, `failing` (tried again by and by) or `erasing`.
-    #[schema(value_type = String, example = "registered")]
+    /// Where it stands.
+    #[schema(schema_with = super::openapi::registration_states)]
     state: &'static str,
     /// The granted expiry in seconds, while registered.
     #[schema(example = 600)]
@@ -159,8 +159,8 @@ enum Presence {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Call)]
 pub(crate) struct CallBody {
-    /// `waking`, `ringing`, `answered` or `ended`.
-    #[schema(value_type = String, example = "waking")]
+    /// Where it stands.
+    #[schema(schema_with = super::openapi::call_states)]
     state: &'static str,
     /// Why it ended.
     #[schema(value_type = Option<String>)]

@@ -138,7 +138,7 @@ pub(super) fn service_account(path: &Path) -> Result<Zeroizing<String>, FileErro
     if [&account.project_id, &account.client_email].iter().any(|member| member.is_empty()) {
         return Err(FileError::new(path, "has an empty project_id or client_email"));
     }
-    if super::values::endpoint(&account.token_uri).is_err() {
+    if super::values::endpoint(&account.token_uri).is_err() || !account.token_uri.starts_with("https://") {
         return Err(FileError::new(path, "has a token_uri that is no https URL"));
     }
     let der = PrivatePkcs8KeyDer::from_pem_slice(private_key.as_bytes()).ok();
@@ -169,7 +169,7 @@ pub(super) fn jwt_public_key(path: &Path) -> Result<JwtPublicKey, FileError> {
 pub(super) fn check_signing_key(path: &Path) -> Result<(), FileError> {
     let pem = read(path)?;
     let der = PrivatePkcs8KeyDer::from_pem_slice(&pem).ok();
-    match der.and_then(|der| Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der()).ok()) {
+    match der.and_then(|der| Ed25519KeyPair::from_pkcs8(der.secret_pkcs8_der()).ok()) {
         Some(_) => Ok(()),
         None => Err(FileError::new(path, "is not an Ed25519 private key in PEM (PKCS #8)")),
     }

@@ -12,7 +12,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::channel::{Channel, Lost, StreamLimits, Trail};
+use super::channel::{Channel, LinkRules, Lost, PING, Trail};
 use super::config::{ApnsConfig, Fault, TimeSource};
 use super::crew::Crew;
 use super::endpoint::{ALPN_H2, Endpoint};
@@ -25,7 +25,7 @@ use reason::{Verdict, verdict};
 
 /// With a token, APNs allows one stream until it has seen a valid one; then what its SETTINGS say, of which we use this
 /// much at most.
-const STREAMS: StreamLimits = StreamLimits { unproved: 1, proved: 1000 };
+const STREAMS: LinkRules = LinkRules { unproved: 1, proved: 1000, ping: PING };
 /// How often a push the provider never processed is sent again. Each time needs a connection that went away.
 const REPLAYS_MAX: u32 = 8;
 /// Largest body of a VoIP push.
@@ -62,10 +62,20 @@ impl Apns {
         }
         let key = SigningKey::es256(&config.key_pem).map_err(|problem| ("key_file", problem))?;
         let url = config.endpoint.as_deref().unwrap_or(config.environment.endpoint());
-        let endpoint = Endpoint::https(url, config.ca_pem.as_deref(), ALPN_H2).map_err(|why| ("endpoint", why))?;
+        let endpoint = Endpoint::https("endpoint", url, config.ca_pem.as_deref(), ALPN_H2)?;
         let channel = Channel::new(endpoint, STREAMS, crew);
         let token = ProviderToken::new(key, config.team_id.clone(), config.key_id.clone());
         Ok(Self { channel, token, time })
+    }
+
+    /// Lets the connection go.
+    pub(crate) fn close(&self) {
+        self.channel.close();
+    }
+
+    /// Why nothing can be sent at present, if it is known.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.channel.trouble()
     }
 
     /// Sends a push and says what became of it. Safe to drop at the deadline.
@@ -74,7 +84,7 @@ impl Apns {
             Ok(push) => push,
             Err(outcome) => return outcome,
         };
-        let (mut retried, mut renewed) = (false, false);
+        let (mut retried, mut renewed, mut replays) = (false, false, REPLAYS_MAX);
         loop {
             let Some(token) = self.token.current((self.time)()) else {
                 return PushOutcome::OurFault("the provider token cannot be signed".to_owned());
@@ -82,7 +92,7 @@ impl Apns {
             let Some(request) = request(&push, &token) else {
                 return PushOutcome::OurFault("the request cannot be built".to_owned());
             };
-            let (link, reply) = match self.channel.exchange(&request, REPLAYS_MAX, trail).await {
+            let (link, reply) = match self.channel.exchange(&request, &mut replays, trail).await {
                 Ok(answered) => answered,
                 Err(Lost::Unknown(why)) if !retried => {
                     retried = true;

@@ -23,11 +23,9 @@ use super::backoff::Backoff;
 use super::crew::{Crew, CrewExecutor};
 use super::endpoint::Endpoint;
 
-/// A PING goes out after this much silence: with [`PING_TIMEOUT`] a half-dead connection is noticed while a call that
-/// rings for 45 s can still be saved on a new one.
-const PING_INTERVAL: Duration = Duration::from_secs(15);
-/// How long the answer to a PING may take.
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// A PING goes out after fifteen seconds of silence and is waited for five: a half-dead connection is noticed while a
+/// call that rings for 45 s can still be saved on a new one.
+pub(crate) const PING: Ping = Ping { after: Duration::from_secs(15), within: Duration::from_secs(5) };
 /// How long one stream may stay unanswered on a connection whose PINGs are answered. FCM asks for at least 10 s.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// The largest answer we read; the documented ones have some hundred bytes.
@@ -40,13 +38,24 @@ const RECONNECT: Backoff = Backoff { first: Duration::from_millis(250), most: Du
 /// Pauses between attempts to open a stream that the server refused (RFC 9113 §8.7).
 const REFUSED_STREAM: Backoff = Backoff { first: Duration::from_millis(50), most: Duration::from_secs(2) };
 
-/// How many streams may be open on one link.
+/// When a silent connection is taken for dead.
 #[derive(Clone, Copy)]
-pub(crate) struct StreamLimits {
-    /// Until [`Link::prove`] was called.
+pub(crate) struct Ping {
+    /// After so much silence it is asked.
+    pub(crate) after: Duration,
+    /// And has so long to answer.
+    pub(crate) within: Duration,
+}
+
+/// How a link is used.
+#[derive(Clone, Copy)]
+pub(crate) struct LinkRules {
+    /// Streams open at once until [`Link::prove`] was called.
     pub(crate) unproved: usize,
     /// From then on. The server's own limit counts as well.
     pub(crate) proved: usize,
+    /// How a dead one is noticed.
+    pub(crate) ping: Ping,
 }
 
 /// An answer, whole.
@@ -79,7 +88,7 @@ pub(crate) struct Link {
     number: u64,
     sender: SendRequest<Full<Bytes>>,
     gate: Semaphore,
-    limits: StreamLimits,
+    rules: LinkRules,
     proved: AtomicBool,
     /// The connection's tasks; they end when the last user of the link is gone.
     _crew: Arc<Crew>,
@@ -92,7 +101,7 @@ pub(crate) struct Channel {
 
 struct Shared {
     endpoint: Endpoint,
-    limits: StreamLimits,
+    rules: LinkRules,
     state: watch::Sender<State>,
     demand: Notify,
     /// Links in a row that ended without having been of use.
@@ -107,10 +116,10 @@ enum State {
 
 impl Channel {
     /// A channel whose connections are opened on demand by a task of `crew`.
-    pub(crate) fn new(endpoint: Endpoint, limits: StreamLimits, crew: &Crew) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, rules: LinkRules, crew: &Crew) -> Self {
         let shared = Arc::new(Shared {
             endpoint,
-            limits,
+            rules,
             state: watch::Sender::new(State::Down(None)),
             demand: Notify::new(),
             failures: AtomicU32::new(0),
@@ -126,14 +135,14 @@ impl Channel {
     }
 
     /// Sends a request and waits for its answer, for as long as the caller likes: it is safe to drop. What the provider
-    /// certainly did not process is sent again, up to `replays` times.
+    /// certainly did not process is sent again, up to `replays` times; those used up are subtracted.
     pub(crate) async fn exchange(
         &self,
         request: &Request<Full<Bytes>>,
-        replays: u32,
+        replays: &mut u32,
         trail: &mut Trail,
     ) -> Result<(Arc<Link>, Reply), Lost> {
-        let mut replayed = 0;
+        let mut refusals = 0;
         loop {
             trail.in_flight = false;
             let link = self.link(trail).await;
@@ -158,14 +167,14 @@ impl Channel {
             debug!(link = link.number, %why, "request unprocessed");
             trail.in_flight = false;
             trail.last = Some(why.clone());
-            if replayed == replays {
-                return Err(Lost::Unprocessed(why));
-            }
-            replayed += 1;
-            if refused {
-                sleep(REFUSED_STREAM.pause(replayed)).await;
-            } else {
+            if !refused {
                 self.retire(&link);
+            }
+            let Some(left) = replays.checked_sub(1) else { return Err(Lost::Unprocessed(why)) };
+            *replays = left;
+            if refused {
+                refusals += 1;
+                sleep(REFUSED_STREAM.pause(refusals)).await;
             }
         }
     }
@@ -173,6 +182,23 @@ impl Channel {
     /// Opens no new stream on this link; the next request gets a new one. What is under way on it may finish.
     pub(crate) fn retire(&self, link: &Link) {
         self.shared.retire(link.number);
+    }
+
+    /// Lets the connection go.
+    pub(crate) fn close(&self) {
+        let link = match &*self.shared.state.borrow() {
+            State::Ready(link) => Arc::clone(link),
+            State::Down(_) => return,
+        };
+        self.retire(&link);
+    }
+
+    /// Why there is no connection, if one was wanted and could not be had.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        match &*self.shared.state.borrow() {
+            State::Down(why) => why.clone(),
+            State::Ready(_) => None,
+        }
     }
 
     async fn link(&self, trail: &mut Trail) -> Arc<Link> {
@@ -219,11 +245,11 @@ impl Shared {
         let crew = Arc::new(Crew::new());
         let (sender, connection) = Builder::new(CrewExecutor::new(&crew))
             .timer(TokioTimer::new())
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_interval(self.rules.ping.after)
+            .keep_alive_timeout(self.rules.ping.within)
             .keep_alive_while_idle(true)
             // Until the server's SETTINGS arrive its limit is unknown, and APNs starts with one stream.
-            .initial_max_send_streams(self.limits.unproved)
+            .initial_max_send_streams(self.rules.unproved)
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| describe(&error))?;
@@ -236,8 +262,8 @@ impl Shared {
                 shared.retire(number);
             }
         });
-        let gate = Semaphore::new(self.limits.unproved);
-        Ok(Arc::new(Link { number, sender, gate, limits: self.limits, proved: AtomicBool::new(false), _crew: crew }))
+        let gate = Semaphore::new(self.rules.unproved);
+        Ok(Arc::new(Link { number, sender, gate, rules: self.rules, proved: AtomicBool::new(false), _crew: crew }))
     }
 
     fn retire(&self, number: u64) {
@@ -271,7 +297,7 @@ impl Link {
     /// The provider took something we sent: it knows us, and more streams may be opened.
     pub(crate) fn prove(&self) {
         if !self.proved.swap(true, Ordering::Relaxed) {
-            self.gate.add_permits(self.limits.proved.saturating_sub(self.limits.unproved));
+            self.gate.add_permits(self.rules.proved.saturating_sub(self.rules.unproved));
         }
     }
 

@@ -13,6 +13,8 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::config::Fault;
+
 /// HTTP/2 in ALPN (RFC 9113 §3.2).
 pub(crate) const ALPN_H2: &[u8] = b"h2";
 /// HTTP/1.1 in ALPN (RFC 7301 §6).
@@ -37,31 +39,43 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Takes an `https://` URL apart; `alpn` is the one protocol spoken there.
-    pub(crate) fn https(url: &str, ca_pem: Option<&str>, alpn: &'static [u8]) -> Result<Self, String> {
-        let endpoint = Self::any(url, ca_pem, alpn)?;
+    /// Takes an `https://` URL apart; `alpn` is the one protocol spoken there. A fault of the URL is one of `member`.
+    pub(crate) fn https(
+        member: &'static str,
+        url: &str,
+        ca_pem: Option<&str>,
+        alpn: &'static [u8],
+    ) -> Result<Self, Fault> {
+        let endpoint = Self::any(member, url, ca_pem, alpn)?;
         if endpoint.tls.is_none() {
-            return Err("must begin with https://".to_owned());
+            return Err((member, "must begin with https://".to_owned()));
         }
         Ok(endpoint)
     }
 
     /// Takes an `https://` or `http://` URL apart.
-    pub(crate) fn any(url: &str, ca_pem: Option<&str>, alpn: &'static [u8]) -> Result<Self, String> {
-        let uri: Uri = url.parse().map_err(|_| "not a URL".to_owned())?;
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or("a URL with a host is needed")?;
+    pub(crate) fn any(
+        member: &'static str,
+        url: &str,
+        ca_pem: Option<&str>,
+        alpn: &'static [u8],
+    ) -> Result<Self, Fault> {
+        let fail = |problem: &str| (member, problem.to_owned());
+        let uri: Uri = url.parse().map_err(|_| fail("not a URL"))?;
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| fail("a URL with a host is needed"))?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         if uri.query().is_some() || uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-            return Err("must have neither query nor user".to_owned());
+            return Err(fail("must have neither query nor user"));
         }
         let (tls, port) = match uri.scheme_str() {
             Some("https") => {
-                let name = ServerName::try_from(host.clone()).map_err(|_| "not a host name or address".to_owned())?;
-                let connector = TlsConnector::from(Arc::new(client_config(ca_pem, alpn)?));
+                let name = ServerName::try_from(host.clone()).map_err(|_| fail("not a host name or address"))?;
+                let connector =
+                    TlsConnector::from(Arc::new(client_config(ca_pem, alpn).map_err(|problem| ("ca_file", problem))?));
                 (Some((connector, name, alpn)), 443)
             }
             Some("http") => (None, 80),
-            _ => return Err("must begin with https://".to_owned()),
+            _ => return Err(fail("must begin with https://")),
         };
         let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
         let path = uri.path().trim_end_matches('/').to_owned();
@@ -122,12 +136,12 @@ fn client_config(ca_pem: Option<&str>, alpn: &[u8]) -> Result<ClientConfig, Stri
     if let Some(pem) = ca_pem {
         let mut found = false;
         for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            let certificate = certificate.map_err(|_| "ca_file: not PEM".to_owned())?;
-            roots.add(certificate).map_err(|_| "ca_file: not a certificate".to_owned())?;
+            let certificate = certificate.map_err(|_| "not PEM".to_owned())?;
+            roots.add(certificate).map_err(|_| "not a certificate".to_owned())?;
             found = true;
         }
         if !found {
-            return Err("ca_file: holds no certificate".to_owned());
+            return Err("holds no certificate".to_owned());
         }
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -146,22 +160,24 @@ mod tests {
 
     #[test]
     fn a_url_is_taken_apart_with_its_path_kept_as_a_prefix() {
-        let endpoint = Endpoint::https("https://[::1]:2197/relay/", None, ALPN_H2).expect("a valid URL");
+        let endpoint = Endpoint::https("endpoint", "https://[::1]:2197/relay/", None, ALPN_H2).expect("a valid URL");
         assert_eq!(endpoint.uri("/3/device/ab"), "https://[::1]:2197/relay/3/device/ab");
         assert_eq!((endpoint.host.as_str(), endpoint.port), ("::1", 2197));
     }
 
     #[test]
     fn the_port_is_that_of_the_scheme_where_none_is_given() {
-        assert_eq!(Endpoint::any("http://localhost", None, ALPN_HTTP11).expect("a valid URL").port, 80);
-        assert_eq!(Endpoint::https("https://localhost", None, ALPN_H2).expect("a valid URL").port, 443);
+        assert_eq!(Endpoint::any("endpoint", "http://localhost", None, ALPN_HTTP11).expect("a valid URL").port, 80);
+        assert_eq!(Endpoint::https("endpoint", "https://localhost", None, ALPN_H2).expect("a valid URL").port, 443);
     }
 
     #[test]
     fn what_cannot_be_an_endpoint_is_refused() {
         for url in ["", "nonsense", "ftp://host", "https://", "https://user@host", "https://host/?a=b", "http://host"] {
-            assert!(Endpoint::https(url, None, ALPN_H2).is_err(), "{url}");
+            let refused = Endpoint::https("endpoint", url, None, ALPN_H2).err();
+            assert_eq!(refused.map(|(member, _)| member), Some("endpoint"), "{url}");
         }
-        assert!(Endpoint::https("https://host", Some("no certificate"), ALPN_H2).is_err());
+        let refused = Endpoint::https("endpoint", "https://host", Some("no certificate"), ALPN_H2).err();
+        assert_eq!(refused, Some(("ca_file", "holds no certificate".to_owned())));
     }
 }

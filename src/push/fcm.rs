@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::sleep;
 
 use super::backoff::Backoff;
-use super::channel::{Channel, Lost, StreamLimits, Trail};
+use super::channel::{Channel, LinkRules, Lost, PING, Trail};
 use super::config::{Fault, FcmConfig, TimeSource};
 use super::crew::Crew;
 use super::endpoint::{ALPN_H2, ALPN_HTTP11, Endpoint};
@@ -30,7 +30,7 @@ use oauth::AccessTokens;
 
 const ENDPOINT: &str = "https://fcm.googleapis.com";
 /// Google's front ends allow a hundred streams; their SETTINGS count as well.
-const STREAMS: StreamLimits = StreamLimits { unproved: 100, proved: 100 };
+const STREAMS: LinkRules = LinkRules { unproved: 100, proved: 100, ping: PING };
 /// Largest sum of the names and values of `data`.
 const DATA_MAX: usize = 4096;
 /// Longest time FCM stores a message.
@@ -53,16 +53,26 @@ pub(crate) struct Fcm {
 impl Fcm {
     pub(crate) fn new(config: &FcmConfig, time: TimeSource, crew: &Crew) -> Result<Self, Fault> {
         const FILE: &str = "service_account_file";
+        const TOKEN_URI: &str = "token_uri in service_account_file";
         let account = ServiceAccount::parse(&config.service_account_json).map_err(|problem| (FILE, problem))?;
         let ca = config.ca_pem.as_deref();
         let url = config.endpoint.as_deref().unwrap_or(ENDPOINT);
-        let endpoint = Endpoint::https(url, ca, ALPN_H2).map_err(|why| ("endpoint", why))?;
-        let token_endpoint = Endpoint::https(&account.token_uri, ca, ALPN_HTTP11)
-            .map_err(|why| (FILE, format!("its token_uri: {why}")))?;
+        let endpoint = Endpoint::https("endpoint", url, ca, ALPN_H2)?;
+        let token_endpoint = Endpoint::https(TOKEN_URI, &account.token_uri, ca, ALPN_HTTP11)?;
         let channel = Channel::new(endpoint, STREAMS, crew);
         let uri = channel.uri(&format!("/v1/projects/{}/messages:send", account.project_id));
         let tokens = AccessTokens::new(Arc::new(account), token_endpoint, Arc::clone(&time), crew);
         Ok(Self { channel, tokens, uri, time })
+    }
+
+    /// Lets the connection go.
+    pub(crate) fn close(&self) {
+        self.channel.close();
+    }
+
+    /// Why nothing can be sent at present, if it is known.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.tokens.trouble().or_else(|| self.channel.trouble())
     }
 
     /// Sends a push and says what became of it. Safe to drop at the deadline.
@@ -82,7 +92,7 @@ impl Fcm {
             let Some(request) = self.request(&token.header, body.clone()) else {
                 return PushOutcome::OurFault("the request cannot be built".to_owned());
             };
-            let (after, outcome) = match self.channel.exchange(&request, left, trail).await {
+            let (after, outcome) = match self.channel.exchange(&request, &mut left, trail).await {
                 Ok((link, reply)) => match verdict(&reply) {
                     Verdict::Settled(outcome) => {
                         link.prove();

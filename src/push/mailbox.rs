@@ -29,8 +29,8 @@ struct Refusal {
 
 impl Mailbox {
     pub(crate) fn new(config: &SandboxConfig) -> Result<Self, Fault> {
-        let endpoint = Endpoint::any(&config.endpoint, config.ca_pem.as_deref(), ALPN_HTTP11);
-        Ok(Self { endpoint: endpoint.map_err(|why| ("endpoint", why))? })
+        let endpoint = Endpoint::any("endpoint", &config.endpoint, config.ca_pem.as_deref(), ALPN_HTTP11)?;
+        Ok(Self { endpoint })
     }
 
     /// Posts a push, once.

@@ -20,6 +20,8 @@ pub enum Fault {
     Delay(Duration),
     /// Never answer.
     Silence,
+    /// Leave the connection open and let it fall silent, PINGs included.
+    Freeze,
     /// Cut the connection and do nothing.
     CutBefore,
     /// Do it and cut the connection instead of answering.

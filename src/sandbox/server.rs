@@ -205,6 +205,7 @@ async fn serve_http2<S: Service>(stream: impl AsyncRead + AsyncWrite + Unpin, se
         let untrusted = service.one_stream_until_trusted() && !peer.trusted.load(Ordering::Acquire);
         match fault {
             Some(Fault::CutBefore) => return,
+            Some(Fault::Freeze) => return pending().await,
             Some(Fault::RefuseStream) => respond.send_reset(Reason::REFUSED_STREAM),
             Some(Fault::GoAway) => {
                 goaway.after(last);
@@ -254,7 +255,8 @@ async fn serve_stream<S: Service>(
         }
     };
     let Some(response) = response else {
-        drop(cut.send(()).await);
+        // Nobody listens if the connection ended by itself.
+        let _ = cut.send(()).await;
         return;
     };
     // Before the answer: once the client has it, it may open the next stream.
@@ -297,7 +299,7 @@ async fn answer<S: Service>(
             }
             return Some(response);
         }
-        Some(Fault::Silence) => return pending().await,
+        Some(Fault::Silence | Fault::Freeze) => return pending().await,
         Some(Fault::Delay(delay)) => sleep(delay).await,
         Some(Fault::CutBefore) => return None,
         Some(Fault::CutAfter) => {

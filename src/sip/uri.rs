@@ -139,8 +139,11 @@ impl<'a> Parts<'a> {
         };
         let (params, headers) = split_once(rest, b'?');
         let params = std::str::from_utf8(params).ok()?;
-        let sound =
+        let has_params =
             params.is_empty() || params.starts_with(';') && self::params(params).all(|(name, _)| !name.is_empty());
+        let has_headers = headers
+            .is_none_or(|headers| headers.split(|&byte| byte == b'&').all(|field| !matches!(field, [] | [b'=', ..])));
+        let sound = has_params && has_headers;
         sound.then_some(Self { user, password, host, port, params, headers: headers.unwrap_or_default() })
     }
 
@@ -226,8 +229,13 @@ pub(crate) fn host(text: &[u8]) -> Option<(Host<'_>, &[u8])> {
 /// The inside of `[…]`.
 fn reference(text: &[u8]) -> Option<Ipv6Addr> {
     let text = std::str::from_utf8(text).ok()?;
-    // RFC 5118 §4.10: the grammar of RFC 3261 could yield three colons before an IPv4 part, and such senders exist.
-    text.parse().ok().or_else(|| text.contains(":::").then(|| text.replacen(":::", "::", 1).parse().ok()).flatten())
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    // RFC 5118 §4.10: the grammar of RFC 3261 yields three colons before an IPv4 part, and such senders exist.
+    let (front, ipv4) = text.rsplit_once(":::")?;
+    let ipv4: Ipv4Addr = ipv4.parse().ok()?;
+    format!("{front}::{ipv4}").parse().ok()
 }
 
 /// A host name whose last label is a number (decimal or `0x…`) would be taken for an IPv4 address by some resolvers and

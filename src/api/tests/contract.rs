@@ -242,6 +242,27 @@ async fn the_document_lists_exactly_what_is_served() {
     }
 }
 
+#[tokio::test]
+async fn the_guides_first_example_is_accepted() {
+    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/api.md")).expect("docs/api.md");
+    let (_, rest) = guide.split_once("<<'JSON'\n").expect("an example");
+    let (body, _) = rest.split_once("\nJSON\n").expect("its end");
+    let world = World::new();
+    // Its tokens are cut short, which shows.
+    let body = body.replace('…', "");
+    let reply = world.send(post("/v1/instances", APP_KEY, body)).await;
+    assert_eq!(reply.status, 201, "{}", reply.text);
+}
+
+#[test]
+fn the_guide_names_every_problem_type() {
+    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/api.md")).expect("docs/api.md");
+    for kind in Kind::ALL {
+        let row = format!("| `{}` | {} |", kind.name(), kind.status().as_u16());
+        assert!(guide.contains(&row), "{row}");
+    }
+}
+
 #[test]
 fn the_document_is_whole() {
     let document: Value = serde_json::from_slice(&openapi::document()).expect("JSON");

@@ -109,6 +109,31 @@ async fn an_http_2_connection_goes_away_after_a_secret_and_finishes_its_other_st
 }
 
 #[tokio::test]
+async fn an_instance_whose_client_left_before_the_answer_is_erased() {
+    let limits = Limits { api_connections: 1, ..Settings::default().limits };
+    let world = World::with(Settings { limits, ..Settings::default() });
+    world.engine.hold();
+    let (mut sender, connection) = world.http2().await;
+    let mut handing = post("https://localhost/v1/instances", APP_KEY, hand_over_body().to_string());
+    handing.headers_mut().remove("host");
+    let handing = tokio::spawn(sender.send_request(handing));
+    while world.engine.asked().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    handing.abort();
+    drop(sender);
+    connection.await.expect("the client has left");
+    world.wait_for_room().await;
+    world.stop.send_replace(true);
+    world.engine.release();
+    world.served.await.expect("no panic");
+    let hash = super::super::tenants::sha256(TOKEN.as_bytes());
+    assert!(
+        matches!(&world.engine.asked()[..], [(_, Command::Erase(id, token))] if *id == super::world::instance() && token.0 == hash)
+    );
+}
+
+#[tokio::test]
 async fn a_slow_body_is_given_up() {
     let world =
         World::with(Settings { deadlines: Deadlines { body: SHORT, ..Deadlines::default() }, ..Settings::default() });
@@ -194,13 +219,7 @@ async fn connections_above_the_limits_are_closed_and_room_comes_back() {
         let mut rest = Vec::new();
         first.read_to_end(&mut rest).await.ok();
         drop(first);
-        // The server counts the first out when its task ends, which the client cannot see: ask until there is room.
-        let again = async {
-            while world.connect(&[b"http/1.1"]).await.is_err() {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), again).await.expect("room again");
+        world.wait_for_room().await;
     }
 }
 

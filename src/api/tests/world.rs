@@ -159,6 +159,17 @@ impl World {
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 
+    /// Waits until the server has noticed that clients left. It counts a connection out when its task ends, which no
+    /// client can see, so this asks until there is room for one more.
+    pub(super) async fn wait_for_room(&self) {
+        let again = async {
+            while self.connect(&[b"http/1.1"]).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), again).await.expect("room again");
+    }
+
     pub(super) async fn http1(&self) -> hyper::client::conn::http1::SendRequest<Full<Bytes>> {
         let io = TokioIo::new(self.connect(&[b"http/1.1"]).await.expect("connected"));
         let (sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("HTTP/1.1");
@@ -252,11 +263,13 @@ pub(super) fn empty() -> Full<Bytes> {
     Full::default()
 }
 
+type Signing = Box<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
+
 /// Signs tokens of a tenant's backend.
 pub(super) struct Signer {
     pub(super) algorithm: &'static str,
     pub(super) public_pem: String,
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>,
+    sign: Signing,
 }
 
 impl Signer {

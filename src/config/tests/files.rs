@@ -123,7 +123,12 @@ fn a_jwt_key_fixes_its_algorithm() {
 #[test]
 fn the_signing_key_is_ed25519_and_kept_from_others() {
     let files = Files::new();
+    // As `openssl genpkey -algorithm ed25519` writes it, without the public key (RFC 8410 §10.3).
+    let bare = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+                -----END PRIVATE KEY-----\n";
     let text = format!("[audit]\nsigning_key = \"key.pem\"\n{LEAST}");
+    files.write("key.pem", bare);
+    files.settings(&text);
     files.write("key.pem", &rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key").serialize_pem());
     let settings = files.settings(&text);
     assert_eq!(settings.audit.signing_key, Some(files.path("key.pem")));

@@ -117,6 +117,14 @@ impl AccessTokens {
         }
     }
 
+    /// Why there is no token, if it is known.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        match &*self.shared.state.borrow() {
+            State::Refused(why) | State::Unreachable(why) => Some(why.clone()),
+            State::Empty | State::Live(_) => None,
+        }
+    }
+
     /// FCM does not take this token: the next push gets another one.
     pub(crate) fn discard(&self, bad: &Arc<AccessToken>) {
         self.shared.state.send_if_modified(|state| {

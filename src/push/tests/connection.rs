@@ -2,7 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use http::{Request, StatusCode};
+use http_body_util::Full;
+
 use super::*;
+use crate::push::channel::{Channel, LinkRules, Lost, Ping};
+use crate::push::endpoint::{ALPN_H2, Endpoint};
 use crate::sandbox::fault::Fault;
 
 const MANY: u64 = 500;
@@ -148,6 +153,8 @@ async fn a_provider_that_cannot_be_reached_is_their_fault_at_the_deadline() {
     let deadline = clock::now().boot + Duration::from_millis(500);
     let told = outcome(&pusher, PushJob { deadline, ..job(WakeKind::Call) }).await;
     assert!(matches!(&told, PushOutcome::Theirs(why) if why.starts_with("connect")), "{told:?}");
+    let troubles = pusher.troubles();
+    assert!(matches!(&troubles[..], [(Provider::Apns, why)] if why.starts_with("connect")), "{troubles:?}");
 }
 
 #[tokio::test]
@@ -160,6 +167,24 @@ async fn a_provider_whose_certificate_we_do_not_trust_gets_nothing() {
     let told = outcome(&pusher, PushJob { deadline, ..job(WakeKind::Call) }).await;
     assert!(matches!(&told, PushOutcome::Theirs(why) if why.starts_with("TLS")), "{told:?}");
     assert_eq!(stand_in.accepted(), 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_dies_in_silence_is_noticed_by_ping_and_replaced() {
+    let apple = Apple::start().await;
+    let ping = Ping { after: Duration::from_millis(100), within: Duration::from_millis(100) };
+    let (endpoint, ca) = (apple.stand_in.endpoint(), apple.stand_in.ca_pem().to_owned());
+    let endpoint = Endpoint::https("endpoint", &endpoint, Some(&ca), ALPN_H2).expect("a valid URL");
+    let crew = Crew::new();
+    let channel = Channel::new(endpoint, LinkRules { unproved: 1, proved: 1, ping }, &crew);
+    let request = || Request::post(channel.uri("/3/device/ab")).body(Full::default()).expect("a request");
+    apple.stand_in.fail_after(0, Fault::Freeze);
+    let lost = timeout(WAIT, channel.exchange(&request(), &mut 0, &mut Trail::default())).await;
+    assert!(matches!(lost, Ok(Err(Lost::Unknown(_)))), "long before a stream's own time is over");
+    let answered = timeout(WAIT, channel.exchange(&request(), &mut 0, &mut Trail::default())).await;
+    let Ok(Ok((_, reply))) = answered else { unreachable!("the second connection is not frozen") };
+    assert_eq!(reply.status, StatusCode::FORBIDDEN);
+    assert_eq!(apple.stand_in.connections(), 2);
 }
 
 #[tokio::test]

@@ -16,6 +16,18 @@ async fn above_the_bound_a_push_is_not_sent_at_once() {
 }
 
 #[tokio::test]
+async fn a_part_of_the_room_is_kept_for_calls() {
+    let apple = Apple::with(|settings| settings.queued = 4).await;
+    apple.stand_in.fail_always(Some(Fault::Silence));
+    let waiting: Vec<_> = (0..3).map(|_| submit(&apple.pusher, apple.job(WakeKind::Reprovision))).collect();
+    let mut other = submit(&apple.pusher, apple.job(WakeKind::Reprovision));
+    assert_eq!(other.try_recv(), Ok(PushOutcome::NotSent));
+    let mut call = submit(&apple.pusher, apple.job(WakeKind::Call));
+    assert!(call.try_recv().is_err(), "it was taken");
+    drop(waiting);
+}
+
+#[tokio::test]
 async fn an_app_that_is_not_configured_is_our_fault_at_once() {
     let apple = Apple::start().await;
     for job in [
@@ -96,7 +108,7 @@ async fn a_configuration_that_cannot_be_used_is_named_without_its_key() {
         (apns(|config| config.key_id = "with space".to_owned()), "key_id"),
         (ProviderConfig::Apns(ApnsConfig { key_pem: planted(), ..apns_config(&apple) }), "key_file"),
         (apns(|config| config.endpoint = Some("http://127.0.0.1".to_owned())), "endpoint"),
-        (apns(|config| config.ca_pem = Some("planted".to_owned())), "endpoint"),
+        (apns(|config| config.ca_pem = Some("planted".to_owned())), "ca_file"),
         (
             ProviderConfig::Fcm(FcmConfig { service_account_json: planted(), ..fcm_config(&google) }),
             "service_account_file",

@@ -141,6 +141,7 @@ async fn a_flawless_push_of_each_type_is_accepted_and_told_as_it_came() {
 
 type Spoil = fn(&mut Draft);
 type Violation = (&'static str, Spoil, u16, &'static str);
+type Table = (fn(&Bench) -> Draft, &'static [Violation]);
 
 /// What is spoilt, how, and what Apple says to it.
 const CALL_VIOLATIONS: &[Violation] = &[
@@ -201,7 +202,7 @@ const BACKGROUND_VIOLATIONS: &[Violation] = &[
 #[tokio::test]
 async fn every_violation_is_refused_with_apples_status_and_reason() {
     let bench = Bench::start().await;
-    let tables: [(fn(&Bench) -> Draft, &[Violation]); 3] =
+    let tables: [Table; 3] =
         [(Bench::call, CALL_VIOLATIONS), (Bench::alert, OTHER_VIOLATIONS), (Bench::background, BACKGROUND_VIOLATIONS)];
     let mut expected = Vec::new();
     for (draft, violations) in tables {
