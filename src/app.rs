@@ -34,6 +34,9 @@ use crate::telemetry::{Meters, Readiness, Redacted};
 use crate::{drain, ops, systemd};
 
 
+/// Reasons of `shed_total` besides those of the network side: shards that had no room, audit records that are in no log.
+const OWN_INCIDENTS: [&str; 2] = ["shard-full", "audit-lost"];
+
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -151,7 +154,7 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
     let endpoints = ops::Endpoints {
         meters,
         readiness: Arc::clone(&readiness),
-        refresh: Box::new(refresh(net.handle(), Arc::clone(&audit))),
+        refresh: Box::new(refresh(net.handle(), router.clone(), Arc::clone(&audit), &pusher, &readiness)),
     };
     let ops_task = ops::serve(endpoints, bound.ops, stopping.clone());
     let audit_watch = watch_audit(router.clone(), Arc::clone(&readiness), writable_changes, stopping);
@@ -300,11 +303,20 @@ impl Parts {
 }
 
 /// Publishes what other rooms count, when somebody asks.
-fn refresh(net: net::Handle, audit: Arc<AuditLog>) -> impl Fn(&Meters) + Send + Sync {
+fn refresh(
+    net: net::Handle,
+    router: Router,
+    audit: Arc<AuditLog>,
+    pusher: &Arc<Pusher>,
+    readiness: &Arc<Readiness>,
+) -> impl Fn(&Meters) + Send + Sync + use<> {
+    let (pusher, readiness) = (Arc::clone(pusher), Arc::clone(readiness));
     move |meters| {
         meters.publish_audit_backlog(audit.backlog());
         let counters = net.counters();
-        meters.publish_incidents(net::Incident::ALL.map(|incident| counters.total(incident)));
+        let totals = net::Incident::ALL.iter().map(|incident| counters.total(*incident));
+        meters.publish_incidents(totals.chain([router.shed(), audit.lost()]));
+        readiness.note("a push provider refuses us or cannot be reached", !pusher.troubles().is_empty());
     }
 }
 
@@ -515,7 +527,7 @@ fn no_randomness() -> StartError {
 }
 
 fn incident_names() -> Vec<&'static str> {
-    net::Incident::ALL.iter().map(|incident| incident.as_str()).collect()
+    net::Incident::ALL.iter().map(|incident| incident.as_str()).chain(OWN_INCIDENTS).collect()
 }
 
 fn addresses(listeners: &[tokio::net::TcpListener]) -> Result<Vec<SocketAddr>, StartError> {
