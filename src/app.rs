@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
@@ -33,7 +35,6 @@ use crate::sip::Transport;
 use crate::telemetry::{Meters, Readiness, Redacted};
 use crate::{drain, ops, systemd};
 
-
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -51,6 +52,8 @@ pub struct Running {
     pub api: Vec<SocketAddr>,
     /// The API's certificate in DER, for clients that have to trust exactly this one.
     pub api_certificate: Option<Vec<u8>>,
+    /// The certificate of SIP over TLS in DER, if there is a TLS listener.
+    pub sip_certificate: Option<Vec<u8>>,
     /// The SIP listeners, UDP listeners followed by their TCP twins.
     pub sip: Vec<Listener>,
     /// Where metrics and health are served.
@@ -143,8 +146,11 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
     };
     let shards = Shards::start(engines(&placement, &policy)?, inboxes, &wiring);
 
-    let api_config =
-        ApiConfig { policy: Arc::clone(&policy), placement, tenants: api::Tenants::new(tenants, policy.domain.clone()) };
+    let api_config = ApiConfig {
+        policy: Arc::clone(&policy),
+        placement,
+        tenants: api::Tenants::new(tenants, policy.domain.clone()),
+    };
     let api = addresses(&bound.api)?;
     let ops = addresses(&bound.ops)?;
     let api_task = api::serve(api_config, bound.api, router.clone(), &bound.api_tls, &stopping);
@@ -155,11 +161,7 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
     };
     let ops_task = ops::serve(endpoints, bound.ops, stopping.clone());
     let audit_watch = watch_audit(router.clone(), Arc::clone(&readiness), writable_changes, stopping);
-    let tasks = vec![
-        ("api", api_task),
-        ("ops", tokio::spawn(ops_task)),
-        ("audit watch", tokio::spawn(audit_watch)),
-    ];
+    let tasks = vec![("api", api_task), ("ops", tokio::spawn(ops_task)), ("audit watch", tokio::spawn(audit_watch))];
     readiness.set_ready(true);
     let api_certificate = bound.api_tls.end_entity().map(|certificate| certificate.to_vec());
     let audit_key = audit.public_key_pem();
@@ -175,7 +177,7 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
         deadline: settings.drain.deadline,
         certificates,
     };
-    Ok(Running { api, api_certificate, sip, ops, audit_key, parts })
+    Ok(Running { api, api_certificate, sip_certificate: bound.sip_certificate, sip, ops, audit_key, parts })
 }
 
 /// Every socket and certificate, before anything is served.
@@ -185,6 +187,7 @@ struct Bound {
     ops: Vec<tokio::net::TcpListener>,
     sip: net::Plan,
     sip_tls: Option<ServerTls>,
+    sip_certificate: Option<Vec<u8>>,
     sip_tls_files: Option<(ServerTls, TlsFiles)>,
     client_tls: ClientTls,
 }
@@ -192,7 +195,7 @@ struct Bound {
 impl Bound {
     fn new(settings: &Settings) -> Result<Self, StartError> {
         let api_tls = api_tls(settings)?;
-        let sip_tls = sip_tls(settings)?;
+        let (sip_tls, sip_certificate) = sip_tls(settings)?.unzip();
         let files = sip_tls.clone().zip(settings.sip.tls.clone());
         let extra_roots = settings.registrars.ca_pem.as_deref().map(str::as_bytes);
         let client_tls =
@@ -213,6 +216,7 @@ impl Bound {
             ops: api::bind(&settings.ops.listen).map_err(|error| unavailable("ops.listen", &error))?,
             sip: net::plan_listeners(&entries).map_err(|error| unavailable("sip.listen", &error))?,
             sip_tls,
+            sip_certificate,
             sip_tls_files: files,
             client_tls,
         })
@@ -271,9 +275,10 @@ impl Running {
         systemd::notify_reloading();
         let Certificates { api, sip } = &self.parts.certificates;
         if let (tls, Some(files)) = api {
-            let taken = files.load().map_err(|error| error.to_string()).and_then(|pem| {
-                tls.reload(&pem.certificate, &pem.key).map_err(|error| error.to_string())
-            });
+            let taken = files
+                .load()
+                .map_err(|error| error.to_string())
+                .and_then(|pem| tls.reload(&pem.certificate, &pem.key).map_err(|error| error.to_string()));
             report_reload("api", taken);
         }
         if let Some((tls, files)) = sip {
@@ -342,23 +347,27 @@ fn api_tls(settings: &Settings) -> Result<api::Tls, StartError> {
     }
 }
 
-fn sip_tls(settings: &Settings) -> Result<Option<ServerTls>, StartError> {
-    let config = match &settings.sip.tls {
+/// What the TLS listeners show: the configuration to serve with, and the certificate alone.
+fn sip_tls(settings: &Settings) -> Result<Option<(ServerTls, Vec<u8>)>, StartError> {
+    let (certificate, key) = match &settings.sip.tls {
         Some(files) => {
             let pem = files.load().map_err(|error| configuration("sip.tls_certificate", &error))?;
-            net::server_config(&pem.certificate, &pem.key).map_err(|error| configuration("sip.tls_certificate", &error))?
+            (pem.certificate, pem.key)
         }
         None if settings.sip.listen.iter().any(|listener| listener.transport == Transport::Tls) => {
             warn!("no sip.tls_certificate is configured: the TLS listeners show a self-signed certificate");
             let names = api::Tls::self_signed_names(&settings.sip.domain);
-            let made = rcgen::generate_simple_self_signed(names).map_err(|error| configuration("sip.domain", &error))?;
-            let key = Zeroizing::new(made.signing_key.serialize_pem());
-            net::server_config(made.cert.pem().as_bytes(), key.as_bytes())
-                .map_err(|error| configuration("sip.domain", &error))?
+            let made =
+                rcgen::generate_simple_self_signed(names).map_err(|error| configuration("sip.domain", &error))?;
+            let key = Zeroizing::new(made.signing_key.serialize_pem().into_bytes());
+            (made.cert.pem().into_bytes(), key)
         }
         None => return Ok(None),
     };
-    Ok(Some(ServerTls::new(config)))
+    let refuse = |error: &dyn std::error::Error| configuration("sip.tls_certificate", error);
+    let config = net::server_config(&certificate, &key).map_err(|error| refuse(&error))?;
+    let first = CertificateDer::from_pem_slice(&certificate).map_err(|error| refuse(&error))?;
+    Ok(Some((ServerTls::new(config), first.to_vec())))
 }
 
 fn open_audit(settings: &Settings, writable: watch::Sender<bool>) -> Result<Arc<AuditLog>, StartError> {
@@ -414,10 +423,9 @@ fn app_config(tenant: Arc<str>, app: config::App) -> push::AppConfig {
             endpoint,
             ca_pem,
         }),
-        config::PushAccess::Sandbox => push::ProviderConfig::Sandbox(push::SandboxConfig {
-            endpoint: endpoint.unwrap_or_default(),
-            ca_pem,
-        }),
+        config::PushAccess::Sandbox => {
+            push::ProviderConfig::Sandbox(push::SandboxConfig { endpoint: endpoint.unwrap_or_default(), ca_pem })
+        }
     };
     push::AppConfig { tenant, app: id, provider }
 }
@@ -492,8 +500,7 @@ fn engines(placement: &Placement, policy: &Arc<Policy>) -> Result<Vec<Engine>, S
         .map(|shard| {
             let mut seed = [0; 32];
             aws_lc_rs::rand::fill(&mut seed).map_err(|_| no_randomness())?;
-            let start =
-                Start { shard: ShardId(shard), policy: Arc::clone(policy), placement: placement.clone(), seed };
+            let start = Start { shard: ShardId(shard), policy: Arc::clone(policy), placement: placement.clone(), seed };
             Ok(Engine::new(start))
         })
         .collect()
