@@ -35,6 +35,10 @@ use crate::sip::Transport;
 use crate::telemetry::{Meters, Readiness, Redacted};
 use crate::{drain, ops, systemd};
 
+
+/// Reasons of `shed_total` besides those of the network side: shards that had no room, audit records that are in no log.
+const OWN_INCIDENTS: [&str; 2] = ["shard-full", "audit-lost"];
+
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -146,22 +150,23 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
     };
     let shards = Shards::start(engines(&placement, &policy)?, inboxes, &wiring);
 
-    let api_config = ApiConfig {
-        policy: Arc::clone(&policy),
-        placement,
-        tenants: api::Tenants::new(tenants, policy.domain.clone()),
-    };
+    let api_config =
+        ApiConfig { policy: Arc::clone(&policy), placement, tenants: api::Tenants::new(tenants, policy.domain.clone()) };
     let api = addresses(&bound.api)?;
     let ops = addresses(&bound.ops)?;
     let api_task = api::serve(api_config, bound.api, router.clone(), &bound.api_tls, &stopping);
     let endpoints = ops::Endpoints {
         meters,
         readiness: Arc::clone(&readiness),
-        refresh: Box::new(refresh(net.handle(), Arc::clone(&audit))),
+        refresh: Box::new(refresh(net.handle(), router.clone(), Arc::clone(&audit), &pusher, &readiness)),
     };
     let ops_task = ops::serve(endpoints, bound.ops, stopping.clone());
     let audit_watch = watch_audit(router.clone(), Arc::clone(&readiness), writable_changes, stopping);
-    let tasks = vec![("api", api_task), ("ops", tokio::spawn(ops_task)), ("audit watch", tokio::spawn(audit_watch))];
+    let tasks = vec![
+        ("api", api_task),
+        ("ops", tokio::spawn(ops_task)),
+        ("audit watch", tokio::spawn(audit_watch)),
+    ];
     readiness.set_ready(true);
     let api_certificate = bound.api_tls.end_entity().map(|certificate| certificate.to_vec());
     let audit_key = audit.public_key_pem();
@@ -275,10 +280,9 @@ impl Running {
         systemd::notify_reloading();
         let Certificates { api, sip } = &self.parts.certificates;
         if let (tls, Some(files)) = api {
-            let taken = files
-                .load()
-                .map_err(|error| error.to_string())
-                .and_then(|pem| tls.reload(&pem.certificate, &pem.key).map_err(|error| error.to_string()));
+            let taken = files.load().map_err(|error| error.to_string()).and_then(|pem| {
+                tls.reload(&pem.certificate, &pem.key).map_err(|error| error.to_string())
+            });
             report_reload("api", taken);
         }
         if let Some((tls, files)) = sip {
@@ -305,11 +309,20 @@ impl Parts {
 }
 
 /// Publishes what other rooms count, when somebody asks.
-fn refresh(net: net::Handle, audit: Arc<AuditLog>) -> impl Fn(&Meters) + Send + Sync {
+fn refresh(
+    net: net::Handle,
+    router: Router,
+    audit: Arc<AuditLog>,
+    pusher: &Arc<Pusher>,
+    readiness: &Arc<Readiness>,
+) -> impl Fn(&Meters) + Send + Sync + use<> {
+    let (pusher, readiness) = (Arc::clone(pusher), Arc::clone(readiness));
     move |meters| {
         meters.publish_audit_backlog(audit.backlog());
         let counters = net.counters();
-        meters.publish_incidents(net::Incident::ALL.map(|incident| counters.total(incident)));
+        let totals = net::Incident::ALL.iter().map(|incident| counters.total(*incident));
+        meters.publish_incidents(totals.chain([router.shed(), audit.lost()]));
+        readiness.note("a push provider refuses us or cannot be reached", !pusher.troubles().is_empty());
     }
 }
 
@@ -357,8 +370,7 @@ fn sip_tls(settings: &Settings) -> Result<Option<(ServerTls, Vec<u8>)>, StartErr
         None if settings.sip.listen.iter().any(|listener| listener.transport == Transport::Tls) => {
             warn!("no sip.tls_certificate is configured: the TLS listeners show a self-signed certificate");
             let names = api::Tls::self_signed_names(&settings.sip.domain);
-            let made =
-                rcgen::generate_simple_self_signed(names).map_err(|error| configuration("sip.domain", &error))?;
+            let made = rcgen::generate_simple_self_signed(names).map_err(|error| configuration("sip.domain", &error))?;
             let key = Zeroizing::new(made.signing_key.serialize_pem().into_bytes());
             (made.cert.pem().into_bytes(), key)
         }
@@ -423,9 +435,10 @@ fn app_config(tenant: Arc<str>, app: config::App) -> push::AppConfig {
             endpoint,
             ca_pem,
         }),
-        config::PushAccess::Sandbox => {
-            push::ProviderConfig::Sandbox(push::SandboxConfig { endpoint: endpoint.unwrap_or_default(), ca_pem })
-        }
+        config::PushAccess::Sandbox => push::ProviderConfig::Sandbox(push::SandboxConfig {
+            endpoint: endpoint.unwrap_or_default(),
+            ca_pem,
+        }),
     };
     push::AppConfig { tenant, app: id, provider }
 }
@@ -500,7 +513,8 @@ fn engines(placement: &Placement, policy: &Arc<Policy>) -> Result<Vec<Engine>, S
         .map(|shard| {
             let mut seed = [0; 32];
             aws_lc_rs::rand::fill(&mut seed).map_err(|_| no_randomness())?;
-            let start = Start { shard: ShardId(shard), policy: Arc::clone(policy), placement: placement.clone(), seed };
+            let start =
+                Start { shard: ShardId(shard), policy: Arc::clone(policy), placement: placement.clone(), seed };
             Ok(Engine::new(start))
         })
         .collect()
@@ -522,7 +536,7 @@ fn no_randomness() -> StartError {
 }
 
 fn incident_names() -> Vec<&'static str> {
-    net::Incident::ALL.iter().map(|incident| incident.as_str()).collect()
+    net::Incident::ALL.iter().map(|incident| incident.as_str()).chain(OWN_INCIDENTS).collect()
 }
 
 fn addresses(listeners: &[tokio::net::TcpListener]) -> Result<Vec<SocketAddr>, StartError> {

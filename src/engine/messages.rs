@@ -12,7 +12,7 @@ use super::output::{Caller, Output};
 use super::policy::CallerInPush;
 use super::tally::Shed;
 use crate::clock::Now;
-use crate::sip::proxy::{self, Reply};
+use crate::sip::proxy::{self, Reply, Unforwardable};
 use crate::sip::uri::Uri;
 use crate::sip::{HeaderName, Message, Method, StatusCode};
 
@@ -58,8 +58,7 @@ impl Engine {
             return self.handle_stranger(&request, arrival, callee);
         }
         if let Err(fault) = proxy::validate(&request) {
-            self.tally.shed(Shed::Malformed);
-            return self.answer(&request, arrival, fault.status(), &[]);
+            return self.refuse_invalid(&request, arrival, fault);
         }
         if let Some(inside) = inside {
             let device = self.edge.device(inside.instance).cloned();
@@ -167,8 +166,7 @@ impl Engine {
             return;
         }
         if let Err(fault) = proxy::validate(request) {
-            self.tally.shed(Shed::Malformed);
-            return self.answer(request, arrival, fault.status(), &[]);
+            return self.refuse_invalid(request, arrival, fault);
         }
         let inside = request.to().is_ok_and(|to| to.tag().is_some());
         let code = if inside || request.method() == Some(Method::Cancel) {
@@ -179,6 +177,16 @@ impl Engine {
             StatusCode::FORBIDDEN
         };
         self.answer(request, arrival, code, &[]);
+    }
+
+    fn refuse_invalid(&mut self, request: &Message, arrival: &Arrival, fault: Unforwardable) {
+        self.tally.shed(Shed::Malformed);
+        // RFC 3261 §16.3 step 5: a 420 says what is not supported.
+        let extra = match fault {
+            Unforwardable::BadExtension => vec![("Unsupported", proxy::unsupported(request))],
+            Unforwardable::Malformed(_) | Unforwardable::TooManyHops | Unforwardable::Loop => Vec::new(),
+        };
+        self.answer(request, arrival, fault.status(), &extra);
     }
 
     fn shut_out(&mut self, arrival: &Arrival) {

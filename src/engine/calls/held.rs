@@ -318,8 +318,7 @@ impl Calls {
         desk: &Desk<'_>,
     ) -> Option<(StatusCode, Vec<(&'static str, String)>)> {
         let limits = &desk.policy.limits;
-        let share = (usize::try_from(limits.held_calls).unwrap_or(usize::MAX)).max(1);
-        if incoming.draining || self.held.len() >= share {
+        if incoming.draining || self.held.len() >= self.held_max {
             let later = vec![("Retry-After", FULL_RETRY_SECONDS.to_string())];
             return Some((StatusCode::SERVICE_UNAVAILABLE, later));
         }
