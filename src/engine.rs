@@ -1,9 +1,11 @@
 //! The product as one state machine; no IO.
+//!
+//! `Engine` routes between rooms that never import one another: `leases` (what we hold), `bindings` and `destinations`
+//! (staying registered), `edge` (attached devices), `calls`, `wakes`, `erasures`. The contract with the outside is in
+//! `input` and `output`, the operator's decisions in `policy`, the bounds in `limits`.
 
 pub mod account;
 pub mod audit;
-#[expect(clippy::module_inception, reason = "the room that joins the others")]
-pub mod engine;
 pub mod ids;
 pub mod input;
 pub mod limits;
@@ -11,5 +13,22 @@ pub mod output;
 pub mod placement;
 pub mod policy;
 pub mod tally;
+
+mod bindings;
+mod calls;
+mod commands;
+mod destinations;
+mod edge;
+#[expect(clippy::module_inception, reason = "the room that joins the others")]
+mod engine;
+mod erasures;
+mod filter;
+mod leases;
+mod messages;
+mod random;
+mod register;
+mod route_token;
+mod schedule;
+mod wakes;
 
 pub use engine::{Engine, Start};

@@ -1,14 +1,30 @@
-//! SKELETON of the shard's engine; signatures are final.
+//! One shard's engine: takes what one room says and hands it to the next. It routes; the rooms decide.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::ids::ShardId;
-use super::input::Input;
-use super::output::Output;
+use bytes::Bytes;
+
+use super::audit::Cause;
+use super::bindings::{self, Bindings, Spoken};
+use super::calls::{self, Calls};
+use super::commands::HandOvers;
+use super::destinations::{self, Destinations};
+use super::edge::{self, Edge};
+use super::erasures::{self, Erasures};
+use super::ids::{InstanceId, ReplyTo, ShardId};
+use super::input::{Input, Recorded};
+use super::leases::Leases;
+use super::output::{Answer, Hop, Note, Output, PushOutcome, WakeKind};
 use super::placement::Placement;
 use super::policy::Policy;
+use super::random::Random;
+use super::register::Desk;
+use super::route_token::Mint;
 use super::tally::{Census, Tally};
+use super::wakes::{self, Wakes};
 use crate::clock::{Instant, Now};
+use crate::vault::Vault;
 
 /// What an engine needs to start.
 pub struct Start {
@@ -24,46 +40,396 @@ pub struct Start {
 
 /// Everything one shard knows and decides. Feed it, drain it, wait, repeat.
 pub struct Engine {
-    _start: Start,
+    pub(super) shard: ShardId,
+    pub(super) policy: Arc<Policy>,
+    pub(super) random: Random,
+    pub(super) vault: Vault,
+    pub(super) tally: Tally,
+    pub(super) leases: Leases,
+    pub(super) bindings: Bindings,
+    pub(super) destinations: Destinations,
+    pub(super) edge: Edge,
+    pub(super) calls: Calls,
+    pub(super) wakes: Wakes,
+    pub(super) erasures: Erasures,
+    pub(super) hand_overs: HandOvers,
+    pub(super) outputs: VecDeque<Effect>,
+    pub(super) draining: Drain,
+    pub(super) audit_writable: bool,
+}
+
+/// An output whose bytes are still its own.
+pub(super) enum Effect {
+    Send(Hop, Bytes),
+    Other(Output),
+}
+
+/// How far a shutdown is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Drain {
+    No,
+    /// Held calls may finish until then.
+    Calls(Instant),
+    /// Everything is being erased.
+    Erasing,
+    Done,
 }
 
 impl Engine {
     /// An empty engine.
     #[must_use]
     pub fn new(start: Start) -> Self {
-        Self { _start: start }
+        let Start { shard, policy, placement, seed } = start;
+        let mut random = Random::new(seed);
+        let mint = Mint::new(shard, random.bytes());
+        Self {
+            shard,
+            edge: Edge::new(policy.domain.clone(), random.bytes()),
+            calls: Calls::new(mint, &policy.limits, placement.shards()),
+            destinations: Destinations::new(shard, placement.clone(), policy.registrars.rate),
+            policy,
+            random,
+            vault: Vault::new(),
+            tally: Tally::default(),
+            leases: Leases::default(),
+            bindings: Bindings::default(),
+            wakes: Wakes::default(),
+            erasures: Erasures::default(),
+            hand_overs: HandOvers::new(placement.shards()),
+            outputs: VecDeque::new(),
+            draining: Drain::No,
+            audit_writable: true,
+        }
     }
 
     /// Takes one thing that happened.
-    pub fn handle_input(&mut self, _input: Input, _now: Now) {
-        todo!()
+    pub fn handle_input(&mut self, input: Input, now: Now) {
+        match input {
+            Input::Command(command, reply) => self.handle_command(command, reply, now),
+            Input::Sip(message, arrival) => self.handle_message(message, &arrival, now),
+            Input::FlowClosed(flow) => {
+                self.edge.handle_flow_closed(flow);
+                self.calls.handle_flow_closed(flow);
+            }
+            Input::TrunkDown(trunk, fault) => {
+                let (bindings, mut desk, tally) = self.for_bindings();
+                bindings.handle_trunk_down(&trunk, fault, &mut desk, tally, now.boot);
+                let (erasures, mut desk, tally) = self.for_erasures();
+                erasures.handle_trunk_down(&trunk, &mut desk, tally, now);
+            }
+            Input::Located(query, answer) => {
+                let (bindings, mut desk, _) = self.for_bindings();
+                bindings.handle_located(query, answer, &mut desk, now.boot);
+            }
+            Input::Pushed(wake, outcome) => self.handle_pushed(wake, outcome, now),
+            Input::Recorded(record, Recorded { receipt, logged }) => {
+                self.erasures.handle_recorded(record, Recorded { receipt, logged }, now.boot);
+            }
+            Input::Peer(from, message) => {
+                self.destinations.handle_peer(from, message, &mut self.random, now.boot);
+            }
+            Input::AuditWritable(writable) => self.audit_writable = writable,
+            Input::Drain => {
+                if self.draining == Drain::No {
+                    self.draining = Drain::Calls(now.boot + self.policy.drain_calls);
+                }
+            }
+        }
+        self.settle(now);
     }
 
-    /// Does what is due.
-    pub fn handle_timeout(&mut self, _now: Now) {
-        todo!()
+    /// Does what is due. The shell calls this at least once a second, so that leases end by the wall clock too.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some(instance) = self.leases.pop_ended(now) {
+            self.erase(instance, Cause::LeaseEnded, None, now);
+        }
+        self.destinations.handle_timeout(&mut self.random, now.boot);
+        let (bindings, mut desk, tally) = self.for_bindings();
+        bindings.handle_timeout(&mut desk, tally, now.boot);
+        self.edge.handle_timeout(now.boot);
+        let (calls, mut desk) = self.for_calls();
+        calls.handle_timeout(&mut desk, now.boot);
+        let (erasures, mut desk, tally) = self.for_erasures();
+        erasures.handle_timeout(&mut desk, tally, now);
+        self.handle_hand_over_timeouts(now);
+        self.settle(now);
     }
 
     /// The next effect; bytes to send are appended to `bytes`, the output names their range.
     #[must_use]
-    pub fn poll_output(&mut self, _bytes: &mut Vec<u8>) -> Option<Output> {
-        todo!()
+    pub fn poll_output(&mut self, bytes: &mut Vec<u8>) -> Option<Output> {
+        match self.outputs.pop_front()? {
+            Effect::Send(hop, content) => {
+                let start = bytes.len();
+                bytes.extend_from_slice(&content);
+                Some(Output::Send(hop, start..bytes.len()))
+            }
+            Effect::Other(output) => Some(output),
+        }
     }
 
     /// When `handle_timeout` is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        let drain = match self.draining {
+            Drain::Calls(until) => Some(until),
+            Drain::No | Drain::Erasing | Drain::Done => None,
+        };
+        [
+            self.leases.poll_timeout(),
+            self.destinations.poll_timeout(),
+            self.bindings.poll_timeout(),
+            self.edge.poll_timeout(),
+            self.calls.poll_timeout(),
+            self.erasures.poll_timeout(),
+            self.hand_overs.poll_timeout(),
+            drain,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Counts since the last take.
     pub fn take_tally(&mut self) -> Tally {
-        todo!()
+        std::mem::take(&mut self.tally)
     }
 
     /// What is held right now.
     #[must_use]
     pub fn census(&self) -> Census {
-        todo!()
+        Census {
+            instances: self.bindings.census(self.erasures.under_way()),
+            flows: self.edge.len() as u64,
+            held_calls: self.calls.held() as u64,
+        }
+    }
+
+    /// How full each table is, by name: what a leak would show in.
+    #[must_use]
+    pub fn tables(&self) -> Vec<(&'static str, usize)> {
+        let mut tables = vec![("vault", self.vault.len()), ("leases", self.leases.len()), ("edge", self.edge.len())];
+        self.bindings.tables(&mut tables);
+        self.destinations.tables(&mut tables);
+        self.calls.tables(&mut tables);
+        self.wakes.tables(&mut tables);
+        self.erasures.tables(&mut tables);
+        self.hand_overs.tables(&mut tables);
+        tables
+    }
+
+    /// Erases an instance, by whatever trigger.
+    pub(super) fn erase(&mut self, id: InstanceId, cause: Cause, reply: Option<ReplyTo>, now: Now) {
+        self.wake_farewell(id, cause, now);
+        let Some(instance) = self.leases.take(id) else { return };
+        let Some(binding) = self.bindings.take(id) else { return };
+        let (calls, mut desk) = self.for_calls();
+        calls.end_instance(id, &mut desk, now.boot);
+        self.wakes.forget(id);
+        let (erasures, mut desk, tally) = self.for_erasures();
+        erasures.begin(&instance, binding, cause, reply, &mut desk, tally, now);
+        self.abandon_hand_over(id, now);
+    }
+
+    /// Drains every room until none has anything left to say.
+    fn settle(&mut self, now: Now) {
+        while self.route_bindings(now)
+            || self.route_destinations(now)
+            || self.route_edge(now)
+            || self.route_calls(now)
+            || self.route_erasures()
+        {}
+        while let Some(job) = self.wakes.poll_job() {
+            self.emit(Output::Push(Box::new(job)));
+        }
+        self.advance_drain(now);
+    }
+
+    fn route_bindings(&mut self, now: Now) -> bool {
+        use bindings::Event;
+        let Some(event) = self.bindings.poll_event() else { return false };
+        match event {
+            Event::Locate(query, uri) => self.emit(Output::Locate(query, uri)),
+            Event::Want(destination, instance) => {
+                self.destinations.want(destination, instance, &mut self.random, now.boot);
+            }
+            Event::Withdraw(destination, instance) => self.destinations.withdraw(destination, instance),
+            Event::Report(destination, outcome) => {
+                self.destinations.report(destination, outcome, &mut self.random, now.boot);
+            }
+            Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
+            Event::Proven(address, span) => self.emit(Output::Proven(address, span)),
+            Event::Changed(instance, state, code) => {
+                self.emit(Output::Note(Note::Registration(instance, state, code)));
+            }
+            Event::Spoken(instance, spoken) => self.handle_spoken(instance, spoken, now),
+            Event::GiveUp(instance, cause) => self.erase(instance, cause, None, now),
+            Event::Tried(instance, tried) => self.handle_tried(instance, tried, now),
+        }
+        true
+    }
+
+    fn route_destinations(&mut self, now: Now) -> bool {
+        use destinations::Event;
+        let Some(event) = self.destinations.poll_event() else { return false };
+        match event {
+            Event::Peer(shard, message) => self.emit(Output::Peer(shard, message)),
+            Event::Permit { destination, instance, proven } => {
+                let (bindings, mut desk, _) = self.for_bindings();
+                bindings.handle_permit(instance, destination, proven, &mut desk, now.boot);
+            }
+        }
+        true
+    }
+
+    fn route_edge(&mut self, now: Now) -> bool {
+        use edge::Event;
+        let Some(event) = self.edge.poll_event() else { return false };
+        match event {
+            Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
+            Event::Attached(instance) => {
+                let Some(device) = self.edge.device(instance).cloned() else { return true };
+                let (calls, mut desk) = self.for_calls();
+                calls.handle_attached(instance, &device, &mut desk, now.boot);
+            }
+            Event::Detached(instance) => {
+                let (calls, mut desk) = self.for_calls();
+                calls.handle_detached(instance, &mut desk, now.boot);
+            }
+            Event::Proven(address, span) => self.emit(Output::Proven(address, span)),
+        }
+        true
+    }
+
+    fn route_calls(&mut self, now: Now) -> bool {
+        use calls::Event;
+        let Some(event) = self.calls.poll_event() else { return false };
+        match event {
+            Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
+            Event::Wake(wanted) => self.send_call_wake(wanted, now),
+            Event::Silent(instance) => self.edge.handle_silence(instance),
+            Event::Note(note) => self.emit(Output::Note(note)),
+        }
+        true
+    }
+
+    fn route_erasures(&mut self) -> bool {
+        use erasures::Event;
+        let Some(event) = self.erasures.poll_event() else { return false };
+        match event {
+            Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
+            Event::Record(job) => self.emit(Output::Record(job)),
+            Event::Reply(reply, answer) => self.emit(Output::Reply(reply, answer)),
+            Event::Note(note) => self.emit(Output::Note(note)),
+        }
+        true
+    }
+
+    fn send_call_wake(&mut self, wanted: calls::WakeWanted, now: Now) {
+        let call_wake = wanted.kind == WakeKind::Call;
+        let reason = wakes::Reason {
+            kind: wanted.kind,
+            call: Some(wanted.uuid),
+            caller: wanted.caller,
+            until: call_wake.then_some(wanted.until),
+        };
+        let attach = self.policy.attach_uri();
+        let sent = match self.leases.get(wanted.instance) {
+            Some(instance) => self.wakes.send(instance, reason, &attach, &self.policy.limits, now),
+            None => Err(wakes::Unsent::NoTarget),
+        };
+        if call_wake {
+            let (calls, mut desk) = self.for_calls();
+            calls.handle_wake_sent(wanted.call, sent, &mut desk, now.boot);
+        }
+    }
+
+    /// A device whose instance ends by itself, not by its own wish, is told to hand over again.
+    fn wake_farewell(&mut self, id: InstanceId, cause: Cause, now: Now) {
+        let told = match cause {
+            Cause::LeaseEnded | Cause::Refused | Cause::Unregistrable | Cause::Shutdown => true,
+            Cause::Deleted | Cause::DeadToken | Cause::Administrator | Cause::OffBoarded => false,
+        };
+        // An app whose hand-over is still unanswered is told by the answer.
+        if !told || self.hand_overs.is_waiting(id) {
+            return;
+        }
+        let reason = wakes::Reason { kind: WakeKind::Reprovision, call: None, caller: None, until: None };
+        let attach = self.policy.attach_uri();
+        if let Some(instance) = self.leases.get(id) {
+            // No target for it is no fault: the app finds out when it asks.
+            let _ = self.wakes.send(instance, reason, &attach, &self.policy.limits, now);
+        }
+    }
+
+    fn handle_pushed(&mut self, wake: super::ids::WakeId, outcome: PushOutcome, now: Now) {
+        let Some(verdict) = self.wakes.handle_outcome(wake, outcome) else { return };
+        let accepted = verdict.outcome == PushOutcome::Accepted;
+        if verdict.kind == WakeKind::Call {
+            let (calls, mut desk) = self.for_calls();
+            calls.handle_wake_outcome(wake, accepted, &mut desk, now.boot);
+        }
+        match verdict.outcome {
+            PushOutcome::TokenDead { since } => {
+                let known_since = self.leases.get(verdict.instance).map(|instance| instance.push_since);
+                let news = known_since.is_some_and(|known| since.unwrap_or(verdict.sent_at) >= known);
+                if news {
+                    self.erase(verdict.instance, Cause::DeadToken, None, now);
+                }
+            }
+            PushOutcome::OurFault(reason) => {
+                self.emit(Output::Note(Note::PushMisconfigured(verdict.provider, reason)));
+            }
+            PushOutcome::Accepted | PushOutcome::Theirs(_) | PushOutcome::Later { .. } | PushOutcome::NotSent => {}
+        }
+    }
+
+    fn handle_spoken(&mut self, instance: InstanceId, spoken: Spoken, now: Now) {
+        if self.answer_hand_over(instance, &spoken, now) {
+            return;
+        }
+        if let Spoken::Refused(_) = spoken {
+            self.erase(instance, Cause::Refused, None, now);
+        }
+    }
+
+    /// Goes on with a shutdown: calls first, then every instance, then the end.
+    fn advance_drain(&mut self, now: Now) {
+        if let Drain::Calls(until) = self.draining
+            && (self.calls.held() == 0 || until <= now.boot)
+        {
+            self.draining = Drain::Erasing;
+            for instance in self.leases.all() {
+                self.erase(instance, Cause::Shutdown, None, now);
+            }
+            self.settle(now);
+        } else if self.draining == Drain::Erasing && self.erasures.under_way() == 0 && self.wakes.is_idle() {
+            self.draining = Drain::Done;
+            self.emit(Output::Drained);
+        }
+    }
+
+    pub(super) fn emit(&mut self, output: Output) {
+        self.outputs.push_back(Effect::Other(output));
+    }
+
+    pub(super) fn reply(&mut self, reply: ReplyTo, answer: Answer) {
+        self.emit(Output::Reply(reply, Box::new(answer)));
+    }
+
+    pub(super) fn for_bindings(&mut self) -> (&mut Bindings, Desk<'_>, &mut Tally) {
+        let desk = Desk { shard: self.shard, policy: &self.policy, random: &mut self.random, vault: &mut self.vault };
+        (&mut self.bindings, desk, &mut self.tally)
+    }
+
+    pub(super) fn for_erasures(&mut self) -> (&mut Erasures, Desk<'_>, &mut Tally) {
+        let desk = Desk { shard: self.shard, policy: &self.policy, random: &mut self.random, vault: &mut self.vault };
+        (&mut self.erasures, desk, &mut self.tally)
+    }
+
+    pub(super) fn for_calls(&mut self) -> (&mut Calls, calls::Desk<'_>) {
+        let desk =
+            calls::Desk { shard: self.shard, policy: &self.policy, random: &mut self.random, tally: &mut self.tally };
+        (&mut self.calls, desk)
     }
 }

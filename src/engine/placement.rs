@@ -6,6 +6,9 @@ use ahash::RandomState;
 
 use super::ids::{BranchId, Capability, InstanceId, ShardId};
 use super::output::DestinationKey;
+use super::route_token;
+use crate::sip::uri::Uri;
+use crate::sip::{Message, Method};
 
 /// Places things on `shards` shards by a hash keyed at start.
 #[derive(Clone)]
@@ -65,9 +68,9 @@ impl Placement {
     /// The shard a SIP message belongs to: by the branch of a response's top Via, by a route token, by the capability in
     /// the Request-URI, by the instance in a REGISTER's To; else by its source.
     #[must_use]
-    pub fn message(&self, message: &crate::sip::Message, peer: &std::net::SocketAddr) -> ShardId {
-        let _ = message;
-        self.source(peer)
+    pub fn message(&self, message: &Message, peer: &std::net::SocketAddr) -> ShardId {
+        let named = if message.status().is_some() { response_shard(message) } else { request_shard(message) };
+        named.and_then(|shard| self.existing(shard)).unwrap_or_else(|| self.source(peer))
     }
 
     /// The shard of a source, for messages that name nothing of ours.
@@ -85,4 +88,21 @@ impl Placement {
     fn shard(&self, hash: u64) -> ShardId {
         ShardId(u16::try_from(hash % u64::from(self.shards)).unwrap_or(0))
     }
+}
+
+fn response_shard(response: &Message) -> Option<ShardId> {
+    let via = response.top_via().ok()?;
+    Some(BranchId::from_branch(via.branch()?.as_bytes())?.shard())
+}
+
+fn request_shard(request: &Message) -> Option<ShardId> {
+    if let Some(Ok(route)) = request.routes().next()
+        && let Some((shard, ..)) = route.uri().user().and_then(route_token::read)
+    {
+        return Some(shard);
+    }
+    if request.method() == Some(Method::Register) {
+        return Some(InstanceId::parse(request.to().ok()?.uri().user()?)?.shard());
+    }
+    Some(Capability::parse(Uri::parse(request.request_uri()?).ok()?.user()?)?.shard())
 }

@@ -131,6 +131,16 @@ impl Policy {
         self.tenants.iter().find(|tenant| &*tenant.id == id)
     }
 
+    /// Where a woken app attaches: the TLS listener if there is one, else TCP, else UDP.
+    #[must_use]
+    pub fn attach_uri(&self) -> String {
+        let of = |transport| self.listeners.iter().find(|listener| listener.transport == transport);
+        match of(Transport::Tls).or_else(|| of(Transport::Tcp)).or_else(|| of(Transport::Udp)) {
+            Some(listener) => format!("sip:{};transport={}", listener.advertise, listener.transport.as_param()),
+            None => format!("sip:{}", self.domain),
+        }
+    }
+
     /// The listener whose socket or `advertise` a trunk over `transport` to an address of this family uses: same
     /// transport and family if there is one, else the same family, else the first.
     #[must_use]

@@ -118,6 +118,11 @@ impl<'a> Elements<'a> {
     pub(crate) fn of_parameters(value: &'a [u8]) -> Self {
         Self { brackets: false, ..Self::of_addresses(value) }
     }
+
+    /// What follows the comma of the last element, if it had one.
+    pub(crate) fn rest(&self) -> Option<&'a [u8]> {
+        self.rest.map(trim)
+    }
 }
 
 impl<'a> Iterator for Elements<'a> {

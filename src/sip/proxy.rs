@@ -1,48 +1,132 @@
-//! SKELETON. The message side of a stateful proxy (RFC 3261 §16) with double Record-Route (RFC 5658), and of a UAS/UAC around it.
+//! The message side of a stateful proxy (RFC 3261 §16) with double Record-Route (RFC 5658), and of the UAS and UAC
+//! around it: what is written, never when or to whom.
+//!
+//! Its own room because what a proxy may change in a message is a short list, and everything else has to pass byte for
+//! byte. It refuses to keep state and to look into bodies.
+
+mod field;
+mod forward;
+mod own;
+mod reply;
+
+pub use forward::{Forward, write_forward, write_forward_response};
+pub use own::{write_ack, write_cancel, write_in_dialog};
+pub use reply::{Reply, write_reply};
+
+use std::fmt;
 use std::net::SocketAddr;
-use super::message::{FieldError, Message, Method, StatusCode};
+
+use super::message::{FieldError, HeaderName, Message, Method, StatusCode};
+use super::uri::Uri;
 use super::via::Transport;
 
-/// Why a request cannot be forwarded; each has its status (§16.3): 400, 483, 482, 420 …
+/// Where requests of our own, and forwarded ones that do not say, start counting hops (RFC 3261 §8.1.1.6, §16.6).
+const MAX_FORWARDS: u8 = 70;
+
+/// Why a request cannot be forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unforwardable { Malformed(FieldError), TooManyHops, Loop, BadExtension }
-impl Unforwardable { pub fn status(&self) -> StatusCode { todo!() } }
-/// §16.3 request validation: mandatory headers there and well-formed, Max-Forwards not 0, Proxy-Require empty.
-pub fn validate(_request: &Message) -> Result<(), Unforwardable> { todo!() }
-
-/// Our Via line for a forwarded or own request.
-#[derive(Clone, Copy)]
-pub struct OwnVia<'a> { pub transport: Transport, pub sent_by: &'a str, pub branch: &'a str }
-
-/// What changes when a request is forwarded (§16.6).
-pub struct Forward<'a> {
-    pub request_uri: &'a [u8],
-    pub via: OwnVia<'a>,
-    /// Our own leading Route values to drop (those with valid tokens, 0–2).
-    pub routes_dropped: usize,
-    /// Record-Route values to put on top, first = topmost (`<sip:…;lr>`), 0–2.
-    pub record_routes: &'a [String],
-    /// Header fields to add at the end.
-    pub extra: &'a [(&'a str, String)],
+pub enum Unforwardable {
+    /// A field that we need is missing or malformed.
+    Malformed(FieldError),
+    /// Max-Forwards is used up.
+    TooManyHops,
+    /// It has been here before.
+    Loop,
+    /// Proxy-Require names an extension: we have none. The answer lists them, see [`unsupported`].
+    BadExtension,
 }
-/// Writes the forwarded request: Via on top, Max-Forwards counted down (70 if absent), body byte-exact.
-pub fn write_forward(_request: &Message, _received: Option<(SocketAddr, Transport)>, _change: &Forward<'_>, _out: &mut Vec<u8>) { todo!() }
-// `received`: the source, so that the previous hop's Via gets received/rport (RFC 3261 §18.2.1, RFC 3581) on the copy.
 
-/// Writes the response with our own (topmost) Via taken off (§16.7); `code` replaces the status where a proxy must (503 → 500).
-pub fn write_forward_response(_response: &Message, _code: Option<StatusCode>, _out: &mut Vec<u8>) { todo!() }
+impl Unforwardable {
+    /// The status of the answer (RFC 3261 §16.3).
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::TooManyHops => StatusCode::TOO_MANY_HOPS,
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::BadExtension => StatusCode::BAD_EXTENSION,
+        }
+    }
+}
 
-/// A response of our own to a request (§8.2.6): Vias copied (received/rport added to the top one), From, To (+ tag), Call-ID, CSeq, extra headers, no body.
-pub struct Reply<'a> { pub code: StatusCode, pub to_tag: Option<&'a str>, pub source: Option<SocketAddr>, /// copy Record-Route (for a dialog-forming 1xx)
-    pub record_route: bool, pub extra: &'a [(&'a str, String)] }
-pub fn write_reply(_request: &Message, _reply: &Reply<'_>, _out: &mut Vec<u8>) -> Result<(), FieldError> { todo!() }
+/// Request validation (RFC 3261 §16.3): what we need is there and well-formed, hops are left, nothing is required of us.
+///
+/// # Errors
+/// The first check that fails.
+pub fn validate(request: &Message) -> Result<(), Unforwardable> {
+    let hops = mandatory_fields(request).map_err(Unforwardable::Malformed)?;
+    if hops == Some(0) {
+        return Err(Unforwardable::TooManyHops);
+    }
+    // "Ignore Require in ACK and CANCEL" (§8.2.2.3): no answer could say so.
+    let answerable = !matches!(request.method(), Some(Method::Ack | Method::Cancel));
+    if answerable && request.list(HeaderName::ProxyRequire).next().is_some() {
+        return Err(Unforwardable::BadExtension);
+    }
+    Ok(())
+}
 
-/// ACK for a non-2xx final (§17.1.1.3) from the request we sent and its response.
-pub fn write_ack(_request: &Message, _response: &Message, _out: &mut Vec<u8>) -> Result<(), FieldError> { todo!() }
-/// CANCEL for a request we sent (§9.1), with Reason if given.
-pub fn write_cancel(_request: &Message, _reason: Option<&str>, _out: &mut Vec<u8>) -> Result<(), FieldError> { todo!() }
-/// ACK (for a 2xx that nobody else will ACK) or BYE of our own as the caller's side, from the INVITE we forwarded and the 2xx: remote target = its Contact,
-/// route set = its Record-Routes reversed without those in front that are ours (`own_routes` many).
-pub fn write_in_dialog(_method: Method<'_>, _invite: &Message, _response: &Message, _via: OwnVia<'_>, _own_routes: usize, _out: &mut Vec<u8>) -> Result<(), FieldError> { todo!() }
-/// Where a response goes by the top Via (RFC 3261 §18.2.2, RFC 3581): source address; port from rport or sent-by.
-pub fn response_target(_request: &Message, _source: SocketAddr) -> SocketAddr { todo!() }
+/// The value of Unsupported in a 420: everything Proxy-Require names.
+#[must_use]
+pub fn unsupported(request: &Message) -> String {
+    let names: Vec<_> = request.list(HeaderName::ProxyRequire).map(String::from_utf8_lossy).collect();
+    names.join(", ")
+}
+
+/// Where a response goes by the top Via (RFC 3261 §18.2.2, RFC 3581): over a stream and with `rport` to where the
+/// request came from; else to the port of sent-by there. `maddr` is not honoured: it would aim our answers at others.
+#[must_use]
+pub fn response_target(request: &Message, source: SocketAddr) -> SocketAddr {
+    let Ok(via) = request.top_via() else { return source };
+    match via.transport() {
+        Some(Transport::Udp) if !via.wants_rport() => {
+            let port = via.sent_by_port().unwrap_or(Transport::Udp.default_port());
+            SocketAddr::new(source.ip(), port)
+        }
+        _ => source,
+    }
+}
+
+/// Our Via for a forwarded or own request.
+#[derive(Clone, Copy)]
+pub struct OwnVia<'a> {
+    /// Over which it is sent.
+    pub transport: Transport,
+    /// Where responses find us: `host` or `host:port`.
+    pub sent_by: &'a str,
+    /// The transaction's name, magic cookie included.
+    pub branch: &'a str,
+}
+
+/// The Via value. Over UDP it asks for `rport`: the peer then answers through any NAT between us.
+pub(crate) fn via_line(via: OwnVia<'_>) -> impl fmt::Display {
+    ViaLine(via)
+}
+
+struct ViaLine<'a>(OwnVia<'a>);
+
+impl fmt::Display for ViaLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let OwnVia { transport, sent_by, branch } = self.0;
+        let rport = if transport.is_reliable() { "" } else { ";rport" };
+        write!(f, "SIP/2.0/{} {sent_by}{rport};branch={branch}", transport.as_via())
+    }
+}
+
+/// The hops left, if the fields that every request has are there (RFC 3261 §8.1.1).
+fn mandatory_fields(request: &Message) -> Result<Option<u8>, FieldError> {
+    let malformed = |name| FieldError { name };
+    let request_uri = request.request_uri().unwrap_or_default();
+    Uri::parse(request_uri).map_err(|_| malformed(HeaderName::Other))?;
+    request.top_via()?;
+    request.from()?;
+    request.to()?;
+    request.call_id()?;
+    if Some(request.cseq()?.method) != request.method() {
+        return Err(malformed(HeaderName::CSeq));
+    }
+    request.max_forwards()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! Dialogs through us: where requests inside a call go, kept until BYE, flow end or `limits.dialog_max`.
+//!
+//! Holds no secret and outlives the erasure of its instance, so that nobody's call is cut by it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ahash::HashMap;
+
+use crate::clock::Instant;
+use crate::engine::ids::{FlowId, InstanceId, ListenerId};
+use crate::engine::output::Hop;
+use crate::engine::route_token::{self, DialogId, Mint};
+use crate::engine::schedule::Schedule;
+use crate::sip::timers::TRANSACTION_TIMEOUT;
+use crate::sip::{Message, Method};
+
+/// A call that may have requests inside.
+pub(crate) struct Dialog {
+    pub(crate) instance: InstanceId,
+    pub(crate) call_id: Vec<u8>,
+    /// The From tag of the INVITE: whoever uses it speaks for the trunk's side.
+    pub(crate) caller_tag: String,
+    /// The trunk's next hop.
+    pub(crate) trunk: Hop,
+    pub(crate) trunk_listener: ListenerId,
+    /// The connection of `trunk` is gone.
+    pub(crate) trunk_lost: bool,
+}
+
+/// The dialogs of one shard.
+pub(crate) struct Dialogs {
+    mint: Mint,
+    next: u64,
+    dialogs: HashMap<DialogId, Dialog>,
+    by_flow: HashMap<FlowId, BTreeSet<DialogId>>,
+    ends: Schedule<DialogId>,
+    most: usize,
+}
+
+impl Dialogs {
+    /// Remembers at most `most` dialogs; the one nearest to its end is forgotten first.
+    pub(crate) fn new(mint: Mint, most: usize) -> Self {
+        Self {
+            mint,
+            next: 0,
+            dialogs: HashMap::default(),
+            by_flow: HashMap::default(),
+            ends: Schedule::default(),
+            most: most.max(1),
+        }
+    }
+
+    /// Remembers a dialog for at most `life`.
+    pub(crate) fn open(&mut self, dialog: Dialog, life: Duration, now: Instant) -> DialogId {
+        while self.dialogs.len() >= self.most {
+            match self.ends.pop_due(Instant::from_nanos(u64::MAX)) {
+                Some(oldest) => self.forget(oldest),
+                None => break,
+            }
+        }
+        self.next += 1;
+        let id = DialogId(self.next);
+        if let Hop::Flow(flow) = dialog.trunk {
+            self.by_flow.entry(flow).or_default().insert(id);
+        }
+        self.ends.set(id, Some(now + life));
+        self.dialogs.insert(id, dialog);
+        id
+    }
+
+    /// The token for our Record-Route.
+    pub(crate) fn token(&self, id: DialogId) -> Option<String> {
+        let dialog = self.dialogs.get(&id)?;
+        Some(self.mint.token(id, dialog.instance, &dialog.call_id, &dialog.trunk))
+    }
+
+    /// The dialog whose valid token stands in the top Route, and how many leading Routes carry it.
+    pub(crate) fn find(&self, request: &Message) -> Option<(DialogId, usize)> {
+        let first = request.routes().next()?.ok()?;
+        let user = first.uri().user()?;
+        let (_, id, mac) = route_token::read(user)?;
+        let dialog = self.dialogs.get(&id)?;
+        let call_id = request.call_id().ok()?;
+        if dialog.call_id != call_id || !self.mint.verify(&mac, id, dialog.instance, call_id, &dialog.trunk) {
+            return None;
+        }
+        let inside = request.to().ok()?.tag().is_some();
+        if !inside && !matches!(request.method(), Some(Method::Ack | Method::Cancel)) {
+            return None;
+        }
+        let own = request.routes().take_while(|route| {
+            route.as_ref().is_ok_and(|route| route.uri().user().is_some_and(|own| own.eq_ignore_ascii_case(user)))
+        });
+        Some((id, own.count()))
+    }
+
+    pub(crate) fn get(&self, id: DialogId) -> Option<&Dialog> {
+        self.dialogs.get(&id)
+    }
+
+    /// BYE was answered, or the call never came to be: only late messages are still let through.
+    pub(crate) fn end(&mut self, id: DialogId, now: Instant) {
+        if self.dialogs.contains_key(&id) {
+            self.ends.set(id, Some(now + TRANSACTION_TIMEOUT));
+        }
+    }
+
+    pub(crate) fn handle_flow_closed(&mut self, flow: FlowId) {
+        for id in self.by_flow.remove(&flow).unwrap_or_default() {
+            if let Some(dialog) = self.dialogs.get_mut(&id) {
+                dialog.trunk_lost = true;
+            }
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        while let Some(id) = self.ends.pop_due(now) {
+            self.forget(id);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.dialogs.len()
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.ends.next()
+    }
+
+    fn forget(&mut self, id: DialogId) {
+        self.ends.remove(id);
+        let Some(dialog) = self.dialogs.remove(&id) else { return };
+        if let Hop::Flow(flow) = dialog.trunk
+            && let Some(ids) = self.by_flow.get_mut(&flow)
+        {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_flow.remove(&flow);
+            }
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! Destinations: how fast, and whether at all, REGISTERs may go to one trunk address.
+//!
+//! What must be global about a destination (pacing, proof that it ever answered, failure state) lives in its home shard;
+//! every shard, the home one included, asks it for permits and reports what came of them. So one probe serves a hundred
+//! thousand bindings. This room sends no REGISTER and knows no account.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use ahash::HashMap;
+
+use super::ids::{InstanceId, ShardId};
+use super::input::{PeerMessage, PermitOutcome};
+use super::output::DestinationKey;
+use super::placement::Placement;
+use super::random::Random;
+use super::schedule::Schedule;
+use crate::clock::Instant;
+
+/// RFC 5626 §4.5: the first pause after a failure; each further one doubles it.
+const BACKOFF_FIRST: Duration = Duration::from_secs(30);
+/// RFC 5626 §4.5: no pause is longer.
+const BACKOFF_MAX: Duration = Duration::from_secs(1800);
+/// Exchanges under way at a destination that never answered: it may be somebody's victim.
+const UNPROVEN_OUTSTANDING_MAX: u32 = 3;
+/// After this long without use a destination is forgotten; it then has to prove itself again.
+const IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// What this room asks of the engine.
+pub(crate) enum Event {
+    /// Tell another shard.
+    Peer(ShardId, PeerMessage),
+    /// The instance may send one REGISTER exchange there.
+    Permit { destination: DestinationKey, instance: InstanceId, proven: bool },
+}
+
+/// The room.
+pub(crate) struct Destinations {
+    shard: ShardId,
+    placement: Placement,
+    rate: u32,
+    homes: HashMap<DestinationKey, Home>,
+    waiting: HashMap<DestinationKey, Queue>,
+    schedule: Schedule<DestinationKey>,
+    events: VecDeque<Event>,
+}
+
+/// The instances of this shard that wait for a permit.
+#[derive(Default)]
+struct Queue {
+    instances: VecDeque<InstanceId>,
+    asked: u32,
+}
+
+/// A destination whose home is here.
+#[derive(Default)]
+struct Home {
+    proven: bool,
+    wanted: VecDeque<(ShardId, u32)>,
+    outstanding: u32,
+    /// When the next permit would be due if they went out evenly (the virtual scheduling algorithm of ITU-T I.371).
+    paced: Instant,
+    down: Option<Down>,
+}
+
+struct Down {
+    until: Instant,
+    step: u32,
+    probing: bool,
+}
+
+/// The pause before try number `step` (from 0): capped, doubled, 50–100 % of it by chance.
+pub(crate) fn backoff(step: u32, random: &mut Random) -> Duration {
+    let full = BACKOFF_FIRST.saturating_mul(1 << step.min(10)).min(BACKOFF_MAX);
+    random.jitter(full, 50, 100)
+}
+
+impl Destinations {
+    pub(crate) fn new(shard: ShardId, placement: Placement, rate: u32) -> Self {
+        Self {
+            shard,
+            placement,
+            rate: rate.max(1),
+            homes: HashMap::default(),
+            waiting: HashMap::default(),
+            schedule: Schedule::default(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// An instance wants to send a REGISTER exchange; `Event::Permit` follows when it may.
+    pub(crate) fn want(
+        &mut self,
+        destination: DestinationKey,
+        instance: InstanceId,
+        random: &mut Random,
+        now: Instant,
+    ) {
+        let queue = self.waiting.entry(destination).or_default();
+        queue.instances.push_back(instance);
+        queue.asked += 1;
+        self.tell_home(destination, PeerMessage::PermitsWanted { destination, count: 1 }, random, now);
+    }
+
+    /// The instance does not want it any more. Its permit, when it comes, is given back.
+    pub(crate) fn withdraw(&mut self, destination: DestinationKey, instance: InstanceId) {
+        if let Some(queue) = self.waiting.get_mut(&destination) {
+            queue.instances.retain(|&waiting| waiting != instance);
+        }
+    }
+
+    /// What came of a permit.
+    pub(crate) fn report(
+        &mut self,
+        destination: DestinationKey,
+        outcome: PermitOutcome,
+        random: &mut Random,
+        now: Instant,
+    ) {
+        self.tell_home(destination, PeerMessage::PermitUsed { destination, outcome }, random, now);
+    }
+
+    /// Another shard speaks.
+    pub(crate) fn handle_peer(&mut self, from: ShardId, message: PeerMessage, random: &mut Random, now: Instant) {
+        match message {
+            PeerMessage::PermitsWanted { destination, count } => {
+                self.homes.entry(destination).or_default().wanted.push_back((from, count));
+                self.grant(destination, random, now);
+            }
+            PeerMessage::PermitUsed { destination, outcome } => {
+                self.homes.entry(destination).or_default().settle(outcome, random, now);
+                self.grant(destination, random, now);
+            }
+            PeerMessage::PermitsGranted { destination, count, proven } => {
+                self.hand_out(destination, count, proven, random, now);
+            }
+        }
+    }
+
+    /// Hands out permits that are due.
+    pub(crate) fn handle_timeout(&mut self, random: &mut Random, now: Instant) {
+        while let Some(destination) = self.schedule.pop_due(now) {
+            let idle = self.homes.get(&destination).is_some_and(|home| home.is_idle() && home.down.is_none());
+            if idle {
+                self.homes.remove(&destination);
+            } else {
+                self.grant(destination, random, now);
+            }
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.schedule.next()
+    }
+
+    /// How full each table is.
+    pub(crate) fn tables(&self, out: &mut Vec<(&'static str, usize)>) {
+        let outstanding: u32 = self.homes.values().map(|home| home.outstanding).sum();
+        out.extend([
+            ("destinations", self.homes.len()),
+            ("destinations.waiting", self.waiting.len()),
+            ("destinations.outstanding", usize::try_from(outstanding).unwrap_or(usize::MAX)),
+        ]);
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn hand_out(&mut self, destination: DestinationKey, count: u32, proven: bool, random: &mut Random, now: Instant) {
+        let mut unused = 0;
+        if let Some(queue) = self.waiting.get_mut(&destination) {
+            for _ in 0..count {
+                queue.asked = queue.asked.saturating_sub(1);
+                match queue.instances.pop_front() {
+                    Some(instance) => self.events.push_back(Event::Permit { destination, instance, proven }),
+                    None => unused += 1,
+                }
+            }
+            if queue.asked == 0 && queue.instances.is_empty() {
+                self.waiting.remove(&destination);
+            }
+        }
+        for _ in 0..unused {
+            self.report(destination, PermitOutcome::Unused, random, now);
+        }
+    }
+
+    fn tell_home(&mut self, destination: DestinationKey, message: PeerMessage, random: &mut Random, now: Instant) {
+        let home = self.placement.destination(&destination);
+        self.tell(home, message, random, now);
+    }
+
+    fn tell(&mut self, to: ShardId, message: PeerMessage, random: &mut Random, now: Instant) {
+        if to == self.shard {
+            self.handle_peer(to, message, random, now);
+        } else {
+            self.events.push_back(Event::Peer(to, message));
+        }
+    }
+
+    /// Grants what may go now, and schedules the next look.
+    fn grant(&mut self, destination: DestinationKey, random: &mut Random, now: Instant) {
+        let Some(home) = self.homes.get_mut(&destination) else { return };
+        let mut granted: Vec<(ShardId, u32)> = Vec::new();
+        let look = loop {
+            let Some(&(shard, _)) = home.wanted.front() else { break home.idle_look(now) };
+            match home.permit(self.rate, now) {
+                Ok(()) => {
+                    home.pop_wanted();
+                    match granted.last_mut() {
+                        Some((last, count)) if *last == shard => *count += 1,
+                        _ => granted.push((shard, 1)),
+                    }
+                }
+                Err(look) => break look,
+            }
+        };
+        let proven = home.proven;
+        self.schedule.set(destination, look);
+        for (shard, count) in granted {
+            self.tell(shard, PeerMessage::PermitsGranted { destination, count, proven }, random, now);
+        }
+    }
+}
+
+impl Home {
+    /// Takes one permit, or tells when to look again (`None`: when an outcome comes).
+    fn permit(&mut self, rate: u32, now: Instant) -> Result<(), Option<Instant>> {
+        if let Some(down) = &mut self.down {
+            if now < down.until {
+                return Err(Some(down.until));
+            }
+            if down.probing {
+                return Err(None);
+            }
+            down.probing = true;
+        } else if !self.proven && self.outstanding >= UNPROVEN_OUTSTANDING_MAX {
+            return Err(None);
+        }
+        let burst = Duration::from_secs(1);
+        let interval = burst / rate;
+        let due = self.paced.max(now);
+        if due > now + burst {
+            if let Some(down) = &mut self.down {
+                down.probing = false;
+            }
+            return Err(Some(Instant::from_nanos(due.as_nanos().saturating_sub(nanos(burst)))));
+        }
+        self.paced = due + interval;
+        self.outstanding += 1;
+        Ok(())
+    }
+
+    fn pop_wanted(&mut self) {
+        if let Some((_, count)) = self.wanted.front_mut() {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.wanted.pop_front();
+            }
+        }
+    }
+
+    fn settle(&mut self, outcome: PermitOutcome, random: &mut Random, now: Instant) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        match outcome {
+            PermitOutcome::Answered => {
+                self.proven = true;
+                self.down = None;
+            }
+            PermitOutcome::RetryAfter(span) => {
+                self.proven = true;
+                let span = span.min(BACKOFF_MAX);
+                self.down = Some(Down { until: now + span, step: 0, probing: false });
+            }
+            PermitOutcome::Silent => {
+                let step = match &self.down {
+                    Some(down) if down.probing => down.step + 1,
+                    Some(_) => return,
+                    None => 0,
+                };
+                self.down = Some(Down { until: now + backoff(step, random), step, probing: false });
+            }
+            PermitOutcome::Unused => {
+                if let Some(down) = &mut self.down {
+                    down.probing = false;
+                }
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.wanted.is_empty() && self.outstanding == 0
+    }
+
+    fn idle_look(&self, now: Instant) -> Option<Instant> {
+        match &self.down {
+            Some(down) if self.is_idle() => Some(down.until.max(now) + IDLE_MAX),
+            _ => self.is_idle().then_some(now + IDLE_MAX),
+        }
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::Transport;
+
+    fn room(rate: u32) -> (Destinations, Random, DestinationKey) {
+        let placement = Placement::new(1, [1, 2]);
+        let key = DestinationKey {
+            transport: Transport::Udp,
+            address: "198.51.100.7:5060".parse().expect("a socket address"),
+        };
+        (Destinations::new(ShardId(0), placement, rate), Random::new([7; 32]), key)
+    }
+
+    fn instance(number: u8) -> InstanceId {
+        InstanceId::mint(ShardId(0), [number; 16])
+    }
+
+    fn permits(room: &mut Destinations) -> usize {
+        std::iter::from_fn(|| room.poll_event()).filter(|event| matches!(event, Event::Permit { .. })).count()
+    }
+
+    #[test]
+    fn a_destination_that_never_answered_gets_few_exchanges_at_once() {
+        let (mut room, mut random, key) = room(50);
+        let now = Instant::from_nanos(1);
+        for number in 0..20 {
+            room.want(key, instance(number), &mut random, now);
+        }
+        assert_eq!(permits(&mut room), UNPROVEN_OUTSTANDING_MAX as usize);
+    }
+
+    #[test]
+    fn a_dead_destination_is_probed_by_one_exchange_and_its_answer_frees_all() {
+        let (mut room, mut random, key) = room(50);
+        let mut now = Instant::from_nanos(1);
+        room.want(key, instance(0), &mut random, now);
+        assert_eq!(permits(&mut room), 1);
+        room.report(key, PermitOutcome::Answered, &mut random, now);
+        room.want(key, instance(0), &mut random, now);
+        assert_eq!(permits(&mut room), 1);
+        room.report(key, PermitOutcome::Silent, &mut random, now);
+        for number in 0..10 {
+            room.want(key, instance(number), &mut random, now);
+        }
+        assert_eq!(permits(&mut room), 0, "the destination is down");
+
+        now = room.poll_timeout().expect("a probe is due");
+        room.handle_timeout(&mut random, now);
+        assert_eq!(permits(&mut room), 1, "one probe");
+
+        room.report(key, PermitOutcome::Answered, &mut random, now);
+        assert_eq!(permits(&mut room), 9);
+    }
+
+    #[test]
+    fn permits_go_out_at_the_rate_once_the_burst_is_used() {
+        let (mut room, mut random, key) = room(10);
+        let mut now = Instant::from_nanos(1);
+        room.want(key, instance(0), &mut random, now);
+        permits(&mut room);
+        room.report(key, PermitOutcome::Answered, &mut random, now);
+        for number in 0..60 {
+            room.want(key, instance(number), &mut random, now);
+        }
+        let mut granted = permits(&mut room);
+        assert!(granted <= 11, "{granted} at once");
+        let start = now;
+        while granted < 60 {
+            now = room.poll_timeout().expect("more are due");
+            room.handle_timeout(&mut random, now);
+            granted += permits(&mut room);
+        }
+        let took = now.saturating_since(start);
+        assert!(took >= Duration::from_millis(4800), "{took:?}");
+    }
+
+    #[test]
+    fn a_withdrawn_want_gives_its_permit_back() {
+        let (mut room, mut random, key) = room(50);
+        let now = Instant::from_nanos(1);
+        for number in 0..4 {
+            room.want(key, instance(number), &mut random, now);
+        }
+        permits(&mut room);
+        room.withdraw(key, instance(3));
+        room.report(key, PermitOutcome::Answered, &mut random, now);
+        assert_eq!(permits(&mut room), 0);
+        assert_eq!(room.homes[&key].outstanding, 2);
+    }
+}

@@ -1,0 +1,312 @@
+//! The edge: where woken devices attach.
+//!
+//! A device registers here with its instance id and token; that opens a flow, on which held calls and dialogs reach it.
+//! A flow holds no secret and outlives the erasure of its instance until it ends by itself. This room forwards nothing.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ahash::HashMap;
+use aws_lc_rs::hmac;
+use bytes::Bytes;
+
+use super::ids::{FlowId, InstanceId, ListenerId, base32, from_base32};
+use super::input::Arrival;
+use super::output::Hop;
+use super::schedule::Schedule;
+use crate::clock::Instant;
+use crate::sip::auth::Algorithm;
+use crate::sip::proxy::{self, Reply};
+use crate::sip::{HeaderName, Message, StatusCode, Transport, digest};
+
+/// How long a nonce of ours may be used.
+const NONCE_LIFE: Duration = Duration::from_secs(120);
+/// Longest registration at the edge, for a device that keeps its flow alive.
+const EXPIRES_MAX: u32 = 3600;
+/// Expiry where the device asks for none.
+const EXPIRES_DEFAULT: u32 = 600;
+
+/// What this room asks of the engine.
+pub(crate) enum Event {
+    Send(Hop, Bytes),
+    /// The device is reachable on this flow from now on.
+    Attached(InstanceId),
+    /// The device's flow ended.
+    Detached(InstanceId),
+    /// The source has proven itself for this long.
+    Proven(IpAddr, Duration),
+}
+
+/// How a device is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Device {
+    pub(crate) hop: Hop,
+    pub(crate) listener: ListenerId,
+    pub(crate) transport: Transport,
+    pub(crate) peer: SocketAddr,
+    /// The device's own Contact URI: the Request-URI of what we forward.
+    pub(crate) contact: Vec<u8>,
+}
+
+struct Attachment {
+    device: Device,
+    until: Instant,
+}
+
+/// What the edge must know of an instance to let it attach.
+pub(crate) struct Known<'a> {
+    pub(crate) instance: InstanceId,
+    /// `None`: it is erased; only a tombstone is left.
+    pub(crate) ha1: Option<&'a str>,
+    /// `Reveille-Call` values for the 200.
+    pub(crate) calls: Vec<String>,
+}
+
+/// The room.
+pub(crate) struct Edge {
+    realm: String,
+    nonce_key: hmac::Key,
+    attached: HashMap<InstanceId, Attachment>,
+    by_flow: HashMap<FlowId, BTreeSet<InstanceId>>,
+    schedule: Schedule<InstanceId>,
+    events: VecDeque<Event>,
+}
+
+impl Edge {
+    pub(crate) fn new(realm: String, nonce_key: [u8; 32]) -> Self {
+        Self {
+            realm,
+            nonce_key: hmac::Key::new(hmac::HMAC_SHA256, &nonce_key),
+            attached: HashMap::default(),
+            by_flow: HashMap::default(),
+            schedule: Schedule::default(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// A REGISTER that names an instance. Returns whether it was let in (attached, refreshed, detached or asked).
+    pub(crate) fn handle_register(
+        &mut self,
+        request: &Message,
+        arrival: &Arrival,
+        known: Known<'_>,
+        tag: &str,
+        now: Instant,
+    ) -> bool {
+        let Some(ha1) = known.ha1 else {
+            self.reply(request, arrival, StatusCode::NOT_FOUND, tag, &[]);
+            return false;
+        };
+        match self.check(request, arrival, known.instance, ha1, now) {
+            Ok(()) => self.register(request, arrival, known, tag, now),
+            Err(stale) => {
+                self.challenge(request, arrival, known.instance, stale, tag, now);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A stream connection is gone.
+    pub(crate) fn handle_flow_closed(&mut self, flow: FlowId) {
+        for instance in self.by_flow.remove(&flow).unwrap_or_default() {
+            self.detach(instance);
+        }
+    }
+
+    /// The device does not answer on its flow.
+    pub(crate) fn handle_silence(&mut self, instance: InstanceId) {
+        self.detach(instance);
+    }
+
+    /// Forgets devices whose registration ran out.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        while let Some(instance) = self.schedule.pop_due(now) {
+            self.detach(instance);
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.schedule.next()
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// How the instance's device is reached now.
+    pub(crate) fn device(&self, instance: InstanceId) -> Option<&Device> {
+        self.attached.get(&instance).map(|attachment| &attachment.device)
+    }
+
+    /// Whether a device of ours is on this flow.
+    pub(crate) fn has_flow(&self, flow: FlowId) -> bool {
+        self.by_flow.contains_key(&flow)
+    }
+
+    /// Devices attached.
+    pub(crate) fn len(&self) -> usize {
+        self.attached.len()
+    }
+
+    /// Checks the credentials; `Err(stale)` asks for a (new) challenge.
+    fn check(
+        &self,
+        request: &Message,
+        arrival: &Arrival,
+        instance: InstanceId,
+        ha1: &str,
+        now: Instant,
+    ) -> Result<(), bool> {
+        let credentials = request.credentials(HeaderName::Authorization, &self.realm).ok_or(false)?;
+        if InstanceId::parse(credentials.username.as_bytes()) != Some(instance)
+            || !matches!(credentials.algorithm, None | Some(Algorithm::Md5))
+            || !digest::verify(&credentials, ha1, Algorithm::Md5, "REGISTER")
+        {
+            return Err(false);
+        }
+        let fresh = self.nonce_age(&credentials.nonce, arrival, instance, now).is_some_and(|age| age <= NONCE_LIFE);
+        if fresh { Ok(()) } else { Err(true) }
+    }
+
+    /// A nonce is a time and its MAC under source and instance: nothing is stored, and one seen on the way is useless from
+    /// elsewhere.
+    fn nonce(&self, arrival: &Arrival, instance: InstanceId, at: Instant) -> String {
+        let mut bytes = [0u8; 20];
+        bytes[..8].copy_from_slice(&at.as_nanos().to_be_bytes());
+        bytes[8..].copy_from_slice(&self.nonce_mac(arrival, instance, at));
+        let mut text = String::with_capacity(32);
+        base32(&bytes, &mut text);
+        text
+    }
+
+    fn nonce_age(&self, nonce: &str, arrival: &Arrival, instance: InstanceId, now: Instant) -> Option<Duration> {
+        let bytes: [u8; 20] = from_base32(nonce.as_bytes())?;
+        let mut nanos = [0u8; 8];
+        nanos.copy_from_slice(&bytes[..8]);
+        let at = Instant::from_nanos(u64::from_be_bytes(nanos));
+        let mac = self.nonce_mac(arrival, instance, at);
+        aws_lc_rs::constant_time::verify_slices_are_equal(&mac, &bytes[8..]).ok()?;
+        (at <= now).then(|| now.saturating_since(at))
+    }
+
+    fn nonce_mac(&self, arrival: &Arrival, instance: InstanceId, at: Instant) -> [u8; 12] {
+        let mut context = hmac::Context::with_key(&self.nonce_key);
+        context.update(&at.as_nanos().to_be_bytes());
+        context.update(instance.as_bytes());
+        context.update(arrival.peer.to_string().as_bytes());
+        context.update(arrival.transport.as_param().as_bytes());
+        let mut mac = [0; 12];
+        mac.copy_from_slice(&context.sign().as_ref()[..12]);
+        mac
+    }
+
+    fn challenge(
+        &mut self,
+        request: &Message,
+        arrival: &Arrival,
+        instance: InstanceId,
+        stale: bool,
+        tag: &str,
+        now: Instant,
+    ) {
+        let nonce = self.nonce(arrival, instance, now);
+        let stale = if stale { ",stale=true" } else { "" };
+        let value = format!("Digest realm=\"{}\",nonce=\"{nonce}\",algorithm=MD5,qop=\"auth\"{stale}", self.realm);
+        let extra = [("WWW-Authenticate", value)];
+        self.reply(request, arrival, StatusCode::UNAUTHORIZED, tag, &extra);
+    }
+
+    fn register(&mut self, request: &Message, arrival: &Arrival, known: Known<'_>, tag: &str, now: Instant) {
+        let instance = known.instance;
+        let default = request.expires().ok().flatten().unwrap_or(EXPIRES_DEFAULT);
+        let mut extra: Vec<(&str, String)> = Vec::new();
+        let contact = request.contacts().find_map(Result::ok);
+        let asked = contact.and_then(|contact| contact.param("expires").flatten()?.parse().ok()).unwrap_or(default);
+        if request.contact_is_star() || (contact.is_some() && asked == 0) {
+            self.detach(instance);
+        } else if let Some(contact) = contact {
+            let expires = asked.min(EXPIRES_MAX);
+            let uri = contact.uri().raw().to_vec();
+            let hop = match arrival.flow {
+                Some(flow) => Hop::Flow(flow),
+                None => Hop::Datagram { listener: arrival.listener, peer: arrival.peer },
+            };
+            let device = Device {
+                hop,
+                listener: arrival.listener,
+                transport: arrival.transport,
+                peer: arrival.peer,
+                contact: uri,
+            };
+            self.attach(instance, device, Duration::from_secs(u64::from(expires)), now);
+        }
+        if let Some(attachment) = self.attached.get(&instance) {
+            let left = attachment.until.saturating_since(now).as_secs();
+            let uri = String::from_utf8_lossy(&attachment.device.contact);
+            extra.push(("Contact", format!("<{uri}>;expires={left}")));
+        }
+        extra.extend(known.calls.into_iter().map(|call| ("Reveille-Call", call)));
+        self.reply(request, arrival, StatusCode::OK, tag, &extra);
+        if self.attached.contains_key(&instance) {
+            self.events.push_back(Event::Attached(instance));
+        }
+    }
+
+    fn attach(&mut self, instance: InstanceId, device: Device, expires: Duration, now: Instant) {
+        self.unlink(instance);
+        if let Hop::Flow(flow) = device.hop {
+            self.by_flow.entry(flow).or_default().insert(instance);
+        }
+        self.events.push_back(Event::Proven(device.peer.ip(), expires));
+        let until = now + expires;
+        self.schedule.set(instance, Some(until));
+        self.attached.insert(instance, Attachment { device, until });
+    }
+
+    fn detach(&mut self, instance: InstanceId) {
+        self.unlink(instance);
+        self.schedule.remove(instance);
+        if self.attached.remove(&instance).is_some() {
+            self.events.push_back(Event::Detached(instance));
+        }
+    }
+
+    fn unlink(&mut self, instance: InstanceId) {
+        let Some(Hop::Flow(flow)) = self.attached.get(&instance).map(|attachment| &attachment.device.hop) else {
+            return;
+        };
+        if let Some(instances) = self.by_flow.get_mut(flow) {
+            instances.remove(&instance);
+            if instances.is_empty() {
+                self.by_flow.remove(flow);
+            }
+        }
+    }
+
+    fn reply(&mut self, request: &Message, arrival: &Arrival, code: StatusCode, tag: &str, extra: &[(&str, String)]) {
+        let mut out = Vec::with_capacity(512);
+        let reply = Reply { code, to_tag: Some(tag), source: Some(arrival.peer), record_route: false, extra };
+        if proxy::write_reply(request, &reply, &mut out).is_err() {
+            return;
+        }
+        let proven = code == StatusCode::OK || arrival.registrar;
+        if arrival.flow.is_none() && !proven && out.len() > request.bytes().len() {
+            // Never more bytes out than in before a source is proven: a forged source address is not worth an answer.
+            return;
+        }
+        self.events.push_back(Event::Send(reply_hop(request, arrival), Bytes::from(out)));
+    }
+}
+
+/// Where the answer to a request goes: down its connection, or to the address its top Via asks for.
+pub(crate) fn reply_hop(request: &Message, arrival: &Arrival) -> Hop {
+    match (arrival.flow, &arrival.trunk) {
+        (_, Some(trunk)) => Hop::Trunk(std::sync::Arc::clone(trunk)),
+        (Some(flow), None) => Hop::Flow(flow),
+        (None, None) => {
+            Hop::Datagram { listener: arrival.listener, peer: proxy::response_target(request, arrival.peer) }
+        }
+    }
+}

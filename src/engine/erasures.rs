@@ -1,0 +1,367 @@
+//! Erasures: an instance on its way out, and the tombstone it leaves.
+//!
+//! An instance enters by value, with its binding; nothing else can use its credentials from then on. The registration is
+//! removed while `erasure.grace` passes at most, then the slot is wiped, and only the wipe's receipt lets the record be
+//! written. A tombstone holds no credential.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahash::HashMap;
+use aws_lc_rs::hmac;
+use bytes::Bytes;
+
+use super::audit::{AuditRecord, Cause, LifeEvent, Receipt, Unregister};
+use super::bindings::Binding;
+use super::ids::{BranchId, InstanceId, RecordId, ReplyTo};
+use super::input::{Recorded, TokenHash};
+use super::leases::{Instance, tokens_equal};
+use super::output::{Answer, Hop, Note, ReceiptJob, RecordJob, Refusal, TrunkKey};
+use super::register::{Desk, End, Exchange, Identity, Step, Terms};
+use super::schedule::Schedule;
+use super::tally::Tally;
+use crate::clock::{Instant, Now};
+use crate::sip::Message;
+use crate::vault::WipeReceipt;
+
+/// How long a tombstone stands.
+const TOMBSTONE_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// What this room asks of the engine.
+pub(crate) enum Event {
+    Send(Hop, Bytes),
+    Record(Box<RecordJob>),
+    Reply(ReplyTo, Box<Answer>),
+    Note(Note),
+}
+
+/// An erasure under way or done.
+enum Erasure {
+    Deregistering(Box<Deregistering>),
+    /// Wiped; the record is on its way.
+    Recording,
+    Buried {
+        receipt: Box<Receipt>,
+        logged: bool,
+    },
+}
+
+/// Still holds the credential: the 401 to the un-REGISTER needs it.
+struct Deregistering {
+    subject: Subject,
+    identity: Identity,
+    exchange: Option<Exchange>,
+    started: Instant,
+}
+
+/// What the record needs of the instance.
+struct Subject {
+    instance: InstanceId,
+    tenant: super::account::TenantId,
+    salt: [u8; 32],
+}
+
+struct Grave {
+    token: TokenHash,
+    cause: Cause,
+    erasure: Erasure,
+    waiting: Vec<ReplyTo>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Timer {
+    Exchange,
+    Grace,
+    Tombstone,
+}
+
+/// The room.
+#[derive(Default)]
+pub(crate) struct Erasures {
+    graves: HashMap<InstanceId, Grave>,
+    by_branch: HashMap<BranchId, InstanceId>,
+    by_record: HashMap<RecordId, InstanceId>,
+    order: VecDeque<InstanceId>,
+    schedule: Schedule<(InstanceId, Timer)>,
+    events: VecDeque<Event>,
+    records: u64,
+    under_way: usize,
+}
+
+impl Erasures {
+    /// Erases an instance: it and its binding move in here, never to come back.
+    pub(crate) fn begin(
+        &mut self,
+        instance: &Instance,
+        binding: Binding,
+        cause: Cause,
+        reply: Option<ReplyTo>,
+        desk: &mut Desk<'_>,
+        tally: &mut Tally,
+        now: Now,
+    ) {
+        let id = instance.id;
+        self.make_room(desk.policy.limits.tombstones as usize);
+        self.under_way += 1;
+        let subject = Subject { instance: id, tenant: instance.tenant.clone(), salt: instance.salt };
+        let Binding { mut identity, target, maybe_bound, .. } = binding;
+        let exchange = match target {
+            Some(target) if maybe_bound => {
+                let terms = Terms {
+                    expires: Duration::ZERO,
+                    expires_max: Duration::ZERO,
+                    refusals_max: 1,
+                    datagrams_max: None,
+                };
+                let hop = target.hop.clone();
+                let (exchange, request) = Exchange::start(&mut identity, target, terms, desk, now.boot);
+                self.by_branch.insert(exchange.branch, id);
+                self.schedule.set((id, Timer::Exchange), exchange.poll_timeout());
+                self.schedule.set((id, Timer::Grace), Some(now.boot + desk.policy.erasure_grace));
+                self.events.push_back(Event::Send(hop, request));
+                Some(exchange)
+            }
+            _ => None,
+        };
+        let idle = exchange.is_none();
+        let leaving = Deregistering { subject, identity, exchange, started: now.boot };
+        let grave = Grave {
+            token: instance.token(),
+            cause,
+            erasure: Erasure::Deregistering(Box::new(leaving)),
+            waiting: reply.into_iter().collect(),
+        };
+        self.graves.insert(id, grave);
+        self.order.push_back(id);
+        if idle {
+            self.wipe(id, Unregister::NotNeeded, desk, tally, now);
+        }
+    }
+
+    /// A response whose branch may be ours. `false`: it is not.
+    pub(crate) fn handle_response(
+        &mut self,
+        branch: BranchId,
+        response: &Message,
+        desk: &mut Desk<'_>,
+        tally: &mut Tally,
+        now: Now,
+    ) -> bool {
+        let Some(&id) = self.by_branch.get(&branch) else { return false };
+        let Some(Grave { erasure: Erasure::Deregistering(leaving), .. }) = self.graves.get_mut(&id) else {
+            return true;
+        };
+        let Some(exchange) = &mut leaving.exchange else { return true };
+        let step = exchange.handle_response(response, &mut leaving.identity, desk, now.boot);
+        self.advance(id, branch, step, desk, tally, now);
+        true
+    }
+
+    /// A trunk connection is gone: what was asked over it will not be answered.
+    pub(crate) fn handle_trunk_down(
+        &mut self,
+        trunk: &Arc<TrunkKey>,
+        desk: &mut Desk<'_>,
+        tally: &mut Tally,
+        now: Now,
+    ) {
+        if self.under_way == 0 {
+            return;
+        }
+        let over = |grave: &Grave| match &grave.erasure {
+            Erasure::Deregistering(leaving) => {
+                leaving.exchange.as_ref().is_some_and(|it| it.target.hop == Hop::Trunk(Arc::clone(trunk)))
+            }
+            Erasure::Recording | Erasure::Buried { .. } => false,
+        };
+        // In the order in which they began: the hash order must not show.
+        let concerned: Vec<InstanceId> =
+            self.order.iter().copied().filter(|id| self.graves.get(id).is_some_and(over)).collect();
+        for id in concerned {
+            self.wipe(id, Unregister::Unanswered, desk, tally, now);
+        }
+    }
+
+    /// The log has written, or given up waiting.
+    pub(crate) fn handle_recorded(&mut self, record: RecordId, recorded: Recorded, now: Instant) {
+        let Some(id) = self.by_record.remove(&record) else { return };
+        let Some(grave) = self.graves.get_mut(&id) else { return };
+        let Recorded { receipt, logged } = recorded;
+        for reply in std::mem::take(&mut grave.waiting) {
+            let answer = Answer::Erased { receipt: receipt.clone(), logged };
+            self.events.push_back(Event::Reply(reply, Box::new(answer)));
+        }
+        grave.erasure = Erasure::Buried { receipt, logged };
+        self.under_way -= 1;
+        self.schedule.set((id, Timer::Tombstone), Some(now + TOMBSTONE_KEPT));
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self, desk: &mut Desk<'_>, tally: &mut Tally, now: Now) {
+        while let Some((id, timer)) = self.schedule.pop_due(now.boot) {
+            match timer {
+                Timer::Exchange => {
+                    let Some(Grave { erasure: Erasure::Deregistering(leaving), .. }) = self.graves.get_mut(&id) else {
+                        continue;
+                    };
+                    let Some(exchange) = &mut leaving.exchange else { continue };
+                    let (branch, step) = (exchange.branch, exchange.handle_timeout(now.boot));
+                    self.advance(id, branch, step, desk, tally, now);
+                }
+                Timer::Grace => self.wipe(id, Unregister::Unanswered, desk, tally, now),
+                Timer::Tombstone => {
+                    self.graves.remove(&id);
+                    if let Some(place) = self.order.iter().position(|&buried| buried == id) {
+                        self.order.remove(place);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A repeated `DELETE`: the same receipt, now or when it is there. `None`: no such tombstone for that token.
+    pub(crate) fn erase_again(&mut self, id: InstanceId, token: &TokenHash, reply: ReplyTo) -> Option<()> {
+        let grave = self.graves.get_mut(&id).filter(|grave| tokens_equal(&grave.token, token))?;
+        match &grave.erasure {
+            Erasure::Buried { receipt, logged } => {
+                let answer = Answer::Erased { receipt: receipt.clone(), logged: *logged };
+                self.events.push_back(Event::Reply(reply, Box::new(answer)));
+            }
+            Erasure::Deregistering(_) | Erasure::Recording => grave.waiting.push(reply),
+        }
+        Some(())
+    }
+
+    /// What anything but `DELETE` is told, with the right token.
+    pub(crate) fn refusal(&self, id: InstanceId, token: &TokenHash) -> Refusal {
+        match self.graves.get(&id).filter(|grave| tokens_equal(&grave.token, token)) {
+            None => Refusal::NotFound,
+            Some(grave) => {
+                let receipt = match &grave.erasure {
+                    Erasure::Buried { receipt, .. } => Some(receipt.clone()),
+                    Erasure::Deregistering(_) | Erasure::Recording => None,
+                };
+                Refusal::Gone { cause: grave.cause, receipt }
+            }
+        }
+    }
+
+    /// Whether an instance of that id was erased here lately.
+    pub(crate) fn knows(&self, id: InstanceId) -> bool {
+        self.graves.contains_key(&id)
+    }
+
+    /// Erasures that have no receipt yet.
+    pub(crate) fn under_way(&self) -> usize {
+        self.under_way
+    }
+
+    /// How full each table is.
+    pub(crate) fn tables(&self, out: &mut Vec<(&'static str, usize)>) {
+        out.extend([
+            ("erasures.under_way", self.under_way),
+            ("erasures.graves", self.graves.len()),
+            ("erasures.branches", self.by_branch.len()),
+            ("erasures.records", self.by_record.len()),
+        ]);
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.schedule.next()
+    }
+
+    fn advance(
+        &mut self,
+        id: InstanceId,
+        branch: BranchId,
+        step: Step,
+        desk: &mut Desk<'_>,
+        tally: &mut Tally,
+        now: Now,
+    ) {
+        let Some(Grave { erasure: Erasure::Deregistering(leaving), .. }) = self.graves.get(&id) else { return };
+        let Some(exchange) = &leaving.exchange else { return };
+        match step {
+            Step::Wait => self.schedule.set((id, Timer::Exchange), exchange.poll_timeout()),
+            Step::Send(request) => {
+                self.by_branch.remove(&branch);
+                self.by_branch.insert(exchange.branch, id);
+                self.schedule.set((id, Timer::Exchange), exchange.poll_timeout());
+                self.events.push_back(Event::Send(exchange.target.hop.clone(), request));
+            }
+            Step::Done(end) => {
+                let unregister = match end {
+                    End::Granted { .. } => Unregister::Confirmed,
+                    End::Refused { .. } | End::Failed { .. } => Unregister::Refused,
+                    End::Silent => Unregister::Unanswered,
+                };
+                self.wipe(id, unregister, desk, tally, now);
+            }
+        }
+    }
+
+    /// Wipes the credential and sends the record.
+    fn wipe(&mut self, id: InstanceId, unregister: Unregister, desk: &mut Desk<'_>, tally: &mut Tally, now: Now) {
+        self.schedule.remove((id, Timer::Exchange));
+        self.schedule.remove((id, Timer::Grace));
+        let Some(grave) = self.graves.get_mut(&id) else { return };
+        let Erasure::Deregistering(leaving) = std::mem::replace(&mut grave.erasure, Erasure::Recording) else {
+            return;
+        };
+        let Deregistering { subject, identity, exchange, started } = *leaving;
+        if let Some(exchange) = exchange {
+            self.by_branch.remove(&exchange.branch);
+        }
+        let proof = desk.vault.wipe(identity.credential);
+        tally.erasure(grave.cause, now.boot.saturating_since(started));
+        self.records += 1;
+        let record = RecordId(self.records);
+        self.by_record.insert(record, id);
+        let job = subject.record(proof, grave.cause, unregister, record, now);
+        self.events.push_back(Event::Record(Box::new(job)));
+        self.events.push_back(Event::Note(Note::Erased(id, grave.cause)));
+    }
+
+    /// The oldest tombstones give way; an erasure under way never does.
+    fn make_room(&mut self, most: usize) {
+        while self.graves.len() >= most.max(1) {
+            let oldest = self.order.iter().position(|id| {
+                self.graves.get(id).is_some_and(|grave| matches!(grave.erasure, Erasure::Buried { .. }))
+            });
+            let Some(id) = oldest.and_then(|place| self.order.remove(place)) else { return };
+            self.graves.remove(&id);
+            self.schedule.remove((id, Timer::Tombstone));
+        }
+    }
+}
+
+impl Subject {
+    fn record(&self, proof: WipeReceipt, cause: Cause, unregister: Unregister, id: RecordId, now: Now) -> RecordJob {
+        let subject = subject(self.instance, &self.salt);
+        RecordJob {
+            record: AuditRecord::erased(proof, cause, unregister, subject, &self.tenant, now.wall),
+            receipt: Some(ReceiptJob { id, instance: self.instance, salt: self.salt }),
+        }
+    }
+}
+
+/// How an instance appears in records: an HMAC of its id under its salt.
+fn subject(instance: InstanceId, salt: &[u8; 32]) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, salt);
+    let tag = hmac::sign(&key, instance.to_string().as_bytes());
+    tag.as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
+        text.push_str(&format!("{byte:02x}"));
+        text
+    })
+}
+
+/// A record of any other life event.
+pub(crate) fn life_record(instance: &Instance, event: LifeEvent, now: Now) -> RecordJob {
+    let subject = subject(instance.id, &instance.salt);
+    RecordJob { record: AuditRecord::life(event, subject, &instance.tenant, now.wall), receipt: None }
+}

@@ -1,0 +1,266 @@
+//! Leases: which instances we hold, whose they are, until when.
+//!
+//! Finds an instance by its id, its capability or its account, checks tokens, and tells when a lease ends by either clock.
+//! Holds no credential, sends nothing.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ahash::HashMap;
+use zeroize::Zeroizing;
+
+use super::account::{Account, TenantId};
+use super::ids::{Capability, InstanceId};
+use super::input::{HandOver, PushTarget, TokenHash};
+use super::schedule::Schedule;
+use crate::clock::{Instant, Now, WallTime};
+
+/// One account on one device, held under a lease.
+pub(crate) struct Instance {
+    pub(crate) id: InstanceId,
+    pub(crate) tenant: TenantId,
+    pub(crate) device: String,
+    pub(crate) platform: String,
+    pub(crate) account: Account,
+    pub(crate) push: Vec<PushTarget>,
+    /// When the push targets were last handed to us: older news of a dead token is no news.
+    pub(crate) push_since: WallTime,
+    pub(crate) capability: Capability,
+    /// Links the id to its records; dies with the instance.
+    pub(crate) salt: [u8; 32],
+    /// Digest HA1 of the token, for the edge.
+    pub(crate) edge_ha1: Zeroizing<String>,
+    pub(crate) handed_over: WallTime,
+    pub(crate) trunk_drops: u64,
+    lease: Duration,
+    lease_ends: Now,
+    token: TokenHash,
+}
+
+/// What an app's hand-over adds to the account: minted secrets.
+pub(crate) struct Minted {
+    pub(crate) capability: Capability,
+    pub(crate) salt: [u8; 32],
+    pub(crate) token: TokenHash,
+    pub(crate) edge_ha1: Zeroizing<String>,
+}
+
+#[derive(PartialEq, Eq, Hash, Clone)]
+struct AccountKey {
+    tenant: TenantId,
+    device: String,
+    aor: String,
+    registrar: String,
+}
+
+/// The room.
+#[derive(Default)]
+pub(crate) struct Leases {
+    instances: HashMap<InstanceId, Instance>,
+    by_capability: HashMap<Capability, InstanceId>,
+    by_account: HashMap<AccountKey, InstanceId>,
+    per_device: HashMap<(TenantId, String), u32>,
+    ends: Schedule<InstanceId>,
+    ends_by_wall: BTreeSet<(WallTime, InstanceId)>,
+}
+
+impl Leases {
+    /// Takes an instance in.
+    pub(crate) fn open(&mut self, id: InstanceId, hand_over: &HandOver, minted: Minted, now: Now) {
+        let instance = Instance {
+            id,
+            tenant: hand_over.tenant.clone(),
+            device: hand_over.device.clone(),
+            platform: hand_over.platform.clone(),
+            account: hand_over.account.clone(),
+            push: hand_over.push.clone(),
+            push_since: now.wall,
+            capability: minted.capability,
+            salt: minted.salt,
+            edge_ha1: minted.edge_ha1,
+            handed_over: now.wall,
+            trunk_drops: 0,
+            lease: hand_over.lease,
+            lease_ends: ends(hand_over.lease, now),
+            token: minted.token,
+        };
+        self.by_capability.insert(instance.capability, id);
+        self.by_account.insert(key(&instance.tenant, &instance.device, &instance.account), id);
+        *self.per_device.entry((instance.tenant.clone(), instance.device.clone())).or_default() += 1;
+        self.schedule(id, instance.lease_ends);
+        self.instances.insert(id, instance);
+    }
+
+    /// Takes a newer hand-over of the same account and device in: new token, targets, preferences and lease.
+    pub(crate) fn renew(
+        &mut self,
+        id: InstanceId,
+        hand_over: &HandOver,
+        token: TokenHash,
+        edge_ha1: Zeroizing<String>,
+        now: Now,
+    ) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        instance.platform.clone_from(&hand_over.platform);
+        instance.account.clone_from(&hand_over.account);
+        instance.push.clone_from(&hand_over.push);
+        instance.push_since = now.wall;
+        instance.lease = hand_over.lease;
+        instance.token = token;
+        instance.edge_ha1 = edge_ha1;
+        self.extend(id, now);
+    }
+
+    /// The lease starts anew from now.
+    pub(crate) fn extend(&mut self, id: InstanceId, now: Now) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let former = instance.lease_ends;
+        let ends = ends(instance.lease, now);
+        instance.lease_ends = ends;
+        self.ends_by_wall.remove(&(former.wall, id));
+        self.schedule(id, ends);
+    }
+
+    /// The account's new form.
+    pub(crate) fn rectify(&mut self, id: InstanceId, account: Account) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let former = key(&instance.tenant, &instance.device, &instance.account);
+        instance.account = account;
+        let present = key(&instance.tenant, &instance.device, &instance.account);
+        if former != present {
+            self.by_account.remove(&former);
+            self.by_account.insert(present, id);
+        }
+    }
+
+    /// The instance is found by another capability from now on.
+    pub(crate) fn replace_capability(&mut self, id: InstanceId, capability: Capability) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        self.by_capability.remove(&instance.capability);
+        instance.capability = capability;
+        self.by_capability.insert(capability, id);
+    }
+
+    /// New push targets.
+    pub(crate) fn retarget(&mut self, id: InstanceId, push: Vec<PushTarget>, now: Now) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.push = push;
+            instance.push_since = now.wall;
+        }
+    }
+
+    /// Counts a request to the capability that was dropped for its source.
+    pub(crate) fn count_drop(&mut self, id: InstanceId) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.trunk_drops += 1;
+        }
+    }
+
+    /// Takes an instance out, by value.
+    pub(crate) fn take(&mut self, id: InstanceId) -> Option<Instance> {
+        let instance = self.instances.remove(&id)?;
+        self.by_capability.remove(&instance.capability);
+        self.by_account.remove(&key(&instance.tenant, &instance.device, &instance.account));
+        let device = (instance.tenant.clone(), instance.device.clone());
+        if let Some(count) = self.per_device.get_mut(&device) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_device.remove(&device);
+            }
+        }
+        self.ends.remove(id);
+        self.ends_by_wall.remove(&(instance.lease_ends.wall, id));
+        Some(instance)
+    }
+
+    /// An instance whose lease is over by either clock.
+    pub(crate) fn pop_ended(&mut self, now: Now) -> Option<InstanceId> {
+        if let Some(id) = self.ends.pop_due(now.boot) {
+            return Some(id);
+        }
+        let &(at, id) = self.ends_by_wall.first()?;
+        (at <= now.wall).then(|| {
+            self.ends_by_wall.pop_first();
+            id
+        })
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.ends.next()
+    }
+
+    /// The instance this account already has on this device.
+    pub(crate) fn predecessor(&self, hand_over: &HandOver) -> Option<InstanceId> {
+        self.by_account.get(&key(&hand_over.tenant, &hand_over.device, &hand_over.account)).copied()
+    }
+
+    /// Instances of a device.
+    pub(crate) fn count_of_device(&self, tenant: &TenantId, device: &str) -> u32 {
+        self.per_device.get(&(tenant.clone(), device.to_owned())).copied().unwrap_or(0)
+    }
+
+    /// All instances of a tenant, or of one device of it, in the order of their ids.
+    pub(crate) fn of_tenant(&self, tenant: &TenantId, device: Option<&str>) -> BTreeSet<InstanceId> {
+        let of_device = |instance: &&Instance| device.is_none_or(|device| instance.device == device);
+        let ids = self.instances.values().filter(|instance| instance.tenant == *tenant).filter(of_device);
+        ids.map(|instance| instance.id).collect()
+    }
+
+    /// All instances, in the order of their ids.
+    pub(crate) fn all(&self) -> BTreeSet<InstanceId> {
+        self.instances.keys().copied().collect()
+    }
+
+    /// The instance, if the token is its own. Constant time in the token.
+    pub(crate) fn authorized(&self, id: InstanceId, token: &TokenHash) -> Option<&Instance> {
+        self.instances.get(&id).filter(|instance| tokens_equal(&instance.token, token))
+    }
+
+    pub(crate) fn get(&self, id: InstanceId) -> Option<&Instance> {
+        self.instances.get(&id)
+    }
+
+    pub(crate) fn by_capability(&self, capability: &Capability) -> Option<&Instance> {
+        self.by_capability.get(capability).and_then(|id| self.instances.get(id))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.instances.len()
+    }
+
+    fn schedule(&mut self, id: InstanceId, ends: Now) {
+        self.ends.set(id, Some(ends.boot));
+        self.ends_by_wall.insert((ends.wall, id));
+    }
+}
+
+impl Instance {
+    /// When the lease ends, by both clocks.
+    pub(crate) fn lease_ends(&self) -> Now {
+        self.lease_ends
+    }
+
+    /// The token's hash, for the tombstone.
+    pub(crate) fn token(&self) -> TokenHash {
+        self.token
+    }
+}
+
+/// Compares without telling by its time where they differ.
+pub(crate) fn tokens_equal(a: &TokenHash, b: &TokenHash) -> bool {
+    aws_lc_rs::constant_time::verify_slices_are_equal(&a.0, &b.0).is_ok()
+}
+
+fn ends(lease: Duration, now: Now) -> Now {
+    let lease = lease.min(super::limits::LEASE_CEILING);
+    Now { boot: now.boot + lease, wall: now.wall + lease }
+}
+
+fn key(tenant: &TenantId, device: &str, account: &Account) -> AccountKey {
+    AccountKey {
+        tenant: tenant.clone(),
+        device: device.to_owned(),
+        aor: account.aor.clone(),
+        registrar: account.registrar.text.clone(),
+    }
+}

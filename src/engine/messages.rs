@@ -1,0 +1,228 @@
+//! SIP messages into the engine: what each one is, and which room it belongs to.
+
+use bytes::Bytes;
+
+use super::account::TrunkSources;
+use super::calls::Incoming;
+use super::edge::{Known, reply_hop};
+use super::engine::{Drain, Effect, Engine};
+use super::ids::{BranchId, Capability, InstanceId};
+use super::input::Arrival;
+use super::output::{Caller, Output};
+use super::policy::CallerInPush;
+use super::tally::Shed;
+use crate::clock::Now;
+use crate::sip::proxy::{self, Reply};
+use crate::sip::uri::Uri;
+use crate::sip::{HeaderName, Message, Method, StatusCode};
+
+/// Events a registrar or PBX sends to a Contact by itself, harmless without a subscription.
+const KNOWN_EVENTS: [&str; 5] = ["message-summary", "keep-alive", "check-sync", "reg", "presence"];
+/// Methods a capability answers, for Allow.
+const ALLOWED: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY, MESSAGE";
+
+impl Engine {
+    pub(super) fn handle_message(&mut self, message: Message, arrival: &Arrival, now: Now) {
+        if message.status().is_some() {
+            self.handle_response(&message, now);
+        } else {
+            self.handle_request(message, arrival, now);
+        }
+    }
+
+    fn handle_response(&mut self, response: &Message, now: Now) {
+        let Ok(via) = response.top_via() else { return };
+        let Some(branch) = via.branch().and_then(|branch| BranchId::from_branch(branch.as_bytes())) else { return };
+        let (bindings, mut desk, tally) = self.for_bindings();
+        if bindings.handle_response(branch, response, &mut desk, tally, now.boot) {
+            return;
+        }
+        let (calls, mut desk) = self.for_calls();
+        if calls.handle_response(branch, response, &mut desk, now.boot) {
+            return;
+        }
+        let (erasures, mut desk, tally) = self.for_erasures();
+        let _ = erasures.handle_response(branch, response, &mut desk, tally, now);
+    }
+
+    fn handle_request(&mut self, request: Message, arrival: &Arrival, now: Now) {
+        let back = reply_hop(&request, arrival);
+        if self.calls.handle_known(&request, arrival, &back, now.boot) {
+            return;
+        }
+        let inside = self.calls.inside(&request);
+        let callee = capability_of(&request);
+        let known = callee.and_then(|callee| self.leases.by_capability(&callee)).map(|instance| instance.id);
+        let attaching = registering(&request).filter(|&id| self.leases.get(id).is_some() || self.erasures.knows(id));
+        if inside.is_none() && known.is_none() && attaching.is_none() {
+            return self.handle_stranger(&request, arrival, callee);
+        }
+        if let Err(fault) = proxy::validate(&request) {
+            self.tally.shed(Shed::Malformed);
+            return self.answer(&request, arrival, fault.status(), &[]);
+        }
+        if let Some(inside) = inside {
+            let device = self.edge.device(inside.instance).cloned();
+            let trunk = self.bindings.trunk(inside.instance).cloned();
+            let (calls, mut desk) = self.for_calls();
+            calls.handle_inside(&inside, request, arrival, back, device.as_ref(), trunk.as_ref(), &mut desk, now.boot);
+        } else if let Some(instance) = attaching {
+            self.handle_attach(&request, arrival, instance, now);
+        } else if let (Some(instance), Some(callee)) = (known, callee) {
+            self.handle_to_capability(request, arrival, back, instance, callee, now);
+        }
+    }
+
+    fn handle_attach(&mut self, request: &Message, arrival: &Arrival, id: InstanceId, now: Now) {
+        let calls = self.calls.news(id);
+        let tag = self.random.text::<5>();
+        let ha1 = self.leases.get(id).map(|instance| instance.edge_ha1.as_str());
+        let known = Known { instance: id, ha1, calls };
+        let _ = self.edge.handle_register(request, arrival, known, &tag, now.boot);
+    }
+
+    /// A request to a capability we hold, outside a dialog.
+    fn handle_to_capability(
+        &mut self,
+        request: Message,
+        arrival: &Arrival,
+        back: super::output::Hop,
+        id: InstanceId,
+        callee: Capability,
+        now: Now,
+    ) {
+        let Some(instance) = self.leases.get(id) else { return };
+        let allowed = match instance.account.trunk_sources {
+            TrunkSources::Any => true,
+            TrunkSources::Registrar => arrival.trunk.is_some() || self.bindings.is_source(id, arrival.peer.ip()),
+        };
+        if !allowed {
+            self.leases.count_drop(id);
+            self.tally.shed(Shed::Source);
+            return self.shut_out(arrival);
+        }
+        let inside = request.to().is_ok_and(|to| to.tag().is_some());
+        match request.method() {
+            Some(Method::Ack) => {}
+            Some(Method::Cancel) => {
+                self.answer(&request, arrival, StatusCode::CALL_DOES_NOT_EXIST, &[]);
+            }
+            _ if inside => {
+                self.answer(&request, arrival, StatusCode::CALL_DOES_NOT_EXIST, &[]);
+            }
+            Some(Method::Invite) => self.handle_invite(request, arrival, back, id, callee, now),
+            // Deliberately without a wake: PBXs qualify their contacts with it every minute.
+            Some(Method::Options) => self.answer(&request, arrival, StatusCode::OK, &[("Allow", ALLOWED.to_owned())]),
+            Some(Method::Notify) => self.answer_notify(&request, arrival),
+            Some(Method::Message) => self.answer(&request, arrival, StatusCode::TEMPORARILY_UNAVAILABLE, &[]),
+            _ => {
+                let allow = [("Allow", ALLOWED.to_owned())];
+                self.answer(&request, arrival, StatusCode::METHOD_NOT_ALLOWED, &allow);
+            }
+        }
+    }
+
+    fn handle_invite(
+        &mut self,
+        request: Message,
+        arrival: &Arrival,
+        back: super::output::Hop,
+        id: InstanceId,
+        callee: Capability,
+        now: Now,
+    ) {
+        let Some(instance) = self.leases.get(id) else { return };
+        let early = instance.account.early_response.unwrap_or(self.policy.early_response);
+        let clear = self.policy.tenant(&instance.tenant).is_some_and(|it| it.caller_in_push == CallerInPush::Clear);
+        let caller = if clear { caller_of(&request) } else { None };
+        let device = self.edge.device(id).cloned();
+        let draining = self.draining != Drain::No;
+        let incoming =
+            Incoming { request, arrival, back, instance: id, capability: callee, early, caller, device, draining };
+        let (calls, mut desk) = self.for_calls();
+        calls.handle_invite(incoming, &mut desk, now.boot);
+    }
+
+    fn answer_notify(&mut self, request: &Message, arrival: &Arrival) {
+        let event = request.header(HeaderName::Event).unwrap_or_default();
+        let package = event.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+        if KNOWN_EVENTS.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(package)) {
+            self.answer(request, arrival, StatusCode::OK, &[]);
+        } else {
+            let known = [("Allow-Events", KNOWN_EVENTS.join(", "))];
+            self.answer(request, arrival, StatusCode::BAD_EVENT, &known);
+        }
+    }
+
+    /// A request that names nothing of ours: silence or a closed door, unless we know who is asking.
+    fn handle_stranger(&mut self, request: &Message, arrival: &Arrival, callee: Option<Capability>) {
+        let early = callee.is_some_and(|callee| self.calls.is_early_contact(&callee));
+        let device = arrival.flow.is_some_and(|flow| self.edge.has_flow(flow));
+        let proven = arrival.registrar || arrival.trunk.is_some() || device || early;
+        if !proven {
+            self.tally.shed(Shed::Stranger);
+            return self.shut_out(arrival);
+        }
+        if request.method() == Some(Method::Ack) {
+            return;
+        }
+        if let Err(fault) = proxy::validate(request) {
+            self.tally.shed(Shed::Malformed);
+            return self.answer(request, arrival, fault.status(), &[]);
+        }
+        let inside = request.to().is_ok_and(|to| to.tag().is_some());
+        let code = if inside || request.method() == Some(Method::Cancel) {
+            StatusCode::CALL_DOES_NOT_EXIST
+        } else if callee.is_some() || registering(request).is_some() || arrival.trunk.is_some() {
+            StatusCode::NOT_FOUND
+        } else {
+            StatusCode::FORBIDDEN
+        };
+        self.answer(request, arrival, code, &[]);
+    }
+
+    fn shut_out(&mut self, arrival: &Arrival) {
+        if let (Some(flow), None, false) = (arrival.flow, &arrival.trunk, arrival.registrar) {
+            self.emit(Output::CloseFlow(flow));
+        }
+    }
+
+    /// Answers a request without a transaction: its retransmission gets the same answer again.
+    fn answer(&mut self, request: &Message, arrival: &Arrival, code: StatusCode, extra: &[(&str, String)]) {
+        if request.method() == Some(Method::Ack) {
+            return;
+        }
+        let tag = self.random.text::<8>();
+        let mut out = Vec::with_capacity(384);
+        let reply = Reply { code, to_tag: Some(&tag), source: Some(arrival.peer), record_route: false, extra };
+        if proxy::write_reply(request, &reply, &mut out).is_err() {
+            return;
+        }
+        let proven = arrival.flow.is_some() || arrival.registrar;
+        if !proven && out.len() > request.bytes().len() {
+            // Never more bytes out than in before a source is proven.
+            return;
+        }
+        self.outputs.push_back(Effect::Send(reply_hop(request, arrival), Bytes::from(out)));
+    }
+}
+
+/// The capability in the user part of the Request-URI.
+pub(super) fn capability_of(request: &Message) -> Option<Capability> {
+    Capability::parse(Uri::parse(request.request_uri()?).ok()?.user()?)
+}
+
+/// The instance a REGISTER names in To.
+pub(super) fn registering(request: &Message) -> Option<InstanceId> {
+    if request.method() != Some(Method::Register) {
+        return None;
+    }
+    InstanceId::parse(request.to().ok()?.uri().user()?)
+}
+
+fn caller_of(request: &Message) -> Option<Caller> {
+    let from = request.from().ok()?;
+    let uri = from.uri();
+    let number = String::from_utf8_lossy(uri.user().unwrap_or(uri.raw())).into_owned();
+    Some(Caller { name: from.display().filter(|name| !name.is_empty()), number })
+}

@@ -1,0 +1,87 @@
+//! An ordered index of deadlines: the next one is read, never searched for.
+
+use std::collections::BTreeSet;
+use std::hash::Hash;
+
+use ahash::HashMap;
+
+use crate::clock::Instant;
+
+/// At most one deadline for each key.
+pub(crate) struct Schedule<K> {
+    by_time: BTreeSet<(Instant, K)>,
+    by_key: HashMap<K, Instant>,
+}
+
+impl<K> Default for Schedule<K> {
+    fn default() -> Self {
+        Self { by_time: BTreeSet::new(), by_key: HashMap::default() }
+    }
+}
+
+impl<K: Copy + Ord + Hash> Schedule<K> {
+    /// Moves the deadline of `key`; `None` takes it away.
+    pub(crate) fn set(&mut self, key: K, at: Option<Instant>) {
+        if self.by_key.get(&key).copied() == at {
+            return;
+        }
+        self.remove(key);
+        if let Some(at) = at {
+            self.by_key.insert(key, at);
+            self.by_time.insert((at, key));
+        }
+    }
+
+    /// Forgets `key`.
+    pub(crate) fn remove(&mut self, key: K) {
+        if let Some(at) = self.by_key.remove(&key) {
+            self.by_time.remove(&(at, key));
+        }
+    }
+
+    /// Takes the earliest key that is due.
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<K> {
+        let &(at, key) = self.by_time.first()?;
+        if at > now {
+            return None;
+        }
+        self.by_time.pop_first();
+        self.by_key.remove(&key);
+        Some(key)
+    }
+
+    /// The earliest deadline.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.by_time.first().map(|&(at, _)| at)
+    }
+
+    /// Whether `key` has a deadline.
+    pub(crate) fn has(&self, key: K) -> bool {
+        self.by_key.contains_key(&key)
+    }
+
+    /// How many deadlines there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.by_time.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moved_deadline_fires_once_at_its_new_time() {
+        let mut schedule = Schedule::default();
+        schedule.set(7, Some(Instant::from_nanos(10)));
+        schedule.set(8, Some(Instant::from_nanos(30)));
+        schedule.set(7, Some(Instant::from_nanos(20)));
+
+        assert_eq!(schedule.next(), Some(Instant::from_nanos(20)));
+        assert_eq!(schedule.pop_due(Instant::from_nanos(19)), None);
+        assert_eq!(schedule.pop_due(Instant::from_nanos(25)), Some(7));
+        assert_eq!(schedule.pop_due(Instant::from_nanos(25)), None);
+        assert_eq!(schedule.len(), 1);
+    }
+}
