@@ -82,6 +82,7 @@ impl Engine {
         let Start { shard, policy, placement, seed } = start;
         let mut random = Random::new(seed);
         let mint = Mint::new(shard, random.bytes());
+        let erasures = Erasures::new(&policy.limits, placement.shards());
         Self {
             shard,
             edge: Edge::new(policy.domain.clone(), random.bytes()),
@@ -94,7 +95,7 @@ impl Engine {
             leases: Leases::default(),
             bindings: Bindings::default(),
             wakes: Wakes::default(),
-            erasures: Erasures::default(),
+            erasures,
             hand_overs: HandOvers::new(placement.shards()),
             outputs: VecDeque::new(),
             draining: Drain::No,

@@ -17,6 +17,7 @@ use super::bindings::Binding;
 use super::ids::{BranchId, InstanceId, RecordId, ReplyTo};
 use super::input::{Recorded, TokenHash};
 use super::leases::{Instance, tokens_equal};
+use super::limits::{Limits, share};
 use super::output::{Answer, Hop, Note, ReceiptJob, RecordJob, Refusal, TrunkKey};
 use super::register::{Desk, End, Exchange, Identity, Step, Terms};
 use super::schedule::Schedule;
@@ -83,8 +84,9 @@ enum Timer {
 }
 
 /// The room.
-#[derive(Default)]
 pub(crate) struct Erasures {
+    /// This shard's share of `limits.tombstones`.
+    graves_max: usize,
     graves: HashMap<InstanceId, Grave>,
     by_branch: HashMap<BranchId, InstanceId>,
     by_record: HashMap<RecordId, InstanceId>,
@@ -96,6 +98,21 @@ pub(crate) struct Erasures {
 }
 
 impl Erasures {
+    /// Remembers at most this shard's share of `limits.tombstones`.
+    pub(crate) fn new(limits: &Limits, shards: u16) -> Self {
+        Self {
+            graves_max: share(limits.tombstones, shards),
+            graves: HashMap::default(),
+            by_branch: HashMap::default(),
+            by_record: HashMap::default(),
+            order: VecDeque::new(),
+            schedule: Schedule::default(),
+            events: VecDeque::new(),
+            records: 0,
+            under_way: 0,
+        }
+    }
+
     /// Erases an instance: it and its binding move in here, never to come back.
     pub(crate) fn begin(
         &mut self,
@@ -107,7 +124,7 @@ impl Erasures {
     ) {
         let Sentence { cause, reply } = sentence;
         let id = instance.id;
-        self.make_room(desk.policy.limits.tombstones as usize);
+        self.make_room();
         self.under_way += 1;
         let subject = Subject { instance: id, tenant: instance.tenant.clone(), salt: instance.salt };
         let Binding { mut identity, bound_at, .. } = binding;
@@ -318,8 +335,8 @@ impl Erasures {
     }
 
     /// The oldest tombstones give way; an erasure under way never does.
-    fn make_room(&mut self, most: usize) {
-        while self.graves.len() >= most.max(1) {
+    fn make_room(&mut self) {
+        while self.graves.len() >= self.graves_max {
             let oldest = self.order.iter().position(|id| {
                 self.graves.get(id).is_some_and(|grave| matches!(grave.erasure, Erasure::Buried { .. }))
             });

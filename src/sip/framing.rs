@@ -63,11 +63,16 @@ impl Framer {
         match &frame {
             Err(error) => {
                 self.broken = Some(*error);
-                self.buffer = Vec::new();
+                self.compact();
             }
             Ok(_) => self.release(),
         }
         frame
+    }
+
+    /// After an error: the bytes that could not be framed, from which `Message::salvage` may make an answer.
+    pub fn unframed(&self) -> &[u8] {
+        if self.broken.is_some() { &self.buffer } else { &[] }
     }
 
     /// Whether a message has begun and is not whole (for the 5 s rule).

@@ -4,12 +4,13 @@
 //! understand; only sip: and sips: have parts. It refuses what could be read in two ways: white space, quotes, angle
 //! brackets, an IPv6 address without brackets, a host name that ends in a number yet is no IPv4 address.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::grammar;
 
 /// A parsed URI.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Uri<'a> {
     raw: &'a [u8],
     scheme: &'a str,
@@ -17,7 +18,7 @@ pub struct Uri<'a> {
     parts: Option<Parts<'a>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Parts<'a> {
     user: Option<&'a [u8]>,
     password: Option<&'a [u8]>,
@@ -139,8 +140,11 @@ impl<'a> Parts<'a> {
         };
         let (params, headers) = split_once(rest, b'?');
         let params = std::str::from_utf8(params).ok()?;
-        let sound =
+        let has_params =
             params.is_empty() || params.starts_with(';') && self::params(params).all(|(name, _)| !name.is_empty());
+        let has_headers = headers
+            .is_none_or(|headers| headers.split(|&byte| byte == b'&').all(|field| !matches!(field, [] | [b'=', ..])));
+        let sound = has_params && has_headers;
         sound.then_some(Self { user, password, host, port, params, headers: headers.unwrap_or_default() })
     }
 
@@ -150,12 +154,22 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// The scheme only: the rest says who somebody is and where.
+impl fmt::Debug for Uri<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Uri").field("scheme", &self.scheme).finish_non_exhaustive()
+    }
+}
+
 /// How many parameters, and how many headers, are matched against each other: more than any known URI has. The work grows
 /// with the square.
 const COMPARED_MAX: usize = 32;
 
 /// RFC 3261 §19.1.4. URIs with an absurd number of parameters or headers are equivalent only if they are equal.
 pub fn equivalent(a: &Uri<'_>, b: &Uri<'_>) -> bool {
+    if a.raw == b.raw {
+        return true;
+    }
     if !a.scheme.eq_ignore_ascii_case(b.scheme) {
         return false;
     }
@@ -163,7 +177,7 @@ pub fn equivalent(a: &Uri<'_>, b: &Uri<'_>) -> bool {
         return a.raw[a.scheme.len()..] == b.raw[b.scheme.len()..];
     };
     if left.is_excessive() || right.is_excessive() {
-        return a.raw == b.raw;
+        return false;
     }
     same_text(left.user, right.user)
         && same_text(left.password, right.password)
@@ -226,8 +240,13 @@ pub(crate) fn host(text: &[u8]) -> Option<(Host<'_>, &[u8])> {
 /// The inside of `[…]`.
 fn reference(text: &[u8]) -> Option<Ipv6Addr> {
     let text = std::str::from_utf8(text).ok()?;
-    // RFC 5118 §4.10: the grammar of RFC 3261 could yield three colons before an IPv4 part, and such senders exist.
-    text.parse().ok().or_else(|| text.contains(":::").then(|| text.replacen(":::", "::", 1).parse().ok()).flatten())
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    // RFC 5118 §4.10: the grammar of RFC 3261 yields three colons before an IPv4 part, and such senders exist.
+    let (front, ipv4) = text.rsplit_once(":::")?;
+    let ipv4: Ipv4Addr = ipv4.parse().ok()?;
+    format!("{front}::{ipv4}").parse().ok()
 }
 
 /// A host name whose last label is a number (decimal or `0x…`) would be taken for an IPv4 address by some resolvers and

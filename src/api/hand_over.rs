@@ -1,0 +1,308 @@
+//! The bodies of a hand-over, a rectification and a decline, and their checks.
+//!
+//! The order of the checks is a promise: shape, push targets, device, lease, account, and only then the secret. Whoever
+//! cannot be woken keeps the secret to himself.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::account::{AccountBody, AccountChange, leads_elsewhere};
+use super::problem::{Kind, Problem};
+use super::tenants::{Authority, Caller};
+use crate::engine::account::Account;
+use crate::engine::input::{Decline, DeclineReason, HandOver, Mode, PushPurpose, PushTarget, Rectification};
+use crate::engine::limits::LEASE_CEILING;
+use crate::engine::policy::{Policy, Provider, TenantPolicy};
+
+/// Push targets of one device.
+const PUSH_TARGETS_MAX: usize = 8;
+/// Longest push token: twice what providers hand out today.
+const PUSH_TOKEN_BYTES_MAX: usize = 4096;
+/// Longest app id (the limit of a bundle identifier).
+const APP_BYTES_MAX: usize = 155;
+/// Longest platform name.
+const PLATFORM_BYTES_MAX: usize = 32;
+/// Shortest lease: below it an instance would end before its first refresh.
+const LEASE_MIN_SECONDS: u64 = 60;
+
+/// An account on one device, handed over.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = HandOver)]
+pub(crate) struct HandOverBody<'a> {
+    #[serde(borrow)]
+    account: AccountBody<'a>,
+    device: DeviceBody,
+    /// How long the instance may be held; the service's default if left out. Never more than six days.
+    #[schema(minimum = 60, maximum = 518400)]
+    lease_seconds: Option<u64>,
+    /// Registration mode; `always` is the only one yet.
+    #[schema(example = "always")]
+    mode: Option<String>,
+    /// How a call is handed to the woken device; `relay` is the only way yet.
+    #[schema(example = "relay")]
+    hand_over: Option<String>,
+}
+
+/// One installation of the app.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Device)]
+pub(crate) struct DeviceBody {
+    /// A random UUID that the app keeps, as a URN.
+    #[schema(example = "urn:uuid:4b1682a8-f968-4701-83fc-7c6741dc6697")]
+    id: String,
+    /// `ios`, `android` or another name of up to 32 characters.
+    #[schema(example = "ios", max_length = 32)]
+    platform: String,
+    /// Where its pushes go. One at least must be for calls, with a provider and app that the service knows for the tenant;
+    /// others that cannot be used are left aside.
+    #[schema(min_items = 1, max_items = 8)]
+    push: Vec<PushBody>,
+}
+
+/// A push target.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = PushTarget)]
+pub(crate) struct PushBody {
+    /// What it is for.
+    #[serde(rename = "for")]
+    purpose: PurposeBody,
+    /// Who carries it.
+    provider: ProviderBody,
+    /// The app's id at the provider: bundle id, package name.
+    #[schema(example = "com.example.phone", max_length = 155)]
+    app: String,
+    /// The device's token as the provider gave it to the app.
+    #[schema(min_length = 1, max_length = 4096)]
+    token: String,
+}
+
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = PushPurpose)]
+enum PurposeBody {
+    Call,
+    Other,
+}
+
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = PushProvider)]
+enum ProviderBody {
+    Apns,
+    Fcm,
+    Sandbox,
+}
+
+/// Changes of an instance; one member at least.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Rectification)]
+pub(crate) struct RectificationBody<'a> {
+    /// New push targets in place of all present ones.
+    #[schema(min_items = 1, max_items = 8, nullable = false)]
+    push: Option<Vec<PushBody>>,
+    /// Changes of the account.
+    #[serde(borrow)]
+    #[schema(nullable = false)]
+    account: Option<AccountChange<'a>>,
+}
+
+/// A decline before SIP is up.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Decline)]
+pub(crate) struct DeclineBody {
+    /// `busy` and `decline` answer the caller 486, `unavailable` 480.
+    reason: ReasonBody,
+    /// Decline for all devices of the callee: the caller gets 603.
+    #[serde(default)]
+    everywhere: bool,
+}
+
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = DeclineReason)]
+enum ReasonBody {
+    Busy,
+    Decline,
+    Unavailable,
+}
+
+impl HandOverBody<'_> {
+    /// Checks everything and, last of all, looks into the secret.
+    pub(crate) fn check(self, caller: Caller, policy: &Policy) -> Result<HandOver, Problem> {
+        let push = usable_targets("device.push", self.device.push, policy.tenant(&caller.tenant))?;
+        let device = device_urn(&self.device.id).ok_or_else(|| {
+            Problem::request("device.id", "must be a URN such as urn:uuid:4b1682a8-f968-4701-83fc-7c6741dc6697")
+        })?;
+        speaks_for(&caller.authority, &device)?;
+        let platform = platform(self.device.platform)?;
+        let lease = lease(self.lease_seconds, policy)?;
+        only("mode", self.mode.as_deref(), "always")?;
+        only("hand_over", self.hand_over.as_deref(), "relay")?;
+        let sealed = self
+            .account
+            .sealed()
+            .one()?
+            .ok_or_else(|| Problem::account("password", "is missing; send password or ha1"))?;
+        let account = self.account.check()?;
+        let material = sealed.open()?;
+        Ok(HandOver { tenant: caller.tenant, device, platform, account, material, push, lease, mode: Mode::Always })
+    }
+}
+
+impl RectificationBody<'_> {
+    /// Checks the changes against what is held now and, last of all, looks into the secret.
+    pub(crate) fn check(self, present: &Account, tenant: Option<&TenantPolicy>) -> Result<Rectification, Problem> {
+        if self.push.is_none() && self.account.is_none() {
+            return Err(Problem::new(
+                Kind::InvalidRequest,
+                "Send \"push\", \"account\" or both: there is nothing to change.",
+                "empty rectification",
+            ));
+        }
+        let push = self.push.map(|push| usable_targets("push", push, tenant)).transpose()?;
+        let Some(change) = self.account else { return Ok(Rectification { push, ..Rectification::default() }) };
+        let sealed = change.sealed().one()?;
+        let account = change.apply(present)?;
+        if sealed.is_none() && account.as_ref().is_some_and(|after| leads_elsewhere(present, after)) {
+            return Err(Problem::account(
+                "password",
+                "is needed again (or ha1): where the credentials go, or whose they are, changes",
+            ));
+        }
+        Ok(Rectification { push, account, material: sealed.map(|sealed| sealed.open()).transpose()? })
+    }
+}
+
+impl From<DeclineBody> for Decline {
+    fn from(body: DeclineBody) -> Self {
+        let reason = match body.reason {
+            ReasonBody::Busy => DeclineReason::Busy,
+            ReasonBody::Decline => DeclineReason::Decline,
+            ReasonBody::Unavailable => DeclineReason::Unavailable,
+        };
+        Self { reason, everywhere: body.everywhere }
+    }
+}
+
+impl From<ProviderBody> for Provider {
+    fn from(body: ProviderBody) -> Self {
+        match body {
+            ProviderBody::Apns => Self::Apns,
+            ProviderBody::Fcm => Self::Fcm,
+            ProviderBody::Sandbox => Self::Sandbox,
+        }
+    }
+}
+
+impl From<PurposeBody> for PushPurpose {
+    fn from(body: PurposeBody) -> Self {
+        match body {
+            PurposeBody::Call => Self::Call,
+            PurposeBody::Other => Self::Other,
+        }
+    }
+}
+
+/// `urn:uuid:…` in its one lower-case form.
+pub(crate) fn device_urn(text: &str) -> Option<String> {
+    const PREFIX: &str = "urn:uuid:";
+    let (prefix, uuid) = text.split_at_checked(PREFIX.len())?;
+    // The hyphenated form only: `Uuid` itself would also take braces and bare digits.
+    let uuid = Uuid::try_parse(uuid).ok().filter(|_| uuid.len() == uuid::fmt::Hyphenated::LENGTH)?;
+    prefix.eq_ignore_ascii_case(PREFIX).then(|| format!("{PREFIX}{uuid}"))
+}
+
+/// The targets that can be used; one at least for calls.
+fn usable_targets(
+    path: &str,
+    targets: Vec<PushBody>,
+    tenant: Option<&TenantPolicy>,
+) -> Result<Vec<PushTarget>, Problem> {
+    if targets.len() > PUSH_TARGETS_MAX {
+        return Err(Problem::request(path.to_owned(), format_args!("may hold {PUSH_TARGETS_MAX} targets at most")));
+    }
+    let apps = tenant.map_or(&[][..], |tenant| &tenant.apps);
+    let mut usable = Vec::with_capacity(targets.len());
+    let mut reasons = Vec::new();
+    for (place, target) in targets.into_iter().enumerate() {
+        let provider = Provider::from(target.provider);
+        let known = apps.iter().any(|app| app.provider == provider && app.id == target.app);
+        let token =
+            target.token.len() <= PUSH_TOKEN_BYTES_MAX && target.token.bytes().all(|byte| byte.is_ascii_graphic());
+        if target.app.len() > APP_BYTES_MAX || !known {
+            reasons.push(format!(
+                "{path}[{place}]: this service has no such app at {} for this tenant",
+                provider.as_str()
+            ));
+        } else if target.token.is_empty() || !token {
+            reasons.push(format!("{path}[{place}]: the token is empty or not a token"));
+        } else {
+            usable.push(PushTarget { purpose: target.purpose.into(), provider, app: target.app, token: target.token });
+        }
+    }
+    if usable.iter().any(|target| target.purpose == PushPurpose::Call) {
+        return Ok(usable);
+    }
+    if reasons.is_empty() {
+        reasons.push(format!("{path}: none is for calls"));
+    }
+    let detail = format!(
+        "No target could wake this device for a call: {}. Nothing was taken from the request.",
+        reasons.join("; ")
+    );
+    Err(Problem::new(Kind::NoUsablePushTarget, detail, "no usable push target"))
+}
+
+/// A backend's token speaks for one device only.
+fn speaks_for(authority: &Authority, device: &str) -> Result<(), Problem> {
+    match authority {
+        Authority::AppKey => Ok(()),
+        Authority::Backend { device: sub, .. } if device_urn(sub).as_deref() == Some(device) => Ok(()),
+        Authority::Backend { .. } => Err(Problem::new(
+            Kind::Forbidden,
+            "The JWT's sub must be the device.id of the body (urn:uuid:…).",
+            "a JWT for another device",
+        )
+        .at_path("device.id")),
+    }
+}
+
+fn platform(name: String) -> Result<String, Problem> {
+    if name.is_empty() || name.len() > PLATFORM_BYTES_MAX || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let wrong = format_args!("must be a name of 1 to {PLATFORM_BYTES_MAX} visible characters, such as ios");
+        return Err(Problem::request("device.platform", wrong));
+    }
+    Ok(name)
+}
+
+fn lease(seconds: Option<u64>, policy: &Policy) -> Result<Duration, Problem> {
+    let maximum = policy.lease_maximum.min(LEASE_CEILING);
+    let Some(seconds) = seconds else { return Ok(policy.lease_default.min(maximum)) };
+    if seconds < LEASE_MIN_SECONDS {
+        return Err(Problem::request("lease_seconds", format_args!("must be {LEASE_MIN_SECONDS} at least")));
+    }
+    let lease = Duration::from_secs(seconds);
+    if lease > maximum {
+        let detail =
+            format!("lease_seconds: this service holds an instance for {} seconds at most.", maximum.as_secs());
+        return Err(Problem::new(Kind::LeaseTooLong, detail, "lease above the maximum").at_path("lease_seconds"));
+    }
+    Ok(lease)
+}
+
+fn only(member: &'static str, given: Option<&str>, available: &str) -> Result<(), Problem> {
+    match given {
+        Some(other) if other != available => {
+            Err(Problem::request(member, format_args!("not available in this version; use \"{available}\"")))
+        }
+        _ => Ok(()),
+    }
+}

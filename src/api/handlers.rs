@@ -1,0 +1,334 @@
+//! The calls of the API: each reads its request, sends the command, waits for the answer and maps it. No decisions.
+//!
+//! The order within each is a promise: limits of the source, then who asks, then the body. A body is only read for
+//! someone who is known: for calls about an instance the engine is asked first whether the token is right.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Extension, Path, RawQuery, Request, State};
+use axum::response::Response;
+use http::{HeaderMap, Method};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::body;
+use super::hand_over::{DeclineBody, HandOverBody, RectificationBody, device_urn};
+use super::openapi::{BodyProblems, HandOverProblems, InstanceProblems, RectifyProblems, TenantProblems};
+use super::problem::{Kind, Problem};
+use super::sources::Source;
+use super::tenants::sha256;
+use super::views::{self, CallBody, DataBody, ErasedAllBody, ErasedBody, HandedOverBody, InstanceBody};
+use super::{Api, Ask, openapi};
+use crate::clock;
+use crate::engine::audit::Cause;
+use crate::engine::ids::{CallUuid, InstanceId, ShardId};
+use crate::engine::input::{Command, HandOver, TokenHash};
+use crate::engine::output::{Answer, DataView};
+
+/// How long a command may stay unanswered. The engine answers each in time; this only keeps a fault of ours from
+/// holding a connection for ever.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
+
+type Shared<A> = State<Arc<Api<A>>>;
+type Answered = Result<Response, Problem>;
+type IdInPath = Result<Path<String>, PathRejection>;
+type CallInPath = Result<Path<(String, String)>, PathRejection>;
+
+/// Hand an account over
+///
+/// The registrar's verdict is waited for; where it takes too long the answer is 202 and `GET` tells it later. The same
+/// tenant, device and account again replaces its predecessor (200): same instance, new token, and the old token is dead.
+#[utoipa::path(
+    post, path = "/v1/instances", tag = "instances",
+    request_body(content = HandOverBody<'_>, content_type = "application/json"),
+    security(("app_key" = []), ("backend_jwt" = [])),
+    responses(
+        (status = 201, description = "Registered, or the registrar's verdict is known", body = HandedOverBody<'_>,
+            headers(("Location" = String, description = "Path of the instance"))),
+        (status = 200, description = "A predecessor was replaced", body = HandedOverBody<'_>,
+            headers(("Location" = String, description = "Path of the instance"))),
+        (status = 202, description = "The registrar has not spoken yet", body = HandedOverBody<'_>,
+            headers(("Location" = String, description = "Path of the instance"))),
+        HandOverProblems, BodyProblems,
+    )
+)]
+pub(crate) async fn hand_over<A: Ask>(
+    State(api): Shared<A>,
+    Extension(source): Extension<Source>,
+    request: Request,
+) -> Answered {
+    let now = clock::now();
+    api.rate.admit(source, now.boot).map_err(|after| {
+        let detail = "Too many hand-overs from this address; come again when Retry-After says.";
+        Problem::new(Kind::RateLimited, detail, "posts_per_source reached").come_again(after)
+    })?;
+    let caller = api.tenants.authenticate(request.headers(), now)?;
+    let bytes = api.body(request).await?;
+    let hand_over = body::parse::<HandOverBody<'_>>(&bytes)?.check(caller, &api.policy)?;
+    // Wiped before the registrar is waited for.
+    drop(bytes);
+    let account = &hand_over.account;
+    let shard = api.placement.account(&hand_over.tenant, &account.aor, &account.registrar.text);
+    views::answered(claimed_hand_over(api, shard, hand_over).await?)
+}
+
+/// Hands over in a task of its own, so that a client who leaves before the answer leaves nothing behind: an instance whose
+/// token nobody has could only be ended by its lease.
+async fn claimed_hand_over<A: Ask>(api: Arc<Api<A>>, shard: ShardId, hand_over: HandOver) -> Result<Answer, Problem> {
+    let (claim, claimed) = oneshot::channel();
+    let tasks = api.tasks.clone();
+    tasks.run(async move {
+        let answer = api.command(shard, Command::HandOver(Box::new(hand_over))).await;
+        // One that took its predecessor's place stays: the app hands over again, with the same credentials.
+        if let Err(Ok(Answer::HandedOver(unclaimed))) = claim.send(answer)
+            && !unclaimed.replaced
+        {
+            tracing::debug!("the client left before its instance was ready: it is erased");
+            let token = TokenHash(sha256(unclaimed.token.as_bytes()));
+            // Nobody waits for the receipt.
+            let _ = api.command(shard, Command::Erase(unclaimed.instance, token)).await;
+        }
+    });
+    claimed.await.unwrap_or_else(|_| Err(Problem::busy("the task of a hand-over ended without an answer")))
+}
+
+/// Show an instance
+#[utoipa::path(
+    get, path = "/v1/instances/{id}", tag = "instances",
+    params(("id" = String, Path, description = "The instance")),
+    security(("instance_token" = [])),
+    responses(
+        (status = 200, description = "The instance", body = InstanceBody),
+        InstanceProblems,
+    )
+)]
+pub(crate) async fn show<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: HeaderMap) -> Answered {
+    api.about_instance(id, &headers, Command::Show).await
+}
+
+/// Change push targets or account
+///
+/// Members left out stay. Where the change sends the credentials elsewhere, or they are someone else's, the held secret
+/// is wiped first and the request must bring it again.
+#[utoipa::path(
+    patch, path = "/v1/instances/{id}", tag = "instances",
+    params(("id" = String, Path, description = "The instance")),
+    request_body(content = RectificationBody<'_>, content_type = "application/json"),
+    security(("instance_token" = [])),
+    responses(
+        (status = 200, description = "The instance after the change", body = InstanceBody),
+        RectifyProblems, InstanceProblems, BodyProblems,
+    )
+)]
+pub(crate) async fn rectify<A: Ask>(State(api): Shared<A>, id: IdInPath, request: Request) -> Answered {
+    let (id, token, shard) = api.instance(id, request.headers())?;
+    // Proves the token before the body is read, and tells what the change starts from.
+    let present = match api.command(shard, Command::Data(id, token)).await? {
+        Answer::Data(present) => present,
+        Answer::Refused(refusal) => return Err(refusal.into()),
+        _ => return Err(api.out_of_kind("data")),
+    };
+    let DataView { tenant, account, .. } = *present;
+    let bytes = api.body(request).await?;
+    let change = body::parse::<RectificationBody<'_>>(&bytes)?.check(&account, api.policy.tenant(&tenant))?;
+    drop(bytes);
+    views::answered(api.command(shard, Command::Rectify(id, token, Box::new(change))).await?)
+}
+
+/// Start the lease anew
+#[utoipa::path(
+    post, path = "/v1/instances/{id}/refresh", tag = "instances",
+    params(("id" = String, Path, description = "The instance")),
+    security(("instance_token" = [])),
+    responses(
+        (status = 200, description = "The instance with its new lease", body = InstanceBody),
+        InstanceProblems,
+    )
+)]
+pub(crate) async fn refresh<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: HeaderMap) -> Answered {
+    api.about_instance(id, &headers, Command::Refresh).await
+}
+
+/// Erase an instance now
+///
+/// Answers with the signed receipt. Asked again within a day it answers the same.
+#[utoipa::path(
+    delete, path = "/v1/instances/{id}", tag = "instances",
+    params(("id" = String, Path, description = "The instance")),
+    security(("instance_token" = [])),
+    responses(
+        (status = 200, description = "Erased", body = ErasedBody),
+        InstanceProblems,
+    )
+)]
+pub(crate) async fn erase<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: HeaderMap) -> Answered {
+    api.about_instance(id, &headers, Command::Erase).await
+}
+
+/// Show everything held about an instance
+///
+/// Secrets appear only as `present` or `absent`.
+#[utoipa::path(
+    get, path = "/v1/instances/{id}/data", tag = "instances",
+    params(("id" = String, Path, description = "The instance")),
+    security(("instance_token" = [])),
+    responses(
+        (status = 200, description = "Everything held", body = DataBody),
+        InstanceProblems,
+    )
+)]
+pub(crate) async fn data<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: HeaderMap) -> Answered {
+    api.about_instance(id, &headers, Command::Data).await
+}
+
+/// Show a call
+///
+/// One round trip for the app that was just woken: is there still someone to talk to?
+#[utoipa::path(
+    get, path = "/v1/instances/{id}/calls/{call}", tag = "calls",
+    params(("id" = String, Path, description = "The instance"),
+           ("call" = String, Path, description = "The `call` of the push, a UUID")),
+    security(("instance_token" = [])),
+    responses(
+        (status = 200, description = "The call", body = CallBody),
+        InstanceProblems,
+    )
+)]
+pub(crate) async fn call<A: Ask>(State(api): Shared<A>, path: CallInPath, headers: HeaderMap) -> Answered {
+    let (id, call, token, shard) = api.instance_and_call(path, &headers)?;
+    views::answered(api.command(shard, Command::Call(id, token, call)).await?)
+}
+
+/// Decline a call before SIP is up
+#[utoipa::path(
+    post, path = "/v1/instances/{id}/calls/{call}/decline", tag = "calls",
+    params(("id" = String, Path, description = "The instance"),
+           ("call" = String, Path, description = "The `call` of the push, a UUID")),
+    request_body(content = DeclineBody, content_type = "application/json"),
+    security(("instance_token" = [])),
+    responses(
+        (status = 200, description = "The call after the decline", body = CallBody),
+        InstanceProblems, BodyProblems,
+    )
+)]
+pub(crate) async fn decline<A: Ask>(State(api): Shared<A>, path: CallInPath, request: Request) -> Answered {
+    let (id, call, token, shard) = api.instance_and_call(path, request.headers())?;
+    // Proves the token before the body is read.
+    if let Answer::Refused(refusal) = api.command(shard, Command::Call(id, token, call)).await? {
+        return Err(refusal.into());
+    }
+    let bytes = api.body(request).await?;
+    let decline = body::parse::<DeclineBody>(&bytes)?.into();
+    views::answered(api.command(shard, Command::Decline(id, token, call, decline)).await?)
+}
+
+/// Erase all instances of the tenant, or of one of its devices
+#[utoipa::path(
+    delete, path = "/v1/tenants/self/instances", tag = "tenants",
+    params(("device" = Option<String>, Query, description = "Only this device's: `urn:uuid:…`")),
+    security(("backend_jwt" = ["admin"])),
+    responses(
+        (status = 200, description = "They are being erased", body = ErasedAllBody),
+        TenantProblems,
+    )
+)]
+pub(crate) async fn erase_all<A: Ask>(
+    State(api): Shared<A>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Answered {
+    let tenant = api.tenants.administrator(&headers, clock::now())?;
+    let device = query.as_deref().filter(|query| !query.is_empty()).map(only_device).transpose()?;
+    let cause = if device.is_some() { Cause::Administrator } else { Cause::OffBoarded };
+    let mut erased = 0u32;
+    for shard in (0..api.placement.shards()).map(ShardId) {
+        let command = Command::EraseAll { tenant: tenant.clone(), device: device.clone(), cause };
+        match api.command(shard, command).await? {
+            Answer::ErasedAll(count) => erased = erased.saturating_add(count),
+            Answer::Refused(refusal) => return Err(refusal.into()),
+            _ => return Err(api.out_of_kind("erased-all")),
+        }
+    }
+    Ok(views::json(http::StatusCode::OK, &ErasedAllBody { erased }))
+}
+
+/// This description
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "description",
+    responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = serde_json::Value))
+)]
+pub(crate) async fn description() -> Response {
+    let mut response = Response::new(openapi::document().into());
+    let json = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+    response
+}
+
+/// Any other path.
+pub(crate) async fn no_such_path(_method: Method) -> Problem {
+    Problem::new(Kind::NotFound, "There is no such path; /openapi.json lists all.", "no such path")
+}
+
+impl<A: Ask> Api<A> {
+    /// One command, one answer.
+    async fn command(&self, shard: ShardId, command: Command) -> Result<Answer, Problem> {
+        match tokio::time::timeout(ANSWER_WAIT_MAX, self.ask.ask(shard, command)).await {
+            Ok(answer) => Ok(answer),
+            Err(_) => {
+                tracing::error!(shard = shard.0, "a command was not answered");
+                Err(Problem::busy("a command was not answered"))
+            }
+        }
+    }
+
+    async fn body(&self, request: Request) -> Result<Zeroizing<Vec<u8>>, Problem> {
+        body::read(request, &self.bodies, self.deadlines.body).await
+    }
+
+    /// A call about an instance that has no body.
+    async fn about_instance(
+        &self,
+        id: IdInPath,
+        headers: &HeaderMap,
+        command: impl FnOnce(InstanceId, TokenHash) -> Command,
+    ) -> Answered {
+        let (id, token, shard) = self.instance(id, headers)?;
+        views::answered(self.command(shard, command(id, token)).await?)
+    }
+
+    /// The instance a path names, the token's hash and the shard. A missing token counts before an impossible id.
+    fn instance(&self, id: IdInPath, headers: &HeaderMap) -> Result<(InstanceId, TokenHash, ShardId), Problem> {
+        let token = self.tenants.instance_token(headers)?;
+        let id = id.ok().and_then(|Path(text)| InstanceId::parse(text.as_bytes()));
+        let located = id.and_then(|id| Some((id, self.placement.instance(&id)?)));
+        located.map(|(id, shard)| (id, token, shard)).ok_or_else(Problem::unknown_instance)
+    }
+
+    fn instance_and_call(
+        &self,
+        path: CallInPath,
+        headers: &HeaderMap,
+    ) -> Result<(InstanceId, CallUuid, TokenHash, ShardId), Problem> {
+        let (id, call) =
+            path.map_or_else(|rejection| (Err(rejection), None), |Path((id, call))| (Ok(Path(id)), Some(call)));
+        let (id, token, shard) = self.instance(id, headers)?;
+        let call = call.and_then(|call| Uuid::try_parse(&call).ok()).ok_or_else(Problem::unknown_instance)?;
+        Ok((id, CallUuid(call), token, shard))
+    }
+
+    /// The engine answered with another kind than the command has: a bug of ours.
+    fn out_of_kind(&self, wanted: &'static str) -> Problem {
+        tracing::error!(wanted, "the engine's answer is of another kind");
+        Problem::busy("the engine's answer is of another kind")
+    }
+}
+
+/// The one query parameter there is.
+fn only_device(query: &str) -> Result<String, Problem> {
+    let refuse = || Problem::request("device", "the query may only hold device=urn:uuid:…");
+    let value = query.strip_prefix("device=").ok_or_else(refuse)?;
+    device_urn(&value.replace("%3A", ":").replace("%3a", ":")).ok_or_else(refuse)
+}

@@ -1,0 +1,339 @@
+//! Errors as the client sees them: problem details (RFC 9457), one type each, and a second text for our own log.
+//!
+//! This is its own room so that the list of problem types and the one exhaustive map from the engine's refusals stand
+//! side by side. It refuses to repeat anything a client sent other than the name of a JSON member: a value may be a
+//! secret in the wrong place.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::views::ReceiptBody;
+use crate::engine::account::AccountError;
+use crate::engine::output::Refusal;
+
+/// What stands before every problem type.
+const URN: &str = "urn:reveille:problem:";
+/// The media type of problem details.
+const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+/// When to come again after a fault of ours that has no better time.
+const RETRY_SOON: Duration = Duration::from_secs(1);
+
+/// The problem types of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    InvalidRequest,
+    InvalidAccount,
+    NoUsablePushTarget,
+    LeaseTooLong,
+    RegistrarNotAllowed,
+    RegistrarRefused,
+    RegistrarUnreachable,
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    InstanceErased,
+    TooLarge,
+    RateLimited,
+    Busy,
+}
+
+impl Kind {
+    /// All types, in the order of the documentation.
+    pub(crate) const ALL: [Self; 14] = [
+        Self::InvalidRequest,
+        Self::InvalidAccount,
+        Self::NoUsablePushTarget,
+        Self::LeaseTooLong,
+        Self::RegistrarNotAllowed,
+        Self::RegistrarRefused,
+        Self::RegistrarUnreachable,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::InstanceErased,
+        Self::TooLarge,
+        Self::RateLimited,
+        Self::Busy,
+    ];
+
+    /// The `type` member.
+    pub(crate) const fn urn(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "urn:reveille:problem:invalid-request",
+            Self::InvalidAccount => "urn:reveille:problem:invalid-account",
+            Self::NoUsablePushTarget => "urn:reveille:problem:no-usable-push-target",
+            Self::LeaseTooLong => "urn:reveille:problem:lease-too-long",
+            Self::RegistrarNotAllowed => "urn:reveille:problem:registrar-not-allowed",
+            Self::RegistrarRefused => "urn:reveille:problem:registrar-refused",
+            Self::RegistrarUnreachable => "urn:reveille:problem:registrar-unreachable",
+            Self::Unauthorized => "urn:reveille:problem:unauthorized",
+            Self::Forbidden => "urn:reveille:problem:forbidden",
+            Self::NotFound => "urn:reveille:problem:not-found",
+            Self::InstanceErased => "urn:reveille:problem:instance-erased",
+            Self::TooLarge => "urn:reveille:problem:too-large",
+            Self::RateLimited => "urn:reveille:problem:rate-limited",
+            Self::Busy => "urn:reveille:problem:busy",
+        }
+    }
+
+    /// The type without what all types share, for logs.
+    pub(crate) fn name(self) -> &'static str {
+        &self.urn()[URN.len()..]
+    }
+
+    /// The `title` member: the same for every problem of the type (RFC 9457 §3.1.3).
+    const fn title(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "The request cannot be understood",
+            Self::InvalidAccount => "The account cannot be used as given",
+            Self::NoUsablePushTarget => "No push target could wake this device",
+            Self::LeaseTooLong => "The lease is longer than allowed",
+            Self::RegistrarNotAllowed => "This registrar may not be registered at",
+            Self::RegistrarRefused => "The registrar refused",
+            Self::RegistrarUnreachable => "The registrar cannot be reached",
+            Self::Unauthorized => "Authentication is missing or wrong",
+            Self::Forbidden => "These credentials may not do this",
+            Self::NotFound => "Nothing here",
+            Self::InstanceErased => "The instance is erased",
+            Self::TooLarge => "The body is too large",
+            Self::RateLimited => "Too many requests",
+            Self::Busy => "Not now",
+        }
+    }
+
+    /// The HTTP status of the type.
+    pub(crate) const fn status(self) -> StatusCode {
+        match self {
+            Self::InvalidRequest => StatusCode::BAD_REQUEST,
+            Self::InvalidAccount
+            | Self::NoUsablePushTarget
+            | Self::LeaseTooLong
+            | Self::RegistrarNotAllowed
+            | Self::RegistrarRefused
+            | Self::RegistrarUnreachable => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::InstanceErased => StatusCode::GONE,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+/// Problem details (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemBody {
+    /// Which problem; the only member to branch on.
+    #[serde(rename = "type")]
+    #[schema(schema_with = super::openapi::problem_types)]
+    kind: &'static str,
+    /// The type in words; the same for every problem of the type.
+    title: &'static str,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// What is wrong this time and what to do about it.
+    detail: Cow<'static, str>,
+    /// `invalid-request`, `invalid-account`: the JSON member concerned, such as `account.register_expires` or
+    /// `device.push[0].token`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false)]
+    path: Option<Cow<'static, str>>,
+    /// `invalid-request`: the line of the body, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    line: Option<usize>,
+    /// `invalid-request`: the column in that line, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    column: Option<usize>,
+    /// `registrar-refused`: the registrar's verdict, verbatim.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    verdict: Option<String>,
+    /// `instance-erased`: why it was erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, schema_with = super::openapi::causes)]
+    cause: Option<&'static str>,
+    /// `instance-erased`: the receipt of the erasure, once there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    receipt: Option<ReceiptBody>,
+}
+
+/// One error, with the text for the client and the text for our log.
+pub(crate) struct Problem(Box<Inner>);
+
+struct Inner {
+    kind: Kind,
+    body: ProblemBody,
+    log: Cow<'static, str>,
+    retry_after: Option<Duration>,
+}
+
+/// What our log says of a problem; travels as a response extension to the layer that writes it.
+#[derive(Clone)]
+pub(crate) struct LogLine {
+    pub(crate) kind: Kind,
+    pub(crate) text: Cow<'static, str>,
+}
+
+impl Problem {
+    /// A problem with its two texts. Neither may repeat a value the client sent.
+    pub(crate) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>, log: impl Into<Cow<'static, str>>) -> Self {
+        let body = ProblemBody {
+            kind: kind.urn(),
+            title: kind.title(),
+            status: kind.status().as_u16(),
+            detail: detail.into(),
+            path: None,
+            line: None,
+            column: None,
+            verdict: None,
+            cause: None,
+            receipt: None,
+        };
+        Self(Box::new(Inner { kind, body, log: log.into(), retry_after: None }))
+    }
+
+    /// A member outside `account` has a value that cannot be used.
+    pub(crate) fn request(path: impl Into<Cow<'static, str>>, wrong: impl std::fmt::Display) -> Self {
+        let path = path.into();
+        Self::new(Kind::InvalidRequest, format!("{path}: {wrong}"), "a member has an unusable value").at_path(path)
+    }
+
+    /// A member of `account` has a value that cannot be used.
+    pub(crate) fn account(member: &'static str, wrong: impl std::fmt::Display) -> Self {
+        let path = format!("account.{member}");
+        let log = format!("{path} has an unusable value");
+        Self::new(Kind::InvalidAccount, format!("{path}: {wrong}"), log).at_path(path)
+    }
+
+    /// No such instance for that token: the same bytes whether it is unknown, foreign or malformed.
+    pub(crate) fn unknown_instance() -> Self {
+        Self::new(
+            Kind::NotFound,
+            "No instance or call of this name belongs to this token. If the instance was erased more than a day ago, \
+             its traces are gone too: hand the account over again.",
+            "unknown or foreign instance",
+        )
+    }
+
+    /// The path exists, the method does not: 405 instead of the type's own status.
+    pub(crate) fn wrong_method() -> Self {
+        let detail = "This path does not take this method; the Allow header names those it takes.";
+        let mut problem = Self::new(Kind::InvalidRequest, detail, "method not allowed");
+        problem.0.body.status = StatusCode::METHOD_NOT_ALLOWED.as_u16();
+        problem
+    }
+
+    /// A bound of ours is reached, or a part of us does not answer as it must.
+    pub(crate) fn busy(log: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Busy, "The service cannot take this request at the moment; try again.", log)
+            .come_again(RETRY_SOON)
+    }
+
+    pub(crate) fn at_path(mut self, path: impl Into<Cow<'static, str>>) -> Self {
+        self.0.body.path = Some(path.into());
+        self
+    }
+
+    pub(crate) fn at_line(mut self, line: usize, column: usize) -> Self {
+        (self.0.body.line, self.0.body.column) = (Some(line), Some(column));
+        self
+    }
+
+    pub(crate) fn come_again(mut self, after: Duration) -> Self {
+        self.0.retry_after = Some(after);
+        self
+    }
+}
+
+impl From<AccountError> for Problem {
+    fn from(error: AccountError) -> Self {
+        Self::account(error.member, error.problem)
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotFound => Self::unknown_instance(),
+            Refusal::Gone { cause, receipt } => {
+                let detail = format!(
+                    "The instance is erased ({}); its credentials are gone. Hand the account over again to be woken.",
+                    cause.as_str()
+                );
+                let mut problem = Self::new(Kind::InstanceErased, detail, "asked for an erased instance");
+                problem.0.body.cause = Some(cause.as_str());
+                problem.0.body.receipt = receipt.map(|receipt| (*receipt).into());
+                problem
+            }
+            Refusal::InvalidAccount(detail) => {
+                Self::new(Kind::InvalidAccount, detail, "the engine refuses the account")
+            }
+            Refusal::RegistrarNotAllowed(detail) => {
+                Self::new(Kind::RegistrarNotAllowed, detail, "registrar outside registrars.allow or its ports")
+            }
+            Refusal::RegistrarRefused(verdict) => {
+                let detail = format!(
+                    "The registrar answered \"{verdict}\". Check user name and password, and whether the account may \
+                     register one more contact."
+                );
+                let mut problem = Self::new(Kind::RegistrarRefused, detail, "refused by the registrar");
+                problem.0.body.verdict = Some(verdict);
+                problem
+            }
+            Refusal::RegistrarUnreachable => Self::new(
+                Kind::RegistrarUnreachable,
+                "No answer from the registrar. Check its name, port and transport, that it is reachable from the public \
+                 internet, and for TLS its certificate.",
+                "no verdict from the registrar",
+            ),
+            Refusal::CallOver => Self::new(
+                Kind::NotFound,
+                "The call is over or answered; there is nothing left to decline.",
+                "decline of a call that is over",
+            ),
+            Refusal::RateLimited { after } => Self::new(
+                Kind::RateLimited,
+                "Too many requests for this device or tenant; come again when Retry-After says.",
+                "a bound of the device or tenant is reached",
+            )
+            .come_again(after),
+            Refusal::Busy { after } => Self::busy("the engine takes no more for now").come_again(after),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Inner { kind, body, log, retry_after } = *self.0;
+        let json = serde_json::to_vec(&body).expect("a struct of texts and numbers always serialises");
+        let mut response = Response::new(json.into());
+        *response.status_mut() = StatusCode::from_u16(body.status).unwrap_or(kind.status());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, MEDIA_TYPE);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(after) = retry_after {
+            // Whole seconds, rounded up: who comes when we say so must not be too early.
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if kind == Kind::Unauthorized {
+            // RFC 9110 §15.5.2: a 401 "MUST send a WWW-Authenticate header field".
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response.extensions_mut().insert(LogLine { kind, text: log });
+        response
+    }
+}

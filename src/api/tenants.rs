@@ -1,0 +1,187 @@
+//! Who asks: app keys and backend tokens of tenants, bearer tokens of instances.
+//!
+//! Everything here is decided from the request's head alone, so that a stranger's body is never read. App keys are kept
+//! and compared as SHA-256 in constant time; all of them are compared, whichever matches. Instance tokens are only
+//! hashed here: the engine alone knows which are right.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use super::jwt::{Claims, JwtFault, JwtKey, Replays};
+use super::problem::{Kind, Problem};
+use crate::clock::Now;
+use crate::engine::account::TenantId;
+use crate::engine::input::TokenHash;
+
+/// Longest credential looked at; the longest legitimate one is a JWT with a few claims.
+const BEARER_BYTES_MAX: usize = 4096;
+
+/// What a tenant's requests are checked against.
+pub struct Tenant {
+    /// Its name; the `iss` of its backend's tokens.
+    pub id: TenantId,
+    /// SHA-256 of each live app key; two while one replaces the other.
+    pub app_key_sha256: Vec<[u8; 32]>,
+    /// Verifies the tokens of its backend, if it has one.
+    pub jwt_key: Option<JwtKey>,
+}
+
+/// All tenants.
+pub struct Tenants {
+    list: Vec<Tenant>,
+    audience: String,
+    replays: Replays,
+}
+
+/// An authenticated tenant and what its credential allows.
+pub(crate) struct Caller {
+    pub(crate) tenant: TenantId,
+    pub(crate) authority: Authority,
+}
+
+/// What a tenant's credential allows.
+pub(crate) enum Authority {
+    /// It sits in a shipped app: hand-overs only.
+    AppKey,
+    /// The tenant's backend spoke for one device.
+    Backend { device: String, admin: bool },
+}
+
+impl Tenants {
+    /// The tenants of this service; `audience` is `sip.domain`, which every backend token must name as its `aud`.
+    #[must_use]
+    pub fn new(list: Vec<Tenant>, audience: String) -> Self {
+        Self { list, audience, replays: Replays::default() }
+    }
+
+    /// Authenticates a tenant by app key or backend token. A backend token is spent by this.
+    pub(crate) fn authenticate(&self, headers: &HeaderMap, now: Now) -> Result<Caller, Problem> {
+        let bearer = bearer(headers)?;
+        match self.app_key(bearer) {
+            Some(tenant) => Ok(Caller { tenant, authority: Authority::AppKey }),
+            None if bearer.contains('.') => self.backend(bearer, now),
+            None => Err(unknown_credential("unknown app key")),
+        }
+    }
+
+    /// Authenticates a call that is about a whole tenant.
+    pub(crate) fn administrator(&self, headers: &HeaderMap, now: Now) -> Result<TenantId, Problem> {
+        let caller = self.authenticate(headers, now)?;
+        match caller.authority {
+            Authority::Backend { admin: true, .. } => Ok(caller.tenant),
+            Authority::Backend { admin: false, .. } => Err(Problem::new(
+                Kind::Forbidden,
+                "Calls about a whole tenant need a JWT with \"scope\": \"admin\".",
+                "a JWT without scope admin asked for a tenant-wide call",
+            )),
+            Authority::AppKey => Err(app_key_may_only_hand_over()),
+        }
+    }
+
+    /// The hash of the instance token a call carries. Whether it is right is the engine's to say.
+    pub(crate) fn instance_token(&self, headers: &HeaderMap) -> Result<TokenHash, Problem> {
+        let bearer = bearer(headers)?;
+        if bearer.contains('.') {
+            return Err(Problem::new(
+                Kind::Unauthorized,
+                "Calls about an instance take the instance token that POST /v1/instances returned, not a JWT.",
+                "a JWT where an instance token belongs",
+            ));
+        }
+        if self.app_key(bearer).is_some() {
+            return Err(app_key_may_only_hand_over());
+        }
+        Ok(TokenHash(sha256(bearer.as_bytes())))
+    }
+
+    fn app_key(&self, key: &str) -> Option<TenantId> {
+        let presented = sha256(key.as_bytes());
+        let mut found = None;
+        for tenant in &self.list {
+            for known in &tenant.app_key_sha256 {
+                if verify_slices_are_equal(known, &presented).is_ok() && found.is_none() {
+                    found = Some(&tenant.id);
+                }
+            }
+        }
+        found.cloned()
+    }
+
+    fn backend(&self, token: &str, now: Now) -> Result<Caller, Problem> {
+        let (claims, tenant) = self.verified(token).map_err(refuse_jwt)?;
+        claims.check(&self.audience, now.wall.unix_seconds()).map_err(refuse_jwt)?;
+        self.replays.spend(&tenant.id, &claims, now.wall.unix_seconds()).map_err(refuse_jwt)?;
+        let admin = claims.is_admin();
+        Ok(Caller { tenant: tenant.id.clone(), authority: Authority::Backend { device: claims.sub, admin } })
+    }
+
+    /// The claims of a token whose signature is right, and whose it is. `iss` only says which key to try.
+    fn verified(&self, token: &str) -> Result<(Claims, &Tenant), JwtFault> {
+        let issuer = JwtKey::unverified_issuer(token)?;
+        let tenant = self.list.iter().find(|tenant| *tenant.id == *issuer).ok_or(JwtFault::Signature)?;
+        let key = tenant.jwt_key.as_ref().ok_or(JwtFault::Signature)?;
+        Ok((key.verify(token)?, tenant))
+    }
+}
+
+/// SHA-256 of a bearer credential.
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    hash
+}
+
+/// The credential of `Authorization: Bearer …`; exactly one such header (RFC 6750 §2.1).
+fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+    let wanted = || {
+        Problem::new(
+            Kind::Unauthorized,
+            "Send exactly one header \"Authorization: Bearer CREDENTIAL\".",
+            "no usable Authorization header",
+        )
+    };
+    let mut fields = headers.get_all(AUTHORIZATION).iter();
+    let (Some(field), None) = (fields.next(), fields.next()) else { return Err(wanted()) };
+    let text = field.to_str().map_err(|_| wanted())?;
+    let (scheme, credential) = text.split_once(' ').ok_or_else(wanted)?;
+    let credential = credential.trim_matches(' ');
+    // RFC 6750 §2.1: b64token.
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    let fits = !credential.is_empty() && credential.len() <= BEARER_BYTES_MAX && credential.bytes().all(is_token);
+    if scheme.eq_ignore_ascii_case("bearer") && fits { Ok(credential) } else { Err(wanted()) }
+}
+
+fn app_key_may_only_hand_over() -> Problem {
+    Problem::new(
+        Kind::Forbidden,
+        "An app key may only call POST /v1/instances. Calls about an instance take the instance token which that call \
+         returned; calls about a tenant take a JWT of its backend.",
+        "an app key where it may not be used",
+    )
+}
+
+/// One text for everything that is wrong before a signature has verified: strangers learn nothing about tenants.
+fn unknown_credential(log: &'static str) -> Problem {
+    Problem::new(
+        Kind::Unauthorized,
+        "The credential is neither a live app key nor a JWT (iss = tenant, signed with the algorithm of the tenant's \
+         configured key) whose signature verifies.",
+        log,
+    )
+}
+
+fn refuse_jwt(fault: JwtFault) -> Problem {
+    match fault {
+        JwtFault::Malformed => unknown_credential("malformed JWT"),
+        JwtFault::Signature => unknown_credential("JWT of an unknown issuer, algorithm or signature"),
+        JwtFault::Claim(detail) => Problem::new(Kind::Unauthorized, detail, detail),
+        JwtFault::Replayed => Problem::new(
+            Kind::Unauthorized,
+            "This jti was used before: every request needs a JWT of its own.",
+            "JWT replayed",
+        ),
+        JwtFault::ReplaysFull => Problem::busy("the table of spent JWTs is full"),
+    }
+}

@@ -1,0 +1,7 @@
+//! The API over real TLS on loopback, with an engine that answers by script.
+
+mod authentication;
+mod contract;
+mod hand_over;
+mod transport;
+mod world;

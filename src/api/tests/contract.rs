@@ -1,0 +1,311 @@
+//! The outside contract: shapes, statuses, problem types and the OpenAPI document.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::super::openapi;
+use super::super::problem::Kind;
+use super::super::views::ReceiptBody;
+use super::world::{
+    APP_KEY, CALL, DEVICE, DOMAIN, Settings, TOKEN, World, changed, empty, hand_over_body, handed_over, instance, path,
+    post, receipt, request,
+};
+use crate::engine::audit::Cause;
+use crate::engine::input::{Command, Decline, DeclineReason};
+use crate::engine::limits::Limits;
+use crate::engine::output::{Refusal, RegistrationState};
+
+/// The document as it was last reviewed.
+const REVIEWED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");
+
+fn attach() -> Value {
+    json!({"uri": format!("sip:{DOMAIN}:5061;transport=tls"), "aor": format!("sip:{}@{DOMAIN}", instance()),
+           "username": instance().to_string(), "realm": DOMAIN})
+}
+
+fn registered() -> Value {
+    json!({"state": "registered", "expires": 600, "verdict": "200 OK"})
+}
+
+#[tokio::test]
+async fn a_hand_over_answers_201_200_or_202_with_the_token() {
+    let world = World::new();
+    for (state, replaced, status) in [
+        (RegistrationState::Registered, false, 201),
+        (RegistrationState::Failing, false, 201),
+        (RegistrationState::Registered, true, 200),
+        (RegistrationState::Registering, false, 202),
+        (RegistrationState::Registering, true, 202),
+    ] {
+        world.engine.answers(move |_| handed_over(state, replaced));
+        let reply = world.hand_over(&hand_over_body()).await;
+        assert_eq!(reply.status.as_u16(), status, "{state:?} {replaced}");
+        assert_eq!(reply.header("location"), Some(path("").as_str()));
+        assert_eq!(reply.header("content-type"), Some("application/json"));
+        assert_eq!(reply.header("cache-control"), Some("no-store"));
+        let registration = match state {
+            RegistrationState::Registered => registered(),
+            _ => json!({"state": state.as_str(), "expires": null, "verdict": null}),
+        };
+        let wanted = json!({"instance": instance().to_string(), "token": TOKEN, "lease_ends": "2026-11-24T20:00:00Z",
+                            "registration": registration, "attach": attach()});
+        assert_eq!(reply.json(), wanted);
+    }
+}
+
+#[tokio::test]
+async fn instance_calls_answer_their_shapes() {
+    let world = World::new();
+    let shown = json!({"instance": instance().to_string(), "registration": registered(),
+                       "lease_ends": "2026-11-24T20:00:00Z", "attach": attach(), "attached": true, "trunk_drops": 7});
+    for (method, rest) in [(Method::GET, ""), (Method::POST, "/refresh")] {
+        let reply = world.ask(method, &path(rest), TOKEN).await;
+        assert_eq!((reply.status.as_u16(), reply.json()), (200, shown.clone()));
+    }
+    assert!(matches!(&world.engine.asked()[..], [(_, Command::Show(..)), (_, Command::Refresh(..))]));
+
+    let reply = world.ask(Method::DELETE, &path(""), TOKEN).await;
+    let receipt = serde_json::to_value(receipt()).expect("JSON");
+    assert_eq!((reply.status.as_u16(), reply.json()), (200, json!({"receipt": receipt, "logged": true})));
+
+    let reply = world.ask(Method::GET, &path("/data"), TOKEN).await;
+    let mut wanted = shown;
+    let more = json!({
+        "tenant": "acme", "handed_over": "2026-11-21T20:00:00Z",
+        "device": {"id": DEVICE, "platform": "ios",
+                   "push": [{"for": "call", "provider": "apns", "app": "com.example.phone", "token": "present"}]},
+        "account": {"aor": "sip:alice@example.com", "registrar": "sip:example.com;transport=tls", "outbound_proxy": null,
+                    "auth_username": "alice", "password": "absent",
+                    "ha1": [{"realm": "example.com", "algorithm": "SHA-256", "value": "present"}],
+                    "register_expires": 600, "trunk_sources": "any", "contact_style": "capability",
+                    "early_response": null, "tls_spki_sha256": null}
+    });
+    wanted.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    assert_eq!(reply.json(), wanted);
+}
+
+#[tokio::test]
+async fn calls_are_shown_and_declined() {
+    let world = World::new();
+    let call = path(&format!("/calls/{CALL}"));
+    assert_eq!(world.ask(Method::GET, &call, TOKEN).await.json(), json!({"state": "waking", "reason": null}));
+    for (body, wanted) in [
+        (json!({"reason": "busy"}), Decline { reason: DeclineReason::Busy, everywhere: false }),
+        (
+            json!({"reason": "decline", "everywhere": true}),
+            Decline { reason: DeclineReason::Decline, everywhere: true },
+        ),
+        (
+            json!({"reason": "unavailable", "everywhere": false}),
+            Decline { reason: DeclineReason::Unavailable, everywhere: false },
+        ),
+    ] {
+        world.engine.asked();
+        let reply = world.send(post(&format!("{call}/decline"), TOKEN, body.to_string())).await;
+        assert_eq!(reply.json(), json!({"state": "ended", "reason": "declined"}), "{}", reply.text);
+        assert!(
+            matches!(world.engine.asked().pop(), Some((_, Command::Decline(_, _, _, decline))) if decline == wanted)
+        );
+    }
+    for body in [json!({}), json!({"reason": "no"}), json!({"reason": "busy", "everywhere": 1})] {
+        let reply = world.send(post(&format!("{call}/decline"), TOKEN, body.to_string())).await;
+        assert_eq!(reply.problem(), "invalid-request", "{body}");
+    }
+}
+
+#[tokio::test]
+async fn every_refusal_becomes_its_problem() {
+    let world = World::new();
+    let seconds = Duration::from_secs;
+    let gone = |receipt| Refusal::Gone { cause: Cause::LeaseEnded, receipt };
+    let refusals = [
+        (Refusal::NotFound, 404, "not-found", None),
+        (gone(None), 410, "instance-erased", None),
+        (gone(Some(Box::new(receipt()))), 410, "instance-erased", None),
+        (Refusal::InvalidAccount("the engine's words".to_owned()), 422, "invalid-account", None),
+        (Refusal::RegistrarNotAllowed("the engine's words".to_owned()), 422, "registrar-not-allowed", None),
+        (Refusal::RegistrarRefused("403 Forbidden".to_owned()), 422, "registrar-refused", None),
+        (Refusal::RegistrarUnreachable, 422, "registrar-unreachable", None),
+        (Refusal::CallOver, 404, "not-found", None),
+        (Refusal::RateLimited { after: seconds(30) }, 429, "rate-limited", Some("30")),
+        (Refusal::Busy { after: Duration::ZERO }, 503, "busy", Some("1")),
+    ];
+    for (refusal, status, problem, retry_after) in refusals {
+        world.engine.refuses(refusal.clone());
+        let reply = world.hand_over(&hand_over_body()).await;
+        assert_eq!((reply.status.as_u16(), reply.problem().as_str()), (status, problem), "{refusal:?}");
+        assert_eq!(reply.header("retry-after"), retry_after);
+        let json = reply.json();
+        match refusal {
+            Refusal::Gone { receipt, .. } => {
+                assert_eq!(json["cause"], "lease-ended");
+                assert_eq!(
+                    json.get("receipt").cloned(),
+                    receipt.map(|receipt| serde_json::to_value(receipt).expect("JSON"))
+                );
+            }
+            Refusal::RegistrarRefused(verdict) => assert_eq!(json["verdict"], verdict),
+            Refusal::InvalidAccount(words) | Refusal::RegistrarNotAllowed(words) => assert_eq!(json["detail"], words),
+            _ => assert!(json.get("cause").is_none() && json.get("verdict").is_none()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_problem_type_is_reached() {
+    let limits = Limits { posts_per_source: 5, ..Settings::default().limits };
+    let world = World::with(Settings { limits, ..Settings::default() });
+    let mut seen = BTreeSet::new();
+    let body = hand_over_body();
+    // Five hand-overs, then the source has had its share.
+    for body in [
+        changed(&body, "/mode", Some(json!("other"))),
+        changed(&body, "/account/aor", Some(json!("sip:"))),
+        changed(&body, "/device/push", Some(json!([]))),
+        changed(&body, "/lease_seconds", Some(json!(999_999_999))),
+        changed(&body, "/mode", Some(json!("x".repeat(20_000)))),
+        body.clone(),
+    ] {
+        seen.insert(world.hand_over(&body).await.problem());
+    }
+    assert!(seen.contains("rate-limited"));
+    seen.insert(world.ask(Method::GET, &path(""), APP_KEY).await.problem());
+    seen.insert(world.send(request(Method::GET, &path("")).body(empty()).expect("a request")).await.problem());
+    for refusal in [
+        Refusal::NotFound,
+        Refusal::Gone { cause: Cause::Deleted, receipt: None },
+        Refusal::RegistrarNotAllowed("no".to_owned() + " such registrar"),
+        Refusal::RegistrarRefused("403 Forbidden".to_owned()),
+        Refusal::RegistrarUnreachable,
+        Refusal::Busy { after: Duration::from_secs(1) },
+    ] {
+        world.engine.refuses(refusal);
+        seen.insert(world.ask(Method::GET, &path(""), TOKEN).await.problem());
+    }
+    let all: BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.name().to_owned()).collect();
+    assert_eq!(seen, all);
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_get_problems_too() {
+    let world = World::new();
+    for path in ["/", "/v1", "/v1/instances/", "/v2/instances", "/openapi.yaml"] {
+        let reply = world.ask(Method::GET, path, TOKEN).await;
+        assert_eq!((reply.status.as_u16(), reply.problem().as_str()), (404, "not-found"), "{path}");
+    }
+    let reply = world.ask(Method::PUT, &path(""), TOKEN).await;
+    assert_eq!((reply.status.as_u16(), reply.problem().as_str()), (405, "invalid-request"));
+    let allowed: BTreeSet<_> = reply.header("allow").expect("Allow").split(',').map(str::trim).collect();
+    assert_eq!(allowed, BTreeSet::from(["GET", "HEAD", "PATCH", "DELETE"]));
+    let head = world.ask(Method::HEAD, &path(""), TOKEN).await;
+    assert_eq!((head.status.as_u16(), head.text.as_str()), (200, ""));
+    assert!(world.engine.asked().iter().all(|(_, command)| matches!(command, Command::Show(..))));
+}
+
+#[test]
+fn a_receipt_leaves_the_api_as_the_audit_log_made_it() {
+    for receipt in [receipt(), crate::engine::audit::Receipt { inclusion: None, ..receipt() }] {
+        let made = serde_json::to_string(&receipt).expect("JSON");
+        assert_eq!(serde_json::to_string(&ReceiptBody::from(receipt)).expect("JSON"), made);
+    }
+}
+
+#[tokio::test]
+async fn the_openapi_document_is_the_reviewed_one() {
+    let world = World::new();
+    let reply = world.send(request(Method::GET, "/openapi.json").body(empty()).expect("a request")).await;
+    assert_eq!((reply.status.as_u16(), reply.header("content-type")), (200, Some("application/json")));
+    if std::env::var_os("UPDATE_OPENAPI").is_some() {
+        std::fs::write(REVIEWED, format!("{}\n", reply.text)).expect("written");
+    }
+    let reviewed = std::fs::read_to_string(REVIEWED).expect("docs/openapi.json");
+    assert_eq!(reply.text.trim(), reviewed.trim(), "run the test with UPDATE_OPENAPI=1 and review docs/openapi.json");
+}
+
+#[tokio::test]
+async fn the_document_lists_exactly_what_is_served() {
+    let world = World::new();
+    let document: Value = serde_json::from_slice(&openapi::document()).expect("JSON");
+    let paths = document["paths"].as_object().expect("paths");
+    assert_eq!(paths.len(), 8);
+    for (template, operations) in paths {
+        let path = template.replace("{id}", &instance().to_string()).replace("{call}", CALL);
+        for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            let documented = operations.get(method.as_str().to_lowercase()).is_some();
+            let reply = world.send(request(method.clone(), &path).body(empty()).expect("a request")).await;
+            assert_eq!(reply.status != 405, documented, "{method} {template}");
+            assert_ne!(reply.status, 404, "{method} {template}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_guides_first_example_is_accepted() {
+    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/api.md")).expect("docs/api.md");
+    let (_, rest) = guide.split_once("<<'JSON'\n").expect("an example");
+    let (body, _) = rest.split_once("\nJSON\n").expect("its end");
+    let world = World::new();
+    // Its tokens are cut short, which shows.
+    let body = body.replace('…', "");
+    let reply = world.send(post("/v1/instances", APP_KEY, body)).await;
+    assert_eq!(reply.status, 201, "{}", reply.text);
+}
+
+#[test]
+fn the_guide_names_every_problem_type() {
+    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/api.md")).expect("docs/api.md");
+    for kind in Kind::ALL {
+        let row = format!("| `{}` | {} |", kind.name(), kind.status().as_u16());
+        assert!(guide.contains(&row), "{row}");
+    }
+}
+
+#[test]
+fn the_document_is_whole() {
+    let document: Value = serde_json::from_slice(&openapi::document()).expect("JSON");
+    let mut references = BTreeSet::new();
+    collect_references(&document, &mut references);
+    for reference in &references {
+        let pointer = reference.strip_prefix('#').expect("a local reference");
+        assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+    }
+    let types = document.pointer("/components/schemas/Problem/properties/type/enum").expect("the list of types");
+    assert_eq!(types.as_array().map(Vec::len), Some(Kind::ALL.len()));
+    let schemes = document.pointer("/components/securitySchemes").and_then(Value::as_object).expect("schemes");
+    let mut ids = BTreeSet::new();
+    for operations in document["paths"].as_object().expect("paths").values() {
+        for operation in operations.as_object().expect("operations").values() {
+            let id = operation["operationId"].as_str().expect("an id").to_owned();
+            assert!(ids.insert(id.clone()), "{id} twice");
+            if id == "description" {
+                continue;
+            }
+            let security = operation["security"].as_array().expect("security");
+            assert!(!security.is_empty());
+            for name in security.iter().flat_map(|one| one.as_object().expect("an object").keys()) {
+                assert!(schemes.contains_key(name), "{name}");
+            }
+            for status in ["401", "403", "503"] {
+                let problem =
+                    operation.pointer(&format!("/responses/{status}/content/application~1problem+json/schema/$ref"));
+                assert_eq!(problem, Some(&json!("#/components/schemas/Problem")), "{id} {status}");
+            }
+        }
+    }
+}
+
+fn collect_references(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            if let Some(Value::String(reference)) = members.get("$ref") {
+                found.insert(reference.clone());
+            }
+            members.values().for_each(|value| collect_references(value, found));
+        }
+        Value::Array(values) => values.iter().for_each(|value| collect_references(value, found)),
+        _ => {}
+    }
+}

@@ -1,0 +1,366 @@
+//! What the API answers: the engine's views as JSON.
+//!
+//! Each struct here is written out again, member by member, from the engine's own, so that nothing new in the engine
+//! reaches a client before someone has decided that it should. Credentials and push tokens have no member at all.
+
+use axum::response::Response;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::problem::Problem;
+use crate::engine::account::{Account, TrunkSources};
+use crate::engine::audit::{Inclusion, Receipt};
+use crate::engine::input::PushPurpose;
+use crate::engine::output::{
+    Answer, AttachView, CallView, DataView, HandedOver, InstanceView, RegistrationState, RegistrationView,
+};
+
+/// More than the answer to a hand-over needs.
+const JSON_BYTES_USUAL: usize = 4096;
+
+/// A handed-over instance.
+#[derive(Serialize, ToSchema)]
+#[schema(as = HandedOver)]
+pub(crate) struct HandedOverBody<'a> {
+    /// The instance's id.
+    #[schema(pattern = "^[a-z2-7]{29}$")]
+    instance: String,
+    /// The bearer token for all calls about the instance, and its password at the edge. It is told this once.
+    token: &'a str,
+    /// When the lease ends, RFC 3339 in UTC.
+    #[schema(example = "2026-11-24T20:00:00Z")]
+    lease_ends: String,
+    registration: RegistrationBody,
+    attach: AttachBody,
+}
+
+/// The registration at the account's registrar.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Registration)]
+pub(crate) struct RegistrationBody {
+    /// Where it stands.
+    #[schema(schema_with = super::openapi::registration_states)]
+    state: &'static str,
+    /// The granted expiry in seconds, while registered.
+    #[schema(example = 600)]
+    expires: Option<u64>,
+    /// The registrar's last verdict in words, or what went wrong instead of one.
+    #[schema(example = "200 OK")]
+    verdict: Option<String>,
+}
+
+/// How the woken app attaches: the account of its SIP stack.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Attach)]
+pub(crate) struct AttachBody {
+    /// Registrar (or outbound proxy).
+    #[schema(example = "sip:edge.example.net:5061;transport=tls")]
+    uri: String,
+    /// Address of record.
+    #[schema(example = "sip:INSTANCE@edge.example.net")]
+    aor: String,
+    /// Digest user name; the password is the instance token.
+    username: String,
+    /// Digest realm.
+    #[schema(example = "edge.example.net")]
+    realm: String,
+}
+
+/// An instance.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Instance)]
+pub(crate) struct InstanceBody {
+    /// The instance's id.
+    #[schema(pattern = "^[a-z2-7]{29}$")]
+    instance: String,
+    registration: RegistrationBody,
+    /// When the lease ends, RFC 3339 in UTC.
+    #[schema(example = "2026-11-24T20:00:00Z")]
+    lease_ends: String,
+    attach: AttachBody,
+    /// Whether a device is attached right now.
+    attached: bool,
+    /// Requests to the instance that were dropped because of where they came from (`trunk_sources`).
+    trunk_drops: u64,
+}
+
+/// Everything held about an instance; secrets only as present or absent.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Data)]
+pub(crate) struct DataBody {
+    #[serde(flatten)]
+    instance: InstanceBody,
+    /// Whose app handed it over.
+    tenant: String,
+    device: DeviceData,
+    account: AccountData,
+    /// When it was handed over, RFC 3339 in UTC.
+    handed_over: String,
+}
+
+/// What is held about the device.
+#[derive(Serialize, ToSchema)]
+struct DeviceData {
+    id: String,
+    platform: String,
+    push: Vec<PushData>,
+}
+
+/// What is held about a push target.
+#[derive(Serialize, ToSchema)]
+struct PushData {
+    #[serde(rename = "for")]
+    #[schema(value_type = String)]
+    purpose: &'static str,
+    #[schema(value_type = String)]
+    provider: &'static str,
+    app: String,
+    token: Presence,
+}
+
+/// What is held about the account.
+#[derive(Serialize, ToSchema)]
+struct AccountData {
+    aor: String,
+    registrar: String,
+    outbound_proxy: Option<String>,
+    auth_username: String,
+    password: Presence,
+    ha1: Vec<Ha1Data>,
+    register_expires: u64,
+    #[schema(value_type = String)]
+    trunk_sources: &'static str,
+    #[schema(value_type = String)]
+    contact_style: &'static str,
+    early_response: Option<u16>,
+    tls_spki_sha256: Option<String>,
+}
+
+/// That a hash is held.
+#[derive(Serialize, ToSchema)]
+struct Ha1Data {
+    realm: String,
+    #[schema(value_type = String)]
+    algorithm: &'static str,
+    value: Presence,
+}
+
+/// Whether a secret is held.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Presence {
+    Present,
+    Absent,
+}
+
+/// A call.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Call)]
+pub(crate) struct CallBody {
+    /// Where it stands.
+    #[schema(schema_with = super::openapi::call_states)]
+    state: &'static str,
+    /// Why it ended.
+    #[schema(value_type = Option<String>)]
+    reason: Option<&'static str>,
+}
+
+/// An erasure.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Erased)]
+pub(crate) struct ErasedBody {
+    receipt: ReceiptBody,
+    /// Whether the record was on disk before the answer was given.
+    logged: bool,
+}
+
+/// An erasure of many instances.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ErasedAll)]
+pub(crate) struct ErasedAllBody {
+    /// How many instances are being erased.
+    pub(crate) erased: u32,
+}
+
+/// Signed proof that an instance's credentials were erased; `reveille audit verify` checks it offline.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Receipt)]
+pub(crate) struct ReceiptBody {
+    /// Version of this form.
+    v: u8,
+    /// The instance.
+    instance: String,
+    /// Links the instance to the record's subject, in hexadecimal.
+    salt: String,
+    /// The record, byte for byte as it stands in the log.
+    record: String,
+    /// The record's place in the log; absent where it was not synced in time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    inclusion: Option<InclusionBody>,
+    /// The log's public key (Ed25519), base64.
+    key: String,
+    /// Ed25519 signature, base64.
+    signature: String,
+}
+
+/// A record's place in the Merkle tree (RFC 9162 §2.1.3).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Inclusion)]
+pub(crate) struct InclusionBody {
+    leaf_index: u64,
+    tree_size: u64,
+    root: String,
+    path: Vec<String>,
+}
+
+impl From<Receipt> for ReceiptBody {
+    fn from(receipt: Receipt) -> Self {
+        let Receipt { v, instance, salt, record, inclusion, key, signature } = receipt;
+        let inclusion = inclusion.map(|Inclusion { leaf_index, tree_size, root, path }| InclusionBody {
+            leaf_index,
+            tree_size,
+            root,
+            path,
+        });
+        Self { v, instance, salt, record, inclusion, key, signature }
+    }
+}
+
+impl From<RegistrationView> for RegistrationBody {
+    fn from(view: RegistrationView) -> Self {
+        let RegistrationView { state, expires, verdict } = view;
+        Self { state: state.as_str(), expires: expires.map(|expires| expires.as_secs()), verdict }
+    }
+}
+
+impl From<AttachView> for AttachBody {
+    fn from(view: AttachView) -> Self {
+        let AttachView { uri, aor, username, realm } = view;
+        Self { uri, aor, username, realm }
+    }
+}
+
+impl From<InstanceView> for InstanceBody {
+    fn from(view: InstanceView) -> Self {
+        let InstanceView { instance, registration, lease_ends, attach, attached, trunk_drops } = view;
+        Self {
+            instance: instance.to_string(),
+            registration: registration.into(),
+            lease_ends: lease_ends.rfc3339(),
+            attach: attach.into(),
+            attached,
+            trunk_drops,
+        }
+    }
+}
+
+impl From<DataView> for DataBody {
+    fn from(data: DataView) -> Self {
+        let DataView { view, tenant, device, platform, account, password, ha1, push, handed_over } = data;
+        let push = push.into_iter().map(|(purpose, provider, app)| PushData {
+            purpose: match purpose {
+                PushPurpose::Call => "call",
+                PushPurpose::Other => "other",
+            },
+            provider: provider.as_str(),
+            app,
+            token: Presence::Present,
+        });
+        Self {
+            instance: view.into(),
+            tenant: tenant.to_string(),
+            device: DeviceData { id: device, platform, push: push.collect() },
+            account: account_data(account, password, ha1),
+            handed_over: handed_over.rfc3339(),
+        }
+    }
+}
+
+fn account_data(account: Account, password: bool, ha1: Vec<(String, &'static str)>) -> AccountData {
+    let Account {
+        aor,
+        registrar,
+        outbound_proxy,
+        auth_username,
+        register_expires,
+        trunk_sources,
+        early_response,
+        tls_spki_sha256,
+    } = account;
+    let ha1 = ha1.into_iter().map(|(realm, algorithm)| Ha1Data { realm, algorithm, value: Presence::Present });
+    AccountData {
+        aor,
+        registrar: registrar.text,
+        outbound_proxy: outbound_proxy.map(|proxy| proxy.text),
+        auth_username,
+        password: if password { Presence::Present } else { Presence::Absent },
+        ha1: ha1.collect(),
+        register_expires: register_expires.as_secs(),
+        trunk_sources: match trunk_sources {
+            TrunkSources::Any => "any",
+            TrunkSources::Registrar => "registrar",
+        },
+        contact_style: "capability",
+        early_response: early_response.map(|code| code.map_or(0, |code| code.code())),
+        tls_spki_sha256: tls_spki_sha256.map(|pin| pin.iter().map(|byte| format!("{byte:02x}")).collect()),
+    }
+}
+
+impl From<CallView> for CallBody {
+    fn from(view: CallView) -> Self {
+        let CallView { state, reason } = view;
+        Self { state: state.as_str(), reason }
+    }
+}
+
+/// The response to a hand-over: 202 while the registrar has not spoken, 200 in a predecessor's place, else 201.
+pub(crate) fn handed_over(view: HandedOver) -> Response {
+    let HandedOver { instance, token, lease_ends, registration, attach, replaced } = view;
+    let status = match (registration.state, replaced) {
+        (RegistrationState::Registering, _) => StatusCode::ACCEPTED,
+        (_, true) => StatusCode::OK,
+        (_, false) => StatusCode::CREATED,
+    };
+    let mut response = json(
+        status,
+        &HandedOverBody {
+            instance: instance.to_string(),
+            token: &token,
+            lease_ends: lease_ends.rfc3339(),
+            registration: registration.into(),
+            attach: attach.into(),
+        },
+    );
+    let location = HeaderValue::try_from(format!("/v1/instances/{instance}"));
+    response.headers_mut().insert(LOCATION, location.expect("an instance id is letters and digits"));
+    response
+}
+
+/// The response to any other command.
+pub(crate) fn answered(answer: Answer) -> Result<Response, Problem> {
+    Ok(match answer {
+        Answer::HandedOver(view) => handed_over(*view),
+        Answer::Instance(view) => json(StatusCode::OK, &InstanceBody::from(*view)),
+        Answer::Data(view) => json(StatusCode::OK, &DataBody::from(*view)),
+        Answer::Call(view) => json(StatusCode::OK, &CallBody::from(view)),
+        Answer::Erased { receipt, logged } => json(StatusCode::OK, &ErasedBody { receipt: (*receipt).into(), logged }),
+        Answer::ErasedAll(erased) => json(StatusCode::OK, &ErasedAllBody { erased }),
+        Answer::Refused(refusal) => return Err(refusal.into()),
+    })
+}
+
+/// A JSON response that no cache may keep.
+pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    // Room enough for every answer but the longest receipts: a buffer that grows leaves copies, and one answer holds a
+    // token.
+    let mut bytes = Vec::with_capacity(JSON_BYTES_USUAL);
+    serde_json::to_writer(&mut bytes, body).expect("a struct of texts and numbers always serialises");
+    let mut response = Response::new(bytes.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,558 @@
+//! The daemon put together: settings in, a running process out.
+//!
+//! Parses everything first, then binds everything, then serves; what was started here is stopped here, in the order of
+//! `drain`. It decides nothing about calls or instances.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+use zeroize::Zeroizing;
+
+use crate::api::{self, ApiConfig};
+use crate::audit_log::{self, AuditLog};
+use crate::cli::Exit;
+use crate::config::{self, Settings, TlsFiles};
+use crate::effects::Sinks;
+use crate::engine::ids::ShardId;
+use crate::engine::input::Command;
+use crate::engine::limits::Limits;
+use crate::engine::output::{Answer, Note};
+use crate::engine::placement::Placement;
+use crate::engine::policy::{Listener, Policy};
+use crate::engine::{Engine, Start};
+use crate::net::{self, ClientTls, Net, ServerTls, Timings};
+use crate::push::{self, PushSettings, Pusher};
+use crate::router::Router;
+use crate::shard::{Observation, Shards, Wiring};
+use crate::sip::Transport;
+use crate::telemetry::{Meters, Readiness, Redacted};
+use crate::{drain, ops, systemd};
+
+/// Reasons of `shed_total` besides those of the network side: shards that had no room, audit records that are in no log.
+const OWN_INCIDENTS: [&str; 2] = ["shard-full", "audit-lost"];
+
+/// Why the daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Something in the configuration that only shows when it is used.
+    #[error("{0}")]
+    Configuration(String),
+    /// Something outside: a port, a disk, the system's generator.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// A running daemon.
+pub struct Running {
+    /// Where the API is served.
+    pub api: Vec<SocketAddr>,
+    /// The API's certificate in DER, for clients that have to trust exactly this one.
+    pub api_certificate: Option<Vec<u8>>,
+    /// The certificate of SIP over TLS in DER, if there is a TLS listener.
+    pub sip_certificate: Option<Vec<u8>>,
+    /// The SIP listeners, UDP listeners followed by their TCP twins.
+    pub sip: Vec<Listener>,
+    /// Where metrics and health are served.
+    pub ops: Vec<SocketAddr>,
+    /// The public key that verifies receipts, PEM.
+    pub audit_key: String,
+    pub(crate) parts: Parts,
+}
+
+/// What has to be stopped.
+pub(crate) struct Parts {
+    pub(crate) router: Router,
+    pub(crate) net: Net,
+    pub(crate) shards: Shards,
+    pub(crate) pusher: Arc<Pusher>,
+    pub(crate) audit: Arc<AuditLog>,
+    pub(crate) readiness: Arc<Readiness>,
+    /// Turned true: API and ops end.
+    pub(crate) stop: watch::Sender<bool>,
+    pub(crate) tasks: Vec<(&'static str, JoinHandle<()>)>,
+    pub(crate) deadline: Duration,
+    certificates: Certificates,
+}
+
+/// The certificates that SIGHUP reads again.
+struct Certificates {
+    api: (api::Tls, Option<TlsFiles>),
+    sip: Option<(ServerTls, TlsFiles)>,
+}
+
+impl api::Ask for Router {
+    fn ask(&self, shard: ShardId, command: Command) -> impl Future<Output = Answer> + Send {
+        Self::ask(self, shard, command)
+    }
+}
+
+/// Runs the daemon until it is told to stop. Logging is started already.
+#[must_use]
+pub fn serve(settings: Settings) -> Exit {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("reveille").build() {
+        Ok(runtime) => runtime,
+        Err(problem) => {
+            error!(%problem, "no runtime");
+            return Exit::Unavailable;
+        }
+    };
+    let code = runtime.block_on(async {
+        match start(settings) {
+            Ok(running) => running.until_told().await,
+            Err(StartError::Configuration(problem)) => {
+                error!(problem, "the configuration cannot be used");
+                Exit::Configuration
+            }
+            Err(StartError::Unavailable(problem)) => {
+                error!(problem, "cannot start");
+                Exit::Unavailable
+            }
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
+}
+
+/// Starts the daemon within a tokio runtime.
+///
+/// # Errors
+/// Anything that cannot be parsed, bound or opened; nothing keeps running then.
+pub fn start(settings: Settings) -> Result<Running, StartError> {
+    let bound = Bound::new(&settings)?;
+    let policy = Arc::new(settings.policy(bound.sip.listeners()));
+    let placement = Placement::new(shard_count(), [random_u64()?, random_u64()?]);
+    let meters = Arc::new(Meters::new(&incident_names()));
+    let readiness = Arc::new(Readiness::new());
+    let (stop, stopping) = watch::channel(false);
+    let (writable, writable_changes) = watch::channel(true);
+    let audit = open_audit(&settings, writable)?;
+    let (tenants, apps) = split_tenants(settings.tenants)?;
+    let pusher = Arc::new(open_pusher(apps, &policy.limits, &meters)?);
+
+    let (router, inboxes) = Router::new(placement.clone(), &policy.limits);
+    let sip = bound.sip.listeners();
+    let certificates = Certificates { api: (bound.api_tls.clone(), settings.api.tls), sip: bound.sip_tls_files };
+    let net_settings = net_settings(bound.sip_tls, bound.client_tls, &policy.limits);
+    let net = Net::start(bound.sip, net_settings, router.clone()).map_err(|error| unavailable("SIP", &error))?;
+    let wiring = Wiring {
+        router: router.clone(),
+        net: net.handle(),
+        sinks: Arc::new(sinks(&pusher, &audit)),
+        observer: observer(&meters),
+    };
+    let shards = Shards::start(engines(&placement, &policy)?, inboxes, &wiring);
+
+    let api_config = ApiConfig {
+        policy: Arc::clone(&policy),
+        placement,
+        tenants: api::Tenants::new(tenants, policy.domain.clone()),
+    };
+    let api = addresses(&bound.api)?;
+    let ops = addresses(&bound.ops)?;
+    let api_task = api::serve(api_config, bound.api, router.clone(), &bound.api_tls, &stopping);
+    let endpoints = ops::Endpoints {
+        meters,
+        readiness: Arc::clone(&readiness),
+        refresh: Box::new(refresh(net.handle(), router.clone(), Arc::clone(&audit), &pusher, &readiness)),
+    };
+    let ops_task = ops::serve(endpoints, bound.ops, stopping.clone());
+    let audit_watch = watch_audit(router.clone(), Arc::clone(&readiness), writable_changes, stopping);
+    let tasks = vec![("api", api_task), ("ops", tokio::spawn(ops_task)), ("audit watch", tokio::spawn(audit_watch))];
+    readiness.set_ready(true);
+    let api_certificate = bound.api_tls.end_entity().map(|certificate| certificate.to_vec());
+    let audit_key = audit.public_key_pem();
+    let parts = Parts {
+        router,
+        net,
+        shards,
+        pusher,
+        audit,
+        readiness,
+        stop,
+        tasks,
+        deadline: settings.drain.deadline,
+        certificates,
+    };
+    Ok(Running { api, api_certificate, sip_certificate: bound.sip_certificate, sip, ops, audit_key, parts })
+}
+
+/// Every socket and certificate, before anything is served.
+struct Bound {
+    api: Vec<tokio::net::TcpListener>,
+    api_tls: api::Tls,
+    ops: Vec<tokio::net::TcpListener>,
+    sip: net::Plan,
+    sip_tls: Option<ServerTls>,
+    sip_certificate: Option<Vec<u8>>,
+    sip_tls_files: Option<(ServerTls, TlsFiles)>,
+    client_tls: ClientTls,
+}
+
+impl Bound {
+    fn new(settings: &Settings) -> Result<Self, StartError> {
+        let api_tls = api_tls(settings)?;
+        let (sip_tls, sip_certificate) = sip_tls(settings)?.unzip();
+        let files = sip_tls.clone().zip(settings.sip.tls.clone());
+        let extra_roots = settings.registrars.ca_pem.as_deref().map(str::as_bytes);
+        let client_tls =
+            ClientTls::new(extra_roots).map_err(|error| configuration("registrars.tls_ca_file", &error))?;
+        let entries: Vec<net::ListenEntry> = settings
+            .sip
+            .listen
+            .iter()
+            .map(|listener| net::ListenEntry {
+                transport: listener.transport,
+                address: listener.address,
+                advertise: listener.advertise.clone(),
+            })
+            .collect();
+        Ok(Self {
+            api: api::bind(&settings.api.listen).map_err(|error| unavailable("api.listen", &error))?,
+            api_tls,
+            ops: api::bind(&settings.ops.listen).map_err(|error| unavailable("ops.listen", &error))?,
+            sip: net::plan_listeners(&entries).map_err(|error| unavailable("sip.listen", &error))?,
+            sip_tls,
+            sip_certificate,
+            sip_tls_files: files,
+            client_tls,
+        })
+    }
+}
+
+impl Running {
+    /// Serves until SIGTERM or SIGINT, then drains. SIGHUP reads the certificates again.
+    pub(crate) async fn until_told(mut self) -> Exit {
+        for listener in &self.sip {
+            info!(transport = listener.transport.as_param(), address = %listener.local, "SIP is served");
+        }
+        for address in &self.api {
+            info!(%address, "the API is served");
+        }
+        for address in &self.ops {
+            info!(%address, "metrics and health are served");
+        }
+        let mut signals = match systemd::Signals::new() {
+            Ok(signals) => signals,
+            Err(problem) => {
+                error!(%problem, "signals cannot be received");
+                return Exit::Unavailable;
+            }
+        };
+        systemd::notify_ready();
+        let watchdog = systemd::Watchdog::start(&self.parts.stop);
+        let code = loop {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    systemd::Signal::Reload => self.reload(),
+                    systemd::Signal::Stop => break Exit::Success,
+                },
+                () = self.parts.failed() => break Exit::Bug,
+            }
+        };
+        systemd::notify_stopping();
+        // A second signal means: now.
+        let drained = tokio::select! {
+            drained = drain::drain(self.parts) => drained,
+            _ = signals.next_stop() => false,
+        };
+        watchdog.stop();
+        if code == Exit::Success && !drained {
+            warn!("the shutdown did not finish everything");
+        }
+        code
+    }
+
+    /// Drains and stops, as on SIGTERM. `false`: something was left at the deadline.
+    pub async fn shutdown(self) -> bool {
+        drain::drain(self.parts).await
+    }
+
+    fn reload(&self) {
+        systemd::notify_reloading();
+        let Certificates { api, sip } = &self.parts.certificates;
+        if let (tls, Some(files)) = api {
+            let taken = files
+                .load()
+                .map_err(|error| error.to_string())
+                .and_then(|pem| tls.reload(&pem.certificate, &pem.key).map_err(|error| error.to_string()));
+            report_reload("api", taken);
+        }
+        if let Some((tls, files)) = sip {
+            let taken = files.load().map_err(|error| error.to_string()).and_then(|pem| {
+                net::server_config(&pem.certificate, &pem.key)
+                    .map(|config| tls.replace(config))
+                    .map_err(|error| error.to_string())
+            });
+            report_reload("sip", taken);
+        }
+        systemd::notify_ready();
+    }
+}
+
+impl Parts {
+    /// Waits until a part ends although nobody stopped it: a bug of ours, already told by the panic hook.
+    async fn failed(&mut self) {
+        let part = tokio::select! {
+            _ = self.shards.failed() => "shard",
+            _ = self.net.failed() => "net",
+        };
+        error!(part, "a part of the daemon ended by itself");
+    }
+}
+
+/// Publishes what other rooms count, when somebody asks.
+fn refresh(
+    net: net::Handle,
+    router: Router,
+    audit: Arc<AuditLog>,
+    pusher: &Arc<Pusher>,
+    readiness: &Arc<Readiness>,
+) -> impl Fn(&Meters) + Send + Sync + use<> {
+    let (pusher, readiness) = (Arc::clone(pusher), Arc::clone(readiness));
+    move |meters| {
+        meters.publish_audit_backlog(audit.backlog());
+        let counters = net.counters();
+        let totals = net::Incident::ALL.iter().map(|incident| counters.total(*incident));
+        meters.publish_incidents(totals.chain([router.shed(), audit.lost()]));
+        readiness.note("a push provider refuses us or cannot be reached", !pusher.troubles().is_empty());
+    }
+}
+
+/// Tells the shards and `/readyz` whether the audit log can be written.
+async fn watch_audit(
+    router: Router,
+    readiness: Arc<Readiness>,
+    mut writable: watch::Receiver<bool>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    loop {
+        tokio::select! {
+            changed = writable.changed() => if changed.is_err() { break },
+            _ = stopping.wait_for(|stop| *stop) => break,
+        }
+        let works = *writable.borrow_and_update();
+        readiness.note("the audit log cannot be written: no hand-overs are taken", !works);
+        if works {
+            info!("the audit log can be written again");
+        } else {
+            error!("the audit log cannot be written; no hand-overs are taken until it can");
+        }
+        router.audit_writable(works).await;
+    }
+}
+
+fn api_tls(settings: &Settings) -> Result<api::Tls, StartError> {
+    match &settings.api.tls {
+        Some(files) => {
+            let pem = files.load().map_err(|error| configuration("api.tls_certificate", &error))?;
+            api::Tls::from_pem(&pem.certificate, &pem.key).map_err(|error| configuration("api.tls_certificate", &error))
+        }
+        None => api::Tls::self_signed(&api::Tls::self_signed_names(&settings.sip.domain))
+            .map_err(|error| configuration("sip.domain", &error)),
+    }
+}
+
+/// What the TLS listeners show: the configuration to serve with, and the certificate alone.
+fn sip_tls(settings: &Settings) -> Result<Option<(ServerTls, Vec<u8>)>, StartError> {
+    let (certificate, key) = match &settings.sip.tls {
+        Some(files) => {
+            let pem = files.load().map_err(|error| configuration("sip.tls_certificate", &error))?;
+            (pem.certificate, pem.key)
+        }
+        None if settings.sip.listen.iter().any(|listener| listener.transport == Transport::Tls) => {
+            warn!("no sip.tls_certificate is configured: the TLS listeners show a self-signed certificate");
+            let names = api::Tls::self_signed_names(&settings.sip.domain);
+            let made =
+                rcgen::generate_simple_self_signed(names).map_err(|error| configuration("sip.domain", &error))?;
+            let key = Zeroizing::new(made.signing_key.serialize_pem().into_bytes());
+            (made.cert.pem().into_bytes(), key)
+        }
+        None => return Ok(None),
+    };
+    let refuse = |error: &dyn std::error::Error| configuration("sip.tls_certificate", error);
+    let config = net::server_config(&certificate, &key).map_err(|error| refuse(&error))?;
+    let first = CertificateDer::from_pem_slice(&certificate).map_err(|error| refuse(&error))?;
+    Ok(Some((ServerTls::new(config), first.to_vec())))
+}
+
+fn open_audit(settings: &Settings, writable: watch::Sender<bool>) -> Result<Arc<AuditLog>, StartError> {
+    let log = audit_log::Settings {
+        path: settings.audit.path.clone(),
+        signing_key: settings.audit.signing_key.clone(),
+        sync_wait: settings.audit.sync_wait,
+        domain: settings.sip.domain.clone(),
+    };
+    let on_writable = move |works: bool| {
+        writable.send_replace(works);
+    };
+    AuditLog::open(&log, on_writable).map(Arc::new).map_err(|error| StartError::Unavailable(error.to_string()))
+}
+
+/// What the API has to check, and what the push clients have to hold.
+fn split_tenants(tenants: Vec<config::Tenant>) -> Result<(Vec<api::Tenant>, Vec<push::AppConfig>), StartError> {
+    let (mut checked, mut apps) = (Vec::new(), Vec::new());
+    for tenant in tenants {
+        let jwt_key = tenant
+            .jwt_key
+            .map(|key| api::JwtKey::from_pem(key.pem.as_bytes()))
+            .transpose()
+            .map_err(|error| configuration("jwt_public_key", &error))?;
+        for app in tenant.apps {
+            apps.push(app_config(Arc::clone(&tenant.id), app));
+        }
+        checked.push(api::Tenant {
+            id: tenant.id,
+            app_key_sha256: tenant.app_keys.iter().map(|key| key.0).collect(),
+            jwt_key,
+        });
+    }
+    Ok((checked, apps))
+}
+
+fn app_config(tenant: Arc<str>, app: config::App) -> push::AppConfig {
+    let config::App { id, push, endpoint, ca_pem } = app;
+    let provider = match push {
+        config::PushAccess::Apns(access) => push::ProviderConfig::Apns(push::ApnsConfig {
+            team_id: access.team_id,
+            key_id: access.key_id,
+            key_pem: access.key_pem,
+            environment: match access.environment {
+                config::ApnsEnvironment::Production => push::ApnsEnvironment::Production,
+                config::ApnsEnvironment::Sandbox => push::ApnsEnvironment::Sandbox,
+            },
+            endpoint,
+            ca_pem,
+        }),
+        config::PushAccess::Fcm(access) => push::ProviderConfig::Fcm(push::FcmConfig {
+            service_account_json: access.service_account_json,
+            endpoint,
+            ca_pem,
+        }),
+        config::PushAccess::Sandbox => {
+            push::ProviderConfig::Sandbox(push::SandboxConfig { endpoint: endpoint.unwrap_or_default(), ca_pem })
+        }
+    };
+    push::AppConfig { tenant, app: id, provider }
+}
+
+fn open_pusher(apps: Vec<push::AppConfig>, limits: &Limits, meters: &Arc<Meters>) -> Result<Pusher, StartError> {
+    let meters = Arc::clone(meters);
+    let settings = PushSettings {
+        queued: usize::try_from(limits.pushes_queued).unwrap_or(usize::MAX),
+        observer: Some(Arc::new(move |provider, kind, outcome, took| {
+            meters.publish_push(provider, kind, outcome, took);
+        })),
+        ..PushSettings::default()
+    };
+    Pusher::new(apps, settings).map_err(|error| StartError::Configuration(error.to_string()))
+}
+
+fn net_settings(server_tls: Option<ServerTls>, client_tls: ClientTls, limits: &Limits) -> net::Settings {
+    net::Settings {
+        server_tls,
+        client_tls,
+        flows_max: limits.flows,
+        flows_per_source_max: limits.flows_per_source,
+        timings: Timings::default(),
+        hosts: std::collections::HashMap::new(),
+    }
+}
+
+fn sinks(pusher: &Arc<Pusher>, audit: &Arc<AuditLog>) -> Sinks {
+    let (pusher, audit) = (Arc::clone(pusher), Arc::clone(audit));
+    Sinks {
+        push: Box::new(move |job, done| pusher.submit(job, move |_, outcome| done(outcome))),
+        record: Box::new(move |job, done| {
+            audit.submit(job, move |_, recorded| {
+                if let Some(done) = done {
+                    done(recorded);
+                }
+            });
+        }),
+        note: Box::new(|_, note| log_note(&note)),
+    }
+}
+
+fn log_note(note: &Note) {
+    match note {
+        Note::HandedOver(instance) => info!(instance = %Redacted(instance), "handed over"),
+        Note::Registration(instance, state, code) => {
+            info!(instance = %Redacted(instance), state = state.as_str(), code, "registration");
+        }
+        Note::CallEnded(call, instance, outcome) => {
+            info!(call = %Redacted(call), instance = %Redacted(instance), outcome = outcome.as_str(), "call ended");
+        }
+        Note::PushMisconfigured(provider, reason) => {
+            warn!(provider = provider.as_str(), reason, "the push provider refuses us");
+        }
+        Note::Erased(instance, cause) => info!(instance = %Redacted(instance), cause = cause.as_str(), "erased"),
+    }
+}
+
+fn observer(meters: &Arc<Meters>) -> crate::shard::Observer {
+    let meters = Arc::clone(meters);
+    Arc::new(move |observation: Observation| {
+        meters.publish_tally(&observation.tally);
+        meters.publish_lag(observation.lag);
+        if let Some(census) = observation.census {
+            meters.publish_census(observation.shard, &census);
+        }
+    })
+}
+
+fn engines(placement: &Placement, policy: &Arc<Policy>) -> Result<Vec<Engine>, StartError> {
+    (0..placement.shards())
+        .map(|shard| {
+            let mut seed = [0; 32];
+            aws_lc_rs::rand::fill(&mut seed).map_err(|_| no_randomness())?;
+            let start = Start { shard: ShardId(shard), policy: Arc::clone(policy), placement: placement.clone(), seed };
+            Ok(Engine::new(start))
+        })
+        .collect()
+}
+
+fn shard_count() -> u16 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u16::try_from(cores).unwrap_or(u16::MAX)
+}
+
+fn random_u64() -> Result<u64, StartError> {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| no_randomness())?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+fn no_randomness() -> StartError {
+    StartError::Unavailable("the system gives no randomness".to_owned())
+}
+
+fn incident_names() -> Vec<&'static str> {
+    net::Incident::ALL.iter().map(|incident| incident.as_str()).chain(OWN_INCIDENTS).collect()
+}
+
+fn addresses(listeners: &[tokio::net::TcpListener]) -> Result<Vec<SocketAddr>, StartError> {
+    let address = |listener: &tokio::net::TcpListener| listener.local_addr();
+    listeners.iter().map(address).collect::<Result<_, _>>().map_err(|error| unavailable("listeners", &error))
+}
+
+fn report_reload(which: &'static str, taken: Result<(), String>) {
+    match taken {
+        Ok(()) => info!(which, "certificate read again"),
+        Err(problem) => error!(which, problem, "the new certificate cannot be used; the former one stays"),
+    }
+}
+
+fn configuration(key: &str, error: &dyn std::error::Error) -> StartError {
+    StartError::Configuration(format!("{key}: {error}"))
+}
+
+fn unavailable(what: &str, error: &dyn std::error::Error) -> StartError {
+    StartError::Unavailable(format!("{what}: {error}"))
+}

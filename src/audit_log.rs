@@ -1,0 +1,251 @@
+//! The audit log: what became of each instance, in a file that nobody can change unnoticed.
+//!
+//! Records are appended as lines of JSON and hashed into a Merkle tree (RFC 9162); after each batch the log is synced and
+//! its root signed in a checkpoint that chains to the one before. An erasure gets a signed receipt: with its place in
+//! the tree if the disk was in time, without if not. The room is its own because its promises are about durability: the
+//! engine only says what is to be recorded.
+//!
+//! It refuses to write behind a damaged log, and it refuses to make an erasure wait for a disk: a broken disk stops
+//! admissions (`on_writable`), never an erasure. It sees no credential and no personal data.
+
+mod checkpoint;
+mod encoding;
+mod file;
+mod key;
+mod merkle;
+mod queue;
+mod receipt;
+mod replay;
+pub mod verify;
+mod writer;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::engine::ids::RecordId;
+use crate::engine::input::Recorded;
+use crate::engine::output::RecordJob;
+use file::{ContinueError, LogFile, Standing, beside};
+use key::Signer;
+use queue::{Due, Queue};
+use writer::{Sink, Writer};
+
+/// What the configuration says of the log.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The file; `None` keeps nothing but the tree, for demonstrations.
+    pub path: Option<PathBuf>,
+    /// The private key; `None`: made at the first start, beside the log (without a log: for this run only).
+    pub signing_key: Option<PathBuf>,
+    /// How long an erasure waits for the disk before it is answered all the same.
+    pub sync_wait: Duration,
+    /// Whose log it is: `sip.domain`.
+    pub domain: String,
+}
+
+/// Why the log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file cannot be read or made.
+    #[error("audit log {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error("audit log {}: another process writes it", .0.display())]
+    Locked(PathBuf),
+    /// Something in it was changed, or the disk lost a part of it.
+    #[error("audit log {}: {reason}; nothing was written. Keep the file as evidence: move it away to begin a new log", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the line.
+        reason: String,
+    },
+    /// It was begun under another name.
+    #[error(
+        "audit log {}: begun for \"{found}\", but sip.domain makes it \"{expected}\"; move it away to begin a new log",
+        path.display()
+    )]
+    OtherOrigin {
+        /// The file.
+        path: PathBuf,
+        /// Its name.
+        found: String,
+        /// The name that the configuration gives.
+        expected: String,
+    },
+    /// The log was signed with a key that is no longer there.
+    #[error("audit log {}: its signing key {} is gone; put it back, or move the log away to begin a new one", path.display(), key.display())]
+    KeyGone {
+        /// The log.
+        path: PathBuf,
+        /// Where the key should be.
+        key: PathBuf,
+    },
+    /// The key cannot be read or made.
+    #[error("audit signing key {}: {source}", path.display())]
+    Key {
+        /// The key's file.
+        path: PathBuf,
+        /// What is wrong.
+        source: io::Error,
+    },
+    /// No key can be made for this run.
+    #[error("audit log: {0}")]
+    NoKey(io::Error),
+    /// A thread cannot be started.
+    #[error("audit log: no thread: {0}")]
+    Thread(io::Error),
+}
+
+/// The open log. Dropping it closes it.
+pub struct AuditLog {
+    queue: Arc<Queue>,
+    signer: Arc<Signer>,
+    patience: Duration,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl AuditLog {
+    /// Reads and checks the existing log, or begins one, and starts writing. Blocks while it reads.
+    ///
+    /// `on_writable` hears `false` when the disk fails or hangs and `true` when it works again; until then the log
+    /// counts as writable. Both it and the callbacks of [`AuditLog::submit`] run on a thread of the log and must not
+    /// block.
+    ///
+    /// # Errors
+    ///
+    /// Anything that would make the log less than whole: see [`OpenError`].
+    pub fn open(settings: &Settings, on_writable: impl Fn(bool) + Send + 'static) -> Result<Self, OpenError> {
+        let origin = format!("{}/reveille-audit", settings.domain);
+        let (sink, signer, standing) = match &settings.path {
+            Some(path) => open_file(path, settings.signing_key.as_deref(), &origin)?,
+            None => (Sink::Memory, key_for_memory(settings.signing_key.as_deref())?, Standing::default()),
+        };
+        Self::start(sink, signer, standing, origin, settings.sync_wait, on_writable)
+    }
+
+    /// Appends a record. Never blocks on the disk.
+    ///
+    /// For an erasure `done` gets the receipt, always and once: with `logged: true` when the record is synced, with
+    /// `logged: false` after `sync_wait` or when the disk fails, whichever comes first. A record whose disk failed is
+    /// kept and written later.
+    #[expect(clippy::boxed_local, reason = "as the engine hands it out")]
+    pub fn submit(&self, job: Box<RecordJob>, done: impl FnOnce(RecordId, Recorded) + Send + 'static) {
+        let RecordJob { record, receipt } = *job;
+        let line = serde_json::to_string(&record).expect("a record is plain data and becomes JSON");
+        let erasure = receipt.map(|job| (job, Box::new(done) as queue::Done));
+        if let Err(refused) = self.queue.push(line, erasure, self.patience)
+            && let Some(waiting) = refused
+        {
+            writer::answer(Due { waiting, inclusion: None }, &self.signer);
+        }
+    }
+
+    /// Writes what waits, once, and ends. Blocks while the disk does. Returns how many records could not be written.
+    pub fn close(&self) -> usize {
+        self.queue.close();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the audit log panicked");
+            }
+        }
+        self.queue.backlog()
+    }
+
+    /// Records accepted and not yet synced.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.queue.backlog()
+    }
+
+    /// Records that found no room, or came after the end, and are in no log.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.queue.lost()
+    }
+
+    /// The key that verifies checkpoints and receipts, as PEM.
+    #[must_use]
+    pub fn public_key_pem(&self) -> String {
+        self.signer.public().pem()
+    }
+
+    fn start(
+        sink: Sink,
+        signer: Signer,
+        standing: Standing,
+        origin: String,
+        patience: Duration,
+        on_writable: impl Fn(bool) + Send + 'static,
+    ) -> Result<Self, OpenError> {
+        let (queue, signer) = (Arc::new(Queue::default()), Arc::new(signer));
+        let writer = Writer { queue: queue.clone(), signer: signer.clone(), origin, sink, standing };
+        let log = Self { queue: queue.clone(), signer: signer.clone(), patience, threads: Mutex::default() };
+        let start = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(OpenError::Thread)?;
+            log.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+            Ok(())
+        };
+        start("audit-writer", Box::new(move || writer.run()))?;
+        start("audit-notary", Box::new(move || writer::run_notary(&queue, &signer, on_writable)))?;
+        Ok(log)
+    }
+}
+
+impl Drop for AuditLog {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn open_file(path: &Path, key: Option<&Path>, origin: &str) -> Result<(Sink, Signer, Standing), OpenError> {
+    let fault = |error: ContinueError| match error {
+        ContinueError::Io(source) => OpenError::File { path: path.to_owned(), source },
+        ContinueError::Locked => OpenError::Locked(path.to_owned()),
+        ContinueError::Damaged(fault) => OpenError::Damaged { path: path.to_owned(), reason: fault.to_string() },
+        ContinueError::OtherOrigin { found, expected } => {
+            OpenError::OtherOrigin { path: path.to_owned(), found, expected }
+        }
+    };
+    let mut file = LogFile::open(path).map_err(fault)?;
+    let is_new = file.is_new().map_err(|error| fault(error.into()))?;
+    let signer = match key {
+        Some(configured) => load_key(configured)?,
+        None => own_key(path, is_new)?,
+    };
+    let standing = file.resume(&signer, origin).map_err(fault)?;
+    let public = beside(path, "pub");
+    signer.public().publish(&public).map_err(|source| OpenError::Key { path: public, source })?;
+    Ok((Sink::File(file), signer, standing))
+}
+
+/// The key beside the log, made with it.
+fn own_key(log: &Path, log_is_new: bool) -> Result<Signer, OpenError> {
+    let path = beside(log, "key");
+    match path.try_exists() {
+        Ok(true) => load_key(&path),
+        Ok(false) if log_is_new => Signer::create(&path).map_err(|source| OpenError::Key { path, source }),
+        Ok(false) => Err(OpenError::KeyGone { path: log.to_owned(), key: path }),
+        Err(source) => Err(OpenError::Key { path, source }),
+    }
+}
+
+fn key_for_memory(configured: Option<&Path>) -> Result<Signer, OpenError> {
+    configured.map_or_else(|| Signer::generate().map_err(OpenError::NoKey), load_key)
+}
+
+fn load_key(path: &Path) -> Result<Signer, OpenError> {
+    Signer::load(path).map_err(|source| OpenError::Key { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! What can be typed, and what is refused.
+
+use std::path::Path;
+
+use clap::CommandFactory;
+
+use super::*;
+
+#[test]
+fn the_commands_of_the_contract_are_understood() {
+    let command = |line: &str| parse_line(line).unwrap_or_else(|exit| panic!("{line}: {exit:?}"));
+    let file = || "a.toml".into();
+    assert_eq!(command("serve --config a.toml"), Command::Serve { config: file() });
+    assert_eq!(command("demo --once --json"), Command::Demo(DemoArguments { once: true, json: true }));
+    assert_eq!(command("demo"), Command::Demo(DemoArguments::default()));
+    assert_eq!(command("check-config a.toml"), Command::CheckConfig { file: file() });
+    let verify = AuditCommand::Verify { file: file(), key: Some("k.pem".into()) };
+    assert_eq!(command("audit verify a.toml --key k.pem"), Command::Audit(verify));
+    assert_eq!(command("status"), Command::Status(StatusArguments::default()));
+    let status = StatusArguments { config: None, ops: Some("http://127.0.0.1:1".to_owned()) };
+    assert_eq!(command("status --ops http://127.0.0.1:1"), Command::Status(status));
+    let Command::Sandbox(sandbox) = command("sandbox --listen [::1]:1") else { panic!("not the sandbox") };
+    assert_eq!(sandbox.listen.to_string(), "[::1]:1");
+}
+
+#[test]
+fn a_phone_needs_a_registrar_and_an_address() {
+    let Ok(Command::Phone(phone)) = parse_line("phone --registrar sip:pbx.example --aor sip:a@pbx.example") else {
+        panic!("not a phone")
+    };
+    assert_eq!((phone.reveille, phone.transport, phone.on_call), (None, AttachTransport::Tls, OnCall::Answer));
+    assert_eq!(parse_line("phone --registrar sip:pbx.example"), Err(Exit::Usage));
+    let with = |rest: &str| parse_line(&format!("phone --registrar sip:b --aor sip:a@b {rest}"));
+    assert!(
+        with("--reveille https://127.0.0.1:8443 --app-key-file key --app com.example.phone --transport udp").is_ok()
+    );
+    for wrong in [
+        "--reveille http://127.0.0.1:8443 --app-key-file key",
+        "--reveille https://127.0.0.1:8443",
+        "--app-key-file key",
+        "--transport ws",
+        "--lease 45",
+    ] {
+        assert_eq!(with(wrong), Err(Exit::Usage), "{wrong}");
+    }
+}
+
+#[test]
+fn no_argument_takes_a_secret() {
+    for line in
+        ["phone --registrar sip:b --aor sip:a@b --password x", "phone --registrar sip:b --aor sip:a@b --app-key x"]
+    {
+        assert_eq!(parse_line(line), Err(Exit::Usage), "{line}");
+    }
+}
+
+#[test]
+fn wrong_usage_and_help_have_their_exit_codes() {
+    for wrong in ["", "serve", "nonsense", "demo --twice", "audit", "status --config a --ops b"] {
+        assert_eq!(parse_line(wrong), Err(Exit::Usage), "{wrong}");
+    }
+    for help in ["--help", "--version", "serve --help", "help phone"] {
+        assert_eq!(parse_line(help), Err(Exit::Success), "{help}");
+    }
+}
+
+#[test]
+fn exit_codes_are_those_of_the_contract() {
+    let codes = [
+        (Exit::Success, 0),
+        (Exit::DemoFailed, 1),
+        (Exit::Usage, 64),
+        (Exit::Refused, 65),
+        (Exit::Unavailable, 69),
+        (Exit::Bug, 70),
+        (Exit::Configuration, 78),
+    ];
+    for (exit, code) in codes {
+        assert_eq!(exit as u8, code);
+    }
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_a_matter_of_configuration() {
+    assert_eq!(check_config(Path::new("/nonexistent/reveille.toml")), Exit::Configuration);
+}
+
+#[test]
+fn the_definitions_hold_together() {
+    Arguments::command().debug_assert();
+}
+
+fn parse_line(line: &str) -> Result<Command, Exit> {
+    let words = std::iter::once("reveille").chain(line.split_whitespace());
+    parse(words.map(OsString::from))
+}

@@ -1,0 +1,189 @@
+//! `[[tenant]]` and `[[tenant.app]]`: whose apps may use us, and how their devices are woken.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::report::Report;
+use super::section::{APP, Entry, Raw, Section, TENANT, tables};
+use super::sections::Tree;
+use super::settings::{APP_KEYS_MAX, ApnsAccess, ApnsEnvironment, App, AppKeyHash, FcmAccess, PushAccess, Tenant};
+use super::sip::NOT_AVAILABLE;
+use super::{files, material, values};
+use crate::engine::policy::{CallerInPush, Provider};
+
+/// Stands in the file we ship until it is replaced. Nobody knows a key with this hash.
+const PLACEHOLDER: AppKeyHash = AppKeyHash([0; 32]);
+
+/// What must be unique among all tenants.
+#[derive(Default)]
+struct Seen {
+    ids: HashSet<String>,
+    app_keys: HashSet<AppKeyHash>,
+}
+
+pub(super) fn read(tree: &mut Tree, report: &mut Report) -> Vec<Tenant> {
+    let raws = tree.take("tenant").map(|value| tables(value, "tenant", report)).unwrap_or_default();
+    if raws.is_empty() {
+        let problem = "is missing; at least one [[tenant]] is needed, as nobody else may use the API";
+        report.mistake(tree.place("tenant"), "tenant", problem);
+    }
+    let mut seen = Seen::default();
+    raws.into_iter().filter_map(|raw| tenant(raw, tree.base(), &mut seen, report)).collect()
+}
+
+fn tenant(raw: Raw, base: &Path, seen: &mut Seen, report: &mut Report) -> Option<Tenant> {
+    let mut section = Section::new(raw, TENANT, base, report);
+    let id = id(&mut section, "its name, such as \"acme\"");
+    if let Some(Entry { place, value }) = &id
+        && !seen.ids.insert(value.clone())
+    {
+        section.mistake(place, "id", "is the id of a tenant above");
+    }
+    let has_credentials = section.has("app_key_sha256") || section.has("jwt_public_key");
+    let app_keys = app_keys(&mut section, seen);
+    let jwt_key = files::load(&mut section, "jwt_public_key", material::jwt_public_key).map(|entry| entry.value);
+    if !has_credentials {
+        let place = section.place();
+        let problem = "is missing, and so is jwt_public_key: with neither nobody could hand an account over";
+        section.mistake(&place, "app_key_sha256", problem);
+    }
+    let caller_in_push = caller_in_push(&mut section);
+    let registrars = section.list("edge_registrars", values::host_pattern, None).unwrap_or_default();
+    if let Some(entry) = registrars.first() {
+        section.mistake(&entry.place, "edge_registrars", format!("{NOT_AVAILABLE}; leave it out or empty"));
+    }
+    let raws = section.tables("app");
+    if raws.is_empty() {
+        section.missing("app", "at least one [[tenant.app]] is needed, as devices are woken through apps");
+    }
+    let mut apps_seen = HashSet::new();
+    let mut apps = Vec::new();
+    for raw in raws {
+        apps.extend(app(Section::new(raw, APP, base, section.report), &mut apps_seen));
+    }
+    section.finish();
+    Some(Tenant { id: Arc::from(id?.value), app_keys, jwt_key, caller_in_push, apps })
+}
+
+fn id(section: &mut Section<'_>, what: &str) -> Option<Entry<String>> {
+    if !section.has("id") {
+        section.missing("id", what);
+    }
+    section.parse("id", values::id)
+}
+
+fn app_keys(section: &mut Section<'_>, seen: &mut Seen) -> Vec<AppKeyHash> {
+    let empty = "is empty; leave it out where only JWTs may hand over";
+    let entries = section.list("app_key_sha256", values::app_key_sha256, Some(empty)).unwrap_or_default();
+    if let Some(entry) = entries.get(APP_KEYS_MAX) {
+        let problem = format!("has more than {APP_KEYS_MAX} keys: the present one and the one it is rotated with");
+        section.mistake(&entry.place, "app_key_sha256", problem);
+    }
+    for entry in &entries {
+        if entry.value == PLACEHOLDER {
+            let path = section.path("app_key_sha256");
+            let problem = "is the placeholder of the file we ship: no app key fits it";
+            section.report.warning(entry.place.clone(), path, problem);
+        }
+        if !seen.app_keys.insert(entry.value) {
+            section.mistake(&entry.place, "app_key_sha256", "stands twice; a key must tell its tenant");
+        }
+    }
+    entries.into_iter().map(|entry| entry.value).collect()
+}
+
+fn caller_in_push(section: &mut Section<'_>) -> CallerInPush {
+    let words =
+        [("none", Some(CallerInPush::None)), ("clear", Some(CallerInPush::Clear)), ("sealed", None::<CallerInPush>)];
+    match section.choice("caller_in_push", &words) {
+        Some(Entry { value: Some(caller), .. }) => caller,
+        Some(Entry { place, value: None }) => {
+            let problem = format!("\"sealed\" {NOT_AVAILABLE}; allowed are \"none\" and \"clear\"");
+            section.mistake(&place, "caller_in_push", problem);
+            CallerInPush::None
+        }
+        None => CallerInPush::None,
+    }
+}
+
+fn app(mut section: Section<'_>, seen: &mut HashSet<(Provider, String)>) -> Option<App> {
+    let id = id(&mut section, "the bundle id or package name, such as \"com.example.phone\"");
+    if !section.has("provider") {
+        section.missing("provider", "it must be one of \"apns\", \"fcm\", \"sandbox\"");
+    }
+    let providers = [("apns", Provider::Apns), ("fcm", Provider::Fcm), ("sandbox", Provider::Sandbox)];
+    let provider = section.choice("provider", &providers);
+    if let (Some(Entry { place, value: id }), Some(provider)) = (&id, &provider) {
+        if !seen.insert((provider.value, id.clone())) {
+            section.mistake(place, "id", "is the id of an app above with the same provider");
+        }
+        if provider.value == Provider::Apns && id.ends_with(".voip") {
+            section.mistake(place, "id", "must be the bundle id itself; \".voip\" is added for calls");
+        }
+    }
+    let provider = provider.map(|entry| entry.value);
+    let push = access(&mut section, provider);
+    if provider == Some(Provider::Sandbox) && !section.has("endpoint") {
+        section.missing("endpoint", "it is where pushes are posted, such as \"https://127.0.0.1:8444/push\"");
+    }
+    let endpoint = section.parse("endpoint", values::endpoint);
+    if let Some(Entry { place, value }) = &endpoint
+        && provider.is_some_and(|provider| provider != Provider::Sandbox)
+        && !value.starts_with("https://")
+    {
+        section.mistake(place, "endpoint", "must be https; only provider sandbox may use plain http");
+    }
+    let endpoint = endpoint.map(|entry| entry.value);
+    let ca_pem = files::roots(&mut section, "ca_file");
+    section.finish();
+    Some(App { id: id?.value, push: push?, endpoint, ca_pem })
+}
+
+/// What the provider asks of us. Keys of the other providers are refused, so that none is silently without effect.
+fn access(section: &mut Section<'_>, provider: Option<Provider>) -> Option<PushAccess> {
+    let apns = if provider == Some(Provider::Apns) { apns(section) } else { None };
+    let fcm = if provider == Some(Provider::Fcm) { fcm(section) } else { None };
+    for (key, owner) in [
+        ("team_id", Provider::Apns),
+        ("key_id", Provider::Apns),
+        ("key_file", Provider::Apns),
+        ("environment", Provider::Apns),
+        ("service_account_file", Provider::Fcm),
+    ] {
+        if provider != Some(owner) {
+            section.refuse(key, provider.is_some(), &format!("is only for provider {}", owner.as_str()));
+        }
+    }
+    match provider? {
+        Provider::Apns => apns.map(PushAccess::Apns),
+        Provider::Fcm => fcm.map(PushAccess::Fcm),
+        Provider::Sandbox => Some(PushAccess::Sandbox),
+    }
+}
+
+fn apns(section: &mut Section<'_>) -> Option<ApnsAccess> {
+    for (key, what) in [
+        ("team_id", "it is the id of the developer team, shown in Apple's developer account"),
+        ("key_id", "it is the id of the token signing key"),
+        ("key_file", "it is the token signing key, AuthKey_….p8"),
+    ] {
+        if !section.has(key) {
+            section.missing(key, what);
+        }
+    }
+    let team_id = section.parse("team_id", values::apple_id);
+    let key_id = section.parse("key_id", values::apple_id);
+    let key_pem = files::secret(section, "key_file", material::apns_key);
+    let environments = [("production", ApnsEnvironment::Production), ("sandbox", ApnsEnvironment::Sandbox)];
+    let environment = section.choice("environment", &environments).map(|entry| entry.value).unwrap_or_default();
+    Some(ApnsAccess { team_id: team_id?.value, key_id: key_id?.value, key_pem: key_pem?.value, environment })
+}
+
+fn fcm(section: &mut Section<'_>) -> Option<FcmAccess> {
+    if !section.has("service_account_file") {
+        section.missing("service_account_file", "it is the service account's key file from the Firebase console");
+    }
+    let service_account = files::secret(section, "service_account_file", material::service_account);
+    Some(FcmAccess { service_account_json: service_account?.value })
+}

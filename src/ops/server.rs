@@ -1,0 +1,150 @@
+//! `GET /metrics`, `/healthz` and `/readyz`.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tracing::warn;
+
+use crate::telemetry::{Meters, Readiness};
+
+/// Connections at once for one listener; a further one is closed. A scraper, a probe and an operator need three.
+const CONNECTIONS_MAX: usize = 64;
+/// How long a request's head may take, the wait for a further request included.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may live, whatever it does; afterwards scrapers open a new one.
+const CONNECTION_MAX: Duration = Duration::from_secs(60);
+/// The longest request head. Probes send a few hundred bytes.
+const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Pause after `accept` has failed, so that a full file-descriptor table is no busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often histograms are sorted in and gauges of others are read.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What is told.
+pub struct Endpoints {
+    /// For `/metrics`.
+    pub meters: Arc<Meters>,
+    /// For `/readyz`.
+    pub readiness: Arc<Readiness>,
+    /// Reads into the meters what nobody pushes, before each scrape and every few seconds. Must not block.
+    pub refresh: Box<dyn Fn(&Meters) + Send + Sync>,
+}
+
+/// Binds all addresses.
+///
+/// # Errors
+/// The first that cannot be bound, with its address.
+pub async fn bind(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("ops.listen {address}: {error}"));
+        listeners.push(TcpListener::bind(address).await.map_err(named)?);
+    }
+    Ok(listeners)
+}
+
+/// Serves until `stop` turns true or its sender is gone; then all connections are closed. Without listeners it still
+/// keeps the meters up.
+pub async fn serve(endpoints: Endpoints, listeners: Vec<TcpListener>, mut stop: watch::Receiver<bool>) {
+    let endpoints = Arc::new(endpoints);
+    // Dropped with this future, and with it every loop and connection.
+    let mut loops = JoinSet::new();
+    for listener in listeners {
+        loops.spawn(accept(listener, Arc::clone(&endpoints)));
+    }
+    let mut upkeep = interval(UPKEEP_INTERVAL);
+    upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            _ = upkeep.tick() => {
+                (endpoints.refresh)(&endpoints.meters);
+                endpoints.meters.keep_up();
+            }
+            Some(Err(_)) = loops.join_next() => warn!("a listener of the operators' endpoints panicked"),
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, endpoints: Arc<Endpoints>) {
+    let mut connections = JoinSet::new();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                while connections.try_join_next().is_some() {}
+                if connections.len() < CONNECTIONS_MAX {
+                    connections.spawn(connection(stream, Arc::clone(&endpoints)));
+                }
+            }
+            Err(error) => {
+                warn!(kind = %error.kind(), "cannot accept connections to the operators' endpoints");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, endpoints: Arc<Endpoints>) {
+    let service = service_fn(|request| {
+        let response = respond(&request, &endpoints);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    // However it ends, it is the peer's business: we owe nobody anything here.
+    let _ = timeout(CONNECTION_MAX, served).await;
+}
+
+fn respond<B>(request: &Request<B>, endpoints: &Endpoints) -> Response<Full<Bytes>> {
+    const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+    const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    const JSON: HeaderValue = HeaderValue::from_static("application/json");
+    let path = request.uri().path();
+    if !matches!(path, "/metrics" | "/healthz" | "/readyz") {
+        return answer(StatusCode::NOT_FOUND, TEXT, "/metrics, /healthz and /readyz are here\n");
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut refusal = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n");
+        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refusal;
+    }
+    match path {
+        "/metrics" => {
+            (endpoints.refresh)(&endpoints.meters);
+            answer(StatusCode::OK, METRICS, endpoints.meters.render())
+        }
+        "/readyz" => {
+            let state = endpoints.readiness.state();
+            let status = if state.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            let body = serde_json::to_string(&state).expect("a flag and texts always become JSON");
+            answer(status, JSON, body)
+        }
+        // That we answer is the answer.
+        _ => answer(StatusCode::OK, TEXT, "ok\n"),
+    }
+}
+
+fn answer(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,201 @@
+//! Apple Push Notification service: one connection for a team's key, a topic for each app.
+//!
+//! PushKit kills an app that gets a VoIP push and shows no call, so a VoIP push leaves here only for a call, and every
+//! other kind is refused on a token meant for calls, whatever the caller asks.
+
+pub(crate) mod provider_token;
+pub(crate) mod reason;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request};
+use http_body_util::Full;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::channel::{Channel, LinkRules, Lost, PING, Trail};
+use super::config::{ApnsConfig, Fault, TimeSource};
+use super::crew::Crew;
+use super::endpoint::{ALPN_H2, Endpoint};
+use super::jwt::SigningKey;
+use super::payload::{headline, members, within};
+use crate::engine::input::PushPurpose;
+use crate::engine::output::{PushJob, PushOutcome, WakeKind};
+use provider_token::{Minted, ProviderToken};
+use reason::{Verdict, verdict};
+
+/// With a token, APNs allows one stream until it has seen a valid one; then what its SETTINGS say, of which we use this
+/// much at most.
+const STREAMS: LinkRules = LinkRules { unproved: 1, proved: 1000, ping: PING };
+/// How often a push the provider never processed is sent again. Each time needs a connection that went away.
+const REPLAYS_MAX: u32 = 8;
+/// Largest body of a VoIP push.
+const VOIP_BODY_MAX: usize = 5120;
+/// Largest body of any other push.
+const BODY_MAX: usize = 4096;
+/// Characters of team and key ids.
+const ID_LEN: usize = 10;
+
+/// The client of one team's key in one environment.
+pub(crate) struct Apns {
+    channel: Channel,
+    token: ProviderToken,
+    time: TimeSource,
+}
+
+/// One push as APNs wants it: all that stays the same when it is sent again.
+struct Prepared {
+    uri: String,
+    id: String,
+    topic: String,
+    push_type: &'static str,
+    priority: &'static str,
+    expiration: u64,
+    body: Bytes,
+}
+
+impl Apns {
+    pub(crate) fn new(config: &ApnsConfig, time: TimeSource, crew: &Crew) -> Result<Self, Fault> {
+        for (member, id) in [("team_id", &config.team_id), ("key_id", &config.key_id)] {
+            if id.len() != ID_LEN || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+                return Err((member, format!("must be {ID_LEN} letters and digits")));
+            }
+        }
+        let key = SigningKey::es256(&config.key_pem).map_err(|problem| ("key_file", problem))?;
+        let url = config.endpoint.as_deref().unwrap_or(config.environment.endpoint());
+        let endpoint = Endpoint::https("endpoint", url, config.ca_pem.as_deref(), ALPN_H2)?;
+        let channel = Channel::new(endpoint, STREAMS, crew);
+        let token = ProviderToken::new(key, config.team_id.clone(), config.key_id.clone());
+        Ok(Self { channel, token, time })
+    }
+
+    /// Lets the connection go.
+    pub(crate) fn close(&self) {
+        self.channel.close();
+    }
+
+    /// Why nothing can be sent at present, if it is known.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.channel.trouble()
+    }
+
+    /// Sends a push and says what became of it. Safe to drop at the deadline.
+    pub(crate) async fn deliver(&self, job: &PushJob, trail: &mut Trail) -> PushOutcome {
+        let push = match self.prepare(job) {
+            Ok(push) => push,
+            Err(outcome) => return outcome,
+        };
+        let (mut retried, mut renewed, mut replays) = (false, false, REPLAYS_MAX);
+        loop {
+            let Some(token) = self.token.current((self.time)()) else {
+                return PushOutcome::OurFault("the provider token cannot be signed".to_owned());
+            };
+            let Some(request) = request(&push, &token) else {
+                return PushOutcome::OurFault("the request cannot be built".to_owned());
+            };
+            let (link, reply) = match self.channel.exchange(&request, &mut replays, trail).await {
+                Ok(answered) => answered,
+                Err(Lost::Unknown(why)) if !retried => {
+                    retried = true;
+                    trail.last = Some(why);
+                    continue;
+                }
+                Err(Lost::Unknown(why) | Lost::Unprocessed(why)) => return PushOutcome::Theirs(why),
+            };
+            match verdict(&reply) {
+                Verdict::Settled(outcome) => {
+                    if outcome == PushOutcome::Accepted {
+                        link.prove();
+                    }
+                    return outcome;
+                }
+                Verdict::StaleProviderToken if !renewed && self.token.renew(&token, (self.time)()) => renewed = true,
+                Verdict::StaleProviderToken => return PushOutcome::OurFault("403 ExpiredProviderToken".to_owned()),
+                Verdict::Ailing(outcome) => {
+                    self.channel.retire(&link);
+                    if retried {
+                        return outcome;
+                    }
+                    retried = true;
+                    trail.in_flight = false;
+                    trail.last = Some(reply.status.as_str().to_owned());
+                }
+            }
+        }
+    }
+
+    fn prepare(&self, job: &PushJob) -> Result<Prepared, PushOutcome> {
+        // It becomes part of the path. Apple fixes no length.
+        if job.token.is_empty() || !job.token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(PushOutcome::TokenDead { since: None });
+        }
+        let plan = plan(job)?;
+        let build = |detail| {
+            let mut body = members(job, detail);
+            body.insert("aps".to_owned(), plan.aps.clone());
+            Value::Object(body).to_string().into_bytes()
+        };
+        let Some(body) = within(plan.body_max, build) else {
+            return Err(PushOutcome::OurFault("the payload is too large".to_owned()));
+        };
+        Ok(Prepared {
+            uri: self.channel.uri(&format!("/3/device/{}", job.token)),
+            id: Uuid::new_v4().to_string(),
+            topic: if plan.voip { format!("{}.voip", job.app) } else { job.app.clone() },
+            push_type: plan.push_type,
+            priority: plan.priority,
+            // 0: now or never. A call that rings late is worse than one that does not.
+            expiration: if job.kind == WakeKind::Call { 0 } else { job.expires_at.unix_seconds() },
+            body: Bytes::from(body),
+        })
+    }
+}
+
+struct Plan {
+    voip: bool,
+    push_type: &'static str,
+    priority: &'static str,
+    body_max: usize,
+    aps: Value,
+}
+
+fn plan(job: &PushJob) -> Result<Plan, PushOutcome> {
+    let alert = || json!({ "alert": { "body": headline(job.kind) }, "sound": "default", "mutable-content": 1 });
+    match (job.kind, job.purpose) {
+        (WakeKind::Call, PushPurpose::Call) => {
+            Ok(Plan { voip: true, push_type: "voip", priority: "10", body_max: VOIP_BODY_MAX, aps: json!({}) })
+        }
+        (_, PushPurpose::Call) => {
+            Err(PushOutcome::OurFault(format!("a {} push must not go to a VoIP token", job.kind.as_str())))
+        }
+        // Nobody needs to read it; it silences a phone that rings.
+        (WakeKind::CallEnded, PushPurpose::Other) => {
+            let aps = json!({ "content-available": 1 });
+            Ok(Plan { voip: false, push_type: "background", priority: "5", body_max: BODY_MAX, aps })
+        }
+        (
+            WakeKind::Call
+            | WakeKind::MissedCall
+            | WakeKind::Message
+            | WakeKind::Voicemail
+            | WakeKind::Expiring
+            | WakeKind::Reprovision
+            | WakeKind::Test,
+            PushPurpose::Other,
+        ) => Ok(Plan { voip: false, push_type: "alert", priority: "10", body_max: BODY_MAX, aps: alert() }),
+    }
+}
+
+fn request(push: &Prepared, token: &Minted) -> Option<Request<Full<Bytes>>> {
+    Request::builder()
+        .method(Method::POST)
+        .uri(&push.uri)
+        .header("authorization", &token.header)
+        .header("apns-id", &push.id)
+        .header("apns-topic", &push.topic)
+        .header("apns-push-type", HeaderValue::from_static(push.push_type))
+        .header("apns-priority", HeaderValue::from_static(push.priority))
+        .header("apns-expiration", push.expiration)
+        .header("content-type", HeaderValue::from_static("application/json"))
+        .body(Full::new(push.body.clone()))
+        .ok()
+}

@@ -1,0 +1,61 @@
+//! Provider `sandbox`: posts pushes to a mailbox of ours, where whoever tries things out picks them up.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::answer::{fault, retry_after};
+use super::channel::Trail;
+use super::config::{Fault, SandboxConfig};
+use super::endpoint::{ALPN_HTTP11, Endpoint};
+use super::oneshot;
+use super::payload::{members, within};
+use crate::clock::WallTime;
+use crate::engine::output::{PushJob, PushOutcome};
+
+/// Largest body, as the real providers have one.
+const BODY_MAX: usize = 5120;
+
+/// The client of one mailbox.
+pub(crate) struct Mailbox {
+    endpoint: Endpoint,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Refusal {
+    timestamp: Option<u64>,
+}
+
+impl Mailbox {
+    pub(crate) fn new(config: &SandboxConfig) -> Result<Self, Fault> {
+        let endpoint = Endpoint::any("endpoint", &config.endpoint, config.ca_pem.as_deref(), ALPN_HTTP11)?;
+        Ok(Self { endpoint })
+    }
+
+    /// Posts a push, once.
+    pub(crate) async fn deliver(&self, job: &PushJob, trail: &mut Trail) -> PushOutcome {
+        let build = |detail| {
+            let payload = members(job, detail);
+            json!({ "token": job.token, "kind": job.kind.as_str(), "payload": payload }).to_string().into_bytes()
+        };
+        let Some(body) = within(BODY_MAX, build) else {
+            return PushOutcome::OurFault("the payload is too large".to_owned());
+        };
+        trail.in_flight = true;
+        let reply = match oneshot::post(&self.endpoint, "application/json", Bytes::from(body)).await {
+            Ok(reply) => reply,
+            Err(why) => return PushOutcome::Theirs(why),
+        };
+        match reply.status.as_u16() {
+            200..=299 => PushOutcome::Accepted,
+            404 | 410 => {
+                let refusal: Refusal = serde_json::from_slice(&reply.body).unwrap_or_default();
+                PushOutcome::TokenDead { since: refusal.timestamp.map(WallTime::from_unix_millis) }
+            }
+            429 => PushOutcome::Later { after: retry_after(&reply) },
+            500..=599 => PushOutcome::Theirs(fault(reply.status, "")),
+            _ => PushOutcome::OurFault(fault(reply.status, "")),
+        }
+    }
+}

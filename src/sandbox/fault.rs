@@ -1,0 +1,86 @@
+//! Ways in which a provider fails, planned ahead by whoever tests a client.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// One way to fail.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// Refuse with this status and the provider's word for it.
+    Answer {
+        /// The HTTP status.
+        status: u16,
+        /// APNs: `reason`; FCM: `errorCode`; OAuth: `error`.
+        reason: String,
+        /// The Retry-After header in seconds.
+        retry_after: Option<u64>,
+    },
+    /// Do it, but only after this long.
+    Delay(Duration),
+    /// Never answer.
+    Silence,
+    /// Leave the connection open and let it fall silent, PINGs included.
+    Freeze,
+    /// Cut the connection and do nothing.
+    CutBefore,
+    /// Do it and cut the connection instead of answering.
+    CutAfter,
+    /// GOAWAY: neither this stream nor any later one of the connection is processed; earlier ones are answered.
+    GoAway,
+    /// Refuse the stream (RST_STREAM with REFUSED_STREAM), not the request.
+    RefuseStream,
+}
+
+impl Fault {
+    /// A refusal without Retry-After.
+    #[must_use]
+    pub fn answer(status: u16, reason: &str) -> Self {
+        Self::Answer { status, reason: reason.to_owned(), retry_after: None }
+    }
+
+    /// A refusal that says when to come again.
+    #[must_use]
+    pub fn answer_retry_after(status: u16, reason: &str, seconds: u64) -> Self {
+        Self::Answer { status, reason: reason.to_owned(), retry_after: Some(seconds) }
+    }
+}
+
+/// What a stand-in will do to the requests to come.
+#[derive(Default)]
+pub(crate) struct Faults {
+    plan: Mutex<Plan>,
+}
+
+#[derive(Default)]
+struct Plan {
+    /// Each after so many requests that pass, in order.
+    next: VecDeque<(usize, Fault)>,
+    /// When nothing is planned.
+    lasting: Option<Fault>,
+}
+
+impl Faults {
+    /// Lets `passing` requests through and applies `fault` to the one after them, once what was planned before is done.
+    pub(crate) fn plan(&self, passing: usize, fault: Fault) {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner).next.push_back((passing, fault));
+    }
+
+    /// Applies `fault` to every request until told otherwise.
+    pub(crate) fn last(&self, fault: Option<Fault>) {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner).lasting = fault;
+    }
+
+    /// The fate of the request that arrives now.
+    pub(crate) fn draw(&self) -> Option<Fault> {
+        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        match plan.next.front_mut() {
+            Some((0, _)) => plan.next.pop_front().map(|(_, fault)| fault),
+            Some((passing, _)) => {
+                *passing -= 1;
+                plan.lasting.clone()
+            }
+            None => plan.lasting.clone(),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The names of all metrics, each with what it says.
+
+/// A metric. Its labels come from closed sets, so the number of series never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Metric {
+    /// Instances held, by state of their registration.
+    Instances,
+    /// REGISTER exchanges, by outcome.
+    Registers,
+    /// Calls that ended, by outcome.
+    Calls,
+    /// From the INVITE to a milestone of its call, by stage.
+    CallStageSeconds,
+    /// Pushes, by provider, kind and outcome.
+    Pushes,
+    /// From a push's start to its outcome, by provider.
+    PushSeconds,
+    /// Erasures, by cause.
+    Erasures,
+    /// From the trigger of an erasure to the wipe.
+    ErasureSeconds,
+    /// Devices attached.
+    Flows,
+    /// Calls that wait for their device.
+    HeldCalls,
+    /// What was dropped, refused or closed, by reason.
+    Shed,
+    /// How late a shard does what is due.
+    ShardLagSeconds,
+    /// Records that wait to be on disk.
+    AuditBacklog,
+}
+
+/// What kind of numbers a metric gives.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// Grows and shrinks.
+    Gauge,
+    /// Counted by size, in these buckets.
+    Histogram(&'static [f64]),
+}
+
+/// A caller gives up after a minute at the latest; a good wake takes one to five seconds.
+const CALL_BUCKETS: &[f64] = &[0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0];
+/// A provider answers in 50 ms to a second; ten is its time-out.
+const PUSH_BUCKETS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
+/// Between an answer of a registrar next door and `erasure.grace` with some room.
+const ERASURE_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0];
+/// Below a millisecond all is well; above a second calls suffer.
+const LAG_BUCKETS: &[f64] = &[0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+impl Metric {
+    /// All metrics.
+    pub const ALL: [Self; 13] = [
+        Self::Instances,
+        Self::Registers,
+        Self::Calls,
+        Self::CallStageSeconds,
+        Self::Pushes,
+        Self::PushSeconds,
+        Self::Erasures,
+        Self::ErasureSeconds,
+        Self::Flows,
+        Self::HeldCalls,
+        Self::Shed,
+        Self::ShardLagSeconds,
+        Self::AuditBacklog,
+    ];
+
+    /// The name that is published.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Instances => "reveille_instances",
+            Self::Registers => "reveille_registers_total",
+            Self::Calls => "reveille_calls_total",
+            Self::CallStageSeconds => "reveille_call_stage_seconds",
+            Self::Pushes => "reveille_pushes_total",
+            Self::PushSeconds => "reveille_push_seconds",
+            Self::Erasures => "reveille_erasures_total",
+            Self::ErasureSeconds => "reveille_erasure_seconds",
+            Self::Flows => "reveille_flows",
+            Self::HeldCalls => "reveille_held_calls",
+            Self::Shed => "reveille_shed_total",
+            Self::ShardLagSeconds => "reveille_shard_lag_seconds",
+            Self::AuditBacklog => "reveille_audit_backlog",
+        }
+    }
+
+    /// What it says, for the `HELP` line.
+    #[must_use]
+    pub const fn help(self) -> &'static str {
+        match self {
+            Self::Instances => "Instances held, by state of their registration.",
+            Self::Registers => "REGISTER exchanges, by outcome.",
+            Self::Calls => "Calls that ended, by outcome.",
+            Self::CallStageSeconds => "From the INVITE to a milestone of its call, by stage.",
+            Self::Pushes => "Pushes, by provider, kind and outcome.",
+            Self::PushSeconds => "From a push's start to its outcome, by provider.",
+            Self::Erasures => "Erasures, by cause.",
+            Self::ErasureSeconds => "From the trigger of an erasure to the wipe.",
+            Self::Flows => "Devices attached.",
+            Self::HeldCalls => "Calls that wait for their device.",
+            Self::Shed => "What was dropped, refused or closed, by reason.",
+            Self::ShardLagSeconds => "How late a shard does what is due.",
+            Self::AuditBacklog => "Records that wait to be on disk.",
+        }
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(self) -> MetricKind {
+        match self {
+            Self::Registers | Self::Calls | Self::Pushes | Self::Erasures | Self::Shed => MetricKind::Counter,
+            Self::Instances | Self::Flows | Self::HeldCalls | Self::AuditBacklog => MetricKind::Gauge,
+            Self::CallStageSeconds => MetricKind::Histogram(CALL_BUCKETS),
+            Self::PushSeconds => MetricKind::Histogram(PUSH_BUCKETS),
+            Self::ErasureSeconds => MetricKind::Histogram(ERASURE_BUCKETS),
+            Self::ShardLagSeconds => MetricKind::Histogram(LAG_BUCKETS),
+        }
+    }
+}

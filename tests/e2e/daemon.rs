@@ -1,0 +1,256 @@
+//! The daemon under test: the real binary with a configuration file, reached only as anyone would.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::http::{Answer, Server};
+use crate::kamailio::{Kamailio, PASSWORD};
+use crate::phones::Attach;
+use crate::process::{Process, until};
+use crate::push::PushService;
+use crate::world::{EDGE_DOMAIN, PBX_DOMAIN, Transport, World, free_port};
+
+/// The app key of the one tenant.
+const APP_KEY: &str = "an-app-key-that-sits-in-every-shipped-app";
+
+/// A running daemon.
+pub(crate) struct Daemon<'w> {
+    world: &'w World,
+    process: Process,
+    directory: PathBuf,
+    port: u16,
+    api: Server,
+    ops: Server,
+}
+
+/// An account that the daemon holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Instance {
+    pub(crate) id: String,
+    pub(crate) token: String,
+    /// What the daemon answered to the hand-over.
+    pub(crate) answer: Value,
+}
+
+impl<'w> Daemon<'w> {
+    /// Starts the daemon and waits until it is ready.
+    #[track_caller]
+    pub(crate) fn start(world: &'w World, kamailio: &Kamailio, push: &PushService<'_>) -> Self {
+        let directory = world.directory_of("daemon");
+        let (port, tls_port, api_port, ops_port) = (free_port(), free_port(), free_port(), free_port());
+        let file = directory.join("reveille.toml");
+        let ports = Ports { port, tls_port, api_port, ops_port };
+        fs::write(&file, configuration(world, &directory, &ports, kamailio, push)).expect("the directory is writable");
+        let binary = Path::new(env!("CARGO_BIN_EXE_reveille"));
+        let process = Process::start("reveille", &directory, binary, |command| {
+            command.arg("serve").arg("--config").arg(&file);
+        });
+        let api = Server::secure(api_port, &world.ca_file());
+        let mut daemon = Self { world, process, directory, port, api, ops: Server::plain(ops_port) };
+        until("the daemon to be ready", || {
+            daemon.process.assert_running();
+            let ready = world.runtime.block_on(daemon.ops.ask("GET", "/readyz", None, None)).ok()?;
+            (ready.status == 200).then_some(())
+        });
+        daemon
+    }
+
+    /// Hands alice's account over, to be registered at the PBX over `trunk`.
+    #[track_caller]
+    pub(crate) fn hand_over(
+        &self,
+        kamailio: &Kamailio,
+        push: &PushService<'_>,
+        user: &str,
+        trunk: Transport,
+    ) -> Instance {
+        let body = json!({
+            "account": {
+                "aor": format!("sip:{user}@{PBX_DOMAIN}"),
+                "registrar": kamailio.uri(trunk),
+                "auth_username": user,
+                "password": PASSWORD,
+            },
+            "device": { "id": device_of(user), "platform": push.platform_name(), "push": push.targets(user) },
+        });
+        let answer = self.ask("POST", "/v1/instances", APP_KEY, Some(&body));
+        assert!(matches!(answer.status, 201 | 202), "the hand-over was refused: {answer:?}");
+        let answer = answer.json();
+        let word = |key: &str| answer[key].as_str().map(str::to_owned).expect("the answer has an id and a token");
+        let instance = Instance { id: word("instance"), token: word("token"), answer: answer.clone() };
+        until("the instance to be registered", || {
+            let state = self.status(&instance).json()["registration"]["state"].clone();
+            (state == "registered").then_some(())
+        });
+        instance
+    }
+
+    /// What `GET /v1/instances/{id}` says.
+    #[track_caller]
+    pub(crate) fn status(&self, instance: &Instance) -> Answer {
+        self.ask("GET", &format!("/v1/instances/{}", instance.id), &instance.token, None)
+    }
+
+    /// Erases an instance and returns the answer with its receipt.
+    #[track_caller]
+    pub(crate) fn erase(&self, instance: &Instance) -> Value {
+        let answer = self.ask("DELETE", &format!("/v1/instances/{}", instance.id), &instance.token, None);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
+    /// What an app does with the answer to its hand-over, and which of the edge's transports it takes.
+    ///
+    /// The answer names one way in, the TLS one; an app that wants another knows the address from its own settings.
+    pub(crate) fn attach(&self, instance: &Instance, transport: Transport) -> Attach {
+        let attach = &instance.answer["attach"];
+        let word = |key: &str| attach[key].as_str().map(str::to_owned).expect("the attach data is complete");
+        assert_eq!(word("aor"), format!("sip:{}@{EDGE_DOMAIN}", instance.id));
+        let proxy = match transport {
+            Transport::Tls => word("uri"),
+            Transport::Udp | Transport::Tcp => format!("sip:127.0.0.1:{};transport={}", self.port, transport.name()),
+        };
+        Attach {
+            aor: word("aor"),
+            proxy,
+            transport,
+            username: word("username"),
+            password: instance.token.clone(),
+            realm: word("realm"),
+            ca_file: self.world.ca_file(),
+        }
+    }
+
+    /// The value of a metric, summed over its labels; `None` before it is first shown.
+    #[track_caller]
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        let asked = self.world.runtime.block_on(self.ops.ask("GET", "/metrics", None, None));
+        let text = asked.expect("the daemon shows its metrics").text;
+        let values = text.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (key, _) = series.split_once('{').unwrap_or((series, ""));
+            (key == name).then(|| value.parse::<f64>().ok()).flatten()
+        });
+        values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
+    }
+
+    /// Runs `reveille audit verify` on a file in the daemon's directory.
+    pub(crate) fn audit_verify(&self, file: &Path) -> ExitStatus {
+        let status = Command::new(env!("CARGO_BIN_EXE_reveille")).args(["audit", "verify"]).arg(file).output();
+        status.expect("the daemon's binary starts").status
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.directory.join("audit.log")
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    #[track_caller]
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.process.terminate();
+        self.process.wait()
+    }
+
+    #[track_caller]
+    fn ask(&self, method: &str, path: &str, bearer: &str, body: Option<&Value>) -> Answer {
+        let question = self.api.ask(method, path, Some(bearer), body);
+        let answer =
+            self.world.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(15), question).await });
+        answer
+            .unwrap_or_else(|_| panic!("{method} {path} was not answered"))
+            .unwrap_or_else(|error| panic!("{method} {path}: {error:#}\n{}", self.process.output()))
+    }
+}
+
+struct Ports {
+    port: u16,
+    tls_port: u16,
+    api_port: u16,
+    ops_port: u16,
+}
+
+fn configuration(
+    world: &World,
+    directory: &Path,
+    ports: &Ports,
+    kamailio: &Kamailio,
+    push: &PushService<'_>,
+) -> String {
+    let Ports { port, tls_port, api_port, ops_port } = ports;
+    let certificate = world.certificate();
+    let key = world.key();
+    let ca = world.ca_file();
+    format!(
+        r#"[api]
+listen = "127.0.0.1:{api_port}"
+tls_certificate = {certificate:?}
+tls_key = {key:?}
+
+[sip]
+domain = "{EDGE_DOMAIN}"
+tls_certificate = {certificate:?}
+tls_key = {key:?}
+
+[[sip.listen]]
+transport = "tls"
+address = "127.0.0.1:{tls_port}"
+advertise = "127.0.0.1:{tls_port}"
+
+[[sip.listen]]
+transport = "udp"
+address = "127.0.0.1:{port}"
+advertise = "127.0.0.1:{port}"
+
+[registrars]
+allow = ["*"]
+allow_special_ranges = ["127.0.0.0/8"]
+ports = [{pbx_port}, {pbx_tls_port}]
+tls_ca_file = {ca:?}
+
+[calls]
+hold = "30s"
+
+[audit]
+path = {audit:?}
+
+[drain]
+calls = "2s"
+deadline = "15s"
+
+# A build machine need not offer memfd_secret.
+[vault]
+allow_plain_memory = true
+
+[ops]
+listen = "127.0.0.1:{ops_port}"
+
+[[tenant]]
+id = "acme"
+app_key_sha256 = ["{app_key}"]
+
+{app}"#,
+        pbx_port = kamailio.port(),
+        pbx_tls_port = kamailio.tls_port(),
+        audit = directory.join("audit.log"),
+        app_key = sha256_hex(APP_KEY),
+        app = push.app_table(),
+    )
+}
+
+fn sha256_hex(text: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A device for each user, always the same.
+fn device_of(user: &str) -> String {
+    uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, user.as_bytes()).urn().to_string()
+}

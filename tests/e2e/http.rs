@@ -1,0 +1,109 @@
+//! HTTP for a test: one request, one connection, the answer as JSON or text.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// One server and how to reach it.
+pub(crate) struct Server {
+    address: SocketAddr,
+    tls: Option<TlsConnector>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    /// The body as JSON; `null` where it is none.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or(Value::Null)
+    }
+}
+
+impl Server {
+    /// A server on 127.0.0.1 that speaks plain HTTP.
+    pub(crate) fn plain(port: u16) -> Self {
+        Self { address: (Ipv4Addr::LOCALHOST, port).into(), tls: None }
+    }
+
+    /// A server on 127.0.0.1 that must show a certificate from this authority.
+    pub(crate) fn secure(port: u16, ca_file: &Path) -> Self {
+        let mut roots = RootCertStore::empty();
+        let ca = CertificateDer::from_pem_file(ca_file).expect("the authority was written at the start of the test");
+        roots.add(ca).expect("the authority is one");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider knows TLS 1.2 and 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self { address: (Ipv4Addr::LOCALHOST, port).into(), tls: Some(TlsConnector::from(Arc::new(config))) }
+    }
+
+    /// Sends a request and waits for the answer.
+    ///
+    /// # Errors
+    ///
+    /// When nobody listens, the certificate is a stranger's or the answer is cut off.
+    pub(crate) async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        bearer: Option<&str>,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Answer> {
+        let mut request = Request::builder().method(method).uri(path).header("host", self.address.to_string());
+        if let Some(token) = bearer {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        let request = request.body(Full::new(Bytes::from(body.map(Value::to_string).unwrap_or_default())))?;
+        let stream = TcpStream::connect(self.address).await?;
+        match &self.tls {
+            None => send(stream, request).await,
+            Some(tls) => {
+                let name = ServerName::from(self.address.ip());
+                send(tls.connect(name, stream).await?, request).await
+            }
+        }
+    }
+}
+
+async fn send<S>(stream: S, request: Request<Full<Bytes>>) -> anyhow::Result<Answer>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // The connection works while it is polled, so it runs beside the question and ends with it.
+    let question = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok(Answer { status, text: String::from_utf8_lossy(&body).into_owned() })
+    };
+    tokio::pin!(question);
+    tokio::select! {
+        answer = &mut question => answer,
+        // The server may close as soon as it has answered; then what it said is already here.
+        _ = connection => question.await,
+    }
+}

@@ -1,0 +1,133 @@
+//! Kamailio, the PBX: registrar and proxy in memory, digest on.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::process::{Process, installed, until};
+use crate::world::{Transport, World, free_port};
+
+/// The password of every user.
+pub(crate) const PASSWORD: &str = "secret-between-alice-and-the-pbx";
+
+/// What a test may want different.
+pub(crate) struct Manners {
+    /// The longest registration it grants, in seconds, whatever is asked for.
+    pub(crate) max_expires: u32,
+    /// Sends requests down the connection that registered instead of opening one to the Contact. Most PBXs do so for
+    /// clients behind NAT; for a phone that registers over TLS it is the only way, as a phone has no certificate.
+    pub(crate) follow_connection: bool,
+}
+
+impl Default for Manners {
+    fn default() -> Self {
+        Self { max_expires: 600, follow_connection: true }
+    }
+}
+
+/// A running Kamailio.
+pub(crate) struct Kamailio {
+    process: Process,
+    port: u16,
+    tls_port: u16,
+    rpc: PathBuf,
+    answers: PathBuf,
+}
+
+impl Kamailio {
+    /// Starts Kamailio and waits until it answers.
+    #[track_caller]
+    pub(crate) fn start(world: &World, manners: &Manners) -> Self {
+        let (port, tls_port) = (free_port(), free_port());
+        let directory = world.directory_of("kamailio");
+        let rpc = world.sockets().join("kamailio");
+        let configuration = fill_in(&[
+            ("port", &port.to_string()),
+            ("tls_port", &tls_port.to_string()),
+            ("certificate", &world.certificate().display().to_string()),
+            ("key", &world.key().display().to_string()),
+            ("rpc", &rpc.display().to_string()),
+            ("password", PASSWORD),
+            ("max_expires", &manners.max_expires.to_string()),
+            ("follow_connection", if manners.follow_connection { "1" } else { "0" }),
+        ]);
+        let file = directory.join("kamailio.cfg");
+        fs::write(&file, configuration).expect("the test directory is writable");
+        let process = Process::start("kamailio", &directory, &installed("kamailio"), |command| {
+            // -DD: no daemon, but all workers. -m and -M: shared and private memory, in MiB.
+            command.args(["-DD", "-E", "-m", "64", "-M", "8", "-f"]).arg(&file).arg("-Y").arg(world.sockets());
+        });
+        let mut kamailio = Self { process, port, tls_port, rpc, answers: world.sockets().join("kamailio-answers") };
+        until("Kamailio to answer", || {
+            kamailio.process.assert_running();
+            kamailio.ask("core.version", &[]).ok()
+        });
+        kamailio
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn tls_port(&self) -> u16 {
+        self.tls_port
+    }
+
+    /// Where a client that speaks `transport` finds it.
+    pub(crate) fn uri(&self, transport: Transport) -> String {
+        let port = if transport == Transport::Tls { self.tls_port } else { self.port };
+        format!("sip:127.0.0.1:{port};transport={}", transport.name())
+    }
+
+    /// How often something happened: `registers` that came in; of them `accepted`, `refused` (a wrong answer to a
+    /// challenge) and the `challenges` sent; methods in dialogs by their names; `cancels`.
+    pub(crate) fn count(&self, what: &str) -> u64 {
+        self.seen().get(what).copied().unwrap_or(0)
+    }
+
+    /// Every Call-ID (`kind` "call-id") or Contact URI ("contact") of an accepted REGISTER.
+    pub(crate) fn distinct(&self, kind: &str) -> Vec<String> {
+        let prefix = format!("{kind} ");
+        self.seen().into_keys().filter_map(|key| key.strip_prefix(&prefix).map(str::to_owned)).collect()
+    }
+
+    /// The Contact URIs under which a user is registered now.
+    pub(crate) fn bindings(&self, user: &str) -> Vec<String> {
+        // An error is how Kamailio says that it has nobody of that name.
+        let Ok(found) = self.ask("ul.lookup", &["location", user]) else { return Vec::new() };
+        let contacts = found["Contacts"].as_array().cloned().unwrap_or_default();
+        contacts.iter().filter_map(|entry| entry["Contact"]["Address"].as_str().map(str::to_owned)).collect()
+    }
+
+    fn seen(&self) -> BTreeMap<String, u64> {
+        let dump = self.ask("htable.dump", &["seen"]).expect("the table is in the configuration");
+        let slots = dump.as_array().into_iter().flatten().filter_map(|entry| entry["slot"].as_array());
+        let pair = |slot: &Value| Some((slot["name"].as_str()?.to_owned(), slot["value"].as_u64()?));
+        slots.flatten().filter_map(pair).collect()
+    }
+
+    /// One JSON-RPC question over Kamailio's datagram socket.
+    fn ask(&self, method: &str, params: &[&str]) -> Result<Value, String> {
+        let _ = fs::remove_file(&self.answers);
+        let socket = UnixDatagram::bind(&self.answers).map_err(|error| error.to_string())?;
+        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("the time-out is not zero");
+        let question = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        socket.send_to(question.to_string().as_bytes(), &self.rpc).map_err(|error| error.to_string())?;
+        let mut answer = vec![0; 64 * 1024];
+        let length = socket.recv(&mut answer).map_err(|error| error.to_string())?;
+        let mut answer: Value = serde_json::from_slice(&answer[..length]).map_err(|error| error.to_string())?;
+        match answer.get("error") {
+            Some(error) => Err(error.to_string()),
+            None => Ok(answer["result"].take()),
+        }
+    }
+}
+
+fn fill_in(words: &[(&str, &str)]) -> String {
+    let template = include_str!("kamailio.cfg").to_owned();
+    words.iter().fold(template, |text, (word, value)| text.replace(&format!("{{{word}}}"), value))
+}

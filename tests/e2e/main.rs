@@ -1,0 +1,32 @@
+//! The outside test: the real binary, a real PBX, a real caller and real phones, on 127.0.0.1.
+//!
+//! Nothing in here knows how the daemon is made. It hands accounts over through HTTPS, lets SIPp call through Kamailio,
+//! starts a phone when (and only when) the push has arrived, and looks at what each peer saw. The peers come from
+//! `scripts/peers`; one that is missing fails the test. What a peer writes stays in `target/e2e/TEST`.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `recipes` | each peer against Kamailio alone: when these fail, the daemon is not to blame |
+//! | `calls`, `registration` | what the daemon promises |
+//! | `world`, `process`, `trace` | directory, ports and certificates of a test; children; SIP messages in their logs |
+//! | `kamailio`, `sipp`, `phones`, `push`, `daemon` | one peer each |
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "an outside test waits on the real clock for real processes, fails by panicking and says where to look"
+)]
+
+mod calls;
+mod daemon;
+mod http;
+mod kamailio;
+mod phones;
+mod process;
+mod push;
+mod recipes;
+mod registration;
+mod sipp;
+mod trace;
+mod world;

@@ -1,0 +1,129 @@
+//! A peer that runs as our child: started, watched, stopped by its own process id.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long anything that should happen may take on a busy machine with two cores.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often a condition is looked at. Only a grain: what is waited for is always an event.
+const GRAIN: Duration = Duration::from_millis(10);
+
+/// How long a peer may tidy up after SIGTERM before it is killed.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Waits until `probe` answers, and fails the test with `what` if it does not in time.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, probe)
+}
+
+/// Like [`until`], for what takes its time by design.
+#[track_caller]
+pub(crate) fn within<T>(patience: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {patience:?} for {what}");
+        thread::sleep(GRAIN);
+    }
+}
+
+/// A running peer. Dropping it stops it.
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    output: PathBuf,
+}
+
+impl Process {
+    /// Starts `program`, with everything it writes going to `NAME.out` in `directory`.
+    #[track_caller]
+    pub(crate) fn start(name: &str, directory: &Path, program: &Path, configure: impl FnOnce(&mut Command)) -> Self {
+        let output = directory.join(format!("{name}.out"));
+        let file = File::create(&output).expect("the test directory is writable");
+        // The kernel ends the peer if the thread of this test dies, however it dies (Ctrl-C, a time-out of the runner).
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM", "--"]).arg(program);
+        configure(&mut command);
+        command.current_dir(directory).stdin(Stdio::piped());
+        command.stdout(file.as_fd().try_clone_to_owned().expect("a file can be cloned")).stderr(file);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        Self { name: name.to_owned(), child, output }
+    }
+
+    /// Writes a line to the peer's standard input.
+    #[track_caller]
+    pub(crate) fn tell(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().expect("standard input was piped at start");
+        writeln!(input, "{line}").unwrap_or_else(|error| panic!("{} does not listen: {error}", self.name));
+    }
+
+    /// What the peer has written so far.
+    pub(crate) fn output(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.output).unwrap_or_default()).into_owned()
+    }
+
+    /// Fails the test if the peer has ended; for use inside a wait.
+    #[track_caller]
+    pub(crate) fn assert_running(&mut self) {
+        if let Some(status) = self.child.try_wait().expect("our own child can be waited for") {
+            panic!("{} ended too early, {status}:\n{}", self.name, self.output());
+        }
+    }
+
+    /// Waits for the peer to end by itself.
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let what = format!("{} to end", self.name);
+        until(&what, || self.child.try_wait().expect("our own child can be waited for"))
+    }
+
+    /// Asks the peer to end.
+    pub(crate) fn terminate(&mut self) {
+        // A child that was waited for has given its id back; then there is nobody to ask.
+        if let Ok(None) = self.child.try_wait() {
+            let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        }
+    }
+
+    /// Ends the peer without a warning, as a mobile system ends an app.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.terminate();
+        let deadline = Instant::now() + GRACE;
+        while let Ok(None) = self.child.try_wait() {
+            if Instant::now() > deadline {
+                self.kill();
+                return;
+            }
+            thread::sleep(GRAIN);
+        }
+    }
+}
+
+/// Finds an installed program. Servers live in directories that a user's PATH may leave out.
+#[track_caller]
+pub(crate) fn installed(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file())
+        .unwrap_or_else(|| panic!("{program} is not installed; scripts/peers installs it"))
+}
