@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
@@ -34,6 +36,9 @@ use crate::telemetry::{Meters, Readiness, Redacted};
 use crate::{drain, ops, systemd};
 
 
+/// Reasons of `shed_total` besides those of the network side: shards that had no room, audit records that are in no log.
+const OWN_INCIDENTS: [&str; 2] = ["shard-full", "audit-lost"];
+
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -51,6 +56,8 @@ pub struct Running {
     pub api: Vec<SocketAddr>,
     /// The API's certificate in DER, for clients that have to trust exactly this one.
     pub api_certificate: Option<Vec<u8>>,
+    /// The certificate of SIP over TLS in DER, if there is a TLS listener.
+    pub sip_certificate: Option<Vec<u8>>,
     /// The SIP listeners, UDP listeners followed by their TCP twins.
     pub sip: Vec<Listener>,
     /// Where metrics and health are served.
@@ -151,7 +158,7 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
     let endpoints = ops::Endpoints {
         meters,
         readiness: Arc::clone(&readiness),
-        refresh: Box::new(refresh(net.handle(), Arc::clone(&audit))),
+        refresh: Box::new(refresh(net.handle(), router.clone(), Arc::clone(&audit), &pusher, &readiness)),
     };
     let ops_task = ops::serve(endpoints, bound.ops, stopping.clone());
     let audit_watch = watch_audit(router.clone(), Arc::clone(&readiness), writable_changes, stopping);
@@ -175,7 +182,7 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
         deadline: settings.drain.deadline,
         certificates,
     };
-    Ok(Running { api, api_certificate, sip, ops, audit_key, parts })
+    Ok(Running { api, api_certificate, sip_certificate: bound.sip_certificate, sip, ops, audit_key, parts })
 }
 
 /// Every socket and certificate, before anything is served.
@@ -185,6 +192,7 @@ struct Bound {
     ops: Vec<tokio::net::TcpListener>,
     sip: net::Plan,
     sip_tls: Option<ServerTls>,
+    sip_certificate: Option<Vec<u8>>,
     sip_tls_files: Option<(ServerTls, TlsFiles)>,
     client_tls: ClientTls,
 }
@@ -192,7 +200,7 @@ struct Bound {
 impl Bound {
     fn new(settings: &Settings) -> Result<Self, StartError> {
         let api_tls = api_tls(settings)?;
-        let sip_tls = sip_tls(settings)?;
+        let (sip_tls, sip_certificate) = sip_tls(settings)?.unzip();
         let files = sip_tls.clone().zip(settings.sip.tls.clone());
         let extra_roots = settings.registrars.ca_pem.as_deref().map(str::as_bytes);
         let client_tls =
@@ -213,6 +221,7 @@ impl Bound {
             ops: api::bind(&settings.ops.listen).map_err(|error| unavailable("ops.listen", &error))?,
             sip: net::plan_listeners(&entries).map_err(|error| unavailable("sip.listen", &error))?,
             sip_tls,
+            sip_certificate,
             sip_tls_files: files,
             client_tls,
         })
@@ -300,11 +309,20 @@ impl Parts {
 }
 
 /// Publishes what other rooms count, when somebody asks.
-fn refresh(net: net::Handle, audit: Arc<AuditLog>) -> impl Fn(&Meters) + Send + Sync {
+fn refresh(
+    net: net::Handle,
+    router: Router,
+    audit: Arc<AuditLog>,
+    pusher: &Arc<Pusher>,
+    readiness: &Arc<Readiness>,
+) -> impl Fn(&Meters) + Send + Sync + use<> {
+    let (pusher, readiness) = (Arc::clone(pusher), Arc::clone(readiness));
     move |meters| {
         meters.publish_audit_backlog(audit.backlog());
         let counters = net.counters();
-        meters.publish_incidents(net::Incident::ALL.map(|incident| counters.total(incident)));
+        let totals = net::Incident::ALL.iter().map(|incident| counters.total(*incident));
+        meters.publish_incidents(totals.chain([router.shed(), audit.lost()]));
+        readiness.note("a push provider refuses us or cannot be reached", !pusher.troubles().is_empty());
     }
 }
 
@@ -342,23 +360,26 @@ fn api_tls(settings: &Settings) -> Result<api::Tls, StartError> {
     }
 }
 
-fn sip_tls(settings: &Settings) -> Result<Option<ServerTls>, StartError> {
-    let config = match &settings.sip.tls {
+/// What the TLS listeners show: the configuration to serve with, and the certificate alone.
+fn sip_tls(settings: &Settings) -> Result<Option<(ServerTls, Vec<u8>)>, StartError> {
+    let (certificate, key) = match &settings.sip.tls {
         Some(files) => {
             let pem = files.load().map_err(|error| configuration("sip.tls_certificate", &error))?;
-            net::server_config(&pem.certificate, &pem.key).map_err(|error| configuration("sip.tls_certificate", &error))?
+            (pem.certificate, pem.key)
         }
         None if settings.sip.listen.iter().any(|listener| listener.transport == Transport::Tls) => {
             warn!("no sip.tls_certificate is configured: the TLS listeners show a self-signed certificate");
             let names = api::Tls::self_signed_names(&settings.sip.domain);
             let made = rcgen::generate_simple_self_signed(names).map_err(|error| configuration("sip.domain", &error))?;
-            let key = Zeroizing::new(made.signing_key.serialize_pem());
-            net::server_config(made.cert.pem().as_bytes(), key.as_bytes())
-                .map_err(|error| configuration("sip.domain", &error))?
+            let key = Zeroizing::new(made.signing_key.serialize_pem().into_bytes());
+            (made.cert.pem().into_bytes(), key)
         }
         None => return Ok(None),
     };
-    Ok(Some(ServerTls::new(config)))
+    let refuse = |error: &dyn std::error::Error| configuration("sip.tls_certificate", error);
+    let config = net::server_config(&certificate, &key).map_err(|error| refuse(&error))?;
+    let first = CertificateDer::from_pem_slice(&certificate).map_err(|error| refuse(&error))?;
+    Ok(Some((ServerTls::new(config), first.to_vec())))
 }
 
 fn open_audit(settings: &Settings, writable: watch::Sender<bool>) -> Result<Arc<AuditLog>, StartError> {
@@ -515,7 +536,7 @@ fn no_randomness() -> StartError {
 }
 
 fn incident_names() -> Vec<&'static str> {
-    net::Incident::ALL.iter().map(|incident| incident.as_str()).collect()
+    net::Incident::ALL.iter().map(|incident| incident.as_str()).chain(OWN_INCIDENTS).collect()
 }
 
 fn addresses(listeners: &[tokio::net::TcpListener]) -> Result<Vec<SocketAddr>, StartError> {

@@ -12,7 +12,7 @@ const PART_STOP: Duration = Duration::from_secs(3);
 
 /// Shuts down within the deadline. `false`: something was left when it came.
 pub(crate) async fn drain(parts: Parts) -> bool {
-    let Parts { router, net, mut shards, pusher, audit, readiness, stop, tasks, deadline, .. } = parts;
+    let Parts { router, net, shards, pusher, audit, readiness, stop, tasks, deadline, .. } = parts;
     readiness.set_ready(false);
     readiness.note("draining", true);
     info!("draining");

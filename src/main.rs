@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use reveille::cli::{self, AuditCommand, Command, Exit, complain};
-use reveille::{app, audit_log, ops, telemetry};
+use reveille::{app, audit_log, ops, sandbox, telemetry};
 
 fn main() -> ExitCode {
     telemetry::tell_only_the_place();
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Exit {
     match command {
         Command::Serve { config } => serve(&config),
-        Command::Demo(_) => unwired("reveille::sandbox::demo::run"),
+        Command::Demo(arguments) => sandbox::demo::run(arguments, std::io::stdout()),
         Command::Phone(_) => unwired("reveille::sandbox::phone::run"),
         Command::Sandbox(_) => unwired("reveille::sandbox::serve"),
         Command::CheckConfig { file } => cli::check_config(&file),

@@ -82,7 +82,10 @@ async fn claimed_hand_over<A: Ask>(api: Arc<Api<A>>, shard: ShardId, hand_over: 
     let tasks = api.tasks.clone();
     tasks.run(async move {
         let answer = api.command(shard, Command::HandOver(Box::new(hand_over))).await;
-        if let Err(Ok(Answer::HandedOver(unclaimed))) = claim.send(answer) {
+        // One that took its predecessor's place stays: the app hands over again, with the same credentials.
+        if let Err(Ok(Answer::HandedOver(unclaimed))) = claim.send(answer)
+            && !unclaimed.replaced
+        {
             tracing::debug!("the client left before its instance was ready: it is erased");
             let token = TokenHash(sha256(unclaimed.token.as_bytes()));
             // Nobody waits for the receipt.
@@ -239,9 +242,10 @@ pub(crate) async fn erase_all<A: Ask>(
 ) -> Answered {
     let tenant = api.tenants.administrator(&headers, clock::now())?;
     let device = query.as_deref().filter(|query| !query.is_empty()).map(only_device).transpose()?;
+    let cause = if device.is_some() { Cause::Administrator } else { Cause::OffBoarded };
     let mut erased = 0u32;
     for shard in (0..api.placement.shards()).map(ShardId) {
-        let command = Command::EraseAll { tenant: tenant.clone(), device: device.clone(), cause: Cause::Administrator };
+        let command = Command::EraseAll { tenant: tenant.clone(), device: device.clone(), cause };
         match api.command(shard, command).await? {
             Answer::ErasedAll(count) => erased = erased.saturating_add(count),
             Answer::Refused(refusal) => return Err(refusal.into()),

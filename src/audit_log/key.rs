@@ -86,6 +86,12 @@ impl PublicKey {
             .ok_or_else(|| invalid("not an Ed25519 key"))
     }
 
+    /// Reads SubjectPublicKeyInfo PEM text.
+    pub(super) fn from_pem(text: &str) -> Option<Self> {
+        let der = pem_decode(text, "PUBLIC KEY")?;
+        der.strip_prefix(&SPKI_PREFIX).and_then(|key| key.try_into().ok()).map(Self)
+    }
+
     /// Keeps the key at `path` for whoever wants to verify, unless it is there already.
     pub(super) fn publish(&self, path: &Path) -> io::Result<()> {
         let pem = self.pem();

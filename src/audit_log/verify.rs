@@ -95,6 +95,16 @@ pub fn verify(path: &Path, key: Option<&Path>, out: &mut dyn Write) -> Result<()
     Ok(())
 }
 
+/// Checks a receipt (alone, or as DELETE answers it) that must be signed with the key `pem`.
+///
+/// # Errors
+///
+/// What is wrong with the receipt or the key.
+pub fn verify_receipt(receipt: &[u8], pem: &str) -> Result<(), String> {
+    let key = PublicKey::from_pem(pem).ok_or("the key is not an Ed25519 key in PEM")?;
+    check_receipt(receipt, Some(&key)).map(drop)
+}
+
 /// Whether some line begins as only a log's lines do. Anything else has to stand the test as a receipt.
 fn looks_like_a_log(head: &[u8]) -> bool {
     head.is_empty()

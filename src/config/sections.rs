@@ -219,7 +219,7 @@ fn audit(mut section: Section<'_>) -> Audit {
     let path = written.map_or_else(|| PathBuf::from(AUDIT_PATH), |entry| entry.value);
     if path.is_dir() {
         section.mistake(&place, "path", "is a directory; it must name the log's file");
-    } else if !path.parent().is_some_and(Path::is_dir) {
+    } else if !path.parent().is_some_and(|parent| parent.as_os_str().is_empty() || parent.is_dir()) {
         let key = section.path("path");
         section.report.warning(place, key, "lies in a directory that does not exist yet; it must exist at start");
     }

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use dialogs::Dialogs;
 pub(crate) use held::Incoming;
 use held::{Ended, Held, MergeKey};
+pub(crate) use in_dialog::Passing;
 use relay::{Cancel, Relay, RelayId};
 
 use super::edge::Device;
@@ -100,6 +101,8 @@ pub(crate) struct Calls {
     dialogs: Dialogs,
     schedule: Schedule<(RelayId, Timer)>,
     events: VecDeque<Event>,
+    /// This shard's share of `limits.held_calls`.
+    held_max: usize,
 }
 
 impl Calls {
@@ -120,6 +123,7 @@ impl Calls {
             dialogs: Dialogs::new(mint, dialogs),
             schedule: Schedule::default(),
             events: VecDeque::new(),
+            held_max: usize::try_from(limits.held_calls.div_ceil(u32::from(shards.max(1)))).unwrap_or(usize::MAX),
         }
     }
 

@@ -17,10 +17,10 @@ use super::bindings::Binding;
 use super::ids::{BranchId, InstanceId, RecordId, ReplyTo};
 use super::input::{Recorded, TokenHash};
 use super::leases::{Instance, tokens_equal};
+use super::limits::Limits;
 use super::output::{Answer, Hop, Note, ReceiptJob, RecordJob, Refusal, TrunkKey};
 use super::register::{Desk, End, Exchange, Identity, Step, Terms};
 use super::schedule::Schedule;
-use super::tally::Tally;
 use crate::clock::{Instant, Now};
 use crate::sip::Message;
 use crate::vault::WipeReceipt;
@@ -55,6 +55,13 @@ struct Deregistering {
     started: Instant,
 }
 
+/// Why an instance is erased, and who waits for it.
+#[derive(Clone, Copy)]
+pub(crate) struct Sentence {
+    pub(crate) cause: Cause,
+    pub(crate) reply: Option<ReplyTo>,
+}
+
 /// What the record needs of the instance.
 struct Subject {
     instance: InstanceId,
@@ -77,8 +84,9 @@ enum Timer {
 }
 
 /// The room.
-#[derive(Default)]
 pub(crate) struct Erasures {
+    /// This shard's share of `limits.tombstones`.
+    graves_max: usize,
     graves: HashMap<InstanceId, Grave>,
     by_branch: HashMap<BranchId, InstanceId>,
     by_record: HashMap<RecordId, InstanceId>,
@@ -90,24 +98,39 @@ pub(crate) struct Erasures {
 }
 
 impl Erasures {
+    /// Remembers at most this shard's share of `limits.tombstones`.
+    pub(crate) fn new(limits: &Limits, shards: u16) -> Self {
+        let share = limits.tombstones.div_ceil(u32::from(shards.max(1))).max(1);
+        Self {
+            graves_max: usize::try_from(share).unwrap_or(usize::MAX),
+            graves: HashMap::default(),
+            by_branch: HashMap::default(),
+            by_record: HashMap::default(),
+            order: VecDeque::new(),
+            schedule: Schedule::default(),
+            events: VecDeque::new(),
+            records: 0,
+            under_way: 0,
+        }
+    }
+
     /// Erases an instance: it and its binding move in here, never to come back.
     pub(crate) fn begin(
         &mut self,
         instance: &Instance,
         binding: Binding,
-        cause: Cause,
-        reply: Option<ReplyTo>,
+        sentence: Sentence,
         desk: &mut Desk<'_>,
-        tally: &mut Tally,
         now: Now,
     ) {
+        let Sentence { cause, reply } = sentence;
         let id = instance.id;
-        self.make_room(desk.policy.limits.tombstones as usize);
+        self.make_room();
         self.under_way += 1;
         let subject = Subject { instance: id, tenant: instance.tenant.clone(), salt: instance.salt };
-        let Binding { mut identity, target, maybe_bound, .. } = binding;
-        let exchange = match target {
-            Some(target) if maybe_bound => {
+        let Binding { mut identity, bound_at, .. } = binding;
+        let exchange = match bound_at {
+            Some(target) => {
                 let terms = Terms {
                     expires: Duration::ZERO,
                     expires_max: Duration::ZERO,
@@ -122,7 +145,7 @@ impl Erasures {
                 self.events.push_back(Event::Send(hop, request));
                 Some(exchange)
             }
-            _ => None,
+            None => None,
         };
         let idle = exchange.is_none();
         let leaving = Deregistering { subject, identity, exchange, started: now.boot };
@@ -135,7 +158,7 @@ impl Erasures {
         self.graves.insert(id, grave);
         self.order.push_back(id);
         if idle {
-            self.wipe(id, Unregister::NotNeeded, desk, tally, now);
+            self.wipe(id, Unregister::NotNeeded, desk, now);
         }
     }
 
@@ -145,7 +168,6 @@ impl Erasures {
         branch: BranchId,
         response: &Message,
         desk: &mut Desk<'_>,
-        tally: &mut Tally,
         now: Now,
     ) -> bool {
         let Some(&id) = self.by_branch.get(&branch) else { return false };
@@ -154,18 +176,12 @@ impl Erasures {
         };
         let Some(exchange) = &mut leaving.exchange else { return true };
         let step = exchange.handle_response(response, &mut leaving.identity, desk, now.boot);
-        self.advance(id, branch, step, desk, tally, now);
+        self.advance(id, branch, step, desk, now);
         true
     }
 
     /// A trunk connection is gone: what was asked over it will not be answered.
-    pub(crate) fn handle_trunk_down(
-        &mut self,
-        trunk: &Arc<TrunkKey>,
-        desk: &mut Desk<'_>,
-        tally: &mut Tally,
-        now: Now,
-    ) {
+    pub(crate) fn handle_trunk_down(&mut self, trunk: &Arc<TrunkKey>, desk: &mut Desk<'_>, now: Now) {
         if self.under_way == 0 {
             return;
         }
@@ -179,7 +195,7 @@ impl Erasures {
         let concerned: Vec<InstanceId> =
             self.order.iter().copied().filter(|id| self.graves.get(id).is_some_and(over)).collect();
         for id in concerned {
-            self.wipe(id, Unregister::Unanswered, desk, tally, now);
+            self.wipe(id, Unregister::Unanswered, desk, now);
         }
     }
 
@@ -198,7 +214,7 @@ impl Erasures {
     }
 
     /// Does what is due.
-    pub(crate) fn handle_timeout(&mut self, desk: &mut Desk<'_>, tally: &mut Tally, now: Now) {
+    pub(crate) fn handle_timeout(&mut self, desk: &mut Desk<'_>, now: Now) {
         while let Some((id, timer)) = self.schedule.pop_due(now.boot) {
             match timer {
                 Timer::Exchange => {
@@ -207,9 +223,9 @@ impl Erasures {
                     };
                     let Some(exchange) = &mut leaving.exchange else { continue };
                     let (branch, step) = (exchange.branch, exchange.handle_timeout(now.boot));
-                    self.advance(id, branch, step, desk, tally, now);
+                    self.advance(id, branch, step, desk, now);
                 }
-                Timer::Grace => self.wipe(id, Unregister::Unanswered, desk, tally, now),
+                Timer::Grace => self.wipe(id, Unregister::Unanswered, desk, now),
                 Timer::Tombstone => {
                     self.graves.remove(&id);
                     if let Some(place) = self.order.iter().position(|&buried| buried == id) {
@@ -275,15 +291,7 @@ impl Erasures {
         self.schedule.next()
     }
 
-    fn advance(
-        &mut self,
-        id: InstanceId,
-        branch: BranchId,
-        step: Step,
-        desk: &mut Desk<'_>,
-        tally: &mut Tally,
-        now: Now,
-    ) {
+    fn advance(&mut self, id: InstanceId, branch: BranchId, step: Step, desk: &mut Desk<'_>, now: Now) {
         let Some(Grave { erasure: Erasure::Deregistering(leaving), .. }) = self.graves.get(&id) else { return };
         let Some(exchange) = &leaving.exchange else { return };
         match step {
@@ -300,13 +308,13 @@ impl Erasures {
                     End::Refused { .. } | End::Failed { .. } => Unregister::Refused,
                     End::Silent => Unregister::Unanswered,
                 };
-                self.wipe(id, unregister, desk, tally, now);
+                self.wipe(id, unregister, desk, now);
             }
         }
     }
 
     /// Wipes the credential and sends the record.
-    fn wipe(&mut self, id: InstanceId, unregister: Unregister, desk: &mut Desk<'_>, tally: &mut Tally, now: Now) {
+    fn wipe(&mut self, id: InstanceId, unregister: Unregister, desk: &mut Desk<'_>, now: Now) {
         self.schedule.remove((id, Timer::Exchange));
         self.schedule.remove((id, Timer::Grace));
         let Some(grave) = self.graves.get_mut(&id) else { return };
@@ -318,7 +326,7 @@ impl Erasures {
             self.by_branch.remove(&exchange.branch);
         }
         let proof = desk.vault.wipe(identity.credential);
-        tally.erasure(grave.cause, now.boot.saturating_since(started));
+        desk.tally.erasure(grave.cause, now.boot.saturating_since(started));
         self.records += 1;
         let record = RecordId(self.records);
         self.by_record.insert(record, id);
@@ -328,8 +336,8 @@ impl Erasures {
     }
 
     /// The oldest tombstones give way; an erasure under way never does.
-    fn make_room(&mut self, most: usize) {
-        while self.graves.len() >= most.max(1) {
+    fn make_room(&mut self) {
+        while self.graves.len() >= self.graves_max {
             let oldest = self.order.iter().position(|id| {
                 self.graves.get(id).is_some_and(|grave| matches!(grave.erasure, Erasure::Buried { .. }))
             });

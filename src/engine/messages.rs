@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::account::TrunkSources;
-use super::calls::Incoming;
+use super::calls::{Incoming, Passing};
 use super::edge::{Known, reply_hop};
 use super::engine::{Drain, Effect, Engine};
 use super::ids::{BranchId, Capability, InstanceId};
@@ -12,7 +12,7 @@ use super::output::{Caller, Output};
 use super::policy::CallerInPush;
 use super::tally::Shed;
 use crate::clock::Now;
-use crate::sip::proxy::{self, Reply};
+use crate::sip::proxy::{self, Reply, Unforwardable};
 use crate::sip::uri::Uri;
 use crate::sip::{HeaderName, Message, Method, StatusCode};
 
@@ -33,16 +33,16 @@ impl Engine {
     fn handle_response(&mut self, response: &Message, now: Now) {
         let Ok(via) = response.top_via() else { return };
         let Some(branch) = via.branch().and_then(|branch| BranchId::from_branch(branch.as_bytes())) else { return };
-        let (bindings, mut desk, tally) = self.for_bindings();
-        if bindings.handle_response(branch, response, &mut desk, tally, now.boot) {
+        let (bindings, mut desk) = self.for_bindings();
+        if bindings.handle_response(branch, response, &mut desk, now.boot) {
             return;
         }
         let (calls, mut desk) = self.for_calls();
         if calls.handle_response(branch, response, &mut desk, now.boot) {
             return;
         }
-        let (erasures, mut desk, tally) = self.for_erasures();
-        let _ = erasures.handle_response(branch, response, &mut desk, tally, now);
+        let (erasures, mut desk) = self.for_erasures();
+        let _ = erasures.handle_response(branch, response, &mut desk, now);
     }
 
     fn handle_request(&mut self, request: Message, arrival: &Arrival, now: Now) {
@@ -58,14 +58,14 @@ impl Engine {
             return self.handle_stranger(&request, arrival, callee);
         }
         if let Err(fault) = proxy::validate(&request) {
-            self.tally.shed(Shed::Malformed);
-            return self.answer(&request, arrival, fault.status(), &[]);
+            return self.refuse_invalid(&request, arrival, fault);
         }
         if let Some(inside) = inside {
             let device = self.edge.device(inside.instance).cloned();
             let trunk = self.bindings.trunk(inside.instance).cloned();
+            let passing = Passing { request, arrival, back, device, trunk };
             let (calls, mut desk) = self.for_calls();
-            calls.handle_inside(&inside, request, arrival, back, device.as_ref(), trunk.as_ref(), &mut desk, now.boot);
+            calls.handle_inside(&inside, passing, &mut desk, now.boot);
         } else if let Some(instance) = attaching {
             self.handle_attach(&request, arrival, instance, now);
         } else if let (Some(instance), Some(callee)) = (known, callee) {
@@ -167,8 +167,7 @@ impl Engine {
             return;
         }
         if let Err(fault) = proxy::validate(request) {
-            self.tally.shed(Shed::Malformed);
-            return self.answer(request, arrival, fault.status(), &[]);
+            return self.refuse_invalid(request, arrival, fault);
         }
         let inside = request.to().is_ok_and(|to| to.tag().is_some());
         let code = if inside || request.method() == Some(Method::Cancel) {
@@ -179,6 +178,16 @@ impl Engine {
             StatusCode::FORBIDDEN
         };
         self.answer(request, arrival, code, &[]);
+    }
+
+    fn refuse_invalid(&mut self, request: &Message, arrival: &Arrival, fault: Unforwardable) {
+        self.tally.shed(Shed::Malformed);
+        // RFC 3261 §16.3 step 5: a 420 says what is not supported.
+        let extra = match fault {
+            Unforwardable::BadExtension => vec![("Unsupported", proxy::unsupported(request))],
+            Unforwardable::Malformed(_) | Unforwardable::TooManyHops | Unforwardable::Loop => Vec::new(),
+        };
+        self.answer(request, arrival, fault.status(), &extra);
     }
 
     fn shut_out(&mut self, arrival: &Arrival) {

@@ -86,6 +86,7 @@ pub enum Side {
 /// One call, in the hands of whoever placed it.
 pub struct Caller {
     call: CallId,
+    began: Instant,
     news: mpsc::Receiver<News>,
     commands: mpsc::Sender<Command>,
 }
@@ -94,6 +95,12 @@ impl Caller {
     /// The next thing heard; `None` after the end.
     pub async fn next(&mut self) -> Option<News> {
         self.news.recv().await
+    }
+
+    /// When the INVITE went out.
+    #[must_use]
+    pub fn began(&self) -> Instant {
+        self.began
     }
 
     /// Hangs up: CANCEL while it rings, BYE once it is answered.
@@ -117,7 +124,7 @@ pub(super) struct Line {
 pub(super) fn pair(call: CallId, give_up: Duration, now: Instant, commands: mpsc::Sender<Command>) -> (Line, Caller) {
     let (sender, news) = mpsc::channel(NEWS_QUEUED);
     let line = Line { began: now, give_up_at: Some(now + give_up), news: sender };
-    (line, Caller { call, news, commands })
+    (line, Caller { call, began: now, news, commands })
 }
 
 impl Line {

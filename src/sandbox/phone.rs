@@ -1,2 +1,7 @@
-//! A phone without a phone.
+//! A phone without a phone: hands an account over, sleeps, is woken, attaches, rings, answers, hangs up.
+//!
+//! `line` is its SIP side, `push` where its pushes come from, `handset` what an app makes of both.
+
+pub mod handset;
 pub mod line;
+pub mod push;

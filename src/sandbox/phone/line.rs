@@ -248,6 +248,12 @@ impl Line {
         self.agent.contact(self.path)
     }
 
+    /// What is spoken on the line.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        self.server.transport
+    }
+
     fn start_registering(&mut self, expires: Duration) {
         let expires = u32::try_from(expires.as_secs()).unwrap_or(u32::MAX);
         self.send_register(expires, 0);

@@ -1,0 +1,103 @@
+//! After the story: the stage stays, and whoever watches can try things.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
+use tokio::time::sleep;
+
+use super::acts::{Bob, Failure, HOSPITABLE, Scene, failure, within};
+use super::stage::{Stage, USERS};
+use super::story::Story;
+use crate::sandbox::caller::{CallPlan, Caller};
+use crate::sandbox::phone::handset::Handset;
+
+const STEP: &str = "try";
+/// How long Bob talks to whoever answers outside the story.
+const TALK: Duration = Duration::from_secs(5);
+
+/// Stays until Ctrl-C. Enter makes Bob call Alice; a name and Enter makes him call somebody else.
+pub(super) async fn stay(stage: &Stage, story: &Story) -> Result<(), Failure> {
+    let alice = stage.alice().await.map_err(|error| failure(STEP, error))?;
+    offer(stage, story, &alice);
+    let mut input = BufReader::new(tokio::io::stdin()).lines();
+    let mut number = 100;
+    loop {
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => return interrupted.map_err(|error| failure(STEP, error)),
+            line = line(&mut input) => {
+                number += 1;
+                let user = line.trim();
+                if user.is_empty() || user == "alice" {
+                    call_alice(stage, story, &alice, number).await;
+                } else {
+                    call_other(stage, story, user).await;
+                }
+            }
+        }
+    }
+}
+
+async fn call_alice(stage: &Stage, story: &Story, alice: &Handset, number: u32) {
+    let scene =
+        Scene { step: STEP, number, user: "alice", owner: "Alice", phone: alice, manners: HOSPITABLE, bob: Bob::Talks };
+    if let Err(failure) = within(STEP, scene.play(stage, story)).await {
+        story.text(&format!("That did not work: {}.", failure.sentence));
+    }
+}
+
+/// Calls somebody whose phone is not the demo's.
+async fn call_other(stage: &Stage, story: &Story, user: &str) {
+    match stage.pbx.call(user, CallPlan::default()).await {
+        Err(error) => story.text(&format!("Bob cannot call {user}: {error}. Known users: {}.", USERS.join(", "))),
+        Ok(caller) => listen(caller, story, user).await,
+    }
+}
+
+async fn listen(mut caller: Caller, story: &Story, user: &str) {
+    use crate::sandbox::caller::Heard;
+    while let Some(news) = caller.next().await {
+        let (_, words) = super::story::heard(&news.what, user);
+        story.text(&format!("{:8} ms  Bob            {words}", news.at.as_millis()));
+        if matches!(news.what, Heard::Answered { .. }) {
+            sleep(TALK).await;
+            caller.hang_up().await;
+        }
+    }
+}
+
+/// A line that somebody typed; pends for ever where nobody can type.
+async fn line(input: &mut Lines<BufReader<Stdin>>) -> String {
+    match input.next_line().await {
+        Ok(Some(line)) => line,
+        Ok(None) | Err(_) => std::future::pending().await,
+    }
+}
+
+fn offer(stage: &Stage, story: &Story, alice: &Handset) {
+    let running = &stage.inside.running;
+    let first = |addresses: &[std::net::SocketAddr]| addresses.first().map_or_else(String::new, ToString::to_string);
+    let (api, ops, pbx) = (first(&running.api), first(&running.ops), stage.pbx.address());
+    let (key, password) = (stage.inside.app_key.as_str(), stage.password.as_str());
+    let (instance, token) = (alice.instance(), alice.token());
+    story.json(&json!({
+        "step": STEP, "call": null, "event": "ready", "at_ms": null, "ok": true, "api": api, "ops": ops,
+        "pbx": pbx.to_string(), "app_key": key, "instance": instance,
+    }));
+    story.text(&format!(
+        "\nAlice has turned push on again. Now try things; Ctrl-C ends the demo.\n\
+         \n  Enter            Bob calls Alice once more\
+         \n  dave + Enter     Bob calls Dave, if a phone of yours is registered as Dave (see below)\n\
+         \nHer registration, as her phone sees it (-k: the certificate was made a moment ago):\
+         \n  curl -k -H 'Authorization: Bearer {token}' \\\n    https://{api}/v1/instances/{instance}\
+         \nTurn push off for her; the answer is the receipt:\
+         \n  curl -k -X DELETE -H 'Authorization: Bearer {token}' \\\n    https://{api}/v1/instances/{instance}\
+         \nThe API's description, and the metrics:\
+         \n  curl -k https://{api}/openapi.json\
+         \n  curl http://{ops}/metrics\
+         \nHand Dave over by hand (app key {key}), or be Dave's phone, in another terminal:\
+         \n  echo {password} | reveille phone --registrar sip:{pbx} --aor sip:dave@{pbx}\
+         \nThe PBX is at {pbx} (UDP and TCP), users {}, password {password}.",
+        USERS.join(", "),
+    ));
+}

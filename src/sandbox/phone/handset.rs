@@ -1,0 +1,525 @@
+//! A phone as its user knows it: hands its account over, sleeps, is woken, takes or declines a call, turns push off.
+//!
+//! It does what the client guide tells app developers to do, in the same order, and tells what happens to whoever owns it.
+
+use std::time::Duration;
+
+use http::Method;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::line::{CallId, CallNotice, Line, LineError, LineEvent, LinePlan, Offer};
+use super::push::{Push, PushSource};
+use crate::clock::{self, Instant};
+use crate::sandbox::caller::Side;
+use crate::sandbox::https::{HttpsError, Question, Reply, Site};
+use crate::sandbox::registrar::canned_sdp;
+use crate::sandbox::trust::Trust;
+use crate::sip::{StatusCode, Transport};
+
+/// How long an attached phone waits for the INVITE its push promised.
+const INVITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the removal of a registration may take.
+const DETACH_TIMEOUT: Duration = Duration::from_secs(2);
+/// What a woken phone asks for when it attaches; it refreshes while a call lasts.
+const ATTACH_EXPIRES: Duration = Duration::from_secs(600);
+/// Bytes a hand-over needs, so that the buffer with the password never grows and leaves a copy.
+const HAND_OVER_BYTES: usize = 8 * 1024;
+
+/// The account a phone hands over.
+pub struct PhoneAccount {
+    /// The address of record.
+    pub aor: String,
+    /// Where it registers.
+    pub registrar: String,
+    /// Where REGISTER is sent instead.
+    pub outbound_proxy: Option<String>,
+    /// The user name of the credentials.
+    pub auth_username: String,
+    /// The password.
+    pub password: Zeroizing<String>,
+    /// The expiry asked of the registrar.
+    pub register_expires: Duration,
+}
+
+/// The device.
+#[derive(Clone)]
+pub struct Device {
+    /// `ios`, `android` or another name.
+    pub platform: &'static str,
+    /// `apns`, `fcm` or `sandbox`.
+    pub provider: &'static str,
+    /// The app at the provider.
+    pub app: String,
+    /// The token for call pushes.
+    pub call_token: String,
+    /// The token for all others.
+    pub other_token: String,
+}
+
+/// How a phone reaches the daemon.
+#[derive(Clone)]
+pub struct Daemon {
+    pub(crate) api: Site,
+    pub(crate) app_key: Zeroizing<String>,
+    /// Whom to believe when attaching over TLS.
+    pub(crate) sip_trust: Trust,
+    /// Attach there instead of where the push says.
+    pub(crate) attach: Option<String>,
+}
+
+/// What a phone does with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manners {
+    /// Takes it or not.
+    pub reaction: Reaction,
+    /// How long the app takes from the push until it can attach.
+    pub wake_up: Duration,
+    /// How long it rings before it is answered.
+    pub ring_for: Duration,
+    /// How long the talk lasts before the phone hangs up; `None`: the caller will.
+    pub talk_for: Option<Duration>,
+}
+
+/// Takes a call or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaction {
+    /// Answers.
+    Answer,
+    /// Declines over HTTPS, before SIP is up.
+    Decline,
+    /// Rings until the caller gives up.
+    Ring,
+}
+
+/// Something a phone tells its owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// When.
+    pub at: Instant,
+    /// What.
+    pub what: Deed,
+}
+
+/// What a phone did or saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// A push arrived.
+    Pushed(Push),
+    /// It registered at the daemon's edge.
+    Attached(Transport),
+    /// The call reached it; whether it bears the push's name.
+    Invited,
+    /// It rings.
+    Rings,
+    /// The user answered.
+    Answered,
+    /// The call stands.
+    Talks,
+    /// The call is over.
+    HungUp(Side),
+    /// The user declined.
+    Declined,
+    /// The caller had hung up before the phone could ring, or while it rang.
+    Missed(String),
+}
+
+/// How a call ended for a phone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Someone talked.
+    Talked,
+    /// Declined.
+    Declined,
+    /// The caller was faster.
+    Missed,
+}
+
+/// Why a phone cannot go on. Holds no credential.
+#[derive(Debug, thiserror::Error)]
+pub enum PhoneError {
+    /// The API or the mailbox cannot be asked.
+    #[error(transparent)]
+    Https(#[from] HttpsError),
+    /// The API refuses.
+    #[error("Reveille answers {status}: {detail}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The problem's detail, or its title.
+        detail: String,
+    },
+    /// The API answers what its contract does not know.
+    #[error("Reveille answers something that is not in its contract")]
+    Contract,
+    /// The edge cannot be reached.
+    #[error(transparent)]
+    Line(#[from] LineError),
+    /// The edge refuses the phone.
+    #[error("the phone could not attach: {0}")]
+    NotAttached(String),
+    /// No push came.
+    #[error("no push came within {} s", .0.as_secs())]
+    NoPush(Duration),
+    /// No INVITE came.
+    #[error("the phone was woken and attached, but no call came within {} s", INVITE_TIMEOUT.as_secs())]
+    NoInvite,
+    /// The call is not the one of the push.
+    #[error("the call that came is not the one the push announced")]
+    WrongCall,
+    /// The connection broke.
+    #[error("the connection to Reveille broke")]
+    Closed,
+}
+
+/// An instance as the API describes it.
+#[derive(Clone, Deserialize)]
+struct HandedOver {
+    instance: String,
+    #[serde(deserialize_with = "secret")]
+    token: Zeroizing<String>,
+    lease_ends: String,
+    registration: Registration,
+    attach: Attach,
+}
+
+/// What the registrar said.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct Registration {
+    /// `registered` and so on.
+    pub state: String,
+    /// The granted expiry in seconds.
+    pub expires: Option<u64>,
+    /// The verdict in words.
+    pub verdict: Option<String>,
+}
+
+#[derive(Clone, Deserialize)]
+struct Attach {
+    uri: String,
+    aor: String,
+    username: String,
+    realm: String,
+}
+
+/// A phone that has handed its account over.
+pub struct Handset {
+    daemon: Daemon,
+    pushes: PushSource,
+    instance: HandedOver,
+}
+
+#[derive(Serialize)]
+struct HandOverBody<'a> {
+    account: AccountBody<'a>,
+    device: Value,
+    lease_seconds: u64,
+}
+
+#[derive(Serialize)]
+struct AccountBody<'a> {
+    aor: &'a str,
+    registrar: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outbound_proxy: Option<&'a str>,
+    auth_username: &'a str,
+    password: &'a str,
+    register_expires: u64,
+}
+
+impl Handset {
+    /// Hands the account over.
+    ///
+    /// # Errors
+    /// The API cannot be reached or refuses.
+    pub async fn hand_over(
+        daemon: Daemon,
+        account: &PhoneAccount,
+        device: &Device,
+        lease: Duration,
+        pushes: PushSource,
+    ) -> Result<Self, PhoneError> {
+        let body = HandOverBody {
+            account: AccountBody {
+                aor: &account.aor,
+                registrar: &account.registrar,
+                outbound_proxy: account.outbound_proxy.as_deref(),
+                auth_username: &account.auth_username,
+                password: &account.password,
+                register_expires: account.register_expires.as_secs(),
+            },
+            device: json!({
+                "id": Uuid::new_v4().urn().to_string(),
+                "platform": device.platform,
+                "push": [
+                    { "for": "call", "provider": device.provider, "app": device.app, "token": device.call_token },
+                    { "for": "other", "provider": device.provider, "app": device.app, "token": device.other_token },
+                ],
+            }),
+            lease_seconds: lease.as_secs(),
+        };
+        let mut json = Zeroizing::new(Vec::with_capacity(HAND_OVER_BYTES));
+        serde_json::to_writer(&mut *json, &body).map_err(|_| PhoneError::Contract)?;
+        let key = daemon.app_key.clone();
+        let question = Question { method: Method::POST, path: "/v1/instances", bearer: Some(&key), body: Some(json) };
+        let reply = daemon.api.ask(question).await?;
+        let body = accepted(reply)?;
+        let instance: HandedOver = serde_json::from_value(body).map_err(|_| PhoneError::Contract)?;
+        Ok(Self { daemon, pushes, instance })
+    }
+
+    /// Waits for a call push and does with the call what `manners` say, telling each deed.
+    ///
+    /// # Errors
+    /// No push came, or what follows a push did not.
+    pub async fn take_call(
+        &self,
+        manners: Manners,
+        patience: Duration,
+        tell: &dyn Fn(Told),
+    ) -> Result<Outcome, PhoneError> {
+        let push = self.await_call_push(patience, tell).await?;
+        let call = push.call.clone().ok_or(PhoneError::Contract)?;
+        if manners.reaction == Reaction::Decline {
+            self.decline(&call).await?;
+            say(tell, Deed::Declined);
+            return Ok(Outcome::Declined);
+        }
+        sleep(manners.wake_up).await;
+        let (mut line, notices) = self.attach(&push, tell).await?;
+        let outcome = Talk { call: &call, manners, tell }.run(&mut line, &notices).await;
+        // The phone goes back to sleep; a daemon that is gone has forgotten it anyway.
+        let _ = timeout(DETACH_TIMEOUT, line.register(Duration::ZERO)).await;
+        outcome
+    }
+
+    /// The instance's registration and whether a device is attached, as the API shows it.
+    ///
+    /// # Errors
+    /// The API cannot be reached or refuses.
+    pub async fn show(&self) -> Result<Value, PhoneError> {
+        accepted(self.ask(Method::GET, "", None).await?)
+    }
+
+    /// Turns push off. What DELETE answers: the receipt, and whether it is logged.
+    ///
+    /// # Errors
+    /// The API cannot be reached or refuses.
+    pub async fn erase(&self) -> Result<Value, PhoneError> {
+        accepted(self.ask(Method::DELETE, "", None).await?)
+    }
+
+    /// The instance.
+    #[must_use]
+    pub fn instance(&self) -> &str {
+        &self.instance.instance
+    }
+
+    /// The bearer token for calls about the instance.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.instance.token
+    }
+
+    /// The lease's end.
+    #[must_use]
+    pub fn lease_ends(&self) -> &str {
+        &self.instance.lease_ends
+    }
+
+    /// What the registrar said at the hand-over.
+    #[must_use]
+    pub fn registration(&self) -> &Registration {
+        &self.instance.registration
+    }
+
+    async fn await_call_push(&self, patience: Duration, tell: &dyn Fn(Told)) -> Result<Push, PhoneError> {
+        let until = clock::now().boot + patience;
+        loop {
+            let now = clock::now().boot;
+            if now >= until {
+                return Err(PhoneError::NoPush(patience));
+            }
+            let Some(push) = self.pushes.next(until.saturating_since(now)).await? else { continue };
+            let ours = push.instance == self.instance.instance;
+            if ours {
+                say(tell, Deed::Pushed(push.clone()));
+            }
+            if ours && push.kind == "call" {
+                return Ok(push);
+            }
+        }
+    }
+
+    async fn attach(&self, push: &Push, tell: &dyn Fn(Told)) -> Result<(Line, Vec<CallNotice>), PhoneError> {
+        let Attach { aor, username, realm, .. } = &self.instance.attach;
+        let mut line = Line::open(LinePlan {
+            server: self.daemon.attach.clone().unwrap_or_else(|| push.attach.clone()),
+            aor: aor.clone(),
+            username: username.clone(),
+            password: self.instance.token.clone(),
+            realm: Some(realm.clone()),
+            trust: self.daemon.sip_trust.clone(),
+        })
+        .await?;
+        match line.register(ATTACH_EXPIRES).await {
+            LineEvent::Registered(registered) => {
+                say(tell, Deed::Attached(line.transport()));
+                Ok((line, registered.calls))
+            }
+            LineEvent::NotRegistered(Some(verdict)) => Err(PhoneError::NotAttached(verdict)),
+            LineEvent::NotRegistered(None) => Err(PhoneError::NotAttached("no answer".to_owned())),
+            _ => Err(PhoneError::Closed),
+        }
+    }
+
+    async fn decline(&self, call: &str) -> Result<(), PhoneError> {
+        let body = Zeroizing::new(br#"{"reason":"decline","everywhere":false}"#.to_vec());
+        accepted(self.ask(Method::POST, &format!("/calls/{call}/decline"), Some(body)).await?).map(drop)
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<Zeroizing<Vec<u8>>>) -> Result<Reply, PhoneError> {
+        let path = format!("/v1/instances/{}{path}", self.instance.instance);
+        let question = Question { method, path: &path, bearer: Some(&self.instance.token), body };
+        Ok(self.daemon.api.ask(question).await?)
+    }
+
+    /// Where the phone was told to attach at the hand-over.
+    #[must_use]
+    pub fn attach_uri(&self) -> &str {
+        &self.instance.attach.uri
+    }
+}
+
+/// One call on an attached line.
+struct Talk<'a> {
+    call: &'a str,
+    manners: Manners,
+    tell: &'a dyn Fn(Told),
+}
+
+impl Talk<'_> {
+    async fn run(&self, line: &mut Line, notices: &[CallNotice]) -> Result<Outcome, PhoneError> {
+        let ended = notices.iter().find(|notice| notice.call == self.call && notice.state.as_deref() == Some("ended"));
+        if let Some(notice) = ended {
+            return Ok(self.missed(notice.reason.as_deref().unwrap_or("ended")));
+        }
+        let offer = timeout(INVITE_TIMEOUT, offered(line)).await.map_err(|_| PhoneError::NoInvite)??;
+        if offer.reveille_call.as_deref() != Some(self.call) {
+            line.refuse(offer.call, StatusCode::BUSY_HERE);
+            return Err(PhoneError::WrongCall);
+        }
+        self.say(Deed::Invited);
+        line.ring(offer.call);
+        self.say(Deed::Rings);
+        let pause = match self.manners.reaction {
+            Reaction::Ring => None,
+            Reaction::Answer | Reaction::Decline => Some(self.manners.ring_for),
+        };
+        if let Some(end) = until_end(line, offer.call, pause).await? {
+            return Ok(self.over_before_answer(end));
+        }
+        line.answer(offer.call, canned_sdp("phone", 41_000));
+        self.say(Deed::Answered);
+        self.talk(line, offer.call).await
+    }
+
+    async fn talk(&self, line: &mut Line, call: CallId) -> Result<Outcome, PhoneError> {
+        let by = match until_end(line, call, None).await? {
+            Some(End::Confirmed) => {
+                self.say(Deed::Talks);
+                if until_end(line, call, self.manners.talk_for).await?.is_some() {
+                    Side::Caller
+                } else {
+                    line.hang_up(call);
+                    until_end(line, call, None).await?;
+                    Side::Callee
+                }
+            }
+            _ => Side::Caller,
+        };
+        self.say(Deed::HungUp(by));
+        Ok(Outcome::Talked)
+    }
+
+    fn over_before_answer(&self, end: End) -> Outcome {
+        match end {
+            End::Cancelled => self.missed("the caller hung up while it rang"),
+            End::Confirmed | End::Over => self.missed("ended"),
+        }
+    }
+
+    fn missed(&self, why: &str) -> Outcome {
+        self.say(Deed::Missed(why.to_owned()));
+        Outcome::Missed
+    }
+
+    fn say(&self, what: Deed) {
+        say(self.tell, what);
+    }
+}
+
+/// What ends a wait on a line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Confirmed,
+    Cancelled,
+    Over,
+}
+
+/// Waits until something happens to the call, or the pause is over (`None`).
+async fn until_end(line: &mut Line, call: CallId, pause: Option<Duration>) -> Result<Option<End>, PhoneError> {
+    let waited = async {
+        match pause {
+            Some(pause) => sleep(pause).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut waited = std::pin::pin!(waited);
+    loop {
+        tokio::select! {
+            event = line.next() => match event {
+                LineEvent::Confirmed(of) if of == call => return Ok(Some(End::Confirmed)),
+                LineEvent::Cancelled(of) if of == call => return Ok(Some(End::Cancelled)),
+                LineEvent::HungUp(of) | LineEvent::Over(of) if of == call => return Ok(Some(End::Over)),
+                LineEvent::Closed => return Err(PhoneError::Closed),
+                // Someone else calls meanwhile: this phone has one ear.
+                LineEvent::Offered(Offer { call: other, .. }) => line.refuse(other, StatusCode::BUSY_HERE),
+                _ => {}
+            },
+            () = &mut waited => return Ok(None),
+        }
+    }
+}
+
+async fn offered(line: &mut Line) -> Result<Offer, PhoneError> {
+    loop {
+        match line.next().await {
+            LineEvent::Offered(offer) => return Ok(offer),
+            LineEvent::Closed => return Err(PhoneError::Closed),
+            _ => {}
+        }
+    }
+}
+
+fn say(tell: &dyn Fn(Told), what: Deed) {
+    tell(Told { at: clock::now().boot, what });
+}
+
+/// A text that is wiped when dropped.
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Zeroizing<String>, D::Error> {
+    String::deserialize(deserializer).map(Zeroizing::new)
+}
+
+/// The body of a 2xx; a problem as an error.
+fn accepted(reply: Reply) -> Result<Value, PhoneError> {
+    if reply.status.is_success() {
+        return Ok(reply.body);
+    }
+    let member = |name: &str| reply.body.get(name).and_then(Value::as_str).map(str::to_owned);
+    let detail = member("detail").or_else(|| member("title")).unwrap_or_else(|| "without saying why".to_owned());
+    Err(PhoneError::Refused { status: reply.status.as_u16(), detail })
+}
