@@ -57,7 +57,7 @@ pub(super) struct Scene<'a> {
 /// Plays all acts; what DELETE answered for Alice.
 pub(super) async fn play(stage: &Stage, story: &Story) -> Result<Value, Failure> {
     story.act(1, "Alice and Carol turn push on. Their phones hand their accounts to Reveille, and go to sleep.");
-    let (alice, carol) = within("hand-over", hand_over(stage, story)).await?;
+    let (alice, carol) = within("hand-over", story, hand_over(stage, story)).await?;
 
     story.act(2, "Bob calls Alice. Her phone sleeps, is woken, and she answers.");
     let answers = Manners { reaction: Reaction::Answer, wake_up: WAKE_UP, ring_for: RING, talk_for: None };
@@ -70,11 +70,11 @@ pub(super) async fn play(stage: &Stage, story: &Story) -> Result<Value, Failure>
         manners: answers,
         bob: Bob::Talks,
     };
-    within(scene.step, answered(&scene, stage, story)).await?;
+    within(scene.step, story, answered(&scene, stage, story)).await?;
 
     story.act(3, "Bob calls Alice again, but hangs up before her phone is awake. It must not ring.");
     let scene = Scene { step: "call-cancelled", number: 2, bob: Bob::GivesUp, ..scene };
-    within(scene.step, cancelled(&scene, stage, story)).await?;
+    within(scene.step, story, cancelled(&scene, stage, story)).await?;
 
     story.act(4, "Bob calls Carol, who sees the push and declines.");
     let declines = Manners { reaction: Reaction::Decline, ..answers };
@@ -87,10 +87,10 @@ pub(super) async fn play(stage: &Stage, story: &Story) -> Result<Value, Failure>
         manners: declines,
         bob: Bob::Waits,
     };
-    within(scene.step, declined(&scene, stage, story)).await?;
+    within(scene.step, story, declined(&scene, stage, story)).await?;
 
     story.act(5, "Alice and Carol turn push off. Reveille forgets their passwords, and proves it.");
-    within("push-off", push_off(stage, story, &alice, &carol)).await
+    within("push-off", story, push_off(stage, story, &alice, &carol)).await
 }
 
 async fn hand_over(stage: &Stage, story: &Story) -> Result<(Handset, Handset), Failure> {
@@ -170,6 +170,7 @@ async fn push_off(stage: &Stage, story: &Story, alice: &Handset, carol: &Handset
     }
     let receipt = receipts.into_iter().next().unwrap_or_default();
     let pretty = serde_json::to_string_pretty(&receipt).map_err(|error| failure(STEP, error))?;
+    story.close_act();
     story.text(&format!("\nAlice's receipt (`reveille audit verify FILE` checks it):\n{pretty}"));
     Ok(receipt)
 }
@@ -230,9 +231,16 @@ pub(super) fn failure(step: &'static str, sentence: impl Display) -> Failure {
     Failure { step, sentence: sentence.to_string() }
 }
 
-pub(super) async fn within<T>(step: &'static str, act: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+/// Plays an act within its deadline and writes down what happened in it, however it ended.
+pub(super) async fn within<T>(
+    step: &'static str,
+    story: &Story,
+    act: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     let late = |_| failure(step, format!("it was not done within {} s", ACT_DEADLINE.as_secs()));
-    timeout(ACT_DEADLINE, act).await.map_err(late)?
+    let played = timeout(ACT_DEADLINE, act).await.map_err(late);
+    story.close_act();
+    played?
 }
 
 fn ensure(step: &'static str, holds: bool, sentence: impl FnOnce() -> String) -> Result<(), Failure> {

@@ -2,6 +2,7 @@
 //!
 //! It does what the client guide tells app developers to do, in the same order, and tells what happens to whoever owns it.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::Method;
@@ -18,6 +19,7 @@ use crate::sandbox::caller::Side;
 use crate::sandbox::https::{HttpsError, Question, Reply, Site};
 use crate::sandbox::registrar::canned_sdp;
 use crate::sandbox::trust::Trust;
+use crate::sip::uri::{Host, Uri};
 use crate::sip::{StatusCode, Transport};
 
 /// How long an attached phone waits for the INVITE its push promised.
@@ -67,8 +69,35 @@ pub struct Daemon {
     pub(crate) app_key: Zeroizing<String>,
     /// Whom to believe when attaching over TLS.
     pub(crate) sip_trust: Trust,
-    /// Attach there instead of where the push says.
-    pub(crate) attach: Option<String>,
+    pub(crate) attach: AttachAt,
+}
+
+/// Where a phone attaches.
+#[derive(Clone)]
+pub enum AttachAt {
+    /// Where the push says.
+    AsTold,
+    /// There.
+    At(String),
+    /// At the host the push names, over this transport and at its usual port.
+    Over(Transport),
+}
+
+impl AttachAt {
+    fn uri(&self, told: &str) -> Option<String> {
+        match self {
+            Self::AsTold => Some(told.to_owned()),
+            Self::At(uri) => Some(uri.clone()),
+            Self::Over(transport) => {
+                let host = match Uri::parse(told.as_bytes()).ok()?.host() {
+                    Host::Name(name) => name.to_owned(),
+                    Host::Address(IpAddr::V6(address)) => format!("[{address}]"),
+                    Host::Address(address) => address.to_string(),
+                };
+                Some(format!("sip:{host}:{};transport={}", transport.default_port(), transport.as_param()))
+            }
+        }
+    }
 }
 
 /// What a phone does with a call.
@@ -357,7 +386,7 @@ impl Handset {
     async fn attach(&self, push: &Push, tell: &dyn Fn(Told)) -> Result<(Line, Vec<CallNotice>), PhoneError> {
         let Attach { aor, username, realm, .. } = &self.instance.attach;
         let mut line = Line::open(LinePlan {
-            server: self.daemon.attach.clone().unwrap_or_else(|| push.attach.clone()),
+            server: self.daemon.attach.uri(&push.attach).ok_or(PhoneError::Contract)?,
             aor: aor.clone(),
             username: username.clone(),
             password: self.instance.token.clone(),
