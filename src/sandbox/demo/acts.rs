@@ -12,7 +12,7 @@ use super::story::{Entry, Story, did, heard};
 use crate::audit_log::verify::verify_receipt;
 use crate::clock::{self, Instant};
 use crate::sandbox::caller::{CallPlan, Caller, Heard, Side};
-use crate::sandbox::phone::handset::{Deed, Handset, Manners, Outcome, PhoneError, Reaction, Told};
+use crate::sandbox::phone::handset::{Deed, Handset, Manners, Outcome, PhoneError, Reaction, Told, phone_sdp};
 
 /// How long an act may take.
 const ACT_DEADLINE: Duration = Duration::from_secs(20);
@@ -52,6 +52,8 @@ pub(super) struct Scene<'a> {
     pub(super) phone: &'a Handset,
     pub(super) manners: Manners,
     pub(super) bob: Bob,
+    /// The kind of push that follows the call.
+    pub(super) aftermath: Option<&'static str>,
 }
 
 /// Plays all acts; what DELETE answered for Alice.
@@ -69,11 +71,12 @@ pub(super) async fn play(stage: &Stage, story: &Story) -> Result<Value, Failure>
         phone: &alice,
         manners: answers,
         bob: Bob::Talks,
+        aftermath: None,
     };
     within(scene.step, story, answered(&scene, stage, story)).await?;
 
     story.act(3, "Bob calls Alice again, but hangs up before her phone is awake. It must not ring.");
-    let scene = Scene { step: "call-cancelled", number: 2, bob: Bob::GivesUp, ..scene };
+    let scene = Scene { step: "call-cancelled", number: 2, bob: Bob::GivesUp, aftermath: Some("call-ended"), ..scene };
     within(scene.step, story, cancelled(&scene, stage, story)).await?;
 
     story.act(4, "Bob calls Carol, who sees the push and declines.");
@@ -86,6 +89,7 @@ pub(super) async fn play(stage: &Stage, story: &Story) -> Result<Value, Failure>
         phone: &carol,
         manners: declines,
         bob: Bob::Waits,
+        aftermath: None,
     };
     within(scene.step, story, declined(&scene, stage, story)).await?;
 
@@ -192,7 +196,13 @@ impl Scene<'_> {
             let at = told.at.saturating_since(began);
             story.line(&Entry { step: self.step, call, who: &who, event, at, words });
         };
-        let phone = self.phone.take_call(self.manners, PUSH_PATIENCE, &tell);
+        let phone = async {
+            let outcome = self.phone.take_call(self.manners, PUSH_PATIENCE, &tell).await?;
+            if let Some(kind) = self.aftermath {
+                self.phone.await_push(kind, PUSH_PATIENCE, &tell).await?;
+            }
+            Ok(outcome)
+        };
         let (end, outcome) = tokio::join!(self.bob(caller, story), phone);
         let outcome = outcome.map_err(|error| failure(self.step, with_refusals(&error, stage)))?;
         Ok((end?, outcome, rang.get()))
@@ -204,6 +214,9 @@ impl Scene<'_> {
             let (event, words) = heard(&news.what, self.owner);
             let call = Some(self.number);
             story.line(&Entry { step: self.step, call, who: "Bob", event, at: news.at, words });
+            if let Heard::Answered { sdp } = &news.what {
+                ensure(self.step, *sdp == phone_sdp(), || "the phone's session description was changed".to_owned())?;
+            }
             match (&news.what, self.bob) {
                 (Heard::Ringing(_), Bob::GivesUp) => caller.hang_up().await,
                 (Heard::Answered { .. }, Bob::Talks) => {

@@ -44,8 +44,16 @@ async fn obey(stage: &Stage, story: &Story, alice: &Handset) {
 }
 
 async fn call_alice(stage: &Stage, story: &Story, alice: &Handset, number: u32) {
-    let scene =
-        Scene { step: STEP, number, user: "alice", owner: "Alice", phone: alice, manners: HOSPITABLE, bob: Bob::Talks };
+    let scene = Scene {
+        step: STEP,
+        number,
+        user: "alice",
+        owner: "Alice",
+        phone: alice,
+        manners: HOSPITABLE,
+        bob: Bob::Talks,
+        aftermath: None,
+    };
     if let Err(failure) = within(STEP, story, scene.play(stage, story)).await {
         story.text(&format!("That did not work: {}.", failure.sentence));
     }
