@@ -59,11 +59,9 @@ impl Tenants {
     /// Authenticates a tenant by app key or backend token. A backend token is spent by this.
     pub(crate) fn authenticate(&self, headers: &HeaderMap, now: Now) -> Result<Caller, Problem> {
         let bearer = bearer(headers)?;
-        if bearer.contains('.') {
-            return self.backend(bearer, now);
-        }
         match self.app_key(bearer) {
             Some(tenant) => Ok(Caller { tenant, authority: Authority::AppKey }),
+            None if bearer.contains('.') => self.backend(bearer, now),
             None => Err(unknown_credential("unknown app key")),
         }
     }

@@ -4,28 +4,34 @@
 //! when to register and when to give up; how a challenge is answered is `register`'s, how fast a destination may be
 //! asked is `destinations`'. It never removes a registration: that is `erasures`'.
 
-use std::collections::VecDeque;
+mod binding;
+mod trial;
+mod verdicts;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ahash::{HashMap, HashSet};
+use ahash::HashMap;
 use bytes::Bytes;
 
-use super::account::{Account, TrunkHost, TrunkUri};
+pub(crate) use binding::Binding;
+use binding::{Phase, destination_of};
+use trial::Trial;
+pub(crate) use trial::Tried;
+
+use super::account::{Account, TrunkUri};
 use super::audit::Cause;
-use super::destinations::backoff;
 use super::filter::address_allowed;
 use super::ids::{BranchId, Capability, InstanceId, QueryId};
 use super::input::{LocateFault, Located, PermitOutcome, TrunkFault};
-use super::output::{DestinationKey, Hop, RegistrationState, RegistrationView, TlsIdentity, TrunkKey};
-use super::policy::Policy;
-use super::random::Random;
-use super::register::{Desk, End, Exchange, Identity, Step, Target, Terms};
+use super::output::{DestinationKey, Hop, RegistrationState, RegistrationView, TrunkKey};
+use super::register::{Desk, End, Exchange, Identity, Step, Target};
 use super::schedule::Schedule;
-use super::tally::{RegisterOutcome, Tally};
+use super::tally::RegisterOutcome;
 use crate::clock::Instant;
-use crate::sip::{Message, Transport};
+use crate::sip::Message;
 use crate::vault::CredentialId;
 
 /// Refusals at hand-over: after two the password is wrong.
@@ -43,6 +49,8 @@ const UNPROVEN_DATAGRAMS_MAX: u8 = 3;
 const UNREGISTERED_MAX: Duration = Duration::from_secs(12 * 3600);
 /// Addresses of one trunk that are tried.
 const TARGETS_MAX: usize = 8;
+/// A registrar that closes its connections by habit is not registered at more often than this on that account.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(30);
 
 /// What this room asks of the engine.
 pub(crate) enum Event {
@@ -74,64 +82,31 @@ pub(crate) enum Spoken {
     Unreachable,
 }
 
-/// How a trial of other credentials ended.
-pub(crate) enum Tried {
-    /// They registered; the former ones come back to be wiped.
-    Accepted(CredentialId),
-    /// They did not, in the registrar's words; they come back to be wiped.
-    Refused(CredentialId, String),
-    /// Nobody answered; they come back to be wiped.
-    Unreachable(CredentialId),
+/// What a binding is opened with.
+pub(crate) struct Opening<'a> {
+    pub(crate) instance: InstanceId,
+    pub(crate) capability: Capability,
+    pub(crate) credential: CredentialId,
+    pub(crate) account: &'a Account,
+    pub(crate) lease_ends: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Timer {
+    /// The transaction of the exchange under way.
     Exchange,
+    /// That of a trial.
     Trial,
+    /// The next REGISTER.
     Next,
+    /// The granted expiry is over.
+    Lapse,
+    /// `UNREGISTERED_MAX` is over.
     GiveUp,
 }
 
-/// One registration we keep.
-pub(crate) struct Binding {
-    pub(crate) identity: Identity,
-    pub(crate) target: Option<Target>,
-    /// The registrar may hold our Contact.
-    pub(crate) maybe_bound: bool,
-    next_hop: TrunkUri,
-    spki_sha256: Option<[u8; 32]>,
-    register_expires: Duration,
-    lease_ends: Instant,
-    candidates: VecDeque<Target>,
-    sources: HashSet<IpAddr>,
-    former_sources: HashSet<IpAddr>,
-    phase: Phase,
-    permit_proven: bool,
-    registered_until: Option<Instant>,
-    granted: Option<Duration>,
-    verdict: Option<String>,
-    spoken: bool,
-    ever_registered: bool,
-    unproven_attempts: u8,
-    backoff_step: u32,
-    refusals: u8,
-    first_refusal: Option<Instant>,
-    trial: Option<Trial>,
-    /// As what the census counts it.
-    counted: RegistrationState,
-}
-
-enum Phase {
-    Locating(QueryId),
-    Waiting(DestinationKey),
-    Exchanging(Exchange),
-    /// Until the refresh, or the end of a back-off.
-    Resting,
-}
-
-struct Trial {
-    twin: Identity,
-    exchange: Option<Exchange>,
+impl Timer {
+    const ALL: [Self; 5] = [Self::Exchange, Self::Trial, Self::Next, Self::Lapse, Self::GiveUp];
 }
 
 /// The room.
@@ -140,7 +115,7 @@ pub(crate) struct Bindings {
     bindings: HashMap<InstanceId, Binding>,
     by_branch: HashMap<BranchId, InstanceId>,
     by_query: HashMap<QueryId, InstanceId>,
-    by_trunk: HashMap<Arc<TrunkKey>, std::collections::BTreeSet<InstanceId>>,
+    by_trunk: HashMap<Arc<TrunkKey>, BTreeSet<InstanceId>>,
     schedule: Schedule<(InstanceId, Timer)>,
     events: VecDeque<Event>,
     queries: u64,
@@ -148,86 +123,45 @@ pub(crate) struct Bindings {
 }
 
 impl Bindings {
-    /// Begins to keep `account` registered.
-    pub(crate) fn open(
-        &mut self,
-        instance: InstanceId,
-        capability: Capability,
-        credential: CredentialId,
-        account: &Account,
-        lease_ends: Instant,
-        desk: &mut Desk<'_>,
-        now: Instant,
-    ) {
+    /// Begins to keep an account registered.
+    pub(crate) fn open(&mut self, opening: Opening<'_>, desk: &mut Desk<'_>, now: Instant) {
+        let Opening { instance, capability, credential, account, lease_ends } = opening;
         let identity = Identity::new(instance, capability, credential, account, desk.random);
-        let binding = Binding {
-            identity,
-            target: None,
-            maybe_bound: false,
-            next_hop: account.outbound_proxy.clone().unwrap_or_else(|| account.registrar.clone()),
-            spki_sha256: account.tls_spki_sha256,
-            register_expires: account.register_expires,
-            lease_ends,
-            candidates: VecDeque::new(),
-            sources: HashSet::default(),
-            former_sources: HashSet::default(),
-            phase: Phase::Resting,
-            permit_proven: false,
-            registered_until: None,
-            granted: None,
-            verdict: None,
-            spoken: false,
-            ever_registered: false,
-            unproven_attempts: 0,
-            backoff_step: 0,
-            refusals: 0,
-            first_refusal: None,
-            trial: None,
-            counted: RegistrationState::Registering,
-        };
         self.census[RegistrationState::Registering as usize] += 1;
-        self.bindings.insert(instance, binding);
+        self.bindings.insert(instance, Binding::new(identity, account, lease_ends));
         self.schedule.set((instance, Timer::GiveUp), Some(now + UNREGISTERED_MAX));
         self.locate(instance);
     }
 
     /// The lease ends at another time, or another expiry is wanted, from the next REGISTER on.
-    pub(crate) fn adjust(&mut self, instance: InstanceId, register_expires: Duration, lease_ends: Instant) {
-        if let Some(binding) = self.bindings.get_mut(&instance) {
-            binding.register_expires = register_expires;
-            binding.lease_ends = lease_ends;
+    pub(crate) fn adjust(
+        &mut self,
+        instance: InstanceId,
+        register_expires: Duration,
+        lease_ends: Instant,
+        desk: &mut Desk<'_>,
+        now: Instant,
+    ) {
+        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+        binding.register_expires = register_expires;
+        binding.lease_ends = lease_ends;
+        let at_rest = matches!(binding.phase, Phase::Resting);
+        if at_rest && !self.schedule.has((instance, Timer::Next)) {
+            self.schedule_refresh(instance, desk, now);
         }
     }
 
     /// The account is reached another way from now on: located anew, registered there with the same Contact.
     pub(crate) fn redirect(&mut self, instance: InstanceId, account: &Account) {
         let Some(binding) = self.bindings.get_mut(&instance) else { return };
-        binding.next_hop = account.outbound_proxy.clone().unwrap_or_else(|| account.registrar.clone());
+        binding.next_hop = binding::next_hop(account);
         binding.spki_sha256 = account.tls_spki_sha256;
-        if matches!(binding.phase, Phase::Resting) {
+        if matches!(binding.phase, Phase::Exchanging(_)) {
+            binding.moved = true;
+        } else {
+            self.cease(instance);
             self.locate(instance);
         }
-    }
-
-    /// Tries other credentials on the same Contact and Call-ID; `Event::Tried` follows, also when the binding goes.
-    pub(crate) fn try_credential(&mut self, instance: InstanceId, credential: CredentialId, username: &str) {
-        let Some(binding) = self.bindings.get_mut(&instance) else {
-            self.events.push_back(Event::Tried(instance, Tried::Unreachable(credential)));
-            return;
-        };
-        let (Some(target), None) = (&binding.target, &binding.trial) else {
-            self.events.push_back(Event::Tried(instance, Tried::Unreachable(credential)));
-            return;
-        };
-        let twin = binding.identity.with_credential(credential, username);
-        self.events.push_back(Event::Want(destination_of(target), instance));
-        binding.trial = Some(Trial { twin, exchange: None });
-    }
-
-    /// Gives up a trial, if one is under way.
-    pub(crate) fn end_trial(&mut self, instance: InstanceId) {
-        let Some(trial) = self.bindings.get_mut(&instance).and_then(|binding| binding.trial.take()) else { return };
-        self.drop_trial(instance, trial);
     }
 
     /// The resolver's answer.
@@ -247,8 +181,11 @@ impl Bindings {
             .filter_map(|located| binding.target_at(located, desk.policy))
             .take(TARGETS_MAX)
             .collect();
-        binding.former_sources = std::mem::take(&mut binding.sources);
-        binding.sources = targets.iter().map(|target| target.address.ip()).collect();
+        if !targets.is_empty() {
+            // A resolver that fails takes nobody's sources away.
+            binding.former_sources = std::mem::take(&mut binding.sources);
+            binding.sources = targets.iter().map(|target| target.address.ip()).collect();
+        }
         binding.candidates = targets;
         binding.phase = Phase::Resting;
         self.next_target(instance, desk, now);
@@ -286,7 +223,6 @@ impl Bindings {
         branch: BranchId,
         response: &Message,
         desk: &mut Desk<'_>,
-        tally: &mut Tally,
         now: Instant,
     ) -> bool {
         let Some(&instance) = self.by_branch.get(&branch) else { return false };
@@ -295,12 +231,12 @@ impl Bindings {
             && exchange.branch == branch
         {
             if response.status().is_some_and(|status| matches!(status.code(), 401 | 407 | 423)) {
-                tally.register(RegisterOutcome::Challenged);
-                // A registrar that challenges may also have bound us by the time the answer is lost.
-                binding.maybe_bound = true;
+                desk.tally.register(RegisterOutcome::Challenged);
+                // Whoever challenges may have bound us by the time the answer to the next request is lost.
+                binding.bound_at = Some(exchange.target.clone());
             }
             let step = exchange.handle_response(response, &mut binding.identity, desk, now);
-            self.advance(instance, branch, step, desk, tally, now);
+            self.advance(instance, branch, step, desk, now);
         } else if let Some(Trial { twin, exchange: Some(exchange) }) = &mut binding.trial
             && exchange.branch == branch
         {
@@ -318,39 +254,48 @@ impl Bindings {
         trunk: &Arc<TrunkKey>,
         fault: TrunkFault,
         desk: &mut Desk<'_>,
-        tally: &mut Tally,
         now: Instant,
     ) {
         let users: Vec<InstanceId> =
             self.by_trunk.get(trunk).map(|users| users.iter().copied().collect()).unwrap_or_default();
         for instance in users {
-            let Some(binding) = self.bindings.get_mut(&instance) else { continue };
-            if let Some(Trial { exchange: Some(_), .. }) = &binding.trial {
+            let tried = self.bindings.get(&instance).and_then(|binding| binding.trial.as_ref());
+            if tried.is_some_and(|trial| trial.exchange.is_some()) {
                 self.finish_trial(instance, End::Silent, desk, now);
             }
-            let Some(binding) = self.bindings.get_mut(&instance) else { continue };
-            match &binding.phase {
-                Phase::Exchanging(exchange) => {
-                    let branch = exchange.branch;
-                    // An idle connection that broke under a refresh says nothing about the registrar: once more at once.
-                    if fault == TrunkFault::Closed && binding.registered_until.is_some_and(|until| until > now) {
-                        self.by_branch.remove(&branch);
-                        self.report_current(instance, PermitOutcome::Unused);
-                        self.register_again(instance);
-                    } else {
-                        self.advance(instance, branch, Step::Done(End::Silent), desk, tally, now);
-                    }
-                }
-                Phase::Resting if binding.registered_until.is_some() && fault == TrunkFault::Closed => {
+            self.handle_cut(instance, fault, desk, now);
+        }
+    }
+
+    /// The connection of one binding is gone.
+    fn handle_cut(&mut self, instance: InstanceId, fault: TrunkFault, desk: &mut Desk<'_>, now: Instant) {
+        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+        match &binding.phase {
+            Phase::Exchanging(exchange) => {
+                let branch = exchange.branch;
+                let idle = fault == TrunkFault::Closed && binding.is_registered(now);
+                // An idle connection that broke under a refresh says nothing about the registrar: once more at once.
+                if idle && !std::mem::replace(&mut binding.cut_off, true) {
+                    self.cease(instance);
                     self.register_again(instance);
+                } else {
+                    self.advance(instance, branch, Step::Done(End::Silent), desk, now);
                 }
-                Phase::Resting | Phase::Locating(_) | Phase::Waiting(_) => {}
             }
+            Phase::Resting if fault == TrunkFault::Closed && binding.is_content(now) => {
+                let earliest = binding.registered_at.map_or(now, |at| at + RECONNECT_PAUSE);
+                if earliest <= now {
+                    self.register_again(instance);
+                } else {
+                    self.schedule.set((instance, Timer::Next), Some(earliest));
+                }
+            }
+            Phase::Resting | Phase::Locating(_) | Phase::Waiting(_) => {}
         }
     }
 
     /// Does what is due.
-    pub(crate) fn handle_timeout(&mut self, desk: &mut Desk<'_>, tally: &mut Tally, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, desk: &mut Desk<'_>, now: Instant) {
         while let Some((instance, timer)) = self.schedule.pop_due(now) {
             let Some(binding) = self.bindings.get_mut(&instance) else { continue };
             match timer {
@@ -358,7 +303,7 @@ impl Bindings {
                     let Phase::Exchanging(exchange) = &mut binding.phase else { continue };
                     let branch = exchange.branch;
                     let step = exchange.handle_timeout(now);
-                    self.advance(instance, branch, step, desk, tally, now);
+                    self.advance(instance, branch, step, desk, now);
                 }
                 Timer::Trial => {
                     let Some(Trial { exchange: Some(exchange), .. }) = &mut binding.trial else { continue };
@@ -367,14 +312,14 @@ impl Bindings {
                     self.advance_trial(instance, branch, step, desk, now);
                 }
                 Timer::Next => {
-                    if binding.registered_until.is_none_or(|until| until <= now) && binding.ever_registered {
+                    let lapsed = binding.ever_registered && !binding.is_registered(now);
+                    if lapsed || binding.target.is_none() {
                         self.locate(instance);
-                    } else if binding.target.is_some() {
-                        self.register_again(instance);
                     } else {
-                        self.locate(instance);
+                        self.register_again(instance);
                     }
                 }
+                Timer::Lapse => self.recount(instance, None, now),
                 Timer::GiveUp => self.events.push_back(Event::GiveUp(instance, Cause::Unregistrable)),
             }
         }
@@ -382,25 +327,12 @@ impl Bindings {
 
     /// Takes a binding out, by value: it will never register again.
     pub(crate) fn take(&mut self, instance: InstanceId) -> Option<Binding> {
-        let mut binding = self.bindings.remove(&instance)?;
+        self.cease(instance);
+        self.end_trial(instance);
+        let binding = self.bindings.remove(&instance)?;
         self.census[binding.counted as usize] -= 1;
-        for timer in [Timer::Exchange, Timer::Trial, Timer::Next, Timer::GiveUp] {
+        for timer in Timer::ALL {
             self.schedule.remove((instance, timer));
-        }
-        if let Some(trial) = binding.trial.take() {
-            self.drop_trial(instance, trial);
-        }
-        match &binding.phase {
-            Phase::Exchanging(exchange) => {
-                self.by_branch.remove(&exchange.branch);
-                let destination = destination_of(&exchange.target);
-                self.events.push_back(Event::Report(destination, PermitOutcome::Unused));
-            }
-            Phase::Waiting(destination) => self.events.push_back(Event::Withdraw(*destination, instance)),
-            Phase::Locating(query) => {
-                self.by_query.remove(query);
-            }
-            Phase::Resting => {}
         }
         self.unlink_trunk(instance, binding.target.as_ref());
         Some(binding)
@@ -468,6 +400,7 @@ impl Bindings {
         self.queries += 1;
         let query = QueryId(self.queries);
         binding.phase = Phase::Locating(query);
+        self.schedule.remove((instance, Timer::Next));
         self.by_query.insert(query, instance);
         self.events.push_back(Event::Locate(query, binding.next_hop.clone()));
     }
@@ -509,7 +442,6 @@ impl Bindings {
         let destination = destination_of(target);
         binding.phase = Phase::Waiting(destination);
         self.schedule.remove((instance, Timer::Next));
-        self.schedule.remove((instance, Timer::Exchange));
         self.events.push_back(Event::Want(destination, instance));
     }
 
@@ -524,30 +456,7 @@ impl Bindings {
         self.events.push_back(Event::Send(hop, request));
     }
 
-    fn start_trial(&mut self, instance: InstanceId, target: Target, desk: &mut Desk<'_>, now: Instant) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
-        let mut terms = binding.terms(now);
-        terms.refusals_max = REFUSALS_AT_HAND_OVER;
-        let Some(trial) = &mut binding.trial else { return };
-        trial.twin.catch_up(&binding.identity);
-        let hop = target.hop.clone();
-        let (exchange, request) = Exchange::start(&mut trial.twin, target, terms, desk, now);
-        binding.identity.catch_up(&trial.twin);
-        self.by_branch.insert(exchange.branch, instance);
-        self.schedule.set((instance, Timer::Trial), exchange.poll_timeout());
-        trial.exchange = Some(exchange);
-        self.events.push_back(Event::Send(hop, request));
-    }
-
-    fn advance(
-        &mut self,
-        instance: InstanceId,
-        branch: BranchId,
-        step: Step,
-        desk: &mut Desk<'_>,
-        tally: &mut Tally,
-        now: Instant,
-    ) {
+    fn advance(&mut self, instance: InstanceId, branch: BranchId, step: Step, desk: &mut Desk<'_>, now: Instant) {
         let Some(binding) = self.bindings.get_mut(&instance) else { return };
         let Phase::Exchanging(exchange) = &binding.phase else { return };
         match step {
@@ -561,267 +470,8 @@ impl Bindings {
             Step::Done(end) => {
                 self.by_branch.remove(&branch);
                 self.schedule.remove((instance, Timer::Exchange));
-                self.finish(instance, end, desk, tally, now);
+                self.finish(instance, end, desk, now);
             }
         }
     }
-
-    fn finish(&mut self, instance: InstanceId, end: End, desk: &mut Desk<'_>, tally: &mut Tally, now: Instant) {
-        self.conclude(instance, end, desk, tally, now);
-        self.recount(instance, now);
-    }
-
-    fn recount(&mut self, instance: InstanceId, now: Instant) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
-        let present = binding.state(now);
-        let former = std::mem::replace(&mut binding.counted, present);
-        self.census[former as usize] -= 1;
-        self.census[present as usize] += 1;
-    }
-
-    fn conclude(&mut self, instance: InstanceId, end: End, desk: &mut Desk<'_>, tally: &mut Tally, now: Instant) {
-        match end {
-            End::Granted { expires, verdict } => {
-                tally.register(RegisterOutcome::Granted);
-                self.granted(instance, expires, verdict, desk, now);
-            }
-            End::Refused { verdict } => {
-                tally.register(RegisterOutcome::Refused);
-                self.refused(instance, verdict, desk, now);
-            }
-            End::Failed { code, verdict, retry_after } => {
-                tally.register(RegisterOutcome::Failed);
-                self.failed(instance, code, verdict, retry_after, desk, now);
-            }
-            End::Silent => {
-                tally.register(RegisterOutcome::Silent);
-                self.silent(instance, desk, now);
-            }
-        }
-    }
-
-    fn granted(&mut self, instance: InstanceId, expires: Duration, verdict: String, desk: &mut Desk<'_>, now: Instant) {
-        self.report_current(instance, PermitOutcome::Answered);
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
-        binding.identity.distill(desk.vault);
-        binding.phase = Phase::Resting;
-        binding.maybe_bound = true;
-        binding.registered_until = Some(now + expires);
-        binding.granted = Some(expires);
-        binding.verdict = Some(verdict);
-        binding.backoff_step = 0;
-        binding.refusals = 0;
-        binding.first_refusal = None;
-        let first = !std::mem::replace(&mut binding.ever_registered, true);
-        binding.spoken = true;
-        if let Some(target) = &binding.target {
-            self.events.push_back(Event::Proven(target.address.ip(), expires));
-        }
-        let refresh = refresh_after(expires, desk.random);
-        self.schedule.set((instance, Timer::Next), Some(now + refresh));
-        self.schedule.set((instance, Timer::GiveUp), Some(now + expires + UNREGISTERED_MAX));
-        if first {
-            self.events.push_back(Event::Changed(instance, RegistrationState::Registered, Some(200)));
-        }
-        self.events.push_back(Event::Spoken(instance, Spoken::Verdict));
-    }
-
-    fn refused(&mut self, instance: InstanceId, verdict: String, desk: &mut Desk<'_>, now: Instant) {
-        self.report_current(instance, PermitOutcome::Answered);
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
-        binding.phase = Phase::Resting;
-        binding.spoken = true;
-        binding.verdict = Some(verdict.clone());
-        if !binding.ever_registered {
-            binding.maybe_bound = false;
-            self.events.push_back(Event::Spoken(instance, Spoken::Refused(verdict)));
-            return;
-        }
-        binding.refusals += 1;
-        let first = *binding.first_refusal.get_or_insert(now);
-        if binding.refusals >= REFUSALS_LATER && now.saturating_since(first) >= REFUSAL_SPAN {
-            self.events.push_back(Event::GiveUp(instance, Cause::Refused));
-            return;
-        }
-        let pause = desk.random.jitter(REFUSAL_PAUSE, 100, 110);
-        self.schedule.set((instance, Timer::Next), Some(now + pause));
-        self.events.push_back(Event::Changed(instance, RegistrationState::Failing, Some(401)));
-    }
-
-    fn failed(
-        &mut self,
-        instance: InstanceId,
-        code: u16,
-        verdict: String,
-        retry_after: Option<Duration>,
-        desk: &mut Desk<'_>,
-        now: Instant,
-    ) {
-        let outcome = match retry_after {
-            Some(span) if matches!(code, 500 | 503) => PermitOutcome::RetryAfter(span),
-            _ => PermitOutcome::Answered,
-        };
-        self.report_current(instance, outcome);
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
-        binding.phase = Phase::Resting;
-        binding.spoken = true;
-        binding.verdict = Some(verdict);
-        let pause = backoff(binding.backoff_step, desk.random).max(retry_after.unwrap_or_default());
-        binding.backoff_step += 1;
-        self.schedule.set((instance, Timer::Next), Some(now + pause));
-        self.events.push_back(Event::Changed(instance, RegistrationState::Failing, Some(code)));
-        self.events.push_back(Event::Spoken(instance, Spoken::Verdict));
-    }
-
-    fn silent(&mut self, instance: InstanceId, desk: &mut Desk<'_>, now: Instant) {
-        self.report_current(instance, PermitOutcome::Silent);
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
-        binding.phase = Phase::Resting;
-        if !binding.permit_proven && !binding.ever_registered {
-            binding.unproven_attempts += 1;
-            if binding.unproven_attempts >= UNPROVEN_ATTEMPTS_MAX {
-                self.events.push_back(Event::GiveUp(instance, Cause::Unregistrable));
-                return;
-            }
-        }
-        self.next_target(instance, desk, now);
-    }
-
-    /// No address is left: say so, and look again after a pause.
-    fn unreachable(&mut self, instance: InstanceId, desk: &mut Desk<'_>, now: Instant) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
-        binding.phase = Phase::Resting;
-        binding.verdict = Some("the registrar cannot be reached".to_owned());
-        let pause = backoff(binding.backoff_step, desk.random);
-        binding.backoff_step += 1;
-        self.schedule.set((instance, Timer::Next), Some(now + pause));
-        self.events.push_back(Event::Changed(instance, RegistrationState::Failing, None));
-        self.events.push_back(Event::Spoken(instance, Spoken::Unreachable));
-        self.recount(instance, now);
-    }
-
-    fn report_current(&mut self, instance: InstanceId, outcome: PermitOutcome) {
-        if let Some(target) = self.bindings.get(&instance).and_then(|binding| binding.target.as_ref()) {
-            self.events.push_back(Event::Report(destination_of(target), outcome));
-        }
-    }
-
-    fn advance_trial(&mut self, instance: InstanceId, branch: BranchId, step: Step, desk: &mut Desk<'_>, now: Instant) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
-        let Some(Trial { exchange: Some(exchange), .. }) = &binding.trial else { return };
-        match step {
-            Step::Wait => self.schedule.set((instance, Timer::Trial), exchange.poll_timeout()),
-            Step::Send(request) => {
-                self.by_branch.remove(&branch);
-                self.by_branch.insert(exchange.branch, instance);
-                self.schedule.set((instance, Timer::Trial), exchange.poll_timeout());
-                self.events.push_back(Event::Send(exchange.target.hop.clone(), request));
-            }
-            Step::Done(end) => self.finish_trial(instance, end, desk, now),
-        }
-    }
-
-    fn finish_trial(&mut self, instance: InstanceId, end: End, desk: &mut Desk<'_>, now: Instant) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
-        let Some(mut trial) = binding.trial.take() else { return };
-        self.schedule.remove((instance, Timer::Trial));
-        if let Some(exchange) = &trial.exchange {
-            self.by_branch.remove(&exchange.branch);
-            let outcome = match end {
-                End::Silent => Some(PermitOutcome::Silent),
-                End::Refused { .. } | End::Failed { .. } => Some(PermitOutcome::Answered),
-                // `granted` reports for both.
-                End::Granted { .. } => None,
-            };
-            let destination = destination_of(&exchange.target);
-            self.events.extend(outcome.map(|outcome| Event::Report(destination, outcome)));
-        }
-        let tried = match end {
-            End::Granted { expires, verdict } => {
-                std::mem::swap(&mut binding.identity, &mut trial.twin);
-                // What the former credentials have under way must not answer for the new ones.
-                if let Phase::Exchanging(exchange) = &binding.phase {
-                    self.by_branch.remove(&exchange.branch);
-                    self.schedule.remove((instance, Timer::Exchange));
-                    let destination = destination_of(&exchange.target);
-                    self.events.push_back(Event::Report(destination, PermitOutcome::Unused));
-                }
-                self.granted(instance, expires, verdict, desk, now);
-                Tried::Accepted(trial.twin.credential)
-            }
-            End::Refused { verdict } | End::Failed { verdict, .. } => Tried::Refused(trial.twin.credential, verdict),
-            End::Silent => Tried::Unreachable(trial.twin.credential),
-        };
-        self.events.push_back(Event::Tried(instance, tried));
-    }
-
-    fn drop_trial(&mut self, instance: InstanceId, trial: Trial) {
-        self.schedule.remove((instance, Timer::Trial));
-        if let Some(exchange) = &trial.exchange {
-            self.by_branch.remove(&exchange.branch);
-            self.events.push_back(Event::Report(destination_of(&exchange.target), PermitOutcome::Unused));
-        }
-        self.events.push_back(Event::Tried(instance, Tried::Unreachable(trial.twin.credential)));
-    }
-}
-
-impl Binding {
-    /// Where the registration stands.
-    pub(crate) fn state(&self, now: Instant) -> RegistrationState {
-        if self.registered_until.is_some_and(|until| until > now) {
-            RegistrationState::Registered
-        } else if self.spoken || self.verdict.is_some() {
-            RegistrationState::Failing
-        } else {
-            RegistrationState::Registering
-        }
-    }
-
-    fn terms(&self, now: Instant) -> Terms {
-        let remaining = self.lease_ends.saturating_since(now);
-        Terms {
-            expires: self.register_expires.min(remaining).max(Duration::from_secs(1)),
-            expires_max: remaining,
-            refusals_max: if self.ever_registered { 1 } else { REFUSALS_AT_HAND_OVER },
-            datagrams_max: (!self.permit_proven && !self.ever_registered).then_some(UNPROVEN_DATAGRAMS_MAX),
-        }
-    }
-
-    fn target_at(&self, located: Located, policy: &Policy) -> Option<Target> {
-        let Located { transport, address } = located;
-        let listener = policy.trunk_listener(transport, address.is_ipv6())?;
-        let hop = match transport {
-            Transport::Udp => {
-                let own = policy.listener(listener)?;
-                if own.transport != Transport::Udp || own.local.is_ipv6() != address.is_ipv6() {
-                    return None;
-                }
-                Hop::Datagram { listener, peer: address }
-            }
-            Transport::Tcp => Hop::Trunk(Arc::new(TrunkKey { transport, remote: address, listener, identity: None })),
-            Transport::Tls => {
-                let host = match &self.next_hop.host {
-                    TrunkHost::Name(name) => name.clone(),
-                    TrunkHost::Address(literal) => literal.to_string(),
-                };
-                let identity = Some(TlsIdentity { host, spki_sha256: self.spki_sha256 });
-                Hop::Trunk(Arc::new(TrunkKey { transport, remote: address, listener, identity }))
-            }
-            Transport::Ws | Transport::Wss => return None,
-        };
-        Some(Target { hop, transport, listener, address })
-    }
-}
-
-/// When to refresh: at three quarters to nine tenths of the granted expiry, but at least a second before its end, since
-/// registrars count whole seconds; a very short one at half.
-fn refresh_after(expires: Duration, random: &mut Random) -> Duration {
-    if expires <= Duration::from_secs(10) {
-        return expires / 2;
-    }
-    random.jitter(expires, 75, 90).min(expires.saturating_sub(Duration::from_secs(1)))
-}
-
-fn destination_of(target: &Target) -> DestinationKey {
-    DestinationKey { transport: target.transport, address: target.address }
 }

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use dialogs::Dialogs;
 pub(crate) use held::Incoming;
 use held::{Ended, Held, MergeKey};
+pub(crate) use in_dialog::Passing;
 use relay::{Cancel, Relay, RelayId};
 
 use super::edge::Device;

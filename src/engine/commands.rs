@@ -7,12 +7,12 @@ use zeroize::Zeroizing;
 
 use super::account::Account;
 use super::audit::{Cause, LifeEvent};
-use super::bindings::{Spoken, Tried};
+use super::bindings::{Opening, Spoken, Tried};
 use super::engine::{Drain, Engine};
 use super::erasures::life_record;
 use super::filter::registrar_allowed;
 use super::ids::{Capability, InstanceId, ReplyTo, base32};
-use super::input::{Command, HandOver, Rectification, TokenHash};
+use super::input::{Command, HandOver, PushTarget, Rectification, TokenHash};
 use super::leases::{Instance, Minted};
 use super::output::{
     Answer, AttachView, CallState, CallView, DataView, HandedOver, InstanceView, Note, Output, Refusal,
@@ -57,7 +57,7 @@ struct Trial {
 
 enum Change {
     Renew(Box<HandOver>),
-    Rectify(Box<Account>),
+    Rectify(Box<Account>, Option<Vec<PushTarget>>),
 }
 
 impl HandOvers {
@@ -188,8 +188,9 @@ impl Engine {
     ) {
         let credential = self.vault.admit(material);
         let lease_ends = self.leases.get(id).map_or(now.boot, |instance| instance.lease_ends().boot);
-        let (bindings, mut desk, _) = self.for_bindings();
-        bindings.open(id, capability, credential, account, lease_ends, &mut desk, now.boot);
+        let opening = Opening { instance: id, capability, credential, account, lease_ends };
+        let (bindings, mut desk) = self.for_bindings();
+        bindings.open(opening, &mut desk, now.boot);
     }
 
     fn wait_for(&mut self, id: InstanceId, reply: ReplyTo, kind: Kind, now: Now) {
@@ -242,7 +243,7 @@ impl Engine {
         let former = self.leases.get(id).map(|instance| instance.account.clone());
         let (token, hash, edge_ha1) = self.mint_token(id);
         self.leases.renew(id, hand_over, hash, edge_ha1, now);
-        self.adjust_binding(id);
+        self.adjust_binding(id, now);
         if former.is_some_and(|former| leads_elsewhere(&former, &hand_over.account)) {
             self.bindings.redirect(id, &hand_over.account);
         }
@@ -269,7 +270,8 @@ impl Engine {
         match (refusal, change) {
             (Some(refusal), _) => self.reply(reply, Answer::Refused(refusal)),
             (None, Change::Renew(hand_over)) => self.renew(id, &hand_over, reply, now),
-            (None, Change::Rectify(account)) => {
+            (None, Change::Rectify(account, push)) => {
+                self.retarget(id, push, now);
                 self.leases.rectify(id, *account);
                 self.finish_rectify(id, reply, now);
             }
@@ -361,7 +363,7 @@ impl Engine {
     fn refresh(&mut self, id: InstanceId, token: &TokenHash, reply: ReplyTo, now: Now) {
         let Some(()) = self.check(id, token, reply) else { return };
         self.leases.extend(id, now);
-        self.adjust_binding(id);
+        self.adjust_binding(id, now);
         self.record(id, LifeEvent::LeasedOn, now);
         self.reply_instance(id, reply, now);
     }
@@ -384,22 +386,21 @@ impl Engine {
             let needed = "account: another destination or user needs the credentials again".to_owned();
             return self.reply(reply, Answer::Refused(Refusal::InvalidAccount(needed)));
         }
-        if let Some(push) = push {
-            self.leases.retarget(id, push, now);
-        }
         match material {
             None => {
+                self.retarget(id, push, now);
                 self.leases.rectify(id, account);
                 self.finish_rectify(id, reply, now);
             }
             Some(material) if moved => {
+                self.retarget(id, push, now);
                 self.move_binding(id, account, material, now);
                 self.wait_for(id, reply, Kind::Rectify, now);
             }
             Some(material) => {
                 let username = account.auth_username.clone();
                 let credential = self.vault.admit(material);
-                let change = Change::Rectify(Box::new(account));
+                let change = Change::Rectify(Box::new(account), push);
                 self.begin_trial(id, credential, &username, change, reply, now);
             }
         }
@@ -415,8 +416,9 @@ impl Engine {
                 policy: &self.policy,
                 random: &mut self.random,
                 vault: &mut self.vault,
+                tally: &mut self.tally,
             };
-            if let Some(target) = binding.target.filter(|_| binding.maybe_bound) {
+            if let Some(target) = binding.bound_at {
                 let terms = register::Terms {
                     expires: Duration::ZERO,
                     expires_max: Duration::ZERO,
@@ -435,8 +437,14 @@ impl Engine {
         self.leases.rectify(id, account);
     }
 
+    fn retarget(&mut self, id: InstanceId, push: Option<Vec<PushTarget>>, now: Now) {
+        if let Some(push) = push {
+            self.leases.retarget(id, push, now);
+        }
+    }
+
     fn finish_rectify(&mut self, id: InstanceId, reply: ReplyTo, now: Now) {
-        self.adjust_binding(id);
+        self.adjust_binding(id, now);
         self.record(id, LifeEvent::Rectified, now);
         self.reply_instance(id, reply, now);
     }
@@ -505,10 +513,11 @@ impl Engine {
         }
     }
 
-    fn adjust_binding(&mut self, id: InstanceId) {
+    fn adjust_binding(&mut self, id: InstanceId, now: Now) {
         let Some(instance) = self.leases.get(id) else { return };
         let (expires, ends) = (instance.account.register_expires, instance.lease_ends().boot);
-        self.bindings.adjust(id, expires, ends);
+        let (bindings, mut desk) = self.for_bindings();
+        bindings.adjust(id, expires, ends, &mut desk, now.boot);
     }
 
     fn record(&mut self, id: InstanceId, event: LifeEvent, now: Now) {

@@ -121,8 +121,8 @@ impl Destinations {
     }
 
     /// Another shard speaks.
-    pub(crate) fn handle_peer(&mut self, from: ShardId, message: PeerMessage, random: &mut Random, now: Instant) {
-        match message {
+    pub(crate) fn handle_peer(&mut self, from: ShardId, message: &PeerMessage, random: &mut Random, now: Instant) {
+        match *message {
             PeerMessage::PermitsWanted { destination, count } => {
                 self.homes.entry(destination).or_default().wanted.push_back((from, count));
                 self.grant(destination, random, now);
@@ -193,7 +193,7 @@ impl Destinations {
 
     fn tell(&mut self, to: ShardId, message: PeerMessage, random: &mut Random, now: Instant) {
         if to == self.shard {
-            self.handle_peer(to, message, random, now);
+            self.handle_peer(to, &message, random, now);
         } else {
             self.events.push_back(Event::Peer(to, message));
         }

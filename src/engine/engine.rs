@@ -11,7 +11,7 @@ use super::calls::{self, Calls};
 use super::commands::HandOvers;
 use super::destinations::{self, Destinations};
 use super::edge::{self, Edge};
-use super::erasures::{self, Erasures};
+use super::erasures::{self, Erasures, Sentence};
 use super::ids::{InstanceId, ReplyTo, ShardId};
 use super::input::{Input, Recorded};
 use super::leases::Leases;
@@ -113,13 +113,13 @@ impl Engine {
                 self.calls.handle_flow_closed(flow);
             }
             Input::TrunkDown(trunk, fault) => {
-                let (bindings, mut desk, tally) = self.for_bindings();
-                bindings.handle_trunk_down(&trunk, fault, &mut desk, tally, now.boot);
-                let (erasures, mut desk, tally) = self.for_erasures();
-                erasures.handle_trunk_down(&trunk, &mut desk, tally, now);
+                let (bindings, mut desk) = self.for_bindings();
+                bindings.handle_trunk_down(&trunk, fault, &mut desk, now.boot);
+                let (erasures, mut desk) = self.for_erasures();
+                erasures.handle_trunk_down(&trunk, &mut desk, now);
             }
             Input::Located(query, answer) => {
-                let (bindings, mut desk, _) = self.for_bindings();
+                let (bindings, mut desk) = self.for_bindings();
                 bindings.handle_located(query, answer, &mut desk, now.boot);
             }
             Input::Pushed(wake, outcome) => self.handle_pushed(wake, outcome, now),
@@ -127,7 +127,7 @@ impl Engine {
                 self.erasures.handle_recorded(record, Recorded { receipt, logged }, now.boot);
             }
             Input::Peer(from, message) => {
-                self.destinations.handle_peer(from, message, &mut self.random, now.boot);
+                self.destinations.handle_peer(from, &message, &mut self.random, now.boot);
             }
             Input::AuditWritable(writable) => self.audit_writable = writable,
             Input::Drain => {
@@ -145,13 +145,13 @@ impl Engine {
             self.erase(instance, Cause::LeaseEnded, None, now);
         }
         self.destinations.handle_timeout(&mut self.random, now.boot);
-        let (bindings, mut desk, tally) = self.for_bindings();
-        bindings.handle_timeout(&mut desk, tally, now.boot);
+        let (bindings, mut desk) = self.for_bindings();
+        bindings.handle_timeout(&mut desk, now.boot);
         self.edge.handle_timeout(now.boot);
         let (calls, mut desk) = self.for_calls();
         calls.handle_timeout(&mut desk, now.boot);
-        let (erasures, mut desk, tally) = self.for_erasures();
-        erasures.handle_timeout(&mut desk, tally, now);
+        let (erasures, mut desk) = self.for_erasures();
+        erasures.handle_timeout(&mut desk, now);
         self.handle_hand_over_timeouts(now);
         self.settle(now);
     }
@@ -227,8 +227,8 @@ impl Engine {
         let (calls, mut desk) = self.for_calls();
         calls.end_instance(id, &mut desk, now.boot);
         self.wakes.forget(id);
-        let (erasures, mut desk, tally) = self.for_erasures();
-        erasures.begin(&instance, binding, cause, reply, &mut desk, tally, now);
+        let (erasures, mut desk) = self.for_erasures();
+        erasures.begin(&instance, binding, Sentence { cause, reply }, &mut desk, now);
         self.abandon_hand_over(id, now);
     }
 
@@ -263,7 +263,7 @@ impl Engine {
             Event::Changed(instance, state, code) => {
                 self.emit(Output::Note(Note::Registration(instance, state, code)));
             }
-            Event::Spoken(instance, spoken) => self.handle_spoken(instance, spoken, now),
+            Event::Spoken(instance, spoken) => self.handle_spoken(instance, &spoken, now),
             Event::GiveUp(instance, cause) => self.erase(instance, cause, None, now),
             Event::Tried(instance, tried) => self.handle_tried(instance, tried, now),
         }
@@ -276,7 +276,7 @@ impl Engine {
         match event {
             Event::Peer(shard, message) => self.emit(Output::Peer(shard, message)),
             Event::Permit { destination, instance, proven } => {
-                let (bindings, mut desk, _) = self.for_bindings();
+                let (bindings, mut desk) = self.for_bindings();
                 bindings.handle_permit(instance, destination, proven, &mut desk, now.boot);
             }
         }
@@ -385,8 +385,8 @@ impl Engine {
         }
     }
 
-    fn handle_spoken(&mut self, instance: InstanceId, spoken: Spoken, now: Now) {
-        if self.answer_hand_over(instance, &spoken, now) {
+    fn handle_spoken(&mut self, instance: InstanceId, spoken: &Spoken, now: Now) {
+        if self.answer_hand_over(instance, spoken, now) {
             return;
         }
         if let Spoken::Refused(_) = spoken {
@@ -418,14 +418,19 @@ impl Engine {
         self.emit(Output::Reply(reply, Box::new(answer)));
     }
 
-    pub(super) fn for_bindings(&mut self) -> (&mut Bindings, Desk<'_>, &mut Tally) {
-        let desk = Desk { shard: self.shard, policy: &self.policy, random: &mut self.random, vault: &mut self.vault };
-        (&mut self.bindings, desk, &mut self.tally)
+    pub(super) fn for_bindings(&mut self) -> (&mut Bindings, Desk<'_>) {
+        let (bindings, _, desk) = self.at_registrars();
+        (bindings, desk)
     }
 
-    pub(super) fn for_erasures(&mut self) -> (&mut Erasures, Desk<'_>, &mut Tally) {
-        let desk = Desk { shard: self.shard, policy: &self.policy, random: &mut self.random, vault: &mut self.vault };
-        (&mut self.erasures, desk, &mut self.tally)
+    pub(super) fn for_erasures(&mut self) -> (&mut Erasures, Desk<'_>) {
+        let (_, erasures, desk) = self.at_registrars();
+        (erasures, desk)
+    }
+
+    fn at_registrars(&mut self) -> (&mut Bindings, &mut Erasures, Desk<'_>) {
+        let Self { shard, policy, random, vault, tally, bindings, erasures, .. } = self;
+        (bindings, erasures, Desk { shard: *shard, policy, random, vault, tally })
     }
 
     pub(super) fn for_calls(&mut self) -> (&mut Calls, calls::Desk<'_>) {

@@ -21,7 +21,6 @@ use super::limits::Limits;
 use super::output::{Answer, Hop, Note, ReceiptJob, RecordJob, Refusal, TrunkKey};
 use super::register::{Desk, End, Exchange, Identity, Step, Terms};
 use super::schedule::Schedule;
-use super::tally::Tally;
 use crate::clock::{Instant, Now};
 use crate::sip::Message;
 use crate::vault::WipeReceipt;
@@ -54,6 +53,13 @@ struct Deregistering {
     identity: Identity,
     exchange: Option<Exchange>,
     started: Instant,
+}
+
+/// Why an instance is erased, and who waits for it.
+#[derive(Clone, Copy)]
+pub(crate) struct Sentence {
+    pub(crate) cause: Cause,
+    pub(crate) reply: Option<ReplyTo>,
 }
 
 /// What the record needs of the instance.
@@ -113,19 +119,18 @@ impl Erasures {
         &mut self,
         instance: &Instance,
         binding: Binding,
-        cause: Cause,
-        reply: Option<ReplyTo>,
+        sentence: Sentence,
         desk: &mut Desk<'_>,
-        tally: &mut Tally,
         now: Now,
     ) {
+        let Sentence { cause, reply } = sentence;
         let id = instance.id;
         self.make_room();
         self.under_way += 1;
         let subject = Subject { instance: id, tenant: instance.tenant.clone(), salt: instance.salt };
-        let Binding { mut identity, target, maybe_bound, .. } = binding;
-        let exchange = match target {
-            Some(target) if maybe_bound => {
+        let Binding { mut identity, bound_at, .. } = binding;
+        let exchange = match bound_at {
+            Some(target) => {
                 let terms = Terms {
                     expires: Duration::ZERO,
                     expires_max: Duration::ZERO,
@@ -140,7 +145,7 @@ impl Erasures {
                 self.events.push_back(Event::Send(hop, request));
                 Some(exchange)
             }
-            _ => None,
+            None => None,
         };
         let idle = exchange.is_none();
         let leaving = Deregistering { subject, identity, exchange, started: now.boot };
@@ -153,7 +158,7 @@ impl Erasures {
         self.graves.insert(id, grave);
         self.order.push_back(id);
         if idle {
-            self.wipe(id, Unregister::NotNeeded, desk, tally, now);
+            self.wipe(id, Unregister::NotNeeded, desk, now);
         }
     }
 
@@ -163,7 +168,6 @@ impl Erasures {
         branch: BranchId,
         response: &Message,
         desk: &mut Desk<'_>,
-        tally: &mut Tally,
         now: Now,
     ) -> bool {
         let Some(&id) = self.by_branch.get(&branch) else { return false };
@@ -172,18 +176,12 @@ impl Erasures {
         };
         let Some(exchange) = &mut leaving.exchange else { return true };
         let step = exchange.handle_response(response, &mut leaving.identity, desk, now.boot);
-        self.advance(id, branch, step, desk, tally, now);
+        self.advance(id, branch, step, desk, now);
         true
     }
 
     /// A trunk connection is gone: what was asked over it will not be answered.
-    pub(crate) fn handle_trunk_down(
-        &mut self,
-        trunk: &Arc<TrunkKey>,
-        desk: &mut Desk<'_>,
-        tally: &mut Tally,
-        now: Now,
-    ) {
+    pub(crate) fn handle_trunk_down(&mut self, trunk: &Arc<TrunkKey>, desk: &mut Desk<'_>, now: Now) {
         if self.under_way == 0 {
             return;
         }
@@ -197,7 +195,7 @@ impl Erasures {
         let concerned: Vec<InstanceId> =
             self.order.iter().copied().filter(|id| self.graves.get(id).is_some_and(over)).collect();
         for id in concerned {
-            self.wipe(id, Unregister::Unanswered, desk, tally, now);
+            self.wipe(id, Unregister::Unanswered, desk, now);
         }
     }
 
@@ -216,7 +214,7 @@ impl Erasures {
     }
 
     /// Does what is due.
-    pub(crate) fn handle_timeout(&mut self, desk: &mut Desk<'_>, tally: &mut Tally, now: Now) {
+    pub(crate) fn handle_timeout(&mut self, desk: &mut Desk<'_>, now: Now) {
         while let Some((id, timer)) = self.schedule.pop_due(now.boot) {
             match timer {
                 Timer::Exchange => {
@@ -225,9 +223,9 @@ impl Erasures {
                     };
                     let Some(exchange) = &mut leaving.exchange else { continue };
                     let (branch, step) = (exchange.branch, exchange.handle_timeout(now.boot));
-                    self.advance(id, branch, step, desk, tally, now);
+                    self.advance(id, branch, step, desk, now);
                 }
-                Timer::Grace => self.wipe(id, Unregister::Unanswered, desk, tally, now),
+                Timer::Grace => self.wipe(id, Unregister::Unanswered, desk, now),
                 Timer::Tombstone => {
                     self.graves.remove(&id);
                     if let Some(place) = self.order.iter().position(|&buried| buried == id) {
@@ -293,15 +291,7 @@ impl Erasures {
         self.schedule.next()
     }
 
-    fn advance(
-        &mut self,
-        id: InstanceId,
-        branch: BranchId,
-        step: Step,
-        desk: &mut Desk<'_>,
-        tally: &mut Tally,
-        now: Now,
-    ) {
+    fn advance(&mut self, id: InstanceId, branch: BranchId, step: Step, desk: &mut Desk<'_>, now: Now) {
         let Some(Grave { erasure: Erasure::Deregistering(leaving), .. }) = self.graves.get(&id) else { return };
         let Some(exchange) = &leaving.exchange else { return };
         match step {
@@ -318,13 +308,13 @@ impl Erasures {
                     End::Refused { .. } | End::Failed { .. } => Unregister::Refused,
                     End::Silent => Unregister::Unanswered,
                 };
-                self.wipe(id, unregister, desk, tally, now);
+                self.wipe(id, unregister, desk, now);
             }
         }
     }
 
     /// Wipes the credential and sends the record.
-    fn wipe(&mut self, id: InstanceId, unregister: Unregister, desk: &mut Desk<'_>, tally: &mut Tally, now: Now) {
+    fn wipe(&mut self, id: InstanceId, unregister: Unregister, desk: &mut Desk<'_>, now: Now) {
         self.schedule.remove((id, Timer::Exchange));
         self.schedule.remove((id, Timer::Grace));
         let Some(grave) = self.graves.get_mut(&id) else { return };
@@ -336,7 +326,7 @@ impl Erasures {
             self.by_branch.remove(&exchange.branch);
         }
         let proof = desk.vault.wipe(identity.credential);
-        tally.erasure(grave.cause, now.boot.saturating_since(started));
+        desk.tally.erasure(grave.cause, now.boot.saturating_since(started));
         self.records += 1;
         let record = RecordId(self.records);
         self.by_record.insert(record, id);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::account::TrunkSources;
-use super::calls::Incoming;
+use super::calls::{Incoming, Passing};
 use super::edge::{Known, reply_hop};
 use super::engine::{Drain, Effect, Engine};
 use super::ids::{BranchId, Capability, InstanceId};
@@ -33,16 +33,16 @@ impl Engine {
     fn handle_response(&mut self, response: &Message, now: Now) {
         let Ok(via) = response.top_via() else { return };
         let Some(branch) = via.branch().and_then(|branch| BranchId::from_branch(branch.as_bytes())) else { return };
-        let (bindings, mut desk, tally) = self.for_bindings();
-        if bindings.handle_response(branch, response, &mut desk, tally, now.boot) {
+        let (bindings, mut desk) = self.for_bindings();
+        if bindings.handle_response(branch, response, &mut desk, now.boot) {
             return;
         }
         let (calls, mut desk) = self.for_calls();
         if calls.handle_response(branch, response, &mut desk, now.boot) {
             return;
         }
-        let (erasures, mut desk, tally) = self.for_erasures();
-        let _ = erasures.handle_response(branch, response, &mut desk, tally, now);
+        let (erasures, mut desk) = self.for_erasures();
+        let _ = erasures.handle_response(branch, response, &mut desk, now);
     }
 
     fn handle_request(&mut self, request: Message, arrival: &Arrival, now: Now) {
@@ -63,8 +63,9 @@ impl Engine {
         if let Some(inside) = inside {
             let device = self.edge.device(inside.instance).cloned();
             let trunk = self.bindings.trunk(inside.instance).cloned();
+            let passing = Passing { request, arrival, back, device, trunk };
             let (calls, mut desk) = self.for_calls();
-            calls.handle_inside(&inside, request, arrival, back, device.as_ref(), trunk.as_ref(), &mut desk, now.boot);
+            calls.handle_inside(&inside, passing, &mut desk, now.boot);
         } else if let Some(instance) = attaching {
             self.handle_attach(&request, arrival, instance, now);
         } else if let (Some(instance), Some(callee)) = (known, callee) {

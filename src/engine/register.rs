@@ -12,6 +12,7 @@ use super::ids::{BranchId, Capability, InstanceId, ListenerId, ShardId};
 use super::output::Hop;
 use super::policy::Policy;
 use super::random::Random;
+use super::tally::Tally;
 use crate::clock::Instant;
 use crate::sip::auth::Algorithm;
 use crate::sip::digest::{self, Secret, Session};
@@ -33,6 +34,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) policy: &'a Policy,
     pub(crate) random: &'a mut Random,
     pub(crate) vault: &'a mut Vault,
+    pub(crate) tally: &'a mut Tally,
 }
 
 /// What we are at the registrar: all that stays the same for a binding's whole life, and its counters.
@@ -331,9 +333,14 @@ impl Exchange {
                     session.handle_authentication_info(info);
                 }
                 let user = identity.capability.to_string();
-                // A 200 that lists other Contacts and not ours grants nothing we could rely on.
-                match registration::granted_expiry(response, &user, self.terms.expires) {
+                let granted = registration::granted_expiry(response, &user, self.terms.expires);
+                match granted {
                     Some(expires) => Step::Done(End::Granted { expires, verdict }),
+                    // Removed: the Contacts that are listed are other people's.
+                    None if self.terms.expires.is_zero() => {
+                        Step::Done(End::Granted { expires: Duration::ZERO, verdict })
+                    }
+                    // A 200 that lists other Contacts and not ours grants nothing we could rely on.
                     None => Step::Done(End::Failed { code: status.code(), verdict, retry_after: None }),
                 }
             }

@@ -4,11 +4,13 @@
 //! decoded only when somebody asks. It refuses what RFC 4475 §3.1.2 calls malformed: an open quote, white space inside the
 //! brackets, a bare URI that would have needed brackets, stray separators.
 
+use std::fmt;
+
 use super::grammar::{self, Parameters};
 use super::uri::Uri;
 
 /// A display name, a URI, parameters.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Address<'a> {
     raw: &'a [u8],
     display: Display<'a>,
@@ -16,7 +18,7 @@ pub struct Address<'a> {
     params: Parameters<'a>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 enum Display<'a> {
     None,
     /// The inside of a quoted string, escapes as they stand.
@@ -70,6 +72,13 @@ impl<'a> Address<'a> {
     /// The value as it stands.
     pub fn raw(&self) -> &'a [u8] {
         self.raw
+    }
+}
+
+/// The scheme of the URI only: the rest says who somebody is and where.
+impl fmt::Debug for Address<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Address").field("uri", &self.uri).finish_non_exhaustive()
     }
 }
 

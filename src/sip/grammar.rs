@@ -224,7 +224,7 @@ pub(crate) struct Malformed;
 /// An unquoted value. Wider than the RFC's token and host, because tags with `=`, `:` or `@` and IPv6 addresses without
 /// brackets (RFC 5118 §4.5) are sent; but nothing that could end a parameter, a list element or a header field.
 fn bare_value(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let ends = |byte: u8| byte <= b' ' || matches!(byte, b';' | b',' | b'"' | b'<' | b'>' | 0x7f);
+    let ends = |byte: u8| byte <= b' ' || matches!(byte, b';' | b',' | b'"' | b'\\' | b'<' | b'>' | 0x7f);
     let end = text.iter().position(|&byte| ends(byte)).unwrap_or(text.len());
     let (value, rest) = text.split_at(end);
     (!value.is_empty()).then_some((value, rest))

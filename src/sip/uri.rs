@@ -4,12 +4,13 @@
 //! understand; only sip: and sips: have parts. It refuses what could be read in two ways: white space, quotes, angle
 //! brackets, an IPv6 address without brackets, a host name that ends in a number yet is no IPv4 address.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::grammar;
 
 /// A parsed URI.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Uri<'a> {
     raw: &'a [u8],
     scheme: &'a str,
@@ -17,7 +18,7 @@ pub struct Uri<'a> {
     parts: Option<Parts<'a>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Parts<'a> {
     user: Option<&'a [u8]>,
     password: Option<&'a [u8]>,
@@ -153,12 +154,22 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// The scheme only: the rest says who somebody is and where.
+impl fmt::Debug for Uri<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Uri").field("scheme", &self.scheme).finish_non_exhaustive()
+    }
+}
+
 /// How many parameters, and how many headers, are matched against each other: more than any known URI has. The work grows
 /// with the square.
 const COMPARED_MAX: usize = 32;
 
 /// RFC 3261 §19.1.4. URIs with an absurd number of parameters or headers are equivalent only if they are equal.
 pub fn equivalent(a: &Uri<'_>, b: &Uri<'_>) -> bool {
+    if a.raw == b.raw {
+        return true;
+    }
     if !a.scheme.eq_ignore_ascii_case(b.scheme) {
         return false;
     }
@@ -166,7 +177,7 @@ pub fn equivalent(a: &Uri<'_>, b: &Uri<'_>) -> bool {
         return a.raw[a.scheme.len()..] == b.raw[b.scheme.len()..];
     };
     if left.is_excessive() || right.is_excessive() {
-        return a.raw == b.raw;
+        return false;
     }
     same_text(left.user, right.user)
         && same_text(left.password, right.password)

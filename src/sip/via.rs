@@ -3,6 +3,8 @@
 //! A view over one Via value. White space may stand around each slash and colon (RFC 4475 §3.1.1.1), and a transport we do
 //! not know is no error: a proxy forwards it. Where a response goes is decided elsewhere (`proxy::response_target`).
 
+use std::fmt;
+
 use super::grammar::{self, Parameters};
 use super::uri::{self, Host};
 
@@ -68,7 +70,7 @@ impl Transport {
 }
 
 /// One Via value.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Via<'a> {
     raw: &'a [u8],
     transport: &'a str,
@@ -130,6 +132,13 @@ impl<'a> Via<'a> {
     /// The value as it stands.
     pub fn raw(&self) -> &'a [u8] {
         self.raw
+    }
+}
+
+/// The transport only: the rest says where somebody is.
+impl fmt::Debug for Via<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Via").field("transport", &self.transport).finish_non_exhaustive()
     }
 }
 

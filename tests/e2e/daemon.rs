@@ -15,7 +15,7 @@ use crate::push::PushService;
 use crate::world::{EDGE_DOMAIN, PBX_DOMAIN, Transport, World, free_port};
 
 /// The app key of the one tenant.
-const APP_KEY: &str = "an app key that sits in every shipped app";
+const APP_KEY: &str = "an-app-key-that-sits-in-every-shipped-app";
 
 /// A running daemon.
 pub(crate) struct Daemon<'w> {

@@ -282,7 +282,9 @@ impl Calls {
     /// Our own provisional answer: own To tag, one-call Contact, Record-Route copied, no SDP.
     fn send_early(&mut self, id: RelayId, desk: &mut Desk<'_>, now: Instant) {
         let Some(held) = self.held.get_mut(&id) else { return };
-        let (Some(code), false, Progress::Waiting) = (held.early, held.early_sent, held.stage) else { return };
+        // A device that was sent the INVITE and says nothing counts as asleep; one that rings speaks for itself.
+        let silent = matches!(held.stage, Progress::Waiting | Progress::Forwarded);
+        let (Some(code), false, true) = (held.early, held.early_sent, silent) else { return };
         let Some(relay) = self.relays.get_mut(&id) else { return };
         let contact = Capability::mint(desk.shard, desk.random.bytes());
         let advertise = desk.policy.listener(relay.listener).map_or("", |listener| listener.advertise.as_str());

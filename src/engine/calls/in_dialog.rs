@@ -18,6 +18,17 @@ pub(crate) struct Inside {
     own_routes: usize,
 }
 
+/// A request on its way through us, with what the engine knows of both ends.
+pub(crate) struct Passing<'a> {
+    pub(crate) request: Message,
+    pub(crate) arrival: &'a Arrival,
+    pub(crate) back: Hop,
+    /// Where the device is now.
+    pub(crate) device: Option<Device>,
+    /// Where the binding is registered now.
+    pub(crate) trunk: Option<Target>,
+}
+
 impl Calls {
     /// Reads the token on top of the Routes; `None`: there is none, or it is not worth anything here.
     pub(crate) fn inside(&self, request: &Message) -> Option<Inside> {
@@ -26,30 +37,21 @@ impl Calls {
         Some(Inside { instance, dialog, own_routes })
     }
 
-    /// Forwards a request inside a dialog. `device` and `trunk` are where the two sides are now.
-    pub(crate) fn handle_inside(
-        &mut self,
-        inside: &Inside,
-        request: Message,
-        arrival: &Arrival,
-        back: Hop,
-        device: Option<&Device>,
-        trunk: Option<&Target>,
-        desk: &mut Desk<'_>,
-        now: Instant,
-    ) {
+    /// Forwards a request inside a dialog.
+    pub(crate) fn handle_inside(&mut self, inside: &Inside, passing: Passing<'_>, desk: &mut Desk<'_>, now: Instant) {
+        let Passing { request, arrival, back, device, trunk } = passing;
         let Some(dialog) = self.dialogs.get(inside.dialog) else { return };
         let from_trunk = request.from().ok().and_then(|from| from.tag().map(str::to_owned)).as_deref()
             == Some(dialog.caller_tag.as_str());
         let way = if from_trunk {
             device.map(|device| Way {
-                hop: device.hop.clone(),
+                hop: device.hop,
                 listener: device.listener,
                 transport: device.transport,
                 to_device: true,
             })
         } else {
-            self.way_to_trunk(inside.dialog, trunk, desk.policy)
+            self.way_to_trunk(inside.dialog, trunk.as_ref(), desk.policy)
         };
         let carried = Carried {
             request_uri: Self::kept_uri(&request),

@@ -239,7 +239,8 @@ fn status_line(line: &[u8]) -> Option<Result<StartLine, ParseError>> {
 fn request_line(line: &[u8]) -> Option<Result<StartLine, ParseError>> {
     let method = memchr::memchr(b' ', line)?;
     let uri = method + 1 + memchr::memchr(b' ', &line[method + 1..])?;
-    let is_sound = grammar::is_token(&line[..method]) && uri > method + 1;
+    let is_uri = !line[method + 1..uri].iter().any(|&byte| byte < b' ' || byte == 0x7f);
+    let is_sound = grammar::is_token(&line[..method]) && uri > method + 1 && is_uri;
     let version = sip_2_0(&line[uri + 1..]).filter(|_| is_sound)?;
     Some(version.map(|()| StartLine::Request { method: Span::new(0, method), uri: Span::new(method + 1, uri) }))
 }

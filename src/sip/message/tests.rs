@@ -97,6 +97,8 @@ fn malformed_start_lines_are_refused() {
         "INVITE sip:a SIP/x.0\r\n\r\n",
         "INVITE sip:a SIP/2.0\n\n",
         "INVITE sip:a\rSIP/2.0\r\n\r\n",
+        "INVITE sip:a\0 SIP/2.0\r\n\r\n",
+        "INVITE sip:a\tb SIP/2.0\r\n\r\n",
         "SIP/2.0\r\n\r\n",
         "SIP/2.0 20\r\n\r\n",
         "SIP/2.0 099 x\r\n\r\n",
@@ -386,4 +388,13 @@ fn what_nobody_can_answer_is_not_salvaged() {
 fn cloning_shares_the_buffer() {
     let message = datagram(INVITE).expect("a message");
     assert_eq!(message.clone().bytes().as_ptr(), message.bytes().as_ptr());
+}
+
+#[test]
+fn debug_output_names_nobody() {
+    let message = datagram(INVITE).expect("a message");
+    let from = message.from().expect("an address");
+    let shown = format!("{message:?} {from:?} {:?} {:?}", from.uri(), message.top_via());
+    assert!(["alice", "bob", "atlanta", "biloxi"].iter().all(|name| !shown.contains(name)), "{shown}");
+    assert!(shown.starts_with("Message { method: Some(Invite), bytes: "), "{shown}");
 }

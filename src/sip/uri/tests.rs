@@ -135,6 +135,11 @@ fn equivalence_follows_the_examples_of_rfc_3261() {
 }
 
 #[test]
+fn a_repeated_parameter_does_not_make_a_uri_differ_from_itself() {
+    assert!(equivalent(&uri("sip:a@b;x=1;x=2"), &uri("sip:a@b;x=1;x=2")));
+}
+
+#[test]
 fn absurdly_long_uris_are_compared_as_they_stand() {
     let long = format!("sip:a@b{}", ";x=1".repeat(COMPARED_MAX + 1));
     let upper = long.replace('x', "X");

@@ -1,0 +1,157 @@
+//! One registration we keep: what it is, and where it stands.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahash::HashSet;
+
+use super::trial::Trial;
+use super::{REFUSALS_AT_HAND_OVER, UNPROVEN_DATAGRAMS_MAX};
+use crate::clock::Instant;
+use crate::engine::account::{Account, TrunkHost, TrunkUri};
+use crate::engine::ids::QueryId;
+use crate::engine::input::Located;
+use crate::engine::output::{DestinationKey, Hop, RegistrationState, TlsIdentity, TrunkKey};
+use crate::engine::policy::Policy;
+use crate::engine::register::{Exchange, Identity, Target, Terms};
+use crate::sip::Transport;
+
+/// One registration we keep.
+pub(crate) struct Binding {
+    pub(crate) identity: Identity,
+    /// Where the registrar may hold our Contact.
+    pub(crate) bound_at: Option<Target>,
+    pub(super) target: Option<Target>,
+    pub(super) next_hop: TrunkUri,
+    pub(super) spki_sha256: Option<[u8; 32]>,
+    pub(super) register_expires: Duration,
+    pub(super) lease_ends: Instant,
+    pub(super) candidates: VecDeque<Target>,
+    pub(super) sources: HashSet<IpAddr>,
+    pub(super) former_sources: HashSet<IpAddr>,
+    pub(super) phase: Phase,
+    /// The way there changed while an exchange was under way: located anew after it.
+    pub(super) moved: bool,
+    pub(super) permit_proven: bool,
+    pub(super) registered_at: Option<Instant>,
+    pub(super) registered_until: Option<Instant>,
+    pub(super) granted: Option<Duration>,
+    pub(super) verdict: Option<String>,
+    pub(super) ever_registered: bool,
+    /// An exchange was cut off by its connection and went out again at once; the next cut counts as silence.
+    pub(super) cut_off: bool,
+    pub(super) unproven_attempts: u8,
+    pub(super) backoff_step: u32,
+    pub(super) refusals: u8,
+    pub(super) first_refusal: Option<Instant>,
+    pub(super) trial: Option<Trial>,
+    /// As what the census counts it.
+    pub(super) counted: RegistrationState,
+}
+
+pub(super) enum Phase {
+    Locating(QueryId),
+    Waiting(DestinationKey),
+    Exchanging(Exchange),
+    /// Until the refresh, or the end of a back-off.
+    Resting,
+}
+
+impl Binding {
+    pub(super) fn new(identity: Identity, account: &Account, lease_ends: Instant) -> Self {
+        Self {
+            identity,
+            bound_at: None,
+            target: None,
+            next_hop: next_hop(account),
+            spki_sha256: account.tls_spki_sha256,
+            register_expires: account.register_expires,
+            lease_ends,
+            candidates: VecDeque::new(),
+            sources: HashSet::default(),
+            former_sources: HashSet::default(),
+            phase: Phase::Resting,
+            moved: false,
+            permit_proven: false,
+            registered_at: None,
+            registered_until: None,
+            granted: None,
+            verdict: None,
+            ever_registered: false,
+            cut_off: false,
+            unproven_attempts: 0,
+            backoff_step: 0,
+            refusals: 0,
+            first_refusal: None,
+            trial: None,
+            counted: RegistrationState::Registering,
+        }
+    }
+
+    /// Where the registration stands.
+    pub(super) fn state(&self, now: Instant) -> RegistrationState {
+        if self.is_registered(now) {
+            RegistrationState::Registered
+        } else if self.verdict.is_some() {
+            RegistrationState::Failing
+        } else {
+            RegistrationState::Registering
+        }
+    }
+
+    pub(super) fn is_registered(&self, now: Instant) -> bool {
+        self.registered_until.is_some_and(|until| until > now)
+    }
+
+    /// Registered, and the last exchange said so: no back-off is under way.
+    pub(super) fn is_content(&self, now: Instant) -> bool {
+        self.is_registered(now) && self.refusals == 0 && self.backoff_step == 0
+    }
+
+    pub(super) fn terms(&self, now: Instant) -> Terms {
+        let remaining = self.lease_ends.saturating_since(now);
+        Terms {
+            expires: self.register_expires.min(remaining).max(Duration::from_secs(1)),
+            expires_max: remaining,
+            refusals_max: if self.ever_registered { 1 } else { REFUSALS_AT_HAND_OVER },
+            datagrams_max: (!self.permit_proven && !self.ever_registered).then_some(UNPROVEN_DATAGRAMS_MAX),
+        }
+    }
+
+    pub(super) fn target_at(&self, located: Located, policy: &Policy) -> Option<Target> {
+        let Located { transport, address } = located;
+        let listener = policy.trunk_listener(transport, address.is_ipv6())?;
+        let hop = match transport {
+            Transport::Udp => {
+                let own = policy.listener(listener)?;
+                if own.transport != Transport::Udp || own.local.is_ipv6() != address.is_ipv6() {
+                    return None;
+                }
+                Hop::Datagram { listener, peer: address }
+            }
+            Transport::Tcp => Hop::Trunk(Arc::new(TrunkKey { transport, remote: address, listener, identity: None })),
+            Transport::Tls => {
+                let host = match &self.next_hop.host {
+                    TrunkHost::Name(name) => name.clone(),
+                    TrunkHost::Address(literal) => literal.to_string(),
+                };
+                let identity = Some(TlsIdentity { host, spki_sha256: self.spki_sha256 });
+                Hop::Trunk(Arc::new(TrunkKey { transport, remote: address, listener, identity }))
+            }
+            Transport::Ws | Transport::Wss => return None,
+        };
+        Some(Target { hop, transport, listener, address })
+    }
+}
+
+/// Where REGISTERs of the account go.
+pub(super) fn next_hop(account: &Account) -> TrunkUri {
+    account.outbound_proxy.clone().unwrap_or_else(|| account.registrar.clone())
+}
+
+/// The destination a target belongs to, for permits.
+pub(super) fn destination_of(target: &Target) -> DestinationKey {
+    DestinationKey { transport: target.transport, address: target.address }
+}

@@ -1,0 +1,136 @@
+//! Trials: other credentials for a binding we keep, tried on the same Contact and Call-ID beside it.
+//!
+//! They go where the binding is registered now, never to a place that came with them: an app key sits in a shipped app,
+//! and whoever has it must not replace an instance through a registrar of his own.
+
+use super::binding::{Phase, destination_of};
+use super::{Bindings, Event, REFUSALS_AT_HAND_OVER, Timer};
+use crate::clock::Instant;
+use crate::engine::ids::{BranchId, InstanceId};
+use crate::engine::input::PermitOutcome;
+use crate::engine::register::{Desk, End, Exchange, Identity, Step, Target};
+use crate::vault::CredentialId;
+
+/// How a trial of other credentials ended.
+pub(crate) enum Tried {
+    /// They registered; the former ones come back to be wiped.
+    Accepted(CredentialId),
+    /// They did not, in the registrar's words; they come back to be wiped.
+    Refused(CredentialId, String),
+    /// Nobody answered; they come back to be wiped.
+    Unreachable(CredentialId),
+}
+
+/// A trial under way; without an exchange it waits for its permit.
+pub(super) struct Trial {
+    pub(super) twin: Identity,
+    pub(super) exchange: Option<Exchange>,
+}
+
+impl Bindings {
+    /// Tries other credentials; `Event::Tried` follows, also when the binding goes.
+    pub(crate) fn try_credential(&mut self, instance: InstanceId, credential: CredentialId, username: &str) {
+        let binding = self.bindings.get_mut(&instance).filter(|binding| binding.trial.is_none());
+        let Some((binding, target)) =
+            binding.and_then(|binding| binding.target.clone().map(|target| (binding, target)))
+        else {
+            self.events.push_back(Event::Tried(instance, Tried::Unreachable(credential)));
+            return;
+        };
+        let twin = binding.identity.with_credential(credential, username);
+        binding.trial = Some(Trial { twin, exchange: None });
+        self.events.push_back(Event::Want(destination_of(&target), instance));
+    }
+
+    /// Gives up a trial, if one is under way.
+    pub(crate) fn end_trial(&mut self, instance: InstanceId) {
+        let Some(trial) = self.bindings.get_mut(&instance).and_then(|binding| binding.trial.take()) else { return };
+        self.drop_trial(instance, trial);
+    }
+
+    pub(super) fn start_trial(&mut self, instance: InstanceId, target: Target, desk: &mut Desk<'_>, now: Instant) {
+        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+        let mut terms = binding.terms(now);
+        terms.refusals_max = REFUSALS_AT_HAND_OVER;
+        let Some(trial) = &mut binding.trial else { return };
+        trial.twin.catch_up(&binding.identity);
+        let hop = target.hop.clone();
+        let (exchange, request) = Exchange::start(&mut trial.twin, target, terms, desk, now);
+        binding.identity.catch_up(&trial.twin);
+        self.by_branch.insert(exchange.branch, instance);
+        self.schedule.set((instance, Timer::Trial), exchange.poll_timeout());
+        trial.exchange = Some(exchange);
+        self.events.push_back(Event::Send(hop, request));
+    }
+
+    pub(super) fn advance_trial(
+        &mut self,
+        instance: InstanceId,
+        branch: BranchId,
+        step: Step,
+        desk: &mut Desk<'_>,
+        now: Instant,
+    ) {
+        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+        let Some(Trial { exchange: Some(exchange), .. }) = &binding.trial else { return };
+        match step {
+            Step::Wait => self.schedule.set((instance, Timer::Trial), exchange.poll_timeout()),
+            Step::Send(request) => {
+                self.by_branch.remove(&branch);
+                self.by_branch.insert(exchange.branch, instance);
+                self.schedule.set((instance, Timer::Trial), exchange.poll_timeout());
+                self.events.push_back(Event::Send(exchange.target.hop.clone(), request));
+            }
+            Step::Done(end) => self.finish_trial(instance, end, desk, now),
+        }
+    }
+
+    pub(super) fn finish_trial(&mut self, instance: InstanceId, end: End, desk: &mut Desk<'_>, now: Instant) {
+        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+        let Some(mut trial) = binding.trial.take() else { return };
+        self.schedule.remove((instance, Timer::Trial));
+        if let Some(exchange) = &trial.exchange {
+            self.by_branch.remove(&exchange.branch);
+            let outcome = if matches!(end, End::Silent) { PermitOutcome::Silent } else { PermitOutcome::Answered };
+            self.events.push_back(Event::Report(destination_of(&exchange.target), outcome));
+        }
+        let tried = match end {
+            End::Granted { expires, verdict } => {
+                std::mem::swap(&mut binding.identity, &mut trial.twin);
+                // What the former credentials have under way must not answer for the new ones.
+                self.cease(instance);
+                self.granted(instance, expires, verdict, desk, now);
+                Tried::Accepted(trial.twin.credential)
+            }
+            End::Refused { verdict } | End::Failed { verdict, .. } => Tried::Refused(trial.twin.credential, verdict),
+            End::Silent => Tried::Unreachable(trial.twin.credential),
+        };
+        self.events.push_back(Event::Tried(instance, tried));
+    }
+
+    pub(super) fn drop_trial(&mut self, instance: InstanceId, trial: Trial) {
+        self.schedule.remove((instance, Timer::Trial));
+        if let Some(exchange) = &trial.exchange {
+            self.by_branch.remove(&exchange.branch);
+            self.events.push_back(Event::Report(destination_of(&exchange.target), PermitOutcome::Unused));
+        }
+        self.events.push_back(Event::Tried(instance, Tried::Unreachable(trial.twin.credential)));
+    }
+
+    /// Ends whatever the binding is doing, and gives back what it holds for it.
+    pub(super) fn cease(&mut self, instance: InstanceId) {
+        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+        match std::mem::replace(&mut binding.phase, Phase::Resting) {
+            Phase::Exchanging(exchange) => {
+                self.by_branch.remove(&exchange.branch);
+                self.schedule.remove((instance, Timer::Exchange));
+                self.events.push_back(Event::Report(destination_of(&exchange.target), PermitOutcome::Unused));
+            }
+            Phase::Waiting(destination) => self.events.push_back(Event::Withdraw(destination, instance)),
+            Phase::Locating(query) => {
+                self.by_query.remove(&query);
+            }
+            Phase::Resting => {}
+        }
+    }
+}

@@ -1,0 +1,774 @@
+//! Story (a): hand over and keep registered.
+
+use std::collections::BTreeSet;
+
+use reveille::engine::account::TrunkHost;
+use reveille::engine::audit::Cause;
+use reveille::engine::input::{Command, LocateFault, Located, Rectification};
+use reveille::engine::output::{Answer, Note, Refusal, RegistrationState, WakeKind};
+use reveille::sip::Transport;
+use reveille::sip::auth::Algorithm;
+use reveille::vault::{Ha1, Ha1Algorithm, Material};
+use zeroize::Zeroizing;
+
+use crate::pbx::{NonceLife, Verdict};
+use crate::transactions::Path;
+use crate::world::build::{DOMAIN, PBX, account, address, password, password_of, registrar, targets};
+use crate::world::{WALL_START, World, hours, millis, minutes, secs, seed};
+
+#[test]
+fn a_handed_over_account_is_registered_after_one_challenge() {
+    let mut world = World::new(seed(1)).with_phone("alice");
+    let asked = world.hand_over("alice");
+    world.run_until_quiet();
+
+    let registration = world.handed_over(asked).registration.clone();
+    assert_eq!(registration.state, RegistrationState::Registered);
+    assert_eq!(registration.expires, Some(secs(600)));
+    assert_eq!(registration.verdict.as_deref(), Some("200 OK"));
+    assert!(!world.handed_over(asked).replaced);
+    assert_eq!(world.pbx().verdicts(), [401, 200]);
+    assert!(world.pushes.is_empty());
+    world.assert_nothing_left();
+}
+
+#[test]
+fn the_answer_tells_where_to_attach() {
+    let mut world = World::new(seed(1)).with_phone("alice");
+    let asked = world.hand_over("alice");
+    world.run_until_quiet();
+
+    let handed = world.handed_over(asked);
+    let id = handed.instance.to_string();
+    assert_eq!(handed.attach.uri, "sip:192.0.2.5:5061;transport=tls");
+    assert_eq!(handed.attach.aor, format!("sip:{id}@edge.example.net"));
+    assert_eq!((handed.attach.username.as_str(), handed.attach.realm.as_str()), (id.as_str(), "edge.example.net"));
+    assert_eq!(handed.token.len(), 52, "256 bits in base 32");
+    assert_eq!(handed.lease_ends, WALL_START + hours(72));
+}
+
+#[test]
+fn of_several_challenges_the_strongest_is_answered() {
+    let mut world = World::new(seed(1))
+        .with_pbx(|pbx| pbx.registrar.algorithms = vec![Algorithm::Md5, Algorithm::Sha256])
+        .with_sleeping_phone("alice");
+    assert_eq!(world.pbx().verdicts(), [401, 200], "the PBX insists on the strongest");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_later_downgrade_to_a_weaker_algorithm_is_not_answered() {
+    let mut world = World::new(seed(1))
+        .with_pbx(|pbx| pbx.registrar.algorithms = vec![Algorithm::Sha256])
+        .with_sleeping_phone("alice");
+    world.pbx().registrar.algorithms = vec![Algorithm::Md5];
+    world.pbx().registrar.verdict = Verdict::NeverContent;
+    world.run_for(minutes(10));
+
+    let seen = &world.pbx().registers[2..];
+    assert_eq!(seen.len(), 1, "the refresh, and no answer to its MD5 challenge");
+    assert_eq!(seen[0].code, 401);
+}
+
+#[test]
+fn two_refusals_at_hand_over_mean_422_and_nothing_is_kept() {
+    let mut world = World::new(seed(2)).with_phone("alice");
+    world.pbx().set_password("alice", "another one");
+    let asked = world.hand_over("alice");
+    world.run_until_quiet();
+
+    assert_eq!(world.refusal(asked), Some(Refusal::RegistrarRefused("401 Unauthorized".to_owned())));
+    assert_eq!(world.pbx().verdicts(), [401, 401, 401], "the challenge and two refusals");
+    assert!(world.pushes.is_empty(), "the answer tells the app");
+    assert!(world.notes.iter().any(|note| matches!(note, Note::Erased(_, Cause::Refused))));
+    world.run_for(hours(24));
+    assert_eq!(world.pbx().registers.len(), 3);
+    world.assert_empty();
+}
+
+#[test]
+fn a_registrar_that_says_403_gives_201_failing_and_is_asked_again_later() {
+    let mut world = World::new(seed(3)).with_phone("alice");
+    world.pbx().registrar.verdict = Verdict::Code(403, None);
+    let asked = world.hand_over("alice");
+    world.run_until_quiet();
+
+    let registration = world.handed_over(asked).registration.clone();
+    assert_eq!(registration.state, RegistrationState::Failing);
+    assert_eq!(registration.verdict.as_deref(), Some("403 Forbidden"));
+    assert_eq!(registration.expires, None);
+
+    world.pbx().registrar.verdict = Verdict::Fair;
+    world.run_for(minutes(1));
+    let shown = world.show("alice");
+    world.run_until_quiet();
+    let Some(Answer::Instance(view)) = world.answer(shown) else { panic!("a view") };
+    assert_eq!(view.registration.state, RegistrationState::Registered);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn back_off_after_403_grows_and_is_capped() {
+    let mut world = World::new(seed(3)).with_phone("alice");
+    world.pbx().registrar.verdict = Verdict::Code(403, None);
+    world.hand_over("alice");
+    world.run_for(hours(8));
+
+    let times: Vec<_> = world.pbx().registers.iter().map(|seen| seen.at).collect();
+    let gaps: Vec<_> = times.windows(2).map(|pair| pair[1].saturating_since(pair[0])).collect();
+    assert!(gaps[0] >= secs(15) && gaps[0] <= secs(31), "{gaps:?}");
+    assert!(gaps.iter().all(|gap| *gap <= minutes(31)), "{gaps:?}");
+    assert!(gaps[8..].iter().all(|gap| *gap >= minutes(15)), "{gaps:?}");
+}
+
+#[test]
+fn retry_after_of_a_503_keeps_every_binding_of_the_destination_away() {
+    let mut world = World::new(seed(4)).with_sleeping_phone("alice").with_phone("bob");
+    world.pbx().registrar.verdict = Verdict::Code(503, Some(900));
+    world.hand_over("bob");
+    world.run_for(secs(5));
+    let before = world.pbx().registers.len();
+    world.pbx().registrar.verdict = Verdict::Fair;
+    world.run_for(secs(890));
+    assert_eq!(world.pbx().registers.len(), before, "bob was told to wait, and so alice does");
+    world.run_for(minutes(20));
+    assert_eq!(world.pbx().contacts("alice").len(), 1);
+    assert_eq!(world.pbx().contacts("bob").len(), 1);
+}
+
+#[test]
+fn a_silent_registrar_gives_202_after_register_wait_and_no_sooner() {
+    let mut world = World::new(seed(5)).with_phone("alice");
+    world.pbx().registrar.verdict = Verdict::Silent;
+    let asked = world.hand_over("alice");
+    world.run_for(millis(2999));
+    assert!(world.answer(asked).is_none());
+    world.run_for(millis(2));
+    assert_eq!(world.handed_over(asked).registration.state, RegistrationState::Registering);
+}
+
+#[test]
+fn a_destination_that_never_answers_gets_three_attempts_of_three_datagrams_and_the_instance_goes() {
+    let mut world = World::new(seed(6)).with_phone("alice");
+    world.pbx().registrar.verdict = Verdict::Silent;
+    let asked = world.hand_over("alice");
+    world.run_for(hours(24));
+
+    assert_eq!(world.handed_over(asked).registration.state, RegistrationState::Registering);
+    assert_eq!(world.sent_to(PBX).len(), 9);
+    let branches: BTreeSet<_> = world.sent_to(PBX).iter().map(|it| crate::phone::names(it).1).collect();
+    assert_eq!(branches.len(), 3);
+    assert!(world.notes.iter().any(|note| matches!(note, Note::Erased(_, Cause::Unregistrable))));
+    assert_eq!(world.pushed(WakeKind::Reprovision), 1, "the device is told");
+    world.assert_empty();
+}
+
+#[test]
+fn many_hand_overs_to_one_silent_destination_do_not_add_up() {
+    let mut world = World::new(seed(6)).with_shards(4);
+    for number in 0..20 {
+        world.add_phone(&format!("phone{number}"));
+    }
+    world.pbx().registrar.verdict = Verdict::Silent;
+    for number in 0..20 {
+        world.hand_over(&format!("phone{number}"));
+    }
+    world.run_for(minutes(2));
+    let sent = world.sent_to(PBX).len();
+    assert!(sent <= 18, "{sent} datagrams to somebody who may be a victim");
+}
+
+#[test]
+fn a_name_without_address_is_unreachable_but_only_at_register_wait() {
+    let mut world = World::new(seed(7)).with_phone("alice");
+    world.names.insert(DOMAIN.to_owned(), Err(LocateFault::NoSuchName));
+    let asked = world.hand_over("alice");
+    world.run_for(millis(2999));
+    assert!(world.answer(asked).is_none(), "one uniform, delayed error");
+    world.run_for(millis(2));
+    assert_eq!(world.refusal(asked), Some(Refusal::RegistrarUnreachable));
+    assert_eq!(world.sent.len(), 0);
+    world.assert_empty();
+}
+
+#[test]
+fn addresses_in_special_purpose_ranges_are_never_sent_to_and_look_like_unreachable_ones() {
+    for special in
+        ["127.0.0.1:5060", "10.1.2.3:5060", "169.254.169.254:5060", "[::1]:5060", "[::ffff:192.168.0.1]:5060"]
+    {
+        let mut world = World::new(seed(8)).with_phone("alice");
+        let located = vec![Located { transport: Transport::Udp, address: address(special) }];
+        world.names.insert(DOMAIN.to_owned(), Ok(located));
+        let asked = world.hand_over("alice");
+        world.run_for(millis(2999));
+        assert!(world.answer(asked).is_none());
+        world.run_for(millis(2));
+        assert_eq!(world.refusal(asked), Some(Refusal::RegistrarUnreachable), "{special}");
+        assert!(world.sent.is_empty(), "{special}");
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn our_own_address_and_ports_that_are_not_allowed_are_never_sent_to() {
+    for forbidden in ["192.0.2.5:5060", "198.51.100.10:22"] {
+        let mut world = World::new(seed(8))
+            .with_policy(|policy| policy.registrars.allow_special_ranges.push("192.0.2.0/24".parse().expect("a range")))
+            .with_phone("alice");
+        let located = vec![Located { transport: Transport::Udp, address: address(forbidden) }];
+        world.names.insert(DOMAIN.to_owned(), Ok(located));
+        let asked = world.hand_over("alice");
+        world.run_for(secs(4));
+        assert_eq!(world.refusal(asked), Some(Refusal::RegistrarUnreachable), "{forbidden}");
+        assert!(world.sent.is_empty(), "{forbidden}");
+    }
+}
+
+#[test]
+fn a_registrar_outside_the_operators_list_is_refused_at_once() {
+    let mut world = World::new(seed(9))
+        .with_policy(|policy| policy.registrars.allow = vec!["*.example.org".to_owned()])
+        .with_phone("alice");
+    let asked = world.hand_over("alice");
+    assert!(matches!(world.refusal(asked), Some(Refusal::RegistrarNotAllowed(_))));
+    world.assert_empty();
+}
+
+#[test]
+fn the_next_address_is_tried_when_the_first_is_silent() {
+    let mut world = World::new(seed(10)).with_phone("alice");
+    let dead = Located { transport: Transport::Udp, address: address("198.51.100.99:5060") };
+    let alive = Located { transport: Transport::Udp, address: address(PBX) };
+    world.names.insert(DOMAIN.to_owned(), Ok(vec![dead, alive]));
+    world.hand_over("alice");
+    world.run_for(minutes(1));
+
+    assert_eq!(world.sent_to("198.51.100.99:5060").len(), 3);
+    assert_eq!(world.pbx().contacts("alice").len(), 1);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_binding_keeps_one_call_id_and_contact_and_a_growing_cseq_for_its_whole_life() {
+    let mut world = World::new(seed(11)).with_sleeping_phone("alice");
+    world.run_for(hours(3));
+
+    let registers = &world.pbx().registers;
+    assert!(registers.len() >= 20, "{}", registers.len());
+    let names: BTreeSet<_> = registers.iter().map(|seen| (seen.call_id.clone(), seen.contact.clone())).collect();
+    assert_eq!(names.len(), 1);
+    assert!(registers.windows(2).all(|pair| pair[1].cseq == pair[0].cseq + 1));
+    assert_eq!(world.pbx().out_of_order, 0);
+}
+
+#[test]
+fn where_the_nonce_outlives_the_refresh_the_registrar_challenges_once_in_all() {
+    let mut world = World::new(seed(12)).with_sleeping_phone("alice");
+    world.run_for(hours(3));
+    let verdicts = world.pbx().verdicts();
+    assert_eq!(verdicts.iter().filter(|&&code| code == 401).count(), 1, "{verdicts:?}");
+    let nonces: BTreeSet<_> = world.pbx().registers.iter().filter_map(|seen| seen.nonce.clone()).collect();
+    assert_eq!(nonces.len(), 1);
+}
+
+#[test]
+fn a_short_lived_nonce_costs_one_stale_401_a_refresh_and_is_no_refusal() {
+    let mut world = World::new(seed(13))
+        .with_pbx(|pbx| pbx.registrar.nonces = NonceLife::For(secs(32)))
+        .with_sleeping_phone("alice");
+    world.run_for(hours(12));
+
+    let verdicts = world.pbx().verdicts();
+    assert!(verdicts.len() > 100);
+    assert!(verdicts.chunks(2).all(|pair| pair == [401, 200]), "{verdicts:?}");
+    assert!(world.pushes.is_empty());
+    assert_eq!(world.table("leases"), 1);
+}
+
+#[test]
+fn a_registrar_that_calls_every_nonce_stale_is_not_answered_for_ever() {
+    let mut world = World::new(seed(14)).with_phone("alice");
+    world.pbx().registrar.verdict = Verdict::AlwaysStale;
+    let asked = world.hand_over("alice");
+    world.run_until_quiet();
+    assert!(matches!(world.refusal(asked), Some(Refusal::RegistrarRefused(_))));
+    assert!(world.pbx().registers.len() <= 4, "{:?}", world.pbx().verdicts());
+    world.assert_empty();
+}
+
+#[test]
+fn a_binding_that_once_worked_goes_only_after_three_refusals_over_an_hour() {
+    let mut world = World::new(seed(15)).with_sleeping_phone("alice");
+    let start = world.now.boot;
+    world.pbx().set_password("alice", "changed at the PBX");
+    world.run_until(hours(6), |world| world.table("leases") == 0);
+
+    let first = world.pbx().registers.iter().filter(|seen| seen.at > start).map(|seen| seen.at).min();
+    let took = world.now.boot.saturating_since(first.expect("a refusal"));
+    assert!(took >= hours(1), "{took:?}");
+    assert!(took < minutes(90), "{took:?}");
+    world.run_until_quiet();
+    assert_eq!(world.pushed(WakeKind::Reprovision), 1);
+    assert!(world.notes.iter().any(|note| matches!(note, Note::Erased(_, Cause::Refused))));
+    // Each attempt: the cached nonce, and the fresh one of its challenge.
+    let refused = world.pbx().registers.iter().filter(|seen| seen.at > start && seen.expires > 0).count();
+    assert_eq!(refused, 6, "never hammer");
+    world.assert_empty();
+}
+
+#[test]
+fn a_pbx_in_reload_that_challenges_everyone_for_a_while_costs_nobody_his_binding() {
+    let mut world = World::new(seed(16)).with_sleeping_phone("alice");
+    world.pbx().registrar.verdict = Verdict::NeverContent;
+    world.run_for(minutes(50));
+    world.pbx().registrar.verdict = Verdict::Fair;
+    world.run_for(hours(12));
+    assert_eq!(world.pbx().contacts("alice").len(), 1);
+    assert!(world.pushes.is_empty());
+}
+
+#[test]
+fn twelve_hours_without_a_registration_end_it_and_the_device_is_told() {
+    let mut world = World::new(seed(17)).with_sleeping_phone("alice");
+    world.run_for(minutes(5));
+    let registered = world.pbx().registers.last().expect("a registration").at;
+    world.pbx().registrar.verdict = Verdict::Silent;
+    world.run_until(hours(24), |world| world.table("leases") == 0);
+
+    let took = world.now.boot.saturating_since(registered);
+    assert!(took >= hours(12) && took <= hours(13), "{took:?}");
+    assert_eq!(world.pushed(WakeKind::Reprovision), 1);
+    world.assert_empty();
+}
+
+#[test]
+fn the_granted_expiry_rules_whatever_we_asked() {
+    let mut world = World::new(seed(18)).with_pbx(|pbx| pbx.registrar.max_expires = 120).with_phone("alice");
+    let asked = world.hand_over("alice");
+    world.run_until_quiet();
+    assert_eq!(world.handed_over(asked).registration.expires, Some(secs(120)));
+    world.run_for(hours(1));
+    let times: Vec<_> = world.pbx().registers.iter().skip(1).map(|seen| seen.at).collect();
+    for pair in times.windows(2) {
+        let gap = pair[1].saturating_since(pair[0]);
+        assert!(gap >= secs(89) && gap < secs(110), "{gap:?}");
+    }
+}
+
+#[test]
+fn a_423_is_obeyed_once() {
+    let mut world = World::new(seed(19)).with_pbx(|pbx| pbx.registrar.min_expires = 1800).with_phone("alice");
+    let asked = world.hand_over("alice");
+    world.run_until_quiet();
+    assert_eq!(world.pbx().verdicts(), [401, 423, 200]);
+    assert_eq!(world.handed_over(asked).registration.expires, Some(secs(1800)));
+}
+
+#[test]
+fn a_registration_is_never_asked_beyond_the_lease() {
+    let mut world = World::new(seed(20)).with_phone("alice");
+    let mut offer = world.offer("alice");
+    offer.lease = secs(400);
+    world.hand_over_this("alice", offer);
+    world.run_until(minutes(10), |world| world.table("leases") == 0);
+
+    let end = world.now.boot;
+    assert!(world.pbx().registers.iter().filter(|seen| seen.expires > 0).count() <= 3, "no flurry at the end");
+    for seen in world.pbx().registers.clone() {
+        assert!(seen.at + secs(seen.expires.into()) <= end, "{seen:?}");
+    }
+    assert_eq!(world.pushed(WakeKind::Reprovision), 1);
+    world.assert_empty();
+}
+
+#[test]
+fn a_contact_of_somebody_else_under_the_same_aor_is_not_taken_for_ours() {
+    let mut world = World::new(seed(21))
+        .with_pbx(|pbx| pbx.registrar.other_contact = Some("sip:desk@198.51.100.77".to_owned()))
+        .with_phone("alice");
+    let asked = world.hand_over("alice");
+    world.run_until_quiet();
+    assert_eq!(world.handed_over(asked).registration.expires, Some(secs(600)), "ours, not the 1800 of the other");
+}
+
+#[test]
+fn one_probe_speaks_for_all_bindings_of_a_dead_destination_across_shards() {
+    let mut world = World::new(seed(22)).with_shards(4);
+    for number in 0..24 {
+        world = world.with_sleeping_phone(&format!("phone{number}"));
+    }
+    world.pbx().registrar.verdict = Verdict::Silent;
+    world.run_for(minutes(15));
+    let from = world.now.boot;
+    let sent = world.sent.len();
+    world.run_for(minutes(10));
+    let attempts: BTreeSet<_> =
+        world.sent_to(PBX).iter().rev().take(world.sent.len() - sent).map(|it| crate::phone::names(it).1).collect();
+    assert!(attempts.len() <= 4, "{} attempts in ten minutes since {from:?}", attempts.len());
+    assert!(world.peer_messages > 0, "the shards spoke with each other");
+
+    world.pbx().registrar.verdict = Verdict::Fair;
+    world.run_for(minutes(35));
+    for number in 0..24 {
+        assert_eq!(world.pbx().contacts(&format!("phone{number}")).len(), 1, "phone{number}");
+    }
+    world.assert_nothing_left();
+}
+
+#[test]
+fn registrations_go_out_at_the_rate_of_the_destination_across_shards() {
+    let mut world = World::new(seed(23)).with_shards(4).with_policy(|policy| policy.registrars.rate = 5);
+    world = world.with_sleeping_phone("first");
+    for number in 0..60 {
+        world.add_phone(&format!("phone{number}"));
+    }
+    let start = world.now.boot;
+    for number in 0..60 {
+        world.hand_over(&format!("phone{number}"));
+    }
+    world.run_until(minutes(5), |world| {
+        (0..60).all(|number| world.pbx().contacts(&format!("phone{number}")).len() == 1)
+    });
+    let took = world.now.boot.saturating_since(start);
+    assert!(took >= secs(10) && took <= secs(14), "{took:?} for 60 at 5 a second");
+}
+
+#[test]
+fn a_lost_trunk_connection_registers_its_bindings_anew_at_once() {
+    let mut world = world_over_tcp(24);
+    let before = world.pbx().registers.len();
+    world.run_for(minutes(2));
+    world.break_connections(address(PBX));
+    world.run_for(secs(2));
+
+    let anew = &world.pbx().registers[before..];
+    assert_eq!(anew.iter().map(|seen| seen.code).collect::<Vec<_>>(), [200]);
+    assert!(matches!(anew[0].path, Path::Stream(_)));
+    assert_eq!(world.open_connections(address(PBX)), 1);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_registrar_that_closes_after_each_answer_is_not_stormed() {
+    let mut world = world_over_tcp(25);
+    let before = world.pbx().registers.len();
+    for _ in 0..600 {
+        world.break_connections(address(PBX));
+        world.run_for(secs(1));
+    }
+    let registers = world.pbx().registers.len() - before;
+    assert!(registers <= 40, "{registers} in ten minutes");
+}
+
+#[test]
+fn bindings_to_one_destination_share_one_connection() {
+    let mut world = world_over_tcp(26);
+    for name in ["bob", "carol"] {
+        world.add_phone(name);
+        let mut offer = world.offer(name);
+        offer.account.registrar = registrar(&format!("sip:{DOMAIN};transport=tcp"));
+        world.hand_over_this(name, offer);
+        world.run_until_quiet();
+    }
+    assert_eq!(world.open_connections(address(PBX)), 1);
+}
+
+#[test]
+fn a_refused_connection_is_unreachable_at_register_wait() {
+    let mut world = World::new(seed(27)).with_phone("alice");
+    world.pbx().registrar.listens = false;
+    let tcp = vec![Located { transport: Transport::Tcp, address: address(PBX) }];
+    world.names.insert(DOMAIN.to_owned(), Ok(tcp));
+    let mut offer = world.offer("alice");
+    offer.account.registrar = registrar(&format!("sip:{DOMAIN};transport=tcp"));
+    let asked = world.hand_over_this("alice", offer);
+    world.run_for(millis(2999));
+    assert!(world.answer(asked).is_none());
+    world.run_for(millis(2));
+    assert_eq!(world.refusal(asked), Some(Refusal::RegistrarUnreachable));
+    world.assert_empty();
+}
+
+#[test]
+fn handing_over_again_with_the_same_password_replaces_at_once_and_kills_the_old_token() {
+    let mut world = World::new(seed(28)).with_sleeping_phone("alice");
+    let (instance, old_token) = world.key_of("alice");
+    let registers = world.pbx().registers.len();
+    let asked = world.hand_over("alice");
+
+    let handed = world.handed_over(asked);
+    assert!(handed.replaced);
+    assert_eq!(handed.instance, instance);
+    assert_eq!(handed.registration.state, RegistrationState::Registered);
+    assert_eq!(world.pbx().registers.len(), registers, "nothing had to be asked");
+    let with_old = world.command(Command::Show(instance, old_token));
+    assert_eq!(world.refusal(with_old), Some(Refusal::NotFound));
+    let with_new = world.show("alice");
+    assert!(matches!(world.answer(with_new), Some(Answer::Instance(_))));
+    world.assert_nothing_left();
+    assert_eq!(world.table("leases"), 1);
+}
+
+#[test]
+fn handing_over_again_with_the_ha1_of_the_same_password_replaces_at_once() {
+    let mut world = World::new(seed(28)).with_sleeping_phone("alice");
+    let registers = world.pbx().registers.len();
+    let mut offer = world.offer("alice");
+    let value = reveille::sip::digest::ha1(Algorithm::Md5, "alice", "pbx", password_of("alice").as_bytes());
+    offer.material = Material::Ha1(vec![Ha1 { realm: "pbx".to_owned(), algorithm: Ha1Algorithm::Md5, value }]);
+    let asked = world.hand_over_this("alice", offer);
+    assert!(world.handed_over(asked).replaced);
+    assert_eq!(world.pbx().registers.len(), registers);
+}
+
+#[test]
+fn handing_over_again_with_another_password_that_registers_replaces_with_the_same_call_id_and_contact() {
+    let mut world = World::new(seed(29)).with_sleeping_phone("alice");
+    let (instance, _) = world.key_of("alice");
+    let first = world.pbx().registers[1].clone();
+    world.pbx().set_password("alice", "new at the PBX");
+    let mut offer = world.offer("alice");
+    offer.material = password("new at the PBX");
+    let asked = world.hand_over_this("alice", offer);
+    world.run_until_quiet();
+
+    let handed = world.handed_over(asked);
+    assert!(handed.replaced && handed.instance == instance);
+    let last = world.pbx().registers.last().expect("a registration").clone();
+    assert_eq!((last.code, &last.call_id, &last.contact), (200, &first.call_id, &first.contact));
+    assert!(last.cseq > first.cseq);
+    assert_eq!(world.pbx().contacts("alice").len(), 1);
+    world.run_for(hours(2));
+    assert_eq!(world.pbx().contacts("alice").len(), 1, "refreshed with the new password");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn handing_over_again_with_a_wrong_password_leaves_the_predecessor_untouched() {
+    let mut world = World::new(seed(30)).with_sleeping_phone("alice");
+    let mut offer = world.offer("alice");
+    offer.material = password("a guess");
+    let asked = world.command(Command::HandOver(Box::new(offer)));
+    world.run_until_quiet();
+
+    assert!(matches!(world.refusal(asked), Some(Refusal::RegistrarRefused(_))));
+    let shown = world.show("alice");
+    assert!(matches!(world.answer(shown), Some(Answer::Instance(_))), "the old token still works");
+    world.run_for(hours(2));
+    assert_eq!(world.pbx().contacts("alice").len(), 1);
+    let call = world.call_and_wait("alice");
+    assert_eq!(world.pbx().final_response(call), Some(200));
+    world.pbx().hang_up(call);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_replacement_that_nobody_judges_in_time_is_unreachable_and_changes_nothing() {
+    let mut world = World::new(seed(31)).with_sleeping_phone("alice");
+    world.pbx().registrar.verdict = Verdict::Silent;
+    let mut offer = world.offer("alice");
+    offer.material = password("a guess");
+    let asked = world.command(Command::HandOver(Box::new(offer)));
+    world.run_for(millis(2999));
+    assert!(world.answer(asked).is_none());
+    world.run_for(millis(2));
+    assert_eq!(world.refusal(asked), Some(Refusal::RegistrarUnreachable));
+    assert_eq!(world.table("vault"), 1);
+    world.pbx().registrar.verdict = Verdict::Fair;
+    world.run_for(hours(1));
+    assert_eq!(world.pbx().contacts("alice").len(), 1);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn another_device_of_the_same_account_gets_an_instance_of_its_own() {
+    let mut world = World::new(seed(32)).with_sleeping_phone("alice");
+    let mut offer = world.offer("alice");
+    offer.device = "urn:uuid:tablet".to_owned();
+    let asked = world.command(Command::HandOver(Box::new(offer)));
+    world.run_until_quiet();
+    assert!(!world.handed_over(asked).replaced);
+    assert_eq!(world.pbx().contacts("alice").len(), 2);
+    assert_eq!(world.handed_over(asked).instance.shard(), world.key_of("alice").0.shard(), "they meet in one shard");
+}
+
+#[test]
+fn a_device_has_no_more_instances_than_its_limit() {
+    let mut world = World::new(seed(33)).with_shards(1).with_policy(|policy| policy.limits.instances_per_device = 2);
+    for name in ["alice", "bob", "carol"] {
+        world.add_phone(name);
+        let mut offer = world.offer(name);
+        offer.device = "urn:uuid:one-device".to_owned();
+        let asked = world.hand_over_this(name, offer);
+        world.run_until_quiet();
+        match name {
+            "carol" => assert!(matches!(world.refusal(asked), Some(Refusal::RateLimited { .. }))),
+            _ => assert!(!world.handed_over(asked).replaced),
+        }
+    }
+}
+
+#[test]
+fn a_full_process_and_an_audit_log_that_cannot_be_written_admit_nobody() {
+    let mut world = World::new(seed(34)).with_shards(1).with_policy(|policy| policy.limits.instances = 1);
+    world = world.with_sleeping_phone("alice").with_phone("bob");
+    let full = world.hand_over("bob");
+    assert!(matches!(world.refusal(full), Some(Refusal::Busy { .. })));
+
+    world.delete("alice");
+    world.run_until_quiet();
+    world.set_audit_writable(false);
+    let unwritable = world.hand_over("bob");
+    assert!(matches!(world.refusal(unwritable), Some(Refusal::Busy { .. })));
+    world.set_audit_writable(true);
+    let asked = world.hand_over("bob");
+    world.run_until_quiet();
+    assert!(!world.handed_over(asked).replaced);
+}
+
+#[test]
+fn patching_the_push_target_sends_the_next_wake_to_it() {
+    let mut world = World::new(seed(35)).with_sleeping_phone("alice");
+    let (id, token) = world.key_of("alice");
+    let change = Rectification { push: Some(targets("fresh-token")), ..Rectification::default() };
+    let asked = world.command(Command::Rectify(id, token, Box::new(change)));
+    assert!(matches!(world.answer(asked), Some(Answer::Instance(_))));
+    world.pbx().invite("alice");
+    world.run_for(secs(1));
+    assert_eq!(world.pushes.last().expect("a push").token, "fresh-token");
+}
+
+#[test]
+fn patching_the_destination_without_credentials_is_refused_and_changes_nothing() {
+    let mut world = World::new(seed(36)).with_sleeping_phone("alice");
+    let (id, token) = world.key_of("alice");
+    let mut elsewhere = account("alice");
+    elsewhere.registrar = registrar("sip:other.example.com");
+    let change = Rectification { account: Some(elsewhere), push: Some(targets("x")), ..Rectification::default() };
+    let asked = world.command(Command::Rectify(id, token, Box::new(change)));
+    assert!(matches!(world.refusal(asked), Some(Refusal::InvalidAccount(_))));
+    world.run_for(hours(1));
+    assert_eq!(world.pbx().contacts("alice").len(), 1);
+    let view = world.command(Command::Data(id, token));
+    let Some(Answer::Data(data)) = world.answer(view) else { panic!("data") };
+    assert_eq!(data.account.registrar.host, TrunkHost::Name(DOMAIN.to_owned()));
+}
+
+#[test]
+fn patching_the_destination_with_credentials_moves_the_registration() {
+    let mut world = World::new(seed(37)).with_sleeping_phone("alice");
+    let other = world.add_pbx("other.example.com", "198.51.100.20:5060");
+    world.pbx_at(other).set_password("alice", "secret there");
+    let (id, token) = world.key_of("alice");
+    let mut elsewhere = account("alice");
+    elsewhere.registrar = registrar("sip:other.example.com");
+    let change = Rectification {
+        account: Some(elsewhere),
+        material: Some(password("secret there")),
+        ..Rectification::default()
+    };
+    let asked = world.command(Command::Rectify(id, token, Box::new(change)));
+    assert_eq!(world.table("vault"), 1, "the former secret is wiped before anything else happens");
+    world.run_until_quiet();
+
+    let Some(Answer::Instance(view)) = world.answer(asked) else { panic!("a view") };
+    assert_eq!(view.registration.state, RegistrationState::Registered);
+    assert!(world.pbx().contacts("alice").is_empty(), "gone from the former registrar");
+    assert_eq!(world.pbx_at(other).contacts("alice").len(), 1);
+    let former = world.pbx().registers[0].contact.clone();
+    let leaked = world.pbx_at(other).registers.iter().any(|seen| seen.contact == former);
+    assert!(!leaked, "the new registrar does not learn the capability the former one knows");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn patching_in_wrong_credentials_for_the_same_destination_is_refused_and_the_old_ones_stay() {
+    let mut world = World::new(seed(38)).with_sleeping_phone("alice");
+    let (id, token) = world.key_of("alice");
+    let change =
+        Rectification { material: Some(password("a typo")), push: Some(targets("half")), ..Rectification::default() };
+    let asked = world.command(Command::Rectify(id, token, Box::new(change)));
+    world.run_until_quiet();
+    assert!(matches!(world.refusal(asked), Some(Refusal::RegistrarRefused(_))));
+    world.run_for(hours(2));
+    assert_eq!(world.pbx().contacts("alice").len(), 1);
+    world.pbx().invite("alice");
+    world.run_for(secs(1));
+    assert_eq!(world.pushes.last().expect("a push").token, "push-token-alice", "refused as a whole");
+}
+
+#[test]
+fn refreshing_starts_the_lease_anew() {
+    let mut world = World::new(seed(39)).with_sleeping_phone("alice");
+    world.run_for(hours(71));
+    let (id, token) = world.key_of("alice");
+    let asked = world.command(Command::Refresh(id, token));
+    let Some(Answer::Instance(view)) = world.answer(asked) else { panic!("a view") };
+    assert_eq!(view.lease_ends, world.now.wall + hours(72));
+    world.run_for(hours(71));
+    assert_eq!(world.table("leases"), 1);
+    assert_eq!(world.pbx().contacts("alice").len(), 1);
+    world.run_for(hours(2));
+    world.assert_empty();
+}
+
+#[test]
+fn data_tells_of_secrets_only_that_they_are_there() {
+    let mut world = World::new(seed(40)).with_phone("alice");
+    world.pbx().registrar.verdict = Verdict::Code(403, None);
+    world.hand_over("alice");
+    world.run_until_quiet();
+    let (id, token) = world.key_of("alice");
+    let before = world.command(Command::Data(id, token));
+    world.pbx().registrar.verdict = Verdict::Fair;
+    world.run_for(minutes(2));
+    let after = world.command(Command::Data(id, token));
+
+    let Some(Answer::Data(before)) = world.answer(before) else { panic!("data") };
+    let Some(Answer::Data(after)) = world.answer(after) else { panic!("data") };
+    assert!(before.password && before.ha1.is_empty());
+    assert!(!after.password, "the password became HA1 and is wiped at the first 200");
+    let realms: Vec<_> = after.ha1.iter().map(|(realm, algorithm)| (realm.as_str(), *algorithm)).collect();
+    assert_eq!(realms, [("pbx", "MD5"), ("pbx", "SHA-256"), ("pbx", "SHA-512-256")]);
+}
+
+#[test]
+fn a_wrong_token_and_an_unknown_instance_get_the_same_answer() {
+    let mut world = World::new(seed(41)).with_sleeping_phone("alice");
+    let (id, _) = world.key_of("alice");
+    let wrong = world.command(Command::Show(id, World::token_hash("guess")));
+    assert_eq!(world.refusal(wrong), Some(Refusal::NotFound));
+    let unknown = reveille::engine::ids::InstanceId::mint(id.shard(), [7; 16]);
+    let nobody = world.command(Command::Show(unknown, World::token_hash("guess")));
+    assert_eq!(world.refusal(nobody), Some(Refusal::NotFound));
+}
+
+#[test]
+fn registration_survives_a_wire_that_loses_doubles_and_reorders() {
+    let mut world = World::new(seed(42)).with_wire(crate::wire::Wire {
+        latency: millis(20),
+        jitter: millis(400),
+        loss: 20,
+        doubled: 20,
+    });
+    for name in ["alice", "bob", "carol", "dave"] {
+        world.add_phone(name);
+        world.hand_over(name);
+    }
+    world.run_for(hours(3));
+    for name in ["alice", "bob", "carol", "dave"] {
+        assert_eq!(world.pbx().contacts(name).len(), 1, "{name}");
+    }
+}
+
+fn world_over_tcp(number: u64) -> World {
+    let mut world = World::new(seed(number)).with_phone("alice");
+    let tcp = vec![Located { transport: Transport::Tcp, address: address(PBX) }];
+    world.names.insert(DOMAIN.to_owned(), Ok(tcp));
+    let mut offer = world.offer("alice");
+    offer.account.registrar = registrar(&format!("sip:{DOMAIN};transport=tcp"));
+    world.hand_over_this("alice", offer);
+    world.run_until_quiet();
+    assert_eq!(world.pbx().contacts("alice").len(), 1);
+    world
+}

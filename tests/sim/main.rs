@@ -1,0 +1,24 @@
+//! The deterministic world: engines on several shards, a wire that loses, doubles and reorders, a PBX, phones, a push
+//! service, a resolver and a clock that jumps to the next event. One seed decides everything.
+//!
+//! Both ends are real: what crosses the wire are SIP messages, and whatever an engine writes must parse. Peers complain
+//! by panicking: a breach of the protocol fails the test that saw it.
+#![allow(unreachable_pub, reason = "one binary: nothing is reached from outside")]
+#![allow(
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "peers complain by panicking, and a failed world tells its story"
+)]
+
+mod call;
+mod erase;
+mod hand_over;
+mod in_dialog;
+mod manners;
+mod pbx;
+mod phone;
+mod random_walk;
+mod sip_text;
+mod transactions;
+mod wire;
+mod world;

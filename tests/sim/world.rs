@@ -1,0 +1,544 @@
+//! The world: engines, wire, peers, and the clock that jumps to the next event.
+
+pub mod build;
+mod net;
+mod services;
+mod story;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reveille::clock::{Instant, Now, WallTime};
+use reveille::engine::audit::AuditRecord;
+use reveille::engine::ids::{InstanceId, QueryId, RecordId, ReplyTo, ShardId, WakeId};
+use reveille::engine::input::{Command, Input, LocateFault, Located, PeerMessage, Recorded, TokenHash, TrunkFault};
+use reveille::engine::output::{Answer, CallOutcome, HandedOver, Note, Output, PushOutcome, Refusal, TrunkKey};
+use reveille::engine::placement::Placement;
+use reveille::engine::policy::Policy;
+use reveille::engine::{Engine, Start};
+use reveille::sip::Message;
+
+use crate::pbx::{Call, Pbx};
+use crate::phone::Phone;
+use crate::wire::{Dice, Wire};
+use net::Connection;
+pub use services::{PushMode, PushSeen};
+use story::Story;
+
+pub const fn seed(number: u64) -> u64 {
+    number
+}
+
+pub const fn millis(number: u64) -> Duration {
+    Duration::from_millis(number)
+}
+
+pub const fn secs(number: u64) -> Duration {
+    Duration::from_secs(number)
+}
+
+pub const fn minutes(number: u64) -> Duration {
+    Duration::from_secs(number * 60)
+}
+
+pub const fn hours(number: u64) -> Duration {
+    Duration::from_secs(number * 3600)
+}
+
+/// Longer than anything that ends by itself, apart from leases.
+const QUIET_AT_LAST: Duration = Duration::from_secs(6 * 3600);
+/// Steps without the clock moving: more of them is a loop.
+const STEPS_AT_ONE_MOMENT: u32 = 20_000;
+
+/// Something on its way.
+enum Event {
+    Datagram { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
+    Frame { stream: u64, to_engine: bool, bytes: Vec<u8> },
+    Closed { stream: u64, to_engine: bool },
+    Located(ShardId, QueryId, Result<Vec<Located>, LocateFault>),
+    Pushed(ShardId, WakeId, PushOutcome),
+    Arrived(String, PushSeen),
+    Recorded(ShardId, RecordId, Recorded),
+    Peer { from: ShardId, to: ShardId, message: PeerMessage },
+    TrunkDown(Arc<TrunkKey>, TrunkFault),
+}
+
+/// Everything there is.
+pub struct World {
+    pub now: Now,
+    /// How far the wall clock was set forward.
+    wall_shift: Duration,
+    pub wire: Wire,
+    pub dice: Dice,
+    seed: u64,
+    shards: u16,
+    policy: Arc<Policy>,
+    placement: Placement,
+    engines: Vec<Engine>,
+    events: BTreeMap<(Instant, u64), Event>,
+    sequence: u64,
+    pbxs: Vec<Pbx>,
+    phones: BTreeMap<String, Phone>,
+    connections: BTreeMap<u64, Connection>,
+    connections_made: u64,
+    proven: BTreeMap<IpAddr, Instant>,
+    /// What the resolver says.
+    pub names: BTreeMap<String, Result<Vec<Located>, LocateFault>>,
+    pub resolver_delay: Duration,
+    /// How the push service treats a phone.
+    pub push_modes: BTreeMap<String, PushMode>,
+    pub push_mode: PushMode,
+    pub pushes: Vec<PushSeen>,
+    pushes_outstanding: BTreeSet<(ShardId, WakeId)>,
+    pub audit_delay: Duration,
+    pub audit_logged: bool,
+    pub records: Vec<AuditRecord>,
+    answers: BTreeMap<u64, Answer>,
+    asked: u64,
+    waiting: BTreeMap<u64, String>,
+    pub notes: Vec<Note>,
+    pub drained: usize,
+    /// Datagrams that reached an address where nobody lives.
+    pub mailbox: Vec<(SocketAddr, Vec<u8>)>,
+    /// UDP bytes from and to each address.
+    pub meter: BTreeMap<SocketAddr, (usize, usize)>,
+    /// Connections the engines closed.
+    pub closed: Vec<u64>,
+    /// Every datagram and frame the engines sent: when, where to, what.
+    pub sent: Vec<(Instant, String, Vec<u8>)>,
+    /// Shards that asked another one, and how many REGISTER permits were granted.
+    pub peer_messages: usize,
+    story: Story,
+    queries: usize,
+    records_waiting: usize,
+}
+
+impl World {
+    /// The first PBX.
+    pub fn pbx(&mut self) -> &mut Pbx {
+        self.pbx_at(0)
+    }
+
+    pub fn pbx_at(&mut self, place: usize) -> &mut Pbx {
+        let now = self.now.boot;
+        let pbx = &mut self.pbxs[place];
+        pbx.set_now(now);
+        pbx
+    }
+
+    pub fn phone(&mut self, name: &str) -> &mut Phone {
+        let now = self.now.boot;
+        let phone = self.phones.get_mut(name).expect("a phone of that name");
+        phone.set_now(now);
+        phone
+    }
+
+    pub fn phone_names(&self) -> Vec<String> {
+        self.phones.keys().cloned().collect()
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Runs for so long and no longer.
+    pub fn run_for(&mut self, span: Duration) {
+        self.start();
+        let end = self.now.boot + span;
+        self.flush_peers();
+        while self.next_moment().is_some_and(|at| at <= end) {
+            self.step();
+        }
+        self.advance_to(end);
+    }
+
+    /// Runs until nothing is on its way and no call, command, push or erasure waits for anything.
+    pub fn run_until_quiet(&mut self) {
+        self.start();
+        let end = self.now.boot + QUIET_AT_LAST;
+        self.flush_peers();
+        while !self.is_quiet() {
+            assert!(self.next_moment().is_some(), "something waits for nothing: {:?}", self.tables());
+            self.step();
+            assert!(self.now.boot <= end, "never quiet: {:?}", self.tables());
+        }
+    }
+
+    /// Runs until `test` holds, for at most `span`.
+    pub fn run_until(&mut self, span: Duration, mut test: impl FnMut(&mut Self) -> bool) {
+        self.start();
+        let end = self.now.boot + span;
+        self.flush_peers();
+        while !test(self) {
+            assert!(self.next_moment().is_some_and(|at| at <= end), "it did not happen within {span:?}");
+            self.step();
+        }
+    }
+
+    /// The wall clock is set forward; timers must not notice, leases must.
+    pub fn jump_wall(&mut self, span: Duration) {
+        self.wall_shift += span;
+        self.advance_to(self.now.boot);
+        self.time_engines();
+    }
+
+    /// The machine is suspended: the boot clock goes on, nothing runs meanwhile.
+    pub fn suspend(&mut self, span: Duration) {
+        self.advance_to(self.now.boot + span);
+        self.time_engines();
+    }
+
+    /// Asks the engines; the answer comes by `answer`.
+    pub fn command(&mut self, command: Command) -> u64 {
+        self.start();
+        let shard = match &command {
+            Command::HandOver(hand_over) => {
+                let account = &hand_over.account;
+                self.placement.account(&hand_over.tenant, &account.aor, &account.registrar.text)
+            }
+            Command::Show(id, ..)
+            | Command::Rectify(id, ..)
+            | Command::Refresh(id, ..)
+            | Command::Erase(id, ..)
+            | Command::Data(id, ..)
+            | Command::Call(id, ..)
+            | Command::Decline(id, ..) => id.shard(),
+            Command::EraseAll { .. } => panic!("ask every shard: `erase_all`"),
+        };
+        self.command_at(shard, command)
+    }
+
+    pub fn command_at(&mut self, shard: ShardId, command: Command) -> u64 {
+        self.start();
+        self.asked += 1;
+        let asked = self.asked;
+        self.feed(shard, Input::Command(command, ReplyTo(asked)));
+        asked
+    }
+
+    /// The answer to a command, once there is one.
+    pub fn answer(&self, asked: u64) -> Option<&Answer> {
+        self.answers.get(&asked)
+    }
+
+    pub fn refusal(&self, asked: u64) -> Option<Refusal> {
+        match self.answer(asked)? {
+            Answer::Refused(refusal) => Some(refusal.clone()),
+            _ => None,
+        }
+    }
+
+    pub fn handed_over(&self, asked: u64) -> &HandedOver {
+        match self.answer(asked) {
+            Some(Answer::HandedOver(handed_over)) => handed_over,
+            Some(Answer::Refused(refusal)) => panic!("refused: {refusal:?}"),
+            Some(_) => panic!("another answer"),
+            None => panic!("no answer yet"),
+        }
+    }
+
+    pub fn token_hash(token: &str) -> TokenHash {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+        TokenHash(digest.as_ref().try_into().expect("32 bytes"))
+    }
+
+    /// The instance of a phone and the hash of its token.
+    pub fn key_of(&self, name: &str) -> (InstanceId, TokenHash) {
+        let account = self.phones[name].account.as_ref().expect("handed over");
+        (account.instance, Self::token_hash(&account.token))
+    }
+
+    /// Turns push off.
+    pub fn delete(&mut self, name: &str) -> u64 {
+        let (instance, token) = self.key_of(name);
+        self.command(Command::Erase(instance, token))
+    }
+
+    pub fn show(&mut self, name: &str) -> u64 {
+        let (instance, token) = self.key_of(name);
+        self.command(Command::Show(instance, token))
+    }
+
+    /// Shuts down.
+    pub fn drain(&mut self) {
+        self.start();
+        for shard in 0..self.shards {
+            self.feed(ShardId(shard), Input::Drain);
+        }
+    }
+
+    pub fn set_audit_writable(&mut self, writable: bool) {
+        self.start();
+        for shard in 0..self.shards {
+            self.feed(ShardId(shard), Input::AuditWritable(writable));
+        }
+    }
+
+    /// How full all tables are, over all shards.
+    pub fn tables(&self) -> BTreeMap<&'static str, usize> {
+        let mut tables = BTreeMap::new();
+        for engine in &self.engines {
+            for (name, size) in engine.tables() {
+                *tables.entry(name).or_default() += size;
+            }
+        }
+        tables
+    }
+
+    pub fn table(&self, name: &str) -> usize {
+        *self.tables().get(name).unwrap_or_else(|| panic!("no table {name}"))
+    }
+
+    /// Every message the engines sent to an address, in order.
+    pub fn sent_to(&self, address: &str) -> Vec<Message> {
+        let there = self.sent.iter().filter(|(_, to, _)| to == address);
+        there.map(|(_, _, bytes)| Message::parse_datagram(bytes.clone()).expect("SIP")).collect()
+    }
+
+    /// How the calls ended, by the engines' own words.
+    pub fn outcomes(&self) -> Vec<CallOutcome> {
+        let of = |note: &Note| match note {
+            Note::CallEnded(_, _, outcome) => Some(*outcome),
+            _ => None,
+        };
+        self.notes.iter().filter_map(of).collect()
+    }
+
+    /// Everything that has to end by itself has ended: no transaction, held call, dialog, wake, waiting command, erasure
+    /// or permit is left, and the peers are content too.
+    pub fn assert_nothing_left(&mut self) {
+        self.run_until_quiet();
+        // Dialogs linger for a transaction's life, ended calls for two minutes.
+        self.run_for(minutes(3));
+        self.run_until_quiet();
+        let resting = [
+            "vault",
+            "leases",
+            "edge",
+            "bindings",
+            "bindings.trunks",
+            "destinations",
+            "wakes.budgets",
+            "erasures.graves",
+        ];
+        let left: BTreeMap<_, _> =
+            self.tables().into_iter().filter(|(name, size)| *size > 0 && !resting.contains(name)).collect();
+        assert!(left.is_empty(), "left: {left:?}");
+        let tables = self.tables();
+        assert_eq!(tables["vault"], tables["leases"], "a secret for each instance and none besides");
+        assert_eq!(tables["bindings"], tables["leases"]);
+        let alone: Vec<_> = self.phones.values().filter(|it| !it.transactions.unacknowledged.is_empty()).collect();
+        assert!(alone.is_empty(), "{} waits for an ACK", alone[0].name);
+    }
+
+    /// Nothing of anybody is held any more.
+    pub fn assert_empty(&mut self) {
+        self.assert_nothing_left();
+        let tables = self.tables();
+        for name in ["vault", "leases", "bindings", "bindings.trunks", "wakes.budgets"] {
+            assert_eq!(tables[name], 0, "{name}");
+        }
+    }
+
+    /// A fingerprint of everything that happened.
+    pub fn transcript(&self) -> u64 {
+        self.story.fingerprint()
+    }
+
+    pub fn say(&mut self, what: &str) {
+        self.story.tell(self.now.boot, what);
+    }
+
+    /// Places a call and lets it come through to its end or a full minute.
+    pub fn call_and_wait(&mut self, user: &str) -> Call {
+        let call = self.pbx().invite(user);
+        self.run_for(minutes(1));
+        call
+    }
+
+    fn start(&mut self) {
+        if !self.engines.is_empty() {
+            return;
+        }
+        let placement = [self.seed, 99];
+        self.placement = Placement::new(self.shards, placement);
+        let mut dice = Dice::new(self.seed.wrapping_mul(7919));
+        self.engines = (0..self.shards)
+            .map(|shard| {
+                Engine::new(Start {
+                    shard: ShardId(shard),
+                    policy: Arc::clone(&self.policy),
+                    placement: self.placement.clone(),
+                    seed: dice.bytes32(),
+                })
+            })
+            .collect();
+    }
+
+    fn feed(&mut self, shard: ShardId, input: Input) {
+        let now = self.now;
+        self.engines[usize::from(shard.0)].handle_input(input, now);
+        self.carry_out(shard);
+    }
+
+    fn feed_all(&mut self, mut input: impl FnMut() -> Input) {
+        for shard in 0..self.shards {
+            self.feed(ShardId(shard), input());
+        }
+    }
+
+    fn time_engines(&mut self) {
+        self.start();
+        let now = self.now;
+        for shard in 0..self.shards {
+            self.engines[usize::from(shard)].handle_timeout(now);
+            self.carry_out(ShardId(shard));
+        }
+    }
+
+    fn carry_out(&mut self, shard: ShardId) {
+        let mut bytes = Vec::new();
+        while let Some(output) = self.engines[usize::from(shard.0)].poll_output(&mut bytes) {
+            self.carry_out_one(shard, output, &bytes);
+        }
+    }
+
+    fn carry_out_one(&mut self, shard: ShardId, output: Output, bytes: &[u8]) {
+        match output {
+            Output::Send(hop, range) => self.send(&hop, &bytes[range]),
+            Output::Reply(reply, answer) => self.take_answer(reply.0, *answer),
+            Output::Locate(query, uri) => self.locate(shard, query, &uri),
+            Output::Push(job) => self.push(shard, &job),
+            Output::Record(job) => self.record(shard, *job),
+            Output::Peer(to, message) => {
+                assert_ne!(to, shard, "a shard talks to itself");
+                self.peer_messages += 1;
+                self.schedule(millis(1), Event::Peer { from: shard, to, message });
+            }
+            Output::CloseFlow(flow) => {
+                self.closed.push(flow.0);
+                self.close(flow.0, true);
+            }
+            Output::Proven(address, span) => {
+                let until = self.now.boot + span;
+                let known = self.proven.entry(address).or_insert(until);
+                *known = until.max(*known);
+            }
+            Output::Note(note) => {
+                self.story.tell(self.now.boot, &format!("note {note:?}"));
+                self.notes.push(note);
+            }
+            Output::Drained => self.drained += 1,
+        }
+    }
+
+    fn take_answer(&mut self, asked: u64, answer: Answer) {
+        let text = match &answer {
+            Answer::HandedOver(it) => format!("handed over {:?}", it.registration),
+            Answer::Refused(refusal) => format!("refused {refusal:?}"),
+            Answer::Erased { logged, .. } => format!("erased, logged {logged}"),
+            _ => "answered".to_owned(),
+        };
+        self.story.tell(self.now.boot, &format!("answer {asked}: {text}"));
+        if let (Answer::HandedOver(it), Some(name)) = (&answer, self.waiting.remove(&asked)) {
+            let phone = self.phones.get_mut(&name).expect("a phone");
+            phone.account = Some(crate::phone::Handed {
+                instance: it.instance,
+                token: it.token.clone(),
+                aor: it.attach.aor.clone(),
+                realm: it.attach.realm.clone(),
+            });
+        }
+        assert!(self.answers.insert(asked, answer).is_none(), "two answers to one command");
+    }
+
+    fn schedule(&mut self, after: Duration, event: Event) {
+        self.sequence += 1;
+        self.events.insert((self.now.boot + after, self.sequence), event);
+    }
+
+    fn next_moment(&self) -> Option<Instant> {
+        let event = self.events.keys().next().map(|(at, _)| *at);
+        let engines = self.engines.iter().filter_map(Engine::poll_timeout);
+        let pbxs = self.pbxs.iter().filter_map(Pbx::poll_timeout);
+        let phones = self.phones.values().filter_map(Phone::poll_timeout);
+        event.into_iter().chain(engines).chain(pbxs).chain(phones).min()
+    }
+
+    /// Goes to the next moment and lets happen what happens then.
+    pub fn step(&mut self) {
+        let Some(at) = self.next_moment() else { return };
+        self.advance_to(at);
+        let now = self.now.boot;
+        let mut steps = 0;
+        loop {
+            steps += 1;
+            assert!(steps < STEPS_AT_ONE_MOMENT, "time stands still");
+            if let Some(entry) = self.events.first_entry()
+                && entry.key().0 <= now
+            {
+                let event = entry.remove();
+                self.happen(event);
+                self.flush_peers();
+                continue;
+            }
+            if self.time_peers() | self.time_due_engines() {
+                continue;
+            }
+            return;
+        }
+    }
+
+    fn time_due_engines(&mut self) -> bool {
+        let now = self.now;
+        let mut any = false;
+        for shard in 0..self.shards {
+            if self.engines[usize::from(shard)].poll_timeout().is_some_and(|due| due <= now.boot) {
+                any = true;
+                self.engines[usize::from(shard)].handle_timeout(now);
+                self.carry_out(ShardId(shard));
+            }
+        }
+        any
+    }
+
+    fn advance_to(&mut self, at: Instant) {
+        let span = at.saturating_since(self.now.boot);
+        // The wall clock is exact to the millisecond only; the boot clock leads.
+        self.now.boot = self.now.boot + span;
+        let passed = Duration::from_nanos(self.now.boot.as_nanos());
+        self.now.wall = WALL_START + passed + self.wall_shift;
+    }
+
+    fn is_quiet(&self) -> bool {
+        let tables = self.tables();
+        let transient = [
+            "bindings.branches",
+            "bindings.queries",
+            "destinations.outstanding",
+            "calls.relays",
+            "calls.held",
+            "wakes.pending",
+            "erasures.under_way",
+            "hand_overs.waiting",
+            "hand_overs.trials",
+        ];
+        self.events.is_empty()
+            && transient.iter().all(|name| tables[name] == 0)
+            && self.pbxs.iter().all(|pbx| pbx.is_quiet() && pbx.transactions.len() == 0)
+            && self.phones.values().all(|phone| phone.is_quiet() && phone.transactions.len() == 0)
+    }
+}
+
+/// 2026-11-21T20:00:00Z.
+pub const WALL_START: WallTime = WallTime::from_unix_millis(1_795_291_200_000);
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.story.print();
+        }
+    }
+}
