@@ -4,7 +4,9 @@
 //! and with what to answer and where to forward; it does not know how a phone is woken (`wakes`), where it reappears
 //! (`edge`) or what an account is. SDP is bytes it never reads.
 
+mod allowance;
 mod dialogs;
+mod farewells;
 mod forward;
 mod held;
 mod in_dialog;
@@ -17,7 +19,9 @@ use std::time::Duration;
 use ahash::HashMap;
 use bytes::Bytes;
 
+use allowance::Allowance;
 use dialogs::Dialogs;
+use farewells::Farewells;
 pub(crate) use held::Incoming;
 use held::{Ended, Held, MergeKey};
 pub(crate) use in_dialog::Passing;
@@ -26,7 +30,7 @@ use relay::{Cancel, Relay, RelayId};
 use super::edge::Device;
 use super::ids::{BranchId, CallUuid, Capability, FlowId, InstanceId, ShardId, WakeId};
 use super::input::{Arrival, Decline, DeclineReason};
-use super::limits::Limits;
+use super::limits::{Limits, share};
 use super::output::{CallOutcome, CallState, CallView, Caller, Hop, Note, WakeKind};
 use super::policy::Policy;
 use super::random::Random;
@@ -50,6 +54,8 @@ pub(crate) enum Event {
     Wake(WakeWanted),
     /// The device does not answer on its flow.
     Silent(InstanceId),
+    /// The instance has no dialog any more.
+    LastDialog(InstanceId),
     Note(Note),
 }
 
@@ -99,6 +105,8 @@ pub(crate) struct Calls {
     ended: BTreeMap<(InstanceId, CallUuid), Ended>,
     ended_until: Schedule<(InstanceId, CallUuid)>,
     dialogs: Dialogs,
+    farewells: Farewells,
+    held_max: usize,
     schedule: Schedule<(RelayId, Timer)>,
     events: VecDeque<Event>,
     /// This shard's share of `limits.held_calls`.
@@ -107,7 +115,6 @@ pub(crate) struct Calls {
 
 impl Calls {
     pub(crate) fn new(mint: Mint, limits: &Limits, shards: u16) -> Self {
-        let dialogs = usize::try_from(limits.dialogs).unwrap_or(usize::MAX) / usize::from(shards.max(1));
         Self {
             next: 0,
             relays: HashMap::default(),
@@ -120,7 +127,9 @@ impl Calls {
             by_early_contact: HashMap::default(),
             ended: BTreeMap::new(),
             ended_until: Schedule::default(),
-            dialogs: Dialogs::new(mint, dialogs),
+            dialogs: Dialogs::new(mint, share(limits.dialogs, shards)),
+            farewells: Farewells::default(),
+            held_max: share(limits.held_calls, shards),
             schedule: Schedule::default(),
             events: VecDeque::new(),
             held_max: usize::try_from(limits.held_calls.div_ceil(u32::from(shards.max(1)))).unwrap_or(usize::MAX),
@@ -143,13 +152,15 @@ impl Calls {
                 if !server.handle_ack(now) {
                     return false;
                 }
+                // It bears the tag of our answer: the source is where it says.
+                relay.allowance = Allowance::PROVEN;
                 self.settle(id, now);
             }
             Some(Method::Cancel) => {
                 self.handle_cancel(id, request, arrival, back, now);
             }
             _ => {
-                let again = relay.server.handle_retransmission().cloned();
+                let again = relay.answer_again(request, now);
                 let back = relay.back.clone();
                 self.events.extend(again.map(|bytes| Event::Send(back, bytes)));
             }
@@ -225,12 +236,20 @@ impl Calls {
         self.held.len()
     }
 
+    /// Whether requests inside calls of the instance may still come.
+    pub(crate) fn has_dialogs(&self, instance: InstanceId) -> bool {
+        self.dialogs.has_any(instance)
+    }
+
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.events.pop_front().or_else(|| self.dialogs.pop_emptied().map(Event::LastDialog))
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        [self.schedule.next(), self.dialogs.poll_timeout(), self.ended_until.next()].into_iter().flatten().min()
+        [self.schedule.next(), self.dialogs.poll_timeout(), self.farewells.poll_timeout(), self.ended_until.next()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// How full each table is.
@@ -246,6 +265,7 @@ impl Calls {
             ("calls.early_contacts", self.by_early_contact.len()),
             ("calls.ended", self.ended.len()),
             ("calls.dialogs", self.dialogs.len()),
+            ("calls.farewells", self.farewells.len()),
         ]);
     }
 
@@ -283,7 +303,8 @@ impl Calls {
         let mut out = Vec::with_capacity(256);
         let reply =
             Reply { code, to_tag: Some(&relay.tag), source: Some(arrival.peer), record_route: false, extra: &[] };
-        if proxy::write_reply(cancel, &reply, &mut out).is_ok() {
+        relay.allowance.earn(cancel);
+        if proxy::write_reply(cancel, &reply, &mut out).is_ok() && relay.allowance.spend(out.len()) {
             self.events.push_back(Event::Send(back.clone(), Bytes::from(out)));
         }
         if !meant || relay.is_answered() {
@@ -357,7 +378,8 @@ impl Calls {
             self.dialogs.end(dialog, now);
         }
         let woken = held.was_woken();
-        if woken && !answered && !held.attached && outcome == CallOutcome::Cancelled {
+        let reached = relay.leg.as_ref().is_some_and(|leg| leg.client.is_heard());
+        if woken && !reached && outcome == CallOutcome::Cancelled {
             self.events.push_back(Event::Wake(WakeWanted {
                 call: id,
                 instance,
@@ -401,8 +423,8 @@ impl Calls {
         if let Ok(key) = ServerKey::of(&relay.request) {
             self.by_key.remove(&key);
         }
-        if let Some(leg) = &relay.leg {
-            self.by_branch.remove(&leg.branch);
+        if let Some(branch) = &relay.branch {
+            self.by_branch.remove(branch);
         }
         if let Some(merge) = &relay.merge {
             self.by_merge.remove(merge);

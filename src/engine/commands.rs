@@ -14,6 +14,7 @@ use super::filter::registrar_allowed;
 use super::ids::{Capability, InstanceId, ReplyTo, base32};
 use super::input::{Command, HandOver, PushTarget, Rectification, TokenHash};
 use super::leases::{Instance, Minted};
+use super::limits::share;
 use super::output::{
     Answer, AttachView, CallState, CallView, DataView, HandedOver, InstanceView, Note, Output, Refusal,
 };
@@ -137,7 +138,6 @@ impl Engine {
     }
 
     fn may_hand_over(&self, hand_over: &HandOver) -> Result<(), Refusal> {
-        let share = (self.policy.limits.instances / u32::from(self.hand_overs.shards.max(1))).max(1);
         let busy = Refusal::Busy { after: RETRY_AFTER };
         if self.draining != Drain::No || !self.audit_writable {
             return Err(busy);
@@ -146,7 +146,7 @@ impl Engine {
         if self.leases.predecessor(hand_over).is_some() {
             return Ok(());
         }
-        if self.leases.len() >= share as usize {
+        if self.leases.len() >= share(self.policy.limits.instances, self.hand_overs.shards) {
             return Err(busy);
         }
         let held = self.leases.count_of_device(&hand_over.tenant, &hand_over.device);
@@ -293,14 +293,14 @@ impl Engine {
     }
 
     /// The instance is gone while somebody still waits for it.
-    pub(super) fn abandon_hand_over(&mut self, id: InstanceId, _now: Now) {
+    pub(super) fn abandon_hand_over(&mut self, id: InstanceId, cause: Cause) {
         self.hand_overs.schedule.remove(id);
         if let Some(Waiting { reply, refusal, .. }) = self.hand_overs.waiting.remove(&id) {
-            let refusal = refusal.unwrap_or(Refusal::RegistrarUnreachable);
+            let refusal = refusal.unwrap_or_else(|| unfinished(cause));
             self.reply(reply, Answer::Refused(refusal));
         }
         if let Some(Trial { reply, .. }) = self.hand_overs.trials.remove(&id) {
-            self.reply(reply, Answer::Refused(Refusal::NotFound));
+            self.reply(reply, Answer::Refused(unfinished(cause)));
         }
     }
 
@@ -537,6 +537,17 @@ impl Engine {
         hash.copy_from_slice(digest.as_ref());
         let ha1 = digest::ha1(Algorithm::Md5, &id.to_string(), &self.policy.domain, token.as_bytes());
         (token, TokenHash(hash), ha1)
+    }
+}
+
+/// What a hand-over is told whose instance was erased before the registrar spoke.
+fn unfinished(cause: Cause) -> Refusal {
+    match cause {
+        Cause::Shutdown => Refusal::Busy { after: RETRY_AFTER },
+        Cause::Unregistrable | Cause::LeaseEnded => Refusal::RegistrarUnreachable,
+        Cause::Refused | Cause::Deleted | Cause::DeadToken | Cause::Administrator | Cause::OffBoarded => {
+            Refusal::Gone { cause, receipt: None }
+        }
     }
 }
 

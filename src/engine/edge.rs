@@ -120,6 +120,19 @@ impl Edge {
         self.detach(instance);
     }
 
+    /// The instance is erased while it is in a call: its device cannot refresh any more, and is kept until the call ends.
+    pub(crate) fn keep(&mut self, instance: InstanceId, until: Instant) {
+        if let Some(attachment) = self.attached.get_mut(&instance) {
+            attachment.until = until;
+            self.schedule.set(instance, Some(until));
+        }
+    }
+
+    /// The instance is erased, and nothing needs its device any more.
+    pub(crate) fn release(&mut self, instance: InstanceId) {
+        self.detach(instance);
+    }
+
     /// Forgets devices whose registration ran out.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         while let Some(instance) = self.schedule.pop_due(now) {

@@ -227,9 +227,14 @@ impl Engine {
         let (calls, mut desk) = self.for_calls();
         calls.end_instance(id, &mut desk, now.boot);
         self.wakes.forget(id);
+        if self.calls.has_dialogs(id) {
+            self.edge.keep(id, now.boot + self.policy.limits.dialog_max);
+        } else {
+            self.edge.release(id);
+        }
         let (erasures, mut desk) = self.for_erasures();
         erasures.begin(&instance, binding, Sentence { cause, reply }, &mut desk, now);
-        self.abandon_hand_over(id, now);
+        self.abandon_hand_over(id, cause);
     }
 
     /// Drains every room until none has anything left to say.
@@ -309,6 +314,8 @@ impl Engine {
             Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
             Event::Wake(wanted) => self.send_call_wake(wanted, now),
             Event::Silent(instance) => self.edge.handle_silence(instance),
+            Event::LastDialog(instance) if self.leases.get(instance).is_none() => self.edge.release(instance),
+            Event::LastDialog(_) => {}
             Event::Note(note) => self.emit(Output::Note(note)),
         }
         true

@@ -761,7 +761,7 @@ fn registration_survives_a_wire_that_loses_doubles_and_reorders() {
     }
 }
 
-fn world_over_tcp(number: u64) -> World {
+pub fn world_over_tcp(number: u64) -> World {
     let mut world = World::new(seed(number)).with_phone("alice");
     let tcp = vec![Located { transport: Transport::Tcp, address: address(PBX) }];
     world.names.insert(DOMAIN.to_owned(), Ok(tcp));

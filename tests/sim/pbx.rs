@@ -388,6 +388,13 @@ impl Pbx {
         self.calls[call.0].ended = Some("pbx");
     }
 
+    /// Sends the ACK of the 2xx once more.
+    pub fn acknowledge_again(&mut self, call: Call) {
+        let state = &self.calls[call.0];
+        let ack = state.acks.get(&1).expect("an ACK").clone();
+        self.transactions.request(&ack, state.path, self.now);
+    }
+
     /// A request inside an answered call.
     pub fn inside(&mut self, call: Call, method: Method<'_>, body: &[u8]) {
         let request = self.write_inside(call, method, body, None);
@@ -400,7 +407,15 @@ impl Pbx {
         self.outside_from(method, uri, extra, self.address)
     }
 
+    pub fn outside_to(&mut self, method: Method<'_>, uri: &str, to: &str) -> Call {
+        self.odd(method, uri, to, &[], self.address)
+    }
+
     pub fn outside_from(&mut self, method: Method<'_>, uri: &str, extra: &[(&str, &str)], own: SocketAddr) -> Call {
+        self.odd(method, uri, &format!("<{uri}>"), extra, own)
+    }
+
+    fn odd(&mut self, method: Method<'_>, uri: &str, to: &str, extra: &[(&str, &str)], own: SocketAddr) -> Call {
         let minted = self.mint();
         let path = Path::Datagram { own, peer: self.edge };
         let call_id = format!("out-{minted}@{}", self.domain);
@@ -418,7 +433,7 @@ impl Pbx {
             branch: format!("z9hG4bKout{minted}"),
             routes: &[],
             from: format!("<sip:pbx@{}>;tag=out{minted}", self.domain),
-            to: format!("<{uri}>"),
+            to: to.to_owned(),
             call_id: &call_id,
             cseq: 1,
             extra: fields,
@@ -575,6 +590,9 @@ impl Pbx {
             Path::Datagram { own, .. } => own,
             Path::Stream(_) => self.address,
         };
+        // Its own proxy's Record-Route is not a hop for it.
+        let here = format!("sip:{own};");
+        let routes: Vec<String> = dialog.routes.iter().filter(|route| !route.contains(&here)).cloned().collect();
         let mut extra = vec![("Contact".to_owned(), format!("<sip:caller@{own}>"))];
         if !body.is_empty() {
             extra.push(("Content-Type".to_owned(), "application/sdp".to_owned()));
@@ -585,7 +603,7 @@ impl Pbx {
             transport: transport(state.path),
             sent_by: own.to_string(),
             branch: format!("z9hG4bKin{minted}"),
-            routes: &dialog.routes,
+            routes: &routes,
             from: dialog.local.clone(),
             to: dialog.remote.clone(),
             call_id: &dialog.call_id,

@@ -76,6 +76,8 @@ pub struct Phone {
     /// Answers 482 to an INVITE it already has.
     pub merges: bool,
     pub expires: u32,
+    /// Insists that its credentials are right.
+    pub stubborn: bool,
     pub account: Option<Handed>,
     pub token: String,
     pub pushes: Vec<Pushed>,
@@ -117,6 +119,7 @@ impl Phone {
             reachable: true,
             merges: false,
             expires: 600,
+            stubborn: true,
             account: None,
             token: format!("push-token-{name}"),
             pushes: Vec::new(),
@@ -175,6 +178,12 @@ impl Phone {
             self.transactions.out.push_back(Out::Open { stream, own, transport: self.transport });
         }
         self.register(self.expires);
+    }
+
+    /// Tries once with what credentials it has, and takes a refusal for an answer.
+    pub fn attach_once(&mut self) {
+        self.stubborn = false;
+        self.attach();
     }
 
     /// Leaves the edge in order.
@@ -348,6 +357,9 @@ impl Phone {
             401 => {
                 let again = request.header(HeaderName::Authorization).is_some()
                     && response.challenges().all(|challenge| !challenge.stale);
+                if again && !self.stubborn {
+                    return;
+                }
                 assert!(!again, "the edge refuses the right credentials");
                 self.session = Session::choose(response.challenges(), |_, _| true);
                 assert!(self.session.is_some(), "a challenge that can be answered");

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use reveille::clock::{Instant, Now, WallTime};
 use reveille::engine::audit::AuditRecord;
-use reveille::engine::ids::{InstanceId, QueryId, RecordId, ReplyTo, ShardId, WakeId};
+use reveille::engine::ids::{CallUuid, InstanceId, QueryId, RecordId, ReplyTo, ShardId, WakeId};
 use reveille::engine::input::{Command, Input, LocateFault, Located, PeerMessage, Recorded, TokenHash, TrunkFault};
 use reveille::engine::output::{Answer, CallOutcome, HandedOver, Note, Output, PushOutcome, Refusal, TrunkKey};
 use reveille::engine::placement::Placement;
@@ -289,6 +289,19 @@ impl World {
 
     pub fn table(&self, name: &str) -> usize {
         *self.tables().get(name).unwrap_or_else(|| panic!("no table {name}"))
+    }
+
+    /// The `call` ids of calls placed to a phone's account so far, by the Call-IDs of the PBX.
+    pub fn calls_of(&mut self, user: &str) -> Vec<CallUuid> {
+        let namespace = uuid::uuid!("6d1a7c1e-52a5-4b8f-9a6e-3c0e2f7b9d41");
+        let calls = self.pbx().calls().filter(|(_, call)| call.user == user);
+        let ids = calls.map(|(_, call)| call.invite.call_id().expect("a Call-ID").to_vec());
+        ids.map(|id| CallUuid(uuid::Uuid::new_v5(&namespace, &id))).collect()
+    }
+
+    /// Takes datagrams off the wire that begin like this.
+    pub fn drop_datagrams_starting(&mut self, start: &[u8]) {
+        self.events.retain(|_, event| !matches!(event, Event::Datagram { bytes, .. } if bytes.starts_with(start)));
     }
 
     /// Every message the engines sent to an address, in order.

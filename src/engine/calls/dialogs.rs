@@ -34,6 +34,10 @@ pub(crate) struct Dialogs {
     next: u64,
     dialogs: HashMap<DialogId, Dialog>,
     by_flow: HashMap<FlowId, BTreeSet<DialogId>>,
+    /// How many dialogs an instance has.
+    counts: HashMap<InstanceId, usize>,
+    /// Instances that have just lost their last one.
+    emptied: Vec<InstanceId>,
     ends: Schedule<DialogId>,
     most: usize,
 }
@@ -46,6 +50,8 @@ impl Dialogs {
             next: 0,
             dialogs: HashMap::default(),
             by_flow: HashMap::default(),
+            counts: HashMap::default(),
+            emptied: Vec::new(),
             ends: Schedule::default(),
             most: most.max(1),
         }
@@ -64,6 +70,7 @@ impl Dialogs {
         if let Hop::Flow(flow) = dialog.trunk {
             self.by_flow.entry(flow).or_default().insert(id);
         }
+        *self.counts.entry(dialog.instance).or_default() += 1;
         self.ends.set(id, Some(now + life));
         self.dialogs.insert(id, dialog);
         id
@@ -120,6 +127,16 @@ impl Dialogs {
         }
     }
 
+    /// Whether an instance has any.
+    pub(crate) fn has_any(&self, instance: InstanceId) -> bool {
+        self.counts.contains_key(&instance)
+    }
+
+    /// An instance that has lost its last one.
+    pub(crate) fn pop_emptied(&mut self) -> Option<InstanceId> {
+        self.emptied.pop()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.dialogs.len()
     }
@@ -131,6 +148,13 @@ impl Dialogs {
     fn forget(&mut self, id: DialogId) {
         self.ends.remove(id);
         let Some(dialog) = self.dialogs.remove(&id) else { return };
+        if let Some(count) = self.counts.get_mut(&dialog.instance) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&dialog.instance);
+                self.emptied.push(dialog.instance);
+            }
+        }
         if let Hop::Flow(flow) = dialog.trunk
             && let Some(ids) = self.by_flow.get_mut(&flow)
         {

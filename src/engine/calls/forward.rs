@@ -10,6 +10,9 @@ use crate::sip::{HeaderName, Method, Transport};
 
 use super::dialogs::Dialog;
 
+/// Phones behind one flow that may all answer a call nobody waits for.
+const FORKS_MAX: usize = 8;
+
 /// Where a request leaves to.
 pub(super) struct Way {
     pub(super) hop: Hop,
@@ -57,7 +60,9 @@ impl Calls {
             extra: vec![("Reveille-Call", uuid.to_string())],
         };
         self.send_on(id, &way, &carried, again.map(|(branch, _)| branch), desk, now);
-        self.schedule.set((id, Timer::C), Some(now + TIMER_C));
+        if self.relays.get(&id).is_some_and(Relay::is_answered) {
+            self.finish(id, CallOutcome::Failed, "failed", desk, now);
+        }
     }
 
     /// Forwards a relay's request and starts its client transaction.
@@ -97,6 +102,10 @@ impl Calls {
             own_routes: carried.record_routes.len(),
             to_device: way.to_device,
         });
+        relay.branch = Some(branch);
+        if relay.request.method() == Some(Method::Invite) {
+            self.schedule.set((id, Timer::C), Some(now + TIMER_C));
+        }
         self.by_branch.insert(branch, id);
         self.events.push_back(Event::Send(way.hop.clone(), bytes));
         self.reschedule(id);
@@ -110,7 +119,9 @@ impl Calls {
         desk: &mut Desk<'_>,
         now: Instant,
     ) -> bool {
-        let Some(&id) = self.by_branch.get(&branch) else { return false };
+        let Some(&id) = self.by_branch.get(&branch) else {
+            return response.status().is_some_and(|code| self.farewells.handle_response(branch, code));
+        };
         let (Some(relay), Some(code), Ok(cseq)) = (self.relays.get_mut(&id), response.status(), response.cseq()) else {
             return true;
         };
@@ -128,7 +139,10 @@ impl Calls {
         // The same INVITE reached the phone twice, on the old flow and the new one: it rings for the first.
         let again = self.held.get(&id).is_some_and(|held| held.sent_as.is_some());
         if again && code == StatusCode::LOOP_DETECTED {
+            // No final, but a sign of life: nothing more is repeated towards it.
+            let _ = leg.client.handle_response(StatusCode::TRYING, now);
             self.acknowledge(id, response);
+            self.settle(id, now);
             return true;
         }
         match leg.client.handle_response(code, now) {
@@ -173,12 +187,14 @@ impl Calls {
         }
         let bytes = relay.pass(response, code, now);
         self.events.extend(bytes.map(|bytes| Event::Send(relay.back.clone(), bytes)));
-        if let Some(held) = self.held.get_mut(&id) {
-            if held.stage == Progress::Forwarded {
-                held.stage = Progress::Ringing;
-                desk.tally.stage(Stage::Ringing, now.saturating_since(held.invited));
-            }
+        if relay.request.method() == Some(Method::Invite) {
             self.schedule.set((id, Timer::C), Some(now + TIMER_C));
+        }
+        if let Some(held) = self.held.get_mut(&id)
+            && held.stage == Progress::Forwarded
+        {
+            held.stage = Progress::Ringing;
+            desk.tally.stage(Stage::Ringing, now.saturating_since(held.invited));
         }
     }
 
@@ -194,7 +210,7 @@ impl Calls {
         let refused = relay.server.final_code().is_some_and(|code| !code.is_success());
         let invite = matches!(relay.request.method(), Some(Method::Invite));
         if invite && refused {
-            return self.hang_up(id, response, desk);
+            return self.hang_up(id, response, desk, now);
         }
         let bye = matches!(relay.request.method(), Some(Method::Bye));
         let dialog = relay.dialog;
@@ -244,18 +260,31 @@ impl Calls {
         self.finish(id, outcome, reason, desk, now);
     }
 
-    /// RFC 3261 §16.7 step 5 and §13.2.2.4: a 2xx nobody upstream will hear of is acknowledged and ended by us.
-    fn hang_up(&mut self, id: RelayId, response: &Message, desk: &mut Desk<'_>) {
-        let Some(leg) = self.relays.get(&id).and_then(|relay| relay.leg.as_ref()) else { return };
+    /// RFC 3261 §16.7 step 5 and §13.2.2.4: a 2xx nobody upstream will hear of is acknowledged and ended by us. Repeated,
+    /// it gets the ACK again; the BYE repeats itself.
+    fn hang_up(&mut self, id: RelayId, response: &Message, desk: &mut Desk<'_>, now: Instant) {
+        let Some(relay) = self.relays.get_mut(&id) else { return };
+        let Some(leg) = relay.leg.as_ref() else { return };
+        let tag = response.to().ok().and_then(|to| to.tag()).unwrap_or_default();
+        let first = !relay.hung_up.iter().any(|known| known == tag);
+        if first && relay.hung_up.len() < FORKS_MAX {
+            relay.hung_up.push(tag.to_owned());
+        }
         let sent_by = desk.policy.listener(leg.listener).map_or("", |listener| listener.advertise.as_str());
         let transport = leg.request.top_via().ok().and_then(|via| via.transport()).unwrap_or(Transport::Udp);
-        for method in [Method::Ack, Method::Bye] {
+        let methods = if first { &[Method::Ack, Method::Bye][..] } else { &[Method::Ack] };
+        for &method in methods {
             let branch = BranchId::mint(desk.shard, desk.random.bytes());
             let via = OwnVia { transport, sent_by, branch: &branch.branch() };
             let mut out = Vec::with_capacity(384);
-            if proxy::write_in_dialog(method, &leg.request, response, via, leg.own_routes, &mut out).is_ok() {
-                self.events.push_back(Event::Send(leg.hop.clone(), Bytes::from(out)));
+            if proxy::write_in_dialog(method, &leg.request, response, via, leg.own_routes, &mut out).is_err() {
+                continue;
             }
+            let bytes = Bytes::from(out);
+            if method == Method::Bye {
+                self.farewells.add(branch, bytes.clone(), leg.hop.clone(), now);
+            }
+            self.events.push_back(Event::Send(leg.hop.clone(), bytes));
         }
     }
 

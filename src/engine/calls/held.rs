@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::relay::Came;
 use super::*;
 use crate::engine::output::CallState;
 use crate::sip::{HeaderName, Method};
@@ -142,7 +143,9 @@ impl Calls {
             cancelled: None,
             sent_as: None,
         };
-        let mut relay = Relay::new(instance, request, arrival, back, desk.random.text::<8>(), now);
+        let allowance = Allowance::of(&request, arrival);
+        let came = Came { request, arrival, back, allowance };
+        let mut relay = Relay::new(instance, came, desk.random.text::<8>(), now);
         if let Some(trying) = relay.answer(StatusCode::TRYING, false, &[], now) {
             self.events.push_back(Event::Send(relay.back.clone(), trying));
         }
@@ -309,7 +312,8 @@ impl Calls {
         let mut out = Vec::with_capacity(384);
         let tag = desk.random.text::<8>();
         let reply = Reply { code, to_tag: Some(&tag), source: Some(incoming.arrival.peer), record_route: false, extra };
-        if proxy::write_reply(&incoming.request, &reply, &mut out).is_ok() {
+        let mut allowance = Allowance::of(&incoming.request, incoming.arrival);
+        if proxy::write_reply(&incoming.request, &reply, &mut out).is_ok() && allowance.spend(out.len()) {
             self.events.push_back(Event::Send(incoming.back.clone(), Bytes::from(out)));
         }
     }

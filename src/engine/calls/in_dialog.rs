@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::forward::{Carried, Way};
+use super::relay::Came;
 use super::*;
 use crate::engine::filter::range_allowed;
 use crate::engine::ids::ListenerId;
@@ -67,7 +68,8 @@ impl Calls {
         }
         let Ok(key) = ServerKey::of(&request) else { return };
         let id = self.mint_relay();
-        let mut relay = Relay::new(inside.instance, request, arrival, back, desk.random.text::<8>(), now);
+        let came = Came { request, arrival, back, allowance: Allowance::PROVEN };
+        let mut relay = Relay::new(inside.instance, came, desk.random.text::<8>(), now);
         relay.dialog = Some(inside.dialog);
         if let Some(Method::Invite) = relay.request.method()
             && let Some(trying) = relay.answer(StatusCode::TRYING, false, &[], now)

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
+use super::allowance::{Allowance, FINALS_TO_UNPROVEN_MAX};
 use super::held::MergeKey;
 use crate::clock::Instant;
 use crate::engine::ids::{BranchId, Capability, InstanceId, ListenerId};
@@ -13,9 +14,6 @@ use crate::engine::route_token::DialogId;
 use crate::sip::proxy::{self, Reply};
 use crate::sip::transaction::{InviteClient, InviteServer, NonInviteClient, NonInviteServer, Timeout, Verdict};
 use crate::sip::{Message, Method, StatusCode, Transport};
-
-/// Non-2xx finals sent to a source that has not proven itself: a forged source is not worth more datagrams.
-const FINALS_TO_UNPROVEN_MAX: u8 = 3;
 
 /// Names a relay in its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +55,14 @@ pub(crate) enum Cancel {
     Sent(Box<NonInviteClient>),
 }
 
+/// A request, and how it came.
+pub(super) struct Came<'a> {
+    pub(super) request: Message,
+    pub(super) arrival: &'a Arrival,
+    pub(super) back: Hop,
+    pub(super) allowance: Allowance,
+}
+
 /// One request on its way.
 pub(crate) struct Relay {
     pub(crate) instance: InstanceId,
@@ -69,6 +75,14 @@ pub(crate) struct Relay {
     pub(crate) listener: ListenerId,
     pub(crate) transport: Transport,
     pub(crate) leg: Option<Leg>,
+    /// The branch it was forwarded with, whatever became of the leg.
+    pub(crate) branch: Option<BranchId>,
+    /// The phones (by their tags) whose late answers we have ended.
+    pub(crate) hung_up: Vec<String>,
+    /// What may be sent back.
+    pub(super) allowance: Allowance,
+    /// 2xx passed on.
+    successes: u8,
     /// The To tag of our own answers.
     pub(crate) tag: String,
     pub(crate) dialog: Option<DialogId>,
@@ -80,16 +94,10 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// A relay for a request that just came in.
-    pub(crate) fn new(
-        instance: InstanceId,
-        request: Message,
-        arrival: &Arrival,
-        back: Hop,
-        tag: String,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(instance: InstanceId, came: Came<'_>, tag: String, now: Instant) -> Self {
+        let Came { request, arrival, back, allowance } = came;
         let reliable = arrival.transport.is_reliable();
-        let finals_max = (!arrival.registrar && !reliable).then_some(FINALS_TO_UNPROVEN_MAX);
+        let finals_max = (!allowance.is_proven()).then_some(FINALS_TO_UNPROVEN_MAX);
         let server = match request.method() {
             Some(Method::Invite) => Server::Invite(InviteServer::new(reliable, finals_max, now)),
             _ => Server::Other(NonInviteServer::new(reliable, now)),
@@ -103,6 +111,10 @@ impl Relay {
             listener: arrival.listener,
             transport: arrival.transport,
             leg: None,
+            branch: None,
+            hung_up: Vec::new(),
+            allowance,
+            successes: 0,
             tag,
             dialog: None,
             merge: None,
@@ -110,7 +122,8 @@ impl Relay {
         }
     }
 
-    /// Writes an answer of our own and gives it to the server transaction; the bytes go to `back`.
+    /// Writes an answer of our own and gives it to the server transaction; the bytes go to `back`. `None`: nothing is to
+    /// be sent, since it comes too late or the source has not paid for it.
     pub(crate) fn answer(
         &mut self,
         code: StatusCode,
@@ -123,7 +136,21 @@ impl Relay {
         let reply = Reply { code, to_tag, source: Some(self.source), record_route, extra };
         proxy::write_reply(&self.request, &reply, &mut out).ok()?;
         let bytes = Bytes::from(out);
-        self.server.respond(code, bytes.clone(), now).then_some(bytes)
+        if code.is_provisional() && !self.allowance.spares(bytes.len()) {
+            return None;
+        }
+        let sent = self.server.respond(code, bytes.clone(), now) && self.allowance.spend(bytes.len());
+        sent.then_some(bytes)
+    }
+
+    /// The same request came again: what it gets.
+    pub(super) fn answer_again(&mut self, request: &Message, now: Instant) -> Option<Bytes> {
+        self.allowance.earn(request);
+        let Some(last) = self.server.handle_retransmission().cloned() else {
+            let unheard = !self.is_answered() && request.method() == Some(Method::Invite);
+            return unheard.then(|| self.answer(StatusCode::TRYING, false, &[], now)).flatten();
+        };
+        self.allowance.spend(last.len()).then_some(last)
     }
 
     /// Passes a response on.
@@ -132,6 +159,13 @@ impl Relay {
         let changed = (response.status() != Some(code)).then_some(code);
         proxy::write_forward_response(response, changed, &mut out);
         let bytes = Bytes::from(out);
+        self.allowance.charge(bytes.len());
+        if code.is_success() && !self.allowance.is_proven() {
+            self.successes = self.successes.saturating_add(1);
+            if self.successes > FINALS_TO_UNPROVEN_MAX {
+                return None;
+            }
+        }
         self.server.respond(code, bytes.clone(), now).then_some(bytes)
     }
 
@@ -253,6 +287,14 @@ impl Client {
         match self {
             Self::Invite(client) => client.request(),
             Self::Other(client) => client.request(),
+        }
+    }
+
+    /// Whether the other side has said anything.
+    pub(crate) fn is_heard(&self) -> bool {
+        match self {
+            Self::Invite(client) => client.is_proceeding() || client.is_over(),
+            Self::Other(client) => client.is_over(),
         }
     }
 

@@ -17,6 +17,8 @@ impl Calls {
                 Timer::Cancel => self.handle_cancel_timeout(id, desk, now),
             }
         }
+        let again = self.farewells.handle_timeout(now);
+        self.events.extend(again.into_iter().map(|(hop, bytes)| Event::Send(hop, bytes)));
         self.dialogs.handle_timeout(now);
         while let Some(key) = self.ended_until.pop_due(now) {
             self.ended.remove(&key);
@@ -27,6 +29,7 @@ impl Calls {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         if relay.server.handle_timeout(now) == Timeout::Retransmit
             && let Some(bytes) = relay.server.last().cloned()
+            && relay.allowance.spend(bytes.len())
         {
             self.events.push_back(Event::Send(relay.back.clone(), bytes));
         }
