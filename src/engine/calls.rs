@@ -109,8 +109,6 @@ pub(crate) struct Calls {
     held_max: usize,
     schedule: Schedule<(RelayId, Timer)>,
     events: VecDeque<Event>,
-    /// This shard's share of `limits.held_calls`.
-    held_max: usize,
 }
 
 impl Calls {
@@ -132,7 +130,6 @@ impl Calls {
             held_max: share(limits.held_calls, shards),
             schedule: Schedule::default(),
             events: VecDeque::new(),
-            held_max: usize::try_from(limits.held_calls.div_ceil(u32::from(shards.max(1)))).unwrap_or(usize::MAX),
         }
     }
 
