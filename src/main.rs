@@ -18,8 +18,8 @@ fn run(command: Command) -> Exit {
     match command {
         Command::Serve { config } => serve(&config),
         Command::Demo(arguments) => sandbox::demo::run(arguments, std::io::stdout()),
-        Command::Phone(_) => unwired("reveille::sandbox::phone::run"),
-        Command::Sandbox(_) => unwired("reveille::sandbox::serve"),
+        Command::Phone(arguments) => sandbox::phone::run(&arguments),
+        Command::Sandbox(arguments) => sandbox::serve(&arguments),
         Command::CheckConfig { file } => cli::check_config(&file),
         Command::Audit(AuditCommand::Verify { file, key }) => verify(&file, key.as_deref()),
         Command::Status(arguments) => ops::status(&arguments),
@@ -49,10 +49,4 @@ fn verify(file: &Path, key: Option<&Path>) -> Exit {
             if problem.is_refusal() { Exit::Refused } else { Exit::Unavailable }
         }
     }
-}
-
-/// WIRE: stands where a room is not merged yet.
-fn unwired(call: &str) -> Exit {
-    complain(format_args!("{call} is not part of this build"));
-    Exit::Unavailable
 }

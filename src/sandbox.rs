@@ -16,12 +16,16 @@ mod goaway;
 pub(crate) mod https;
 mod inbox;
 mod inside;
+pub(crate) mod interrupts;
 mod jwt;
 pub mod mailbox;
 pub mod phone;
 #[cfg(test)]
 mod probe;
 pub mod registrar;
+mod serve;
 mod server;
 pub mod trust;
 pub(crate) mod wire;
+
+pub use serve::serve;

@@ -43,6 +43,10 @@ fn a_room_uses_lower_levels_only() {
         .collect();
     let mut faults = BTreeSet::new();
     for source in sources() {
+        // Tests look at a room together with the stand-ins it talks to.
+        if source.path.components().any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs"))) {
+            continue;
+        }
         let Some(own) = place.get(source.room.as_str()) else {
             assert!(matches!(source.room.as_str(), "lib" | "main"), "{} is in no level", source.room);
             continue;

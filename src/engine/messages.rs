@@ -58,7 +58,7 @@ impl Engine {
             return self.handle_stranger(&request, arrival, callee);
         }
         if let Err(fault) = proxy::validate(&request) {
-            return self.refuse_invalid(&request, arrival, fault);
+            return self.answer_unforwardable(&request, arrival, fault);
         }
         if let Some(inside) = inside {
             let device = self.edge.device(inside.instance).cloned();
@@ -167,7 +167,7 @@ impl Engine {
             return;
         }
         if let Err(fault) = proxy::validate(request) {
-            return self.refuse_invalid(request, arrival, fault);
+            return self.answer_unforwardable(request, arrival, fault);
         }
         let inside = request.to().is_ok_and(|to| to.tag().is_some());
         let code = if inside || request.method() == Some(Method::Cancel) {
@@ -180,14 +180,11 @@ impl Engine {
         self.answer(request, arrival, code, &[]);
     }
 
-    fn refuse_invalid(&mut self, request: &Message, arrival: &Arrival, fault: Unforwardable) {
+    fn answer_unforwardable(&mut self, request: &Message, arrival: &Arrival, fault: Unforwardable) {
         self.tally.shed(Shed::Malformed);
-        // RFC 3261 §16.3 step 5: a 420 says what is not supported.
-        let extra = match fault {
-            Unforwardable::BadExtension => vec![("Unsupported", proxy::unsupported(request))],
-            Unforwardable::Malformed(_) | Unforwardable::TooManyHops | Unforwardable::Loop => Vec::new(),
-        };
-        self.answer(request, arrival, fault.status(), &extra);
+        let unsupported = [("Unsupported", proxy::unsupported(request))];
+        let extra = if fault == Unforwardable::BadExtension { &unsupported[..] } else { &[] };
+        self.answer(request, arrival, fault.status(), extra);
     }
 
     fn shut_out(&mut self, arrival: &Arrival) {

@@ -66,8 +66,8 @@ pub(crate) enum CallEvent {
     Confirmed,
     /// The other end hung up. The call is over.
     HungUp,
-    /// We hung up, and the other end said so (`None`: it said nothing). The call is over.
-    Over(Option<StatusCode>),
+    /// We hung up, and the other end has said so or stayed silent. The call is over.
+    Over,
 }
 
 /// A dialog's name: Call-ID and our tag.

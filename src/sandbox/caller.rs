@@ -167,7 +167,7 @@ fn heard(event: CallEvent) -> Option<(Heard, bool)> {
         CallEvent::Refused { code, phrase } => (Heard::Refused { code, phrase }, true),
         CallEvent::Lost => (Heard::Lost, true),
         CallEvent::HungUp => (Heard::Ended { by: Side::Callee }, true),
-        CallEvent::Over(_) => (Heard::Ended { by: Side::Caller }, true),
+        CallEvent::Over => (Heard::Ended { by: Side::Caller }, true),
         CallEvent::Offered { .. } | CallEvent::Cancelled | CallEvent::Confirmed => return None,
     })
 }

@@ -8,6 +8,8 @@ mod acts;
 mod stage;
 mod stay;
 mod story;
+#[cfg(test)]
+mod tests;
 
 use std::io::Write;
 

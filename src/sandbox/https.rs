@@ -176,3 +176,62 @@ where
         _ended = connection => conversation.await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+
+    use super::*;
+    use crate::sandbox::mailbox::{Mailbox, MailboxOptions};
+
+    #[tokio::test]
+    async fn a_server_is_believed_by_its_ca_and_by_nothing_else() {
+        let mailbox = tls_mailbox().await;
+        let other = tls_mailbox().await;
+        let own_ca = mailbox.ca_pem().expect("over TLS").to_owned();
+        let other_ca = other.ca_pem().expect("over TLS").to_owned();
+        for trust in [Trust::Ca(own_ca.clone()), Trust::PublicRootsAnd(own_ca.clone()), Trust::DangerousAnyone] {
+            assert_eq!(ask(&mailbox, trust).await.expect("believed").status, StatusCode::NO_CONTENT);
+        }
+        let ca = CertificateDer::from_pem_slice(own_ca.as_bytes()).expect("a certificate");
+        let mut ca_hash = [0; 32];
+        ca_hash.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &ca).as_ref());
+        // A fingerprint means the server's own certificate, not one that signed it.
+        for trust in [Trust::Ca(other_ca), Trust::PublicRoots, Trust::Fingerprint(ca_hash)] {
+            assert!(matches!(ask(&mailbox, trust).await, Err(HttpsError::Connect { .. })));
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_at_home_and_no_url_are_told_apart() {
+        let gone = format!("http://{}", free_address().await);
+        let site = |base: &str| Site {
+            base: base.parse().expect("a URI"),
+            trust: Trust::PublicRoots,
+            patience: Duration::from_secs(10),
+        };
+        assert!(matches!(site(&gone).ask(question()).await, Err(HttpsError::Connect { .. })));
+        assert!(matches!(site("ftp://127.0.0.1").ask(question()).await, Err(HttpsError::Url)));
+        assert!(matches!(site("/path").ask(question()).await, Err(HttpsError::Url)));
+    }
+
+    async fn tls_mailbox() -> Mailbox {
+        Mailbox::start(MailboxOptions { tls: true, ..MailboxOptions::default() }).await.expect("a mailbox")
+    }
+
+    async fn ask(mailbox: &Mailbox, trust: Trust) -> Result<Reply, HttpsError> {
+        let base = mailbox.endpoint().trim_end_matches("/push").parse().expect("a URL");
+        Site { base, trust, patience: Duration::from_secs(10) }.ask(question()).await
+    }
+
+    fn question() -> Question<'static> {
+        Question { method: Method::GET, path: "/pushes/one?wait=0", bearer: None, body: None }
+    }
+
+    /// An address where nobody listens any more.
+    async fn free_address() -> std::net::SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        listener.local_addr().expect("bound")
+    }
+}

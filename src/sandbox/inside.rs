@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::agent::random_token;
 use super::https::Site;
-use super::phone::handset::Daemon;
+use super::phone::handset::{AttachAt, Daemon};
 use super::trust::Trust;
 use crate::app::{self, Running, StartError};
 use crate::config::{self, App, AppKeyHash, Settings, Tenant};
@@ -64,7 +64,7 @@ impl Inside {
             api: Site { base, trust, patience: API_PATIENCE },
             app_key: self.app_key.clone(),
             sip_trust,
-            attach: Some(format!("sip:{};transport={}", listener.local, attach.as_param())),
+            attach: AttachAt::At(format!("sip:{};transport={}", listener.local, attach.as_param())),
         })
     }
 }

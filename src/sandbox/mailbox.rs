@@ -42,11 +42,16 @@ pub struct MailboxOptions {
     pub address: SocketAddr,
     /// Over TLS with a certificate of its own, or in clear (on loopback).
     pub tls: bool,
+    /// Sees each push that is taken in.
+    pub observer: Option<MailboxObserver>,
 }
+
+/// Sees each push that is taken in.
+pub type MailboxObserver = Box<dyn Fn(&MailboxPush) + Send + Sync>;
 
 impl Default for MailboxOptions {
     fn default() -> Self {
-        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), tls: false }
+        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), tls: false, observer: None }
     }
 }
 
@@ -79,7 +84,12 @@ impl Mailbox {
         }
         let certificate = options.tls.then(|| Certificate::make(&[b"http/1.1"])).transpose()?;
         let (tls, ca_pem) = certificate.map(|made| (made.server, made.ca_pem)).unzip();
-        let post = Arc::new(Post { inbox: Inbox::new(), faults: Faults::default(), revoked: Mutex::default() });
+        let post = Arc::new(Post {
+            inbox: Inbox::new(),
+            faults: Faults::default(),
+            revoked: Mutex::default(),
+            observer: options.observer,
+        });
         let server = Server::start(options.address, tls, Arc::clone(&post)).await?;
         Ok(Self { server, ca_pem, post })
     }
@@ -122,6 +132,7 @@ struct Post {
     inbox: Inbox<MailboxPush>,
     faults: Faults,
     revoked: Mutex<HashMap<String, WallTime>>,
+    observer: Option<MailboxObserver>,
 }
 
 #[derive(Deserialize)]
@@ -157,7 +168,11 @@ impl Post {
             return server::json(StatusCode::GONE, &body);
         }
         let Posted { token, kind, payload } = posted;
-        self.inbox.put(MailboxPush { token, kind, payload });
+        let push = MailboxPush { token, kind, payload };
+        if let Some(observer) = &self.observer {
+            observer(&push);
+        }
+        self.inbox.put(push);
         server::json(StatusCode::ACCEPTED, &json!({}))
     }
 
@@ -270,7 +285,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_does_not_listen_in_clear_beyond_loopback() {
-        let options = MailboxOptions { address: SocketAddr::from(([0, 0, 0, 0], 0)), tls: false };
+        let options = MailboxOptions { address: SocketAddr::from(([0, 0, 0, 0], 0)), ..MailboxOptions::default() };
         assert!(Mailbox::start(options).await.is_err());
     }
 }

@@ -143,12 +143,12 @@ impl Registrar {
         let wire = Wire::listen(plan.listen).await?;
         let address = wire.address();
         let (commands, inbox) = mpsc::channel(COMMANDS_QUEUED);
-        let (publish, snapshot) = watch::channel(Snapshot::default());
+        let (published, snapshot) = watch::channel(Snapshot::default());
         let pbx = Pbx {
             agent: Agent::new(wire, "pbx".to_owned()),
             address,
             directory: Directory::new(plan),
-            publish,
+            published,
             callers: HashMap::new(),
             own_commands: commands.clone(),
         };
@@ -205,7 +205,7 @@ struct Pbx {
     agent: Agent,
     address: SocketAddr,
     directory: Directory,
-    publish: watch::Sender<Snapshot>,
+    published: watch::Sender<Snapshot>,
     callers: HashMap<CallId, caller::Line>,
     own_commands: mpsc::Sender<Command>,
 }
@@ -223,13 +223,17 @@ impl Pbx {
                 },
                 () = sleep_until(due) => self.handle_timeout(clock::now().boot),
             }
-            let snapshot = self.directory.snapshot();
-            self.publish.send_if_modified(|published| {
-                let changed = *published != snapshot;
-                *published = snapshot;
-                changed
-            });
+            self.publish();
         }
+    }
+
+    fn publish(&self) {
+        let snapshot = self.directory.snapshot();
+        self.published.send_if_modified(|published| {
+            let changed = *published != snapshot;
+            *published = snapshot;
+            changed
+        });
     }
 
     fn handle(&mut self, happening: Happening) {
@@ -237,6 +241,8 @@ impl Pbx {
             Happening::Request(id) => {
                 let Some((request, path)) = self.agent.asked(id) else { return };
                 let answer = self.directory.handle_register(request, path, clock::now().boot);
+                // First, so that whoever has the answer finds what it says in the snapshot.
+                self.publish();
                 self.agent.reply(id, answer.code, &answer.extra);
             }
             Happening::Call(call, CallEvent::Offered { .. }) => {

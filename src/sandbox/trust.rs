@@ -19,7 +19,9 @@ pub enum Trust {
     /// Chains to the public roots.
     #[default]
     PublicRoots,
-    /// Chains to the certificates of this PEM text, or one of them itself.
+    /// Chains to the public roots or to the certificates of this PEM text.
+    PublicRootsAnd(String),
+    /// Chains to the certificates of this PEM text alone.
     Ca(String),
     /// The one certificate with this SHA-256, whatever name it bears.
     Fingerprint([u8; 32]),
@@ -68,6 +70,11 @@ impl Trust {
             .map_err(|error| TrustError::Tls(error.to_string()))?;
         let mut config = match self {
             Self::PublicRoots => builder.with_root_certificates(public_roots()).with_no_client_auth(),
+            Self::PublicRootsAnd(pem) => {
+                let mut roots = public_roots();
+                roots.extend(roots_of(pem)?.roots);
+                builder.with_root_certificates(roots).with_no_client_auth()
+            }
             Self::Ca(pem) => builder.with_root_certificates(roots_of(pem)?).with_no_client_auth(),
             Self::Fingerprint(expected) => builder
                 .dangerous()

@@ -86,6 +86,7 @@ impl Wire {
             attempts += 1;
             let udp = UdpSocket::bind(address).await?;
             let local = udp.local_addr()?;
+            ready_to_send(&udp).await?;
             match TcpListener::bind(local).await {
                 Ok(tcp) => return Ok(Self::new(local, Some(udp), Some(tcp))),
                 Err(_) if address.port() == 0 && attempts < BIND_ATTEMPTS => {}
@@ -98,6 +99,7 @@ impl Wire {
     pub(crate) async fn datagrams(address: SocketAddr) -> io::Result<Self> {
         let udp = UdpSocket::bind(address).await?;
         let local = udp.local_addr()?;
+        ready_to_send(&udp).await?;
         Ok(Self::new(local, Some(udp), None))
     }
 
@@ -265,6 +267,11 @@ impl Wire {
         self.streams.insert(id, Stream { transport, local, peer, writes });
         (id, to_write)
     }
+}
+
+/// A new socket counts as full until the runtime has looked at it once, and `send` would lose its first datagram.
+async fn ready_to_send(udp: &UdpSocket) -> io::Result<()> {
+    udp.writable().await
 }
 
 async fn datagram(udp: Option<&UdpSocket>, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {

@@ -86,7 +86,7 @@ impl Agent {
             Some(Stage::Talking(_) | Stage::HangingUp(_)) if is_invite(&response) => {
                 self.handle_answer_again(call, &response)
             }
-            Some(Stage::HangingUp(_)) if !code.is_provisional() => self.end(call, CallEvent::Over(Some(code))),
+            Some(Stage::HangingUp(_)) if !code.is_provisional() => self.end(call, CallEvent::Over),
             _ => {}
         }
     }
@@ -98,7 +98,7 @@ impl Agent {
         };
         match self.calls.get(&call).map(|call| &call.stage) {
             Some(Stage::Calling(_)) => self.end(call, CallEvent::Lost),
-            Some(Stage::HangingUp(_)) => self.end(call, CallEvent::Over(None)),
+            Some(Stage::HangingUp(_)) => self.end(call, CallEvent::Over),
             Some(Stage::Talking(_) | Stage::Offered { .. }) | None => {}
         }
     }
@@ -214,7 +214,7 @@ impl Agent {
         self.calls.insert(call, entry);
         match bye {
             Some(bye) => drop(self.by_transaction.insert(bye, call)),
-            None => self.end(call, CallEvent::Over(None)),
+            None => self.end(call, CallEvent::Over),
         }
     }
 

@@ -12,7 +12,7 @@ use super::story::{Entry, Story, did, heard};
 use crate::audit_log::verify::verify_receipt;
 use crate::clock::{self, Instant};
 use crate::sandbox::caller::{CallPlan, Caller, Heard, Side};
-use crate::sandbox::phone::handset::{Deed, Handset, Manners, Outcome, PhoneError, Reaction, Told};
+use crate::sandbox::phone::handset::{Deed, Handset, Manners, Outcome, PhoneError, Reaction, Told, phone_sdp};
 
 /// How long an act may take.
 const ACT_DEADLINE: Duration = Duration::from_secs(20);
@@ -52,12 +52,14 @@ pub(super) struct Scene<'a> {
     pub(super) phone: &'a Handset,
     pub(super) manners: Manners,
     pub(super) bob: Bob,
+    /// The kind of push that follows the call.
+    pub(super) aftermath: Option<&'static str>,
 }
 
 /// Plays all acts; what DELETE answered for Alice.
 pub(super) async fn play(stage: &Stage, story: &Story) -> Result<Value, Failure> {
     story.act(1, "Alice and Carol turn push on. Their phones hand their accounts to Reveille, and go to sleep.");
-    let (alice, carol) = within("hand-over", hand_over(stage, story)).await?;
+    let (alice, carol) = within("hand-over", story, hand_over(stage, story)).await?;
 
     story.act(2, "Bob calls Alice. Her phone sleeps, is woken, and she answers.");
     let answers = Manners { reaction: Reaction::Answer, wake_up: WAKE_UP, ring_for: RING, talk_for: None };
@@ -69,12 +71,13 @@ pub(super) async fn play(stage: &Stage, story: &Story) -> Result<Value, Failure>
         phone: &alice,
         manners: answers,
         bob: Bob::Talks,
+        aftermath: None,
     };
-    within(scene.step, answered(&scene, stage, story)).await?;
+    within(scene.step, story, answered(&scene, stage, story)).await?;
 
     story.act(3, "Bob calls Alice again, but hangs up before her phone is awake. It must not ring.");
-    let scene = Scene { step: "call-cancelled", number: 2, bob: Bob::GivesUp, ..scene };
-    within(scene.step, cancelled(&scene, stage, story)).await?;
+    let scene = Scene { step: "call-cancelled", number: 2, bob: Bob::GivesUp, aftermath: Some("call-ended"), ..scene };
+    within(scene.step, story, cancelled(&scene, stage, story)).await?;
 
     story.act(4, "Bob calls Carol, who sees the push and declines.");
     let declines = Manners { reaction: Reaction::Decline, ..answers };
@@ -86,11 +89,12 @@ pub(super) async fn play(stage: &Stage, story: &Story) -> Result<Value, Failure>
         phone: &carol,
         manners: declines,
         bob: Bob::Waits,
+        aftermath: None,
     };
-    within(scene.step, declined(&scene, stage, story)).await?;
+    within(scene.step, story, declined(&scene, stage, story)).await?;
 
     story.act(5, "Alice and Carol turn push off. Reveille forgets their passwords, and proves it.");
-    within("push-off", push_off(stage, story, &alice, &carol)).await
+    within("push-off", story, push_off(stage, story, &alice, &carol)).await
 }
 
 async fn hand_over(stage: &Stage, story: &Story) -> Result<(Handset, Handset), Failure> {
@@ -170,6 +174,7 @@ async fn push_off(stage: &Stage, story: &Story, alice: &Handset, carol: &Handset
     }
     let receipt = receipts.into_iter().next().unwrap_or_default();
     let pretty = serde_json::to_string_pretty(&receipt).map_err(|error| failure(STEP, error))?;
+    story.close_act();
     story.text(&format!("\nAlice's receipt (`reveille audit verify FILE` checks it):\n{pretty}"));
     Ok(receipt)
 }
@@ -191,7 +196,13 @@ impl Scene<'_> {
             let at = told.at.saturating_since(began);
             story.line(&Entry { step: self.step, call, who: &who, event, at, words });
         };
-        let phone = self.phone.take_call(self.manners, PUSH_PATIENCE, &tell);
+        let phone = async {
+            let outcome = self.phone.take_call(self.manners, PUSH_PATIENCE, &tell).await?;
+            if let Some(kind) = self.aftermath {
+                self.phone.await_push(kind, PUSH_PATIENCE, &tell).await?;
+            }
+            Ok(outcome)
+        };
         let (end, outcome) = tokio::join!(self.bob(caller, story), phone);
         let outcome = outcome.map_err(|error| failure(self.step, with_refusals(&error, stage)))?;
         Ok((end?, outcome, rang.get()))
@@ -203,6 +214,9 @@ impl Scene<'_> {
             let (event, words) = heard(&news.what, self.owner);
             let call = Some(self.number);
             story.line(&Entry { step: self.step, call, who: "Bob", event, at: news.at, words });
+            if let Heard::Answered { sdp } = &news.what {
+                ensure(self.step, *sdp == phone_sdp(), || "the phone's session description was changed".to_owned())?;
+            }
             match (&news.what, self.bob) {
                 (Heard::Ringing(_), Bob::GivesUp) => caller.hang_up().await,
                 (Heard::Answered { .. }, Bob::Talks) => {
@@ -230,9 +244,16 @@ pub(super) fn failure(step: &'static str, sentence: impl Display) -> Failure {
     Failure { step, sentence: sentence.to_string() }
 }
 
-pub(super) async fn within<T>(step: &'static str, act: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+/// Plays an act within its deadline and writes down what happened in it, however it ended.
+pub(super) async fn within<T>(
+    step: &'static str,
+    story: &Story,
+    act: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     let late = |_| failure(step, format!("it was not done within {} s", ACT_DEADLINE.as_secs()));
-    timeout(ACT_DEADLINE, act).await.map_err(late)?
+    let played = timeout(ACT_DEADLINE, act).await.map_err(late);
+    story.close_act();
+    played?
 }
 
 fn ensure(step: &'static str, holds: bool, sentence: impl FnOnce() -> String) -> Result<(), Failure> {

@@ -9,39 +9,52 @@ use tokio::time::sleep;
 use super::acts::{Bob, Failure, HOSPITABLE, Scene, failure, within};
 use super::stage::{Stage, USERS};
 use super::story::Story;
-use crate::sandbox::caller::{CallPlan, Caller};
+use crate::sandbox::caller::{CallPlan, Caller, Heard};
+use crate::sandbox::interrupts::Interrupts;
 use crate::sandbox::phone::handset::Handset;
 
 const STEP: &str = "try";
+/// The calls of the story.
+const CALLS_BEFORE: u32 = 3;
 /// How long Bob talks to whoever answers outside the story.
 const TALK: Duration = Duration::from_secs(5);
 
-/// Stays until Ctrl-C. Enter makes Bob call Alice; a name and Enter makes him call somebody else.
+/// Stays until Ctrl-C or SIGTERM. Enter makes Bob call Alice; a name and Enter makes him call somebody else.
 pub(super) async fn stay(stage: &Stage, story: &Story) -> Result<(), Failure> {
     let alice = stage.alice().await.map_err(|error| failure(STEP, error))?;
     offer(stage, story, &alice);
+    let mut interrupts = Interrupts::new().map_err(|error| failure(STEP, error))?;
+    tokio::select! {
+        () = interrupts.next() => {}
+        () = obey(stage, story, &alice) => {}
+    }
+    Ok(())
+}
+
+/// Places a call for each line that is typed.
+async fn obey(stage: &Stage, story: &Story, alice: &Handset) {
     let mut input = BufReader::new(tokio::io::stdin()).lines();
-    let mut number = 100;
-    loop {
-        tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => return interrupted.map_err(|error| failure(STEP, error)),
-            line = line(&mut input) => {
-                number += 1;
-                let user = line.trim();
-                if user.is_empty() || user == "alice" {
-                    call_alice(stage, story, &alice, number).await;
-                } else {
-                    call_other(stage, story, user).await;
-                }
-            }
+    for number in CALLS_BEFORE + 1.. {
+        let line = line(&mut input).await;
+        match line.trim() {
+            "" | "alice" => call_alice(stage, story, alice, number).await,
+            other => call_other(stage, story, other).await,
         }
     }
 }
 
 async fn call_alice(stage: &Stage, story: &Story, alice: &Handset, number: u32) {
-    let scene =
-        Scene { step: STEP, number, user: "alice", owner: "Alice", phone: alice, manners: HOSPITABLE, bob: Bob::Talks };
-    if let Err(failure) = within(STEP, scene.play(stage, story)).await {
+    let scene = Scene {
+        step: STEP,
+        number,
+        user: "alice",
+        owner: "Alice",
+        phone: alice,
+        manners: HOSPITABLE,
+        bob: Bob::Talks,
+        aftermath: None,
+    };
+    if let Err(failure) = within(STEP, story, scene.play(stage, story)).await {
         story.text(&format!("That did not work: {}.", failure.sentence));
     }
 }
@@ -55,7 +68,6 @@ async fn call_other(stage: &Stage, story: &Story, user: &str) {
 }
 
 async fn listen(mut caller: Caller, story: &Story, user: &str) {
-    use crate::sandbox::caller::Heard;
     while let Some(news) = caller.next().await {
         let (_, words) = super::story::heard(&news.what, user);
         story.text(&format!("{:8} ms  Bob            {words}", news.at.as_millis()));

@@ -11,9 +11,13 @@ use crate::sandbox::caller::{Heard, Side};
 use crate::sandbox::phone::handset::Deed;
 
 /// Writes what happens. A reader that has gone away stops nothing.
+///
+/// Two sides of a call tell their own part, each a moment after it happened; the lines of an act are therefore written
+/// together, in the order of their times.
 pub(super) struct Story {
     out: RefCell<Box<dyn Write>>,
     json: bool,
+    lines: RefCell<Vec<(Duration, String)>>,
 }
 
 /// One line.
@@ -29,7 +33,7 @@ pub(super) struct Entry<'a> {
 
 impl Story {
     pub(super) fn new(out: Box<dyn Write>, json: bool) -> Self {
-        Self { out: RefCell::new(out), json }
+        Self { out: RefCell::new(out), json, lines: RefCell::default() }
     }
 
     pub(super) fn opening(&self) {
@@ -58,13 +62,22 @@ impl Story {
             let at = (milliseconds * 10.0).round() / 10.0;
             let call = entry.call.map_or(Value::Null, Value::from);
             let line = json!({ "step": entry.step, "call": call, "event": entry.event, "at_ms": at, "ok": true });
-            self.write(&line.to_string());
+            self.lines.borrow_mut().push((entry.at, line.to_string()));
         } else {
-            self.write(&format!("{milliseconds:8.0} ms  {:<14} {}", entry.who, entry.words));
+            let line = format!("{milliseconds:8.0} ms  {:<14} {}", entry.who, entry.words);
+            self.lines.borrow_mut().push((entry.at, line));
         }
     }
 
+    /// The act is over: writes its lines.
+    pub(super) fn close_act(&self) {
+        let mut lines = self.lines.take();
+        lines.sort_by_key(|(at, _)| *at);
+        lines.iter().for_each(|(_, line)| self.write(line));
+    }
+
     pub(super) fn failure(&self, failure: &Failure) {
+        self.close_act();
         let Failure { step, sentence } = failure;
         if self.json {
             let line = json!({ "step": step, "call": null, "event": "failed", "at_ms": null, "ok": false });

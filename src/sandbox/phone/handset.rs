@@ -2,8 +2,10 @@
 //!
 //! It does what the client guide tells app developers to do, in the same order, and tells what happens to whoever owns it.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
@@ -18,6 +20,7 @@ use crate::sandbox::caller::Side;
 use crate::sandbox::https::{HttpsError, Question, Reply, Site};
 use crate::sandbox::registrar::canned_sdp;
 use crate::sandbox::trust::Trust;
+use crate::sip::uri::{Host, Uri};
 use crate::sip::{StatusCode, Transport};
 
 /// How long an attached phone waits for the INVITE its push promised.
@@ -67,8 +70,35 @@ pub struct Daemon {
     pub(crate) app_key: Zeroizing<String>,
     /// Whom to believe when attaching over TLS.
     pub(crate) sip_trust: Trust,
-    /// Attach there instead of where the push says.
-    pub(crate) attach: Option<String>,
+    pub(crate) attach: AttachAt,
+}
+
+/// Where a phone attaches.
+#[derive(Clone)]
+pub enum AttachAt {
+    /// Where the push says.
+    AsTold,
+    /// There.
+    At(String),
+    /// At the host the push names, over this transport and at its usual port.
+    Over(Transport),
+}
+
+impl AttachAt {
+    fn uri(&self, told: &str) -> Option<String> {
+        match self {
+            Self::AsTold => Some(told.to_owned()),
+            Self::At(uri) => Some(uri.clone()),
+            Self::Over(transport) => {
+                let host = match Uri::parse(told.as_bytes()).ok()?.host() {
+                    Host::Name(name) => name.to_owned(),
+                    Host::Address(IpAddr::V6(address)) => format!("[{address}]"),
+                    Host::Address(address) => address.to_string(),
+                };
+                Some(format!("sip:{host}:{};transport={}", transport.default_port(), transport.as_param()))
+            }
+        }
+    }
 }
 
 /// What a phone does with a call.
@@ -111,7 +141,7 @@ pub enum Deed {
     Pushed(Push),
     /// It registered at the daemon's edge.
     Attached(Transport),
-    /// The call reached it; whether it bears the push's name.
+    /// The call of the push has reached it.
     Invited,
     /// It rings.
     Rings,
@@ -281,7 +311,7 @@ impl Handset {
         patience: Duration,
         tell: &dyn Fn(Told),
     ) -> Result<Outcome, PhoneError> {
-        let push = self.await_call_push(patience, tell).await?;
+        let push = self.await_push("call", patience, tell).await?;
         let call = push.call.clone().ok_or(PhoneError::Contract)?;
         if manners.reaction == Reaction::Decline {
             self.decline(&call).await?;
@@ -294,6 +324,29 @@ impl Handset {
         // The phone goes back to sleep; a daemon that is gone has forgotten it anyway.
         let _ = timeout(DETACH_TIMEOUT, line.register(Duration::ZERO)).await;
         outcome
+    }
+
+    /// Waits for a push of that kind, telling it; others are told and passed over.
+    ///
+    /// # Errors
+    /// None came.
+    pub async fn await_push(&self, kind: &str, patience: Duration, tell: &dyn Fn(Told)) -> Result<Push, PhoneError> {
+        let until = clock::now().boot + patience;
+        loop {
+            let now = clock::now().boot;
+            if now >= until {
+                return Err(PhoneError::NoPush(patience));
+            }
+            let Some(push) = self.pushes.next(until.saturating_since(now)).await? else { continue };
+            // A push to another instance of this device, or to one it has given back.
+            if push.instance != self.instance.instance {
+                continue;
+            }
+            say(tell, Deed::Pushed(push.clone()));
+            if push.kind == kind {
+                return Ok(push);
+            }
+        }
     }
 
     /// The instance's registration and whether a device is attached, as the API shows it.
@@ -336,28 +389,10 @@ impl Handset {
         &self.instance.registration
     }
 
-    async fn await_call_push(&self, patience: Duration, tell: &dyn Fn(Told)) -> Result<Push, PhoneError> {
-        let until = clock::now().boot + patience;
-        loop {
-            let now = clock::now().boot;
-            if now >= until {
-                return Err(PhoneError::NoPush(patience));
-            }
-            let Some(push) = self.pushes.next(until.saturating_since(now)).await? else { continue };
-            let ours = push.instance == self.instance.instance;
-            if ours {
-                say(tell, Deed::Pushed(push.clone()));
-            }
-            if ours && push.kind == "call" {
-                return Ok(push);
-            }
-        }
-    }
-
     async fn attach(&self, push: &Push, tell: &dyn Fn(Told)) -> Result<(Line, Vec<CallNotice>), PhoneError> {
         let Attach { aor, username, realm, .. } = &self.instance.attach;
         let mut line = Line::open(LinePlan {
-            server: self.daemon.attach.clone().unwrap_or_else(|| push.attach.clone()),
+            server: self.daemon.attach.uri(&push.attach).ok_or(PhoneError::Contract)?,
             aor: aor.clone(),
             username: username.clone(),
             password: self.instance.token.clone(),
@@ -422,7 +457,7 @@ impl Talk<'_> {
         if let Some(end) = until_end(line, offer.call, pause).await? {
             return Ok(self.over_before_answer(end));
         }
-        line.answer(offer.call, canned_sdp("phone", 41_000));
+        line.answer(offer.call, phone_sdp());
         self.say(Deed::Answered);
         self.talk(line, offer.call).await
     }
@@ -522,4 +557,9 @@ fn accepted(reply: Reply) -> Result<Value, PhoneError> {
     let member = |name: &str| reply.body.get(name).and_then(Value::as_str).map(str::to_owned);
     let detail = member("detail").or_else(|| member("title")).unwrap_or_else(|| "without saying why".to_owned());
     Err(PhoneError::Refused { status: reply.status.as_u16(), detail })
+}
+
+/// The session description a phone answers with.
+pub(crate) fn phone_sdp() -> Bytes {
+    canned_sdp("phone", 41_000)
 }

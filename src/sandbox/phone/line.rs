@@ -428,7 +428,7 @@ fn translate(call: CallId, event: CallEvent) -> Option<LineEvent> {
         CallEvent::Cancelled => Some(LineEvent::Cancelled(call)),
         CallEvent::Confirmed => Some(LineEvent::Confirmed(call)),
         CallEvent::HungUp => Some(LineEvent::HungUp(call)),
-        CallEvent::Over(_) | CallEvent::Lost => Some(LineEvent::Over(call)),
+        CallEvent::Over | CallEvent::Lost => Some(LineEvent::Over(call)),
         // Of calls that we place; this phone places none.
         CallEvent::Progress(_) | CallEvent::Answered { .. } | CallEvent::Refused { .. } => None,
     }

@@ -109,12 +109,16 @@ fn what_is_no_sip_is_refused_at_its_first_byte() {
 }
 
 #[test]
-fn a_broken_stream_stays_broken_and_holds_nothing() {
+fn a_broken_stream_stays_broken_and_shows_what_broke_it() {
     let mut framer = Framer::default();
-    framer.push(b"\x16");
-    assert_eq!(framer.next_frame(), Err(ParseError::StartLine));
+    framer.push(&[OPTIONS, b"\r\n"].concat());
+    assert_eq!((framer.next_frame(), framer.unframed()), (Ok(Some(message(OPTIONS))), &b""[..]));
+    framer.push(b"OPTIONS sip:a SIP/2.0\r\n\r\nrest");
+    assert_eq!(framer.next_frame(), Ok(Some(Frame::Pong)));
+    assert_eq!(framer.next_frame(), Err(ParseError::ContentLength));
     framer.push(OPTIONS);
-    assert_eq!((framer.next_frame(), framer.buffer.capacity()), (Err(ParseError::StartLine), 0));
+    assert_eq!(framer.next_frame(), Err(ParseError::ContentLength));
+    assert_eq!(framer.unframed(), b"OPTIONS sip:a SIP/2.0\r\n\r\nrest");
 }
 
 #[test]

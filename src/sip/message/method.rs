@@ -4,7 +4,7 @@ use crate::sip::grammar;
 
 /// A method; case-sensitive, as RFC 3261 §7.1 has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "each variant is the method of that name")]
+#[expect(missing_docs, reason = "each variant is the method of that name")]
 pub enum Method<'a> {
     Invite,
     Ack,

@@ -2,7 +2,7 @@
 
 /// Known names; compact forms are mapped; others are `Other` (compare `Header::raw_name`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "each variant is the field of that name")]
+#[expect(missing_docs, reason = "each variant is the field of that name")]
 pub enum HeaderName {
     Accept,
     Allow,
