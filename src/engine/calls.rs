@@ -45,6 +45,8 @@ use crate::sip::{Message, StatusCode};
 
 /// How long an ended call is remembered, for a phone that attaches late.
 const ENDED_KEPT: Duration = Duration::from_secs(120);
+/// Ended calls remembered for one instance; the oldest is forgotten first.
+const ENDED_PER_INSTANCE_MAX: usize = 16;
 /// RFC 3261 §16.6 step 11: Timer C must be larger than three minutes.
 const TIMER_C: Duration = Duration::from_secs(181);
 
@@ -109,6 +111,9 @@ pub(crate) struct Calls {
     farewells: Farewells,
     /// This shard's share of `limits.held_calls`.
     held_max: usize,
+    /// Requests on their way at once: this shard's share of `limits.held_calls` and `limits.dialogs`; above it the process
+    /// is full.
+    relays_max: usize,
     schedule: Schedule<(RelayId, Timer)>,
     events: VecDeque<Event>,
 }
@@ -130,6 +135,7 @@ impl Calls {
             dialogs: Dialogs::new(mint, share(limits.dialogs, shards)),
             farewells: Farewells::default(),
             held_max: share(limits.held_calls, shards),
+            relays_max: share(limits.held_calls.saturating_add(limits.dialogs), shards),
             schedule: Schedule::default(),
             events: VecDeque::new(),
         }
@@ -395,6 +401,15 @@ impl Calls {
     }
 
     fn remember(&mut self, instance: InstanceId, uuid: CallUuid, ended: Ended, now: Instant) {
+        let first = (instance, CallUuid(uuid::Uuid::nil()));
+        let known: Vec<_> =
+            self.ended.range(first..).map(|(key, _)| *key).take_while(|(of, _)| *of == instance).collect();
+        if known.len() >= ENDED_PER_INSTANCE_MAX
+            && let Some(oldest) = known.into_iter().min_by_key(|key| self.ended_until.at(*key))
+        {
+            self.ended.remove(&oldest);
+            self.ended_until.remove(oldest);
+        }
         self.ended.insert((instance, uuid), ended);
         self.ended_until.set((instance, uuid), Some(now + ENDED_KEPT));
     }

@@ -25,6 +25,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1800);
 const UNPROVEN_OUTSTANDING_MAX: u32 = 3;
 /// After this long without use a destination is forgotten; it then has to prove itself again.
 const IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// One that never answered is forgotten sooner: whoever names many of them must not fill the table.
+const IDLE_UNPROVEN_MAX: Duration = Duration::from_secs(3600);
 
 /// What this room asks of the engine.
 pub(crate) enum Event {
@@ -298,10 +300,8 @@ impl Home {
     }
 
     fn idle_look(&self, now: Instant) -> Option<Instant> {
-        match &self.down {
-            Some(down) if self.is_idle() => Some(down.until.max(now) + IDLE_MAX),
-            _ => self.is_idle().then_some(now + IDLE_MAX),
-        }
+        let from = self.down.as_ref().map_or(now, |down| down.until.max(now));
+        self.is_idle().then(|| from + if self.proven { IDLE_MAX } else { IDLE_UNPROVEN_MAX })
     }
 }
 

@@ -28,6 +28,10 @@ use crate::vault::WipeReceipt;
 /// How long a tombstone stands.
 const TOMBSTONE_KEPT: Duration = Duration::from_secs(24 * 3600);
 
+/// Clients that wait for one receipt; more are told to come again.
+const WAITING_MAX: usize = 16;
+const COME_AGAIN: Duration = Duration::from_secs(5);
+
 /// What this room asks of the engine.
 pub(crate) enum Event {
     Send(Hop, Bytes),
@@ -243,7 +247,13 @@ impl Erasures {
                 let answer = Answer::Erased { receipt: receipt.clone(), logged: *logged };
                 self.events.push_back(Event::Reply(reply, Box::new(answer)));
             }
-            Erasure::Deregistering(_) | Erasure::Recording => grave.waiting.push(reply),
+            Erasure::Deregistering(_) | Erasure::Recording if grave.waiting.len() < WAITING_MAX => {
+                grave.waiting.push(reply);
+            }
+            Erasure::Deregistering(_) | Erasure::Recording => {
+                let refusal = Refusal::RateLimited { after: COME_AGAIN };
+                self.events.push_back(Event::Reply(reply, Box::new(Answer::Refused(refusal))));
+            }
         }
         Some(())
     }

@@ -55,6 +55,11 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
         self.by_time.first().map(|&(at, _)| at)
     }
 
+    /// The deadline of `key`.
+    pub(crate) fn at(&self, key: K) -> Option<Instant> {
+        self.by_key.get(&key).copied()
+    }
+
     /// Whether `key` has a deadline.
     pub(crate) fn has(&self, key: K) -> bool {
         self.by_key.contains_key(&key)

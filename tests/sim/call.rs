@@ -194,6 +194,26 @@ fn an_attached_phone_that_stays_silent_is_woken_too() {
 }
 
 #[test]
+fn a_phone_that_let_its_attachment_run_out_is_asleep_again() {
+    let mut world = World::new(seed(11)).with_attached_phone("alice");
+    world.phone("alice").lose_flow();
+    world.run_for(minutes(11));
+    assert_eq!(world.table("edge"), 0);
+    let call = world.pbx().invite("alice");
+    world.run_for(millis(100));
+    assert_eq!(world.pushed(WakeKind::Call), 1, "at once, and not only when it stays silent");
+    assert_eq!(world.pbx().heard(call), [100, 180]);
+}
+
+#[test]
+fn a_phone_that_leaves_is_asleep_again() {
+    let mut world = World::new(seed(11)).with_attached_phone("alice");
+    world.phone("alice").detach();
+    world.run_until_quiet();
+    assert_eq!(world.table("edge"), 0);
+}
+
+#[test]
 fn a_phone_whose_flow_died_unnoticed_takes_the_call_after_its_wake() {
     let mut world = World::new(seed(12)).with_attached_phone("alice");
     world.phone("alice").lose_flow();
@@ -577,6 +597,20 @@ fn more_held_calls_than_an_instance_may_have_get_480_and_a_full_process_says_503
     assert_eq!(world.pbx().heard(third), [100, 180]);
     assert_eq!(world.pbx().heard(full), [503]);
     assert_eq!(world.pbx().call(full).header(503, HeaderName::RetryAfter), "10");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn ended_calls_are_remembered_up_to_a_number_for_each_instance() {
+    let mut world =
+        World::new(seed(30)).with_attached_phone("alice").with("alice", |phone| phone.manner = Manner::Ring);
+    for _ in 0..40 {
+        let call = world.pbx().invite("alice");
+        world.run_for(millis(200));
+        world.pbx().cancel(call);
+        world.run_for(millis(200));
+    }
+    assert_eq!(world.table("calls.ended"), 16);
     world.assert_nothing_left();
 }
 

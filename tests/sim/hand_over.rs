@@ -9,7 +9,6 @@ use reveille::engine::output::{Answer, Note, Refusal, RegistrationState, WakeKin
 use reveille::sip::Transport;
 use reveille::sip::auth::Algorithm;
 use reveille::vault::{Ha1, Ha1Algorithm, Material};
-use zeroize::Zeroizing;
 
 use crate::pbx::{NonceLife, Verdict};
 use crate::transactions::Path;
@@ -54,6 +53,27 @@ fn of_several_challenges_the_strongest_is_answered() {
         .with_sleeping_phone("alice");
     assert_eq!(world.pbx().verdicts(), [401, 200], "the PBX insists on the strongest");
     world.assert_nothing_left();
+}
+
+#[test]
+fn a_407_of_a_proxy_is_answered_like_a_401() {
+    let mut world = World::new(seed(1)).with_pbx(|pbx| pbx.registrar.proxy = true).with_sleeping_phone("alice");
+    assert_eq!(world.pbx().verdicts(), [407, 200]);
+    world.run_for(hours(1));
+    assert_eq!(world.pbx().verdicts().iter().filter(|&&code| code == 407).count(), 1);
+}
+
+#[test]
+fn a_nonce_given_ahead_saves_the_next_challenge() {
+    let mut world = World::new(seed(1))
+        .with_pbx(|pbx| {
+            pbx.registrar.nonces = NonceLife::OneRequest;
+            pbx.registrar.next_nonce = true;
+        })
+        .with_sleeping_phone("alice");
+    world.run_for(hours(2));
+    assert_eq!(world.pbx().verdicts().iter().filter(|&&code| code == 401).count(), 1);
+    assert!(world.pbx().verdicts().len() > 10);
 }
 
 #[test]

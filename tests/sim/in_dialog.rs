@@ -58,6 +58,17 @@ fn any_other_request_inside_travels_both_ways_too() {
 }
 
 #[test]
+fn requests_inside_a_ringing_call_reach_the_phone_too() {
+    let mut world = World::new(seed(4)).with_sleeping_phone("alice").with("alice", |phone| phone.manner = Manner::Ring);
+    let call = world.pbx().invite("alice");
+    world.run_for(secs(2));
+    world.pbx().inside(call, Method::Prack, b"");
+    world.run_for(secs(1));
+    assert_eq!(world.phone("alice").requests, ["INVITE", "PRACK"]);
+    assert_eq!(world.pbx().call(call).answers, [("PRACK".to_owned(), 200)]);
+}
+
+#[test]
 fn a_pbx_that_records_its_route_gets_requests_by_it_and_our_own_route_is_gone() {
     let mut world = World::new(seed(5)).with_sleeping_phone("alice");
     let call = world.pbx().invite(Invite::to("alice").record_routed());

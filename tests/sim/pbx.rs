@@ -42,6 +42,10 @@ pub enum NonceLife {
 pub struct Registrar {
     pub verdict: Verdict,
     pub challenges: bool,
+    /// Challenges with 407 as a proxy does.
+    pub proxy: bool,
+    /// Gives the next nonce along with each 200.
+    pub next_nonce: bool,
     pub algorithms: Vec<Algorithm>,
     pub nonces: NonceLife,
     pub delay: Duration,
@@ -64,7 +68,6 @@ pub struct Registered {
     pub nonce: Option<String>,
     pub code: u16,
     pub path: Path,
-    pub username: Option<String>,
 }
 
 struct Binding {
@@ -94,6 +97,8 @@ pub struct CallState {
     pub heard: Vec<u16>,
     pub responses: Vec<Message>,
     pub dialog: Option<Dialog>,
+    /// By the last provisional answer that could start one.
+    early: Option<Dialog>,
     /// The peer's tags of answers that could start a dialog.
     pub tags: Vec<String>,
     pub cancelled: bool,
@@ -117,7 +122,6 @@ pub struct Invite {
     expires: Option<u32>,
     call_id: Option<String>,
     from_tag: Option<String>,
-    datagram: bool,
     body: Vec<u8>,
 }
 
@@ -169,7 +173,6 @@ impl Invite {
             expires: None,
             call_id: None,
             from_tag: None,
-            datagram: false,
             body: SDP_OFFER.to_vec(),
         }
     }
@@ -205,12 +208,6 @@ impl Invite {
         self
     }
 
-    /// Over UDP, whatever the binding came by.
-    pub fn by_datagram(mut self) -> Self {
-        self.datagram = true;
-        self
-    }
-
     pub fn with_body(mut self, body: &[u8]) -> Self {
         self.body = body.to_vec();
         self
@@ -234,6 +231,8 @@ impl Pbx {
         let registrar = Registrar {
             verdict: Verdict::Fair,
             challenges: true,
+            proxy: false,
+            next_nonce: false,
             algorithms: vec![Algorithm::Md5],
             nonces: NonceLife::Forever,
             delay: Duration::ZERO,
@@ -312,7 +311,7 @@ impl Pbx {
         let bound_path = binding.map(|it| it.path);
         let own = invite.own.unwrap_or(self.address);
         let path = match bound_path {
-            Some(Path::Stream(stream)) if !invite.datagram && invite.own.is_none() => Path::Stream(stream),
+            Some(Path::Stream(stream)) if invite.own.is_none() => Path::Stream(stream),
             _ => Path::Datagram { own, peer: self.edge },
         };
         let uri = format!("sip:{capability}@{};transport={}", self.edge, transport(path).as_param());
@@ -353,6 +352,7 @@ impl Pbx {
             heard: Vec::new(),
             responses: Vec::new(),
             dialog: None,
+            early: None,
             tags: Vec::new(),
             cancelled: false,
             ended: None,
@@ -454,6 +454,7 @@ impl Pbx {
             heard: Vec::new(),
             responses: Vec::new(),
             dialog: None,
+            early: None,
             tags: Vec::new(),
             cancelled: false,
             ended: None,
@@ -572,6 +573,9 @@ impl Pbx {
         {
             state.tags.push(tag.to_owned());
         }
+        if code > 100 && code < 200 {
+            state.early = Some(Dialog::of_caller(&state.invite, &response));
+        }
         if !(200..300).contains(&code) {
             return;
         }
@@ -595,7 +599,7 @@ impl Pbx {
     fn write_inside(&mut self, call: Call, method: Method<'_>, body: &[u8], number: Option<u32>) -> Message {
         let minted = self.mint();
         let state = &mut self.calls[call.0];
-        let dialog = state.dialog.as_mut().expect("an answered call");
+        let dialog = state.dialog.as_mut().or(state.early.as_mut()).expect("a dialog, be it early");
         let cseq = number.unwrap_or_else(|| {
             dialog.cseq += 1;
             dialog.cseq
@@ -716,17 +720,16 @@ impl Pbx {
     }
 
     fn log(&mut self, request: &Message, path: Path, code: u16) {
-        let credentials = request.credentials(HeaderName::Authorization, REALM);
+        let credentials = request.credentials(self.challenge_fields().1, REALM);
         self.registers.push(Registered {
             at: self.now,
             call_id: call_id(request),
             cseq: request.cseq().expect("CSeq").number,
             contact: contact(request).unwrap_or_default(),
             expires: request.expires().expect("Expires").unwrap_or(0),
-            nonce: credentials.as_ref().map(|it| it.nonce.clone().into_owned()),
+            nonce: credentials.map(|it| it.nonce.into_owned()),
             code,
             path,
-            username: credentials.map(|it| it.username.into_owned()),
         });
     }
 
@@ -790,12 +793,17 @@ impl Pbx {
             extra.push(("Contact", format!("<{}>;expires={left}", binding.uri)));
         }
         extra.extend(self.registrar.other_contact.iter().map(|other| ("Contact", format!("<{other}>;expires=1800"))));
+        if self.registrar.next_nonce {
+            let nonce = format!("nonce{}", self.mint());
+            self.nonces.insert(nonce.clone(), Nonce { since: now, count: 0 });
+            extra.push(("Authentication-Info", format!("nextnonce=\"{nonce}\"")));
+        }
         Answer { extra, ..Answer::plain(200) }
     }
 
     /// `Err(stale)`: the credentials do not do.
     fn check(&mut self, request: &Message) -> Result<(), bool> {
-        let credentials = request.credentials(HeaderName::Authorization, REALM).ok_or(false)?;
+        let credentials = request.credentials(self.challenge_fields().1, REALM).ok_or(false)?;
         let strongest = *self.registrar.algorithms.iter().max().expect("an algorithm");
         assert_eq!(credentials.algorithm, Some(strongest), "the strongest algorithm is answered");
         assert_eq!(credentials.uri, uri(request), "digest uri and Request-URI differ");
@@ -823,9 +831,18 @@ impl Pbx {
         for algorithm in self.registrar.algorithms.clone() {
             let nonce = format!("nonce{}", self.mint());
             self.nonces.insert(nonce.clone(), Nonce { since: self.now, count: 0 });
-            extra.push(("WWW-Authenticate", digest::challenge(REALM, &nonce, algorithm, stale)));
+            let (name, _) = self.challenge_fields();
+            extra.push((name, digest::challenge(REALM, &nonce, algorithm, stale)));
         }
-        Answer { extra, ..Answer::plain(401) }
+        Answer { extra, ..Answer::plain(if self.registrar.proxy { 407 } else { 401 }) }
+    }
+
+    fn challenge_fields(&self) -> (&'static str, HeaderName) {
+        if self.registrar.proxy {
+            ("Proxy-Authenticate", HeaderName::ProxyAuthorization)
+        } else {
+            ("WWW-Authenticate", HeaderName::Authorization)
+        }
     }
 
     fn mint(&mut self) -> u64 {

@@ -21,7 +21,7 @@ use crate::world::build::{PBX, TENANT, address, password, password_of, registrar
 use crate::world::{PushMode, World, hours, millis, minutes, secs, seed};
 
 /// Walks in CI.
-const WALKS: u64 = 24;
+const WALKS: u64 = 16;
 /// Moves of one walk.
 const MOVES: u32 = 120;
 /// Seeds that found a bug once.

@@ -10,7 +10,7 @@ use crate::sip::{HeaderName, Method};
 /// RFC 8141 name-based UUIDs: the namespace of call ids, itself a random UUID.
 const CALL_NAMESPACE: uuid::Uuid = uuid::uuid!("6d1a7c1e-52a5-4b8f-9a6e-3c0e2f7b9d41");
 /// Retry-After when the process is full.
-const FULL_RETRY_SECONDS: u32 = 10;
+pub(super) const FULL_RETRY_SECONDS: u32 = 10;
 
 /// Which INVITEs are the same (RFC 3261 §8.2.2.2): forked copies of it reach us with other branches.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -337,7 +337,7 @@ impl Calls {
         desk: &Desk<'_>,
     ) -> Option<(StatusCode, Vec<(&'static str, String)>)> {
         let limits = &desk.policy.limits;
-        if incoming.draining || self.held.len() >= self.held_max {
+        if incoming.draining || self.held.len() >= self.held_max || self.relays.len() >= self.relays_max {
             let later = vec![("Retry-After", FULL_RETRY_SECONDS.to_string())];
             return Some((StatusCode::SERVICE_UNAVAILABLE, later));
         }

@@ -67,6 +67,9 @@ impl Calls {
             return;
         }
         let Ok(key) = ServerKey::of(&request) else { return };
+        if self.relays.len() >= self.relays_max {
+            return self.refuse_inside(&request, arrival, back, desk);
+        }
         let id = self.mint_relay();
         let came = Came { request, arrival, back, allowance: Allowance::PROVEN };
         let mut relay = Relay::new(inside.instance, came, desk.random.text::<8>(), now);
@@ -87,6 +90,23 @@ impl Calls {
                     self.end_dialog(inside.dialog, now);
                 }
             }
+        }
+    }
+
+    /// The process is full: the request gets its answer without a transaction.
+    fn refuse_inside(&mut self, request: &Message, arrival: &Arrival, back: Hop, desk: &mut Desk<'_>) {
+        let later = [("Retry-After", held::FULL_RETRY_SECONDS.to_string())];
+        let tag = desk.random.text::<8>();
+        let reply = Reply {
+            code: StatusCode::SERVICE_UNAVAILABLE,
+            to_tag: Some(&tag),
+            source: Some(arrival.peer),
+            record_route: false,
+            extra: &later,
+        };
+        let mut out = Vec::with_capacity(384);
+        if proxy::write_reply(request, &reply, &mut out).is_ok() {
+            self.events.push_back(Event::Send(back, Bytes::from(out)));
         }
     }
 
