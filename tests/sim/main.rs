@@ -11,8 +11,10 @@
 )]
 
 mod call;
+mod call_ends;
 mod erase;
 mod hand_over;
+mod hand_over_again;
 mod in_dialog;
 mod manners;
 mod pbx;

@@ -200,7 +200,7 @@ fn a_pbx_that_calls_from_an_unproven_address_still_gets_its_final() {
     let capability = world.pbx().capability("alice").expect("registered");
     let node = world.add_pbx("node2.example.com", "198.51.100.66:5060");
     for body in [&b""[..], crate::pbx::SDP_OFFER, &[b'x'; 1200]] {
-        let invite = Invite::to("alice").to_capability(&capability).with_body(body);
+        let invite = Invite::to("alice").by_capability(&capability).with_body(body);
         let call = world.pbx_at(node).invite(invite);
         world.run_until_quiet();
         assert_eq!(world.pbx_at(node).final_response(call), Some(480));

@@ -120,7 +120,8 @@ impl Walk {
     }
 
     fn name(&mut self) -> &'static str {
-        *self.dice.pick(&NAMES[..])
+        let place = self.dice.below(NAMES.len() as u64);
+        NAMES[usize::try_from(place).expect("a place")]
     }
 
     fn place_call(&mut self) {
@@ -139,7 +140,7 @@ impl Walk {
             invite = invite.expiring(u32::try_from(self.dice.below(40) + 5).expect("small"));
         }
         if self.dice.chance(10) {
-            invite = invite.from_address("198.51.100.10:5070");
+            invite = invite.calling_from("198.51.100.10:5070");
         }
         let call = self.world.pbx().invite(invite);
         if self.dice.chance(10) {

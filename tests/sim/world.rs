@@ -1,7 +1,9 @@
 //! The world: engines, wire, peers, and the clock that jumps to the next event.
 
+mod asking;
 pub mod build;
 mod critic;
+mod judging;
 mod net;
 mod services;
 mod story;
@@ -145,13 +147,6 @@ impl World {
         self.shards
     }
 
-    /// The engines sent no request since they had sent `count` messages.
-    pub fn assert_no_request_since(&self, count: usize) {
-        let requests = self.sent[count..].iter().filter(|(_, _, bytes)| !bytes.starts_with(b"SIP/2.0 "));
-        let lines: Vec<_> = requests.map(|(_, to, bytes)| (to, first_line(bytes))).collect();
-        assert!(lines.is_empty(), "{lines:?}");
-    }
-
     /// Runs for so long and no longer.
     pub fn run_for(&mut self, span: Duration) {
         self.start();
@@ -201,128 +196,6 @@ impl World {
         self.time_engines();
     }
 
-    /// Asks the engines; the answer comes by `answer`.
-    pub fn command(&mut self, command: Command) -> u64 {
-        self.start();
-        let shard = match &command {
-            Command::HandOver(hand_over) => {
-                let account = &hand_over.account;
-                self.placement.account(&hand_over.tenant, &account.aor, &account.registrar.text)
-            }
-            Command::Show(id, ..)
-            | Command::Rectify(id, ..)
-            | Command::Refresh(id, ..)
-            | Command::Erase(id, ..)
-            | Command::Data(id, ..)
-            | Command::Call(id, ..)
-            | Command::Decline(id, ..) => id.shard(),
-            Command::EraseAll { .. } => panic!("ask every shard: `erase_all`"),
-        };
-        self.command_at(shard, command)
-    }
-
-    pub fn command_at(&mut self, shard: ShardId, command: Command) -> u64 {
-        self.start();
-        self.asked += 1;
-        let asked = self.asked;
-        self.feed(shard, Input::Command(command, ReplyTo(asked)));
-        asked
-    }
-
-    /// The answer to a command, once there is one.
-    pub fn answer(&self, asked: u64) -> Option<&Answer> {
-        self.answers.get(&asked)
-    }
-
-    pub fn refusal(&self, asked: u64) -> Option<Refusal> {
-        match self.answer(asked)? {
-            Answer::Refused(refusal) => Some(refusal.clone()),
-            _ => None,
-        }
-    }
-
-    pub fn handed_over(&self, asked: u64) -> &HandedOver {
-        match self.answer(asked) {
-            Some(Answer::HandedOver(handed_over)) => handed_over,
-            Some(Answer::Refused(refusal)) => panic!("refused: {refusal:?}"),
-            Some(_) => panic!("another answer"),
-            None => panic!("no answer yet"),
-        }
-    }
-
-    pub fn token_hash(token: &str) -> TokenHash {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
-        TokenHash(digest.as_ref().try_into().expect("32 bytes"))
-    }
-
-    /// The instance of a phone and the hash of its token.
-    pub fn key_of(&self, name: &str) -> (InstanceId, TokenHash) {
-        let account = self.phones[name].account.as_ref().expect("handed over");
-        (account.instance, Self::token_hash(&account.token))
-    }
-
-    /// Turns push off.
-    pub fn delete(&mut self, name: &str) -> u64 {
-        let (instance, token) = self.key_of(name);
-        self.command(Command::Erase(instance, token))
-    }
-
-    pub fn show(&mut self, name: &str) -> u64 {
-        let (instance, token) = self.key_of(name);
-        self.command(Command::Show(instance, token))
-    }
-
-    /// Shuts down.
-    pub fn drain(&mut self) {
-        self.start();
-        for shard in 0..self.shards {
-            self.feed(ShardId(shard), Input::Drain);
-        }
-    }
-
-    pub fn set_audit_writable(&mut self, writable: bool) {
-        self.start();
-        for shard in 0..self.shards {
-            self.feed(ShardId(shard), Input::AuditWritable(writable));
-        }
-    }
-
-    /// How full all tables are, over all shards.
-    pub fn tables(&self) -> BTreeMap<&'static str, usize> {
-        let mut tables = BTreeMap::new();
-        for engine in &self.engines {
-            for (name, size) in engine.tables() {
-                *tables.entry(name).or_default() += size;
-            }
-        }
-        tables
-    }
-
-    fn filled_and_busy(&self) -> (BTreeMap<&'static str, usize>, Vec<String>) {
-        let phones = self.phones.values().filter(|phone| !phone.is_quiet() || phone.transactions.len() > 0);
-        let pbxs = self.pbxs.iter().filter(|pbx| !pbx.is_quiet() || pbx.transactions.len() > 0);
-        let phones = phones.flat_map(|phone| phone.transactions.describe());
-        let pbxs = pbxs.flat_map(|pbx| pbx.transactions.describe());
-        (self.filled(), phones.chain(pbxs).collect())
-    }
-
-    /// The tables that are not empty.
-    fn filled(&self) -> BTreeMap<&'static str, usize> {
-        self.tables().into_iter().filter(|(_, size)| *size > 0).collect()
-    }
-
-    pub fn table(&self, name: &str) -> usize {
-        *self.tables().get(name).unwrap_or_else(|| panic!("no table {name}"))
-    }
-
-    /// The `call` ids of calls placed to a phone's account so far, by the Call-IDs of the PBX.
-    pub fn calls_of(&mut self, user: &str) -> Vec<CallUuid> {
-        let namespace = uuid::uuid!("6d1a7c1e-52a5-4b8f-9a6e-3c0e2f7b9d41");
-        let calls = self.pbx().calls().filter(|(_, call)| call.user == user);
-        let ids = calls.map(|(_, call)| call.invite.call_id().expect("a Call-ID").to_vec());
-        ids.map(|id| CallUuid(uuid::Uuid::new_v5(&namespace, &id))).collect()
-    }
-
     /// Takes off the wire what peers have just put on it.
     pub fn take_from_wire(&mut self) -> Vec<Vec<u8>> {
         self.flush_peers();
@@ -340,67 +213,6 @@ impl World {
     /// Takes datagrams off the wire that begin like this.
     pub fn drop_datagrams_starting(&mut self, start: &[u8]) {
         self.events.retain(|_, event| !matches!(event, Event::Datagram { bytes, .. } if bytes.starts_with(start)));
-    }
-
-    /// Every message the engines sent to an address, in order.
-    pub fn sent_to(&self, address: &str) -> Vec<Message> {
-        let there = self.sent.iter().filter(|(_, to, _)| to == address);
-        there.map(|(_, _, bytes)| Message::parse_datagram(bytes.clone()).expect("SIP")).collect()
-    }
-
-    /// How the calls ended, by the engines' own words.
-    pub fn outcomes(&self) -> Vec<CallOutcome> {
-        let of = |note: &Note| match note {
-            Note::CallEnded(_, _, outcome) => Some(*outcome),
-            _ => None,
-        };
-        self.notes.iter().filter_map(of).collect()
-    }
-
-    /// Everything that has to end by itself has ended: no transaction, held call, dialog, wake, waiting command, erasure
-    /// or permit is left, and the peers are content too.
-    pub fn assert_nothing_left(&mut self) {
-        self.run_until_quiet();
-        // Dialogs linger for a transaction's life, ended calls for two minutes.
-        self.run_for(minutes(3));
-        self.run_until_quiet();
-        let resting = [
-            "vault",
-            "leases",
-            "edge",
-            "bindings",
-            "bindings.trunks",
-            "destinations",
-            "wakes.budgets",
-            "erasures.graves",
-        ];
-        let left: BTreeMap<_, _> =
-            self.tables().into_iter().filter(|(name, size)| *size > 0 && !resting.contains(name)).collect();
-        assert!(left.is_empty(), "left: {left:?}");
-        let tables = self.tables();
-        assert_eq!(tables["vault"], tables["leases"], "a secret for each instance and none besides");
-        assert_eq!(tables["bindings"], tables["leases"]);
-        let alone: Vec<_> = self.phones.values().filter(|it| !it.transactions.unacknowledged.is_empty()).collect();
-        assert!(alone.is_empty(), "{} waits for an ACK", alone[0].name);
-    }
-
-    /// Nothing of anybody is held any more.
-    pub fn assert_empty(&mut self) {
-        self.assert_nothing_left();
-        let tables = self.tables();
-        for name in ["vault", "leases", "bindings", "bindings.trunks", "wakes.budgets"] {
-            assert_eq!(tables[name], 0, "{name}");
-        }
-    }
-
-    /// A fingerprint of everything that happened.
-    pub fn transcript(&self) -> u64 {
-        self.story.fingerprint()
-    }
-
-    /// What a failing test prints above its story.
-    pub fn entitle(&mut self, title: &str) {
-        self.story.entitle(title);
     }
 
     /// Places a call and lets it come through to its end or a full minute.
@@ -486,26 +298,6 @@ impl World {
         }
     }
 
-    fn take_answer(&mut self, asked: u64, answer: Answer) {
-        let text = match &answer {
-            Answer::HandedOver(it) => format!("handed over {:?}", it.registration),
-            Answer::Refused(refusal) => format!("refused {refusal:?}"),
-            Answer::Erased { logged, .. } => format!("erased, logged {logged}"),
-            _ => "answered".to_owned(),
-        };
-        self.story.tell(self.now.boot, &format!("answer {asked}: {text}"));
-        if let (Answer::HandedOver(it), Some(name)) = (&answer, self.waiting.remove(&asked)) {
-            let phone = self.phones.get_mut(&name).expect("a phone");
-            phone.account = Some(crate::phone::Handed {
-                instance: it.instance,
-                token: it.token.clone(),
-                aor: it.attach.aor.clone(),
-                realm: it.attach.realm.clone(),
-            });
-        }
-        assert!(self.answers.insert(asked, answer).is_none(), "two answers to one command");
-    }
-
     fn schedule(&mut self, after: Duration, event: Event) {
         self.sequence += 1;
         self.events.insert((self.now.boot + after, self.sequence), event);
@@ -562,17 +354,6 @@ impl World {
         self.now.boot = self.now.boot + span;
         let passed = Duration::from_nanos(self.now.boot.as_nanos());
         self.now.wall = WALL_START + passed + self.wall_shift;
-    }
-
-    fn is_quiet(&self) -> bool {
-        let peers_rest = self.events.is_empty()
-            && self.pbxs.iter().all(|pbx| pbx.is_quiet() && pbx.transactions.len() == 0)
-            && self.phones.values().all(|phone| phone.is_quiet() && phone.transactions.len() == 0);
-        if !peers_rest {
-            return false;
-        }
-        let tables = self.tables();
-        TRANSIENT.iter().all(|name| tables[name] == 0)
     }
 }
 

@@ -23,8 +23,6 @@ pub enum PushMode {
 #[derive(Clone)]
 pub struct PushSeen {
     pub at: Instant,
-    pub instance: InstanceId,
-    pub name: Option<String>,
     pub kind: WakeKind,
     pub call: Option<String>,
     pub token: String,
@@ -58,8 +56,6 @@ impl World {
         let name = name.map(|phone| phone.name.clone());
         let seen = PushSeen {
             at: self.now.boot,
-            instance: job.instance,
-            name: name.clone(),
             kind: job.kind,
             call: job.call.map(|call| call.to_string()),
             token: job.token.clone(),

@@ -1,0 +1,239 @@
+//! The registrar: judges REGISTERs as strictly or as oddly as a test wants it.
+
+use std::time::Duration;
+
+use reveille::clock::Instant;
+use reveille::engine::ids::Capability;
+use reveille::sip::auth::Algorithm;
+use reveille::sip::uri::Uri;
+use reveille::sip::{HeaderName, Message, digest, outbound};
+
+use super::Pbx;
+use crate::sip_text::{Answer, call_id, contact, uri, values};
+use crate::transactions::Path;
+
+/// How a registrar treats a REGISTER.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// As its credentials deserve.
+    Fair,
+    /// Nothing at all.
+    Silent,
+    /// This code, with this Retry-After.
+    Code(u16, Option<u32>),
+    /// Challenges whatever comes, as a PBX in reload does.
+    NeverContent,
+    /// Calls every nonce stale, its own fresh one too.
+    AlwaysStale,
+}
+
+/// How long a nonce is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NonceLife {
+    Forever,
+    For(Duration),
+    OneRequest,
+}
+
+/// How the registrar behaves.
+pub struct Registrar {
+    pub verdict: Verdict,
+    pub challenges: bool,
+    /// Challenges with 407 as a proxy does.
+    pub proxy: bool,
+    /// Gives the next nonce along with each 200.
+    pub next_nonce: bool,
+    pub algorithms: Vec<Algorithm>,
+    pub nonces: NonceLife,
+    pub delay: Duration,
+    pub min_expires: u32,
+    pub max_expires: u32,
+    /// A Contact of somebody else under the same AOR.
+    pub other_contact: Option<String>,
+    /// Whether connections to it are accepted.
+    pub listens: bool,
+}
+
+/// A REGISTER as the registrar judged it.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    pub at: Instant,
+    pub call_id: String,
+    pub cseq: u32,
+    pub contact: String,
+    pub expires: u32,
+    pub nonce: Option<String>,
+    pub code: u16,
+    pub path: Path,
+}
+
+pub(super) struct Binding {
+    pub(super) user: String,
+    pub(super) capability: String,
+    pub(super) uri: String,
+    pub(super) instance: String,
+    pub(super) call_id: String,
+    pub(super) until: Instant,
+    pub(super) path: Path,
+}
+
+pub(super) struct Nonce {
+    since: Instant,
+    count: u32,
+}
+
+const REALM: &str = "pbx";
+
+impl Pbx {
+    /// What every REGISTER of ours must be like.
+    pub(super) fn criticise(&self, request: &Message) {
+        assert!(!request.contact_is_star(), "Contact: *");
+        assert_eq!(values(request, HeaderName::Supported), ["path"], "Supported");
+        assert_eq!(request.extension("User-Agent"), None, "tells who it is");
+        let contacts: Vec<_> = request.contacts().collect();
+        assert_eq!(contacts.len(), 1, "one Contact");
+        let contact = contacts[0].as_ref().expect("a Contact");
+        let user = contact.uri().user().expect("a capability");
+        assert!(Capability::parse(user).is_some(), "the Contact's user is a capability");
+        let instance = outbound::instance(contact).expect("+sip.instance");
+        let via = request.top_via().expect("a Via");
+        let port = via.sent_by_port().map_or_else(String::new, |port| format!(":{port}"));
+        let advertised = format!("{}{port}", via.sent_by());
+        let text = String::from_utf8_lossy(contact.uri().raw()).into_owned();
+        assert!(
+            text.contains(&format!("@{advertised};transport=")),
+            "{text} is not where it is sent from: {advertised}"
+        );
+        for binding in self.bindings.iter().filter(|it| it.capability.as_bytes() == user) {
+            assert_eq!(binding.uri, text, "the Contact changed");
+            assert_eq!(binding.instance, instance, "+sip.instance changed");
+            assert_eq!(binding.call_id, call_id(request), "the Call-ID changed");
+        }
+    }
+
+    pub(super) fn log(&mut self, request: &Message, path: Path, code: u16) {
+        let credentials = request.credentials(self.challenge_fields().1, REALM);
+        self.registers.push(Registered {
+            at: self.now,
+            call_id: call_id(request),
+            cseq: request.cseq().expect("CSeq").number,
+            contact: contact(request).unwrap_or_default(),
+            expires: request.expires().expect("Expires").unwrap_or(0),
+            nonce: credentials.map(|it| it.nonce.into_owned()),
+            code,
+            path,
+        });
+    }
+
+    pub(super) fn judge(&mut self, request: &Message, path: Path) {
+        self.criticise(request);
+        let source = self.source_of(path);
+        let answer = self.verdict_on(request, path);
+        self.log(request, path, answer.code);
+        self.transactions.respond(request, &answer.write(request, source), path, self.now);
+    }
+
+    fn verdict_on(&mut self, request: &Message, path: Path) -> Answer<'static> {
+        let number = request.cseq().expect("CSeq").number;
+        let last = self.sequence.entry(call_id(request)).or_default();
+        if number <= *last {
+            self.out_of_order += 1;
+            return Answer::plain(500);
+        }
+        *last = number;
+        match self.registrar.verdict.clone() {
+            Verdict::Code(code, after) => {
+                let extra = after.map(|seconds| ("Retry-After", seconds.to_string())).into_iter().collect();
+                return Answer { extra, ..Answer::plain(code) };
+            }
+            Verdict::NeverContent => return self.challenge(false),
+            Verdict::AlwaysStale => return self.challenge(true),
+            Verdict::Fair | Verdict::Silent => {}
+        }
+        if self.registrar.challenges
+            && let Err(stale) = self.check(request)
+        {
+            return self.challenge(stale);
+        }
+        let asked = request.expires().expect("Expires").unwrap_or(self.registrar.max_expires);
+        if asked > 0 && asked < self.registrar.min_expires {
+            return Answer {
+                extra: vec![("Min-Expires", self.registrar.min_expires.to_string())],
+                ..Answer::plain(423)
+            };
+        }
+        self.bind(request, asked.min(self.registrar.max_expires), path)
+    }
+
+    fn bind(&mut self, request: &Message, granted: u32, path: Path) -> Answer<'static> {
+        let uri = contact(request).expect("a Contact");
+        let capability =
+            String::from_utf8_lossy(Uri::parse(uri.as_bytes()).expect("a URI").user().expect("a user")).into_owned();
+        let user = String::from_utf8_lossy(request.to().expect("To").uri().user().unwrap_or_default()).into_owned();
+        let now = self.now;
+        self.bindings.retain(|it| it.capability != capability && it.until > now);
+        if granted > 0 {
+            let first = request.contacts().next().expect("a Contact").expect("a Contact");
+            let instance = outbound::instance(&first).expect("an instance").to_owned();
+            let until = now + Duration::from_secs(granted.into());
+            let call_id = call_id(request);
+            self.bindings.push(Binding { user: user.clone(), capability, uri, instance, call_id, until, path });
+        }
+        let mut extra: Vec<(&str, String)> = Vec::new();
+        for binding in self.bindings.iter().filter(|it| it.user == user) {
+            let left = binding.until.saturating_since(now).as_secs();
+            extra.push(("Contact", format!("<{}>;expires={left}", binding.uri)));
+        }
+        extra.extend(self.registrar.other_contact.iter().map(|other| ("Contact", format!("<{other}>;expires=1800"))));
+        if self.registrar.next_nonce {
+            let nonce = format!("nonce{}", self.mint());
+            self.nonces.insert(nonce.clone(), Nonce { since: now, count: 0 });
+            extra.push(("Authentication-Info", format!("nextnonce=\"{nonce}\"")));
+        }
+        Answer { extra, ..Answer::plain(200) }
+    }
+
+    /// `Err(stale)`: the credentials do not do.
+    fn check(&mut self, request: &Message) -> Result<(), bool> {
+        let credentials = request.credentials(self.challenge_fields().1, REALM).ok_or(false)?;
+        let strongest = *self.registrar.algorithms.iter().max().expect("an algorithm");
+        assert_eq!(credentials.algorithm, Some(strongest), "the strongest algorithm is answered");
+        assert_eq!(credentials.uri, uri(request), "digest uri and Request-URI differ");
+        let password = self.passwords.get(credentials.username.as_ref()).ok_or(false)?;
+        let ha1 = digest::ha1(strongest, &credentials.username, REALM, password.as_bytes());
+        if !digest::verify(&credentials, &ha1, strongest, "REGISTER") {
+            return Err(false);
+        }
+        let nonce = self.nonces.get_mut(credentials.nonce.as_ref()).ok_or(true)?;
+        let fresh = match self.registrar.nonces {
+            NonceLife::Forever => true,
+            NonceLife::For(life) => self.now.saturating_since(nonce.since) <= life,
+            NonceLife::OneRequest => nonce.count == 0,
+        };
+        let count = credentials.nc.expect("qop has a count");
+        if !fresh || count <= nonce.count {
+            return Err(true);
+        }
+        nonce.count = count;
+        Ok(())
+    }
+
+    fn challenge(&mut self, stale: bool) -> Answer<'static> {
+        let mut extra = Vec::new();
+        for algorithm in self.registrar.algorithms.clone() {
+            let nonce = format!("nonce{}", self.mint());
+            self.nonces.insert(nonce.clone(), Nonce { since: self.now, count: 0 });
+            let (name, _) = self.challenge_fields();
+            extra.push((name, digest::challenge(REALM, &nonce, algorithm, stale)));
+        }
+        Answer { extra, ..Answer::plain(if self.registrar.proxy { 407 } else { 401 }) }
+    }
+
+    fn challenge_fields(&self) -> (&'static str, HeaderName) {
+        if self.registrar.proxy {
+            ("Proxy-Authenticate", HeaderName::ProxyAuthorization)
+        } else {
+            ("WWW-Authenticate", HeaderName::Authorization)
+        }
+    }
+}
