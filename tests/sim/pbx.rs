@@ -271,7 +271,7 @@ impl Pbx {
         self.watch_finals(&message);
         match self.transactions.handle(message, path, self.now) {
             Some(Incoming::Request(request, path)) => self.handle_request(request, path),
-            Some(Incoming::Response(response, request)) => self.handle_response(response, &request),
+            Some(Incoming::Response(response, request)) => self.handle_response(&response, &request),
             None => {}
         }
     }
@@ -289,22 +289,22 @@ impl Pbx {
         }
     }
 
-    fn handle_response(&mut self, response: Message, request: &Message) {
-        let id = call_id(&response);
+    fn handle_response(&mut self, response: &Message, request: &Message) {
+        let id = call_id(response);
         let branch = request.top_via().expect("a Via").branch().expect("a branch").to_owned();
         let method = request.method().expect("a request").as_str().to_owned();
         let place = self.calls.iter().position(|it| it.invite.top_via().expect("a Via").branch() == Some(&branch));
         match place {
-            Some(place) if method != "CANCEL" => self.handle_answer(Call(place), &response),
+            Some(place) if method != "CANCEL" => self.handle_answer(Call(place), response),
             _ => {
                 // Of the copies of one INVITE, the one that was answered.
                 let of_call = |it: &CallState| call_id(&it.invite) == id;
                 let answered = self.calls.iter().position(|it| of_call(it) && it.dialog.is_some());
                 let Some(place) = answered.or_else(|| self.calls.iter().position(of_call)) else { return };
-                if code(&response) >= 200 {
-                    self.calls[place].answers.push((method.clone(), code(&response)));
+                if code(response) >= 200 {
+                    self.calls[place].answers.push((method.clone(), code(response)));
                 }
-                if method == "INVITE" && (200..300).contains(&code(&response)) {
+                if method == "INVITE" && (200..300).contains(&code(response)) {
                     let number = request.cseq().expect("our CSeq").number;
                     let ack = self.write_inside(Call(place), Method::Ack, b"", Some(number));
                     self.transactions.request(&ack, self.calls[place].path, self.now);
