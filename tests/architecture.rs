@@ -78,7 +78,9 @@ fn rooms_of_the_engine_do_not_import_one_another() {
             // What a room receives by value when an instance moves, and plain helpers, are types, not the room.
             let handed = matches!(
                 (room, *other),
-                ("erasures", "leases" | "bindings") | ("wakes", "leases") | ("calls", "edge" | "wakes")
+                ("erasures", "leases" | "bindings")
+                    | ("wakes", "leases")
+                    | ("calls", "edge" | "wakes")
                     | ("bindings", "destinations")
             );
             for line in code(&source.text).filter(|line| line.contains(&format!("{other}::"))) {

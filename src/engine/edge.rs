@@ -226,7 +226,8 @@ impl Edge {
     ) {
         let nonce = self.nonce(arrival, instance, now);
         let stale = if stale { ",stale=true" } else { "" };
-        let value = format!("Digest realm=\"{}\",nonce=\"{nonce}\",algorithm=MD5,qop=\"auth\"{stale}", self.realm);
+        // Without `algorithm` it is MD5 (RFC 7616 §3.3); each byte counts here.
+        let value = format!("Digest realm=\"{}\",nonce=\"{nonce}\",qop=\"auth\"{stale}", self.realm);
         let extra = [("WWW-Authenticate", value)];
         self.reply(request, arrival, StatusCode::UNAUTHORIZED, tag, &extra);
     }
@@ -305,12 +306,40 @@ impl Edge {
             return;
         }
         let proven = code == StatusCode::OK || arrival.registrar;
-        if arrival.flow.is_none() && !proven && out.len() > request.bytes().len() {
+        if arrival.flow.is_none() && !proven {
+            if out.len() > request.bytes().len() {
+                out = compacted(&out);
+            }
             // Never more bytes out than in before a source is proven: a forged source address is not worth an answer.
-            return;
+            if out.len() > request.bytes().len() {
+                return;
+            }
         }
         self.events.push_back(Event::Send(reply_hop(request, arrival), Bytes::from(out)));
     }
+}
+
+/// The same response with header names in their compact forms (RFC 3261 §7.3.3), for short requests of small phones.
+fn compacted(response: &[u8]) -> Vec<u8> {
+    const FORMS: [(&[u8], &[u8]); 6] = [
+        (b"Via: ", b"v:"),
+        (b"From: ", b"f:"),
+        (b"To: ", b"t:"),
+        (b"Call-ID: ", b"i:"),
+        (b"CSeq: ", b"CSeq:"),
+        (b"Content-Length: ", b"l:"),
+    ];
+    let mut out = Vec::with_capacity(response.len());
+    for line in response.split_inclusive(|&byte| byte == b'\n') {
+        match FORMS.iter().find(|(long, _)| line.starts_with(long)) {
+            Some((long, short)) => {
+                out.extend_from_slice(short);
+                out.extend_from_slice(&line[long.len()..]);
+            }
+            None => out.extend_from_slice(line),
+        }
+    }
+    out
 }
 
 /// Where the answer to a request goes: down its connection, or to the address its top Via asks for.

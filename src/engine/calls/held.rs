@@ -95,8 +95,9 @@ impl Held {
 
     pub(super) fn state(&self) -> CallState {
         match self.stage {
-            Progress::Waiting => CallState::Waking,
-            Progress::Forwarded | Progress::Ringing => CallState::Ringing,
+            // Forwarded is not ringing: the device has not said a word yet.
+            Progress::Waiting | Progress::Forwarded => CallState::Waking,
+            Progress::Ringing => CallState::Ringing,
             Progress::Answered => CallState::Answered,
         }
     }
