@@ -16,8 +16,7 @@ use std::time::Duration;
 use ahash::HashMap;
 use bytes::Bytes;
 
-pub(crate) use binding::Binding;
-use binding::{Phase, destination_of};
+use binding::{Binding, Phase, destination_of};
 use trial::Trial;
 pub(crate) use trial::Tried;
 
@@ -27,7 +26,7 @@ use super::filter::address_allowed;
 use super::ids::{BranchId, Capability, InstanceId, QueryId};
 use super::input::{LocateFault, Located, PermitOutcome, TrunkFault};
 use super::output::{DestinationKey, Hop, RegistrationState, RegistrationView, TrunkKey};
-use super::register::{Desk, End, Exchange, Identity, Step, Target};
+use super::register::{Desk, End, Exchange, Identity, Leaving, Step, Target};
 use super::schedule::Schedule;
 use super::tally::RegisterOutcome;
 use crate::clock::Instant;
@@ -326,7 +325,7 @@ impl Bindings {
     }
 
     /// Takes a binding out, by value: it will never register again.
-    pub(crate) fn take(&mut self, instance: InstanceId) -> Option<Binding> {
+    pub(crate) fn take(&mut self, instance: InstanceId) -> Option<Leaving> {
         self.cease(instance);
         self.end_trial(instance);
         let binding = self.bindings.remove(&instance)?;
@@ -335,7 +334,7 @@ impl Bindings {
             self.schedule.remove((instance, timer));
         }
         self.unlink_trunk(instance, binding.target.as_ref());
-        Some(binding)
+        Some(Leaving { identity: binding.identity, bound_at: binding.bound_at })
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

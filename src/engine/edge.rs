@@ -4,21 +4,22 @@
 //! A flow holds no secret and outlives the erasure of its instance until it ends by itself. This room forwards nothing.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ahash::HashMap;
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 
-use super::ids::{FlowId, InstanceId, ListenerId, base32, from_base32};
+use super::device::{Device, reply_hop};
+use super::ids::{FlowId, InstanceId, base32, from_base32};
 use super::input::Arrival;
 use super::output::Hop;
 use super::schedule::Schedule;
 use crate::clock::Instant;
 use crate::sip::auth::Algorithm;
 use crate::sip::proxy::{self, Reply};
-use crate::sip::{HeaderName, Message, StatusCode, Transport, digest};
+use crate::sip::{HeaderName, Message, StatusCode, digest};
 
 /// How long a nonce of ours may be used.
 const NONCE_LIFE: Duration = Duration::from_secs(120);
@@ -36,17 +37,6 @@ pub(crate) enum Event {
     Detached(InstanceId),
     /// The source has proven itself for this long.
     Proven(IpAddr, Duration),
-}
-
-/// How a device is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Device {
-    pub(crate) hop: Hop,
-    pub(crate) listener: ListenerId,
-    pub(crate) transport: Transport,
-    pub(crate) peer: SocketAddr,
-    /// The device's own Contact URI: the Request-URI of what we forward.
-    pub(crate) contact: Vec<u8>,
 }
 
 struct Attachment {
@@ -340,15 +330,4 @@ fn compacted(response: &[u8]) -> Vec<u8> {
         }
     }
     out
-}
-
-/// Where the answer to a request goes: down its connection, or to the address its top Via asks for.
-pub(crate) fn reply_hop(request: &Message, arrival: &Arrival) -> Hop {
-    match (arrival.flow, &arrival.trunk) {
-        (_, Some(trunk)) => Hop::Trunk(std::sync::Arc::clone(trunk)),
-        (Some(flow), None) => Hop::Flow(flow),
-        (None, None) => {
-            Hop::Datagram { listener: arrival.listener, peer: proxy::response_target(request, arrival.peer) }
-        }
-    }
 }
