@@ -48,6 +48,8 @@ const UNPROVEN_DATAGRAMS_MAX: u8 = 3;
 const UNREGISTERED_MAX: Duration = Duration::from_secs(12 * 3600);
 /// Addresses of one trunk that are tried.
 const TARGETS_MAX: usize = 8;
+/// How long a refresh waits while other credentials are tried.
+const TRIAL_PAUSE: Duration = Duration::from_secs(1);
 /// A registrar that closes its connections by habit is not registered at more often than this on that account.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(30);
 
@@ -205,13 +207,22 @@ impl Bindings {
         };
         binding.permit_proven = proven;
         let wanted = binding.target.clone().filter(|target| destination_of(target) == destination);
-        match (wanted, &binding.phase) {
-            (Some(target), Phase::Waiting(waiting)) if *waiting == destination => {
+        let trying = binding.trial.as_ref().map(|trial| trial.exchange.is_some());
+        match (wanted, &binding.phase, trying) {
+            // One REGISTER at a time for a binding (RFC 3261 §10.2.4).
+            (Some(_), Phase::Waiting(waiting), Some(true)) if *waiting == destination => {
+                binding.phase = Phase::Resting;
+                self.schedule.set((instance, Timer::Next), Some(now + TRIAL_PAUSE));
+                self.events.push_back(Event::Report(destination, PermitOutcome::Unused));
+            }
+            (Some(target), Phase::Waiting(waiting), _) if *waiting == destination => {
                 self.start_exchange(instance, target, desk, now);
             }
-            (Some(target), _) if binding.trial.as_ref().is_some_and(|trial| trial.exchange.is_none()) => {
-                self.start_trial(instance, target, desk, now);
+            (Some(_), Phase::Exchanging(_), Some(false)) => {
+                self.postpone_trial(instance);
+                self.events.push_back(Event::Report(destination, PermitOutcome::Unused));
             }
+            (Some(target), _, Some(false)) => self.start_trial(instance, target, desk, now),
             _ => self.events.push_back(Event::Report(destination, PermitOutcome::Unused)),
         }
     }
@@ -236,7 +247,7 @@ impl Bindings {
             }
             let step = exchange.handle_response(response, &mut binding.identity, desk, now);
             self.advance(instance, branch, step, desk, now);
-        } else if let Some(Trial { twin, exchange: Some(exchange) }) = &mut binding.trial
+        } else if let Some(Trial { twin, exchange: Some(exchange), .. }) = &mut binding.trial
             && exchange.branch == branch
         {
             twin.catch_up(&binding.identity);

@@ -106,6 +106,7 @@ pub(crate) struct Calls {
     ended_until: Schedule<(InstanceId, CallUuid)>,
     dialogs: Dialogs,
     farewells: Farewells,
+    /// This shard's share of `limits.held_calls`.
     held_max: usize,
     schedule: Schedule<(RelayId, Timer)>,
     events: VecDeque<Event>,

@@ -130,8 +130,7 @@ impl Destinations {
     /// Hands out permits that are due.
     pub(crate) fn handle_timeout(&mut self, random: &mut Random, now: Instant) {
         while let Some(destination) = self.schedule.pop_due(now) {
-            let idle = self.homes.get(&destination).is_some_and(|home| home.is_idle() && home.down.is_none());
-            if idle {
+            if self.homes.get(&destination).is_some_and(|home| home.is_forgettable(now)) {
                 self.homes.remove(&destination);
             } else {
                 self.grant(destination, random, now);
@@ -281,6 +280,11 @@ impl Home {
 
     fn is_idle(&self) -> bool {
         self.wanted.is_empty() && self.outstanding == 0
+    }
+
+    /// Nobody wants anything of it, and nothing keeps anyone away any more.
+    fn is_forgettable(&self, now: Instant) -> bool {
+        self.is_idle() && self.down.as_ref().is_none_or(|down| down.until <= now)
     }
 
     fn idle_look(&self, now: Instant) -> Option<Instant> {

@@ -16,7 +16,7 @@ use super::audit::{AuditRecord, Cause, LifeEvent, Receipt, Unregister};
 use super::ids::{BranchId, InstanceId, RecordId, ReplyTo};
 use super::input::{Recorded, TokenHash};
 use super::instance::{Instance, tokens_equal};
-use super::limits::Limits;
+use super::limits::{Limits, share};
 use super::output::{Answer, Hop, Note, ReceiptJob, RecordJob, Refusal, TrunkKey};
 use super::register::{Desk, End, Exchange, Identity, Leaving, Step, Terms};
 use super::schedule::Schedule;
@@ -99,9 +99,8 @@ pub(crate) struct Erasures {
 impl Erasures {
     /// Remembers at most this shard's share of `limits.tombstones`.
     pub(crate) fn new(limits: &Limits, shards: u16) -> Self {
-        let share = limits.tombstones.div_ceil(u32::from(shards.max(1))).max(1);
         Self {
-            graves_max: usize::try_from(share).unwrap_or(usize::MAX),
+            graves_max: share(limits.tombstones, shards),
             graves: HashMap::default(),
             by_branch: HashMap::default(),
             by_record: HashMap::default(),

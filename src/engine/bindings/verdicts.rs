@@ -50,6 +50,7 @@ impl Bindings {
             }
         }
         self.follow_move(instance);
+        self.resume_trial(instance);
     }
 
     pub(super) fn granted(
