@@ -4,7 +4,7 @@
 //! removed while `erasure.grace` passes at most, then the slot is wiped, and only the wipe's receipt lets the record be
 //! written. A tombstone holds no credential.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,7 +89,8 @@ pub(crate) struct Erasures {
     graves: HashMap<InstanceId, Grave>,
     by_branch: HashMap<BranchId, InstanceId>,
     by_record: HashMap<RecordId, InstanceId>,
-    order: VecDeque<InstanceId>,
+    /// The oldest tombstone first; some may be gone already.
+    buried: VecDeque<InstanceId>,
     schedule: Schedule<(InstanceId, Timer)>,
     events: VecDeque<Event>,
     records: u64,
@@ -104,7 +105,7 @@ impl Erasures {
             graves: HashMap::default(),
             by_branch: HashMap::default(),
             by_record: HashMap::default(),
-            order: VecDeque::new(),
+            buried: VecDeque::new(),
             schedule: Schedule::default(),
             events: VecDeque::new(),
             records: 0,
@@ -155,7 +156,6 @@ impl Erasures {
             waiting: reply.into_iter().collect(),
         };
         self.graves.insert(id, grave);
-        self.order.push_back(id);
         if idle {
             self.wipe(id, Unregister::NotNeeded, desk, now);
         }
@@ -190,9 +190,9 @@ impl Erasures {
             }
             Erasure::Recording | Erasure::Buried { .. } => false,
         };
-        // In the order in which they began: the hash order must not show.
-        let concerned: Vec<InstanceId> =
-            self.order.iter().copied().filter(|id| self.graves.get(id).is_some_and(over)).collect();
+        // In the order of their ids: the hash order must not show.
+        let concerned: BTreeSet<InstanceId> =
+            self.by_branch.values().copied().filter(|id| self.graves.get(id).is_some_and(over)).collect();
         for id in concerned {
             self.wipe(id, Unregister::Unanswered, desk, now);
         }
@@ -209,6 +209,7 @@ impl Erasures {
         }
         grave.erasure = Erasure::Buried { receipt, logged };
         self.under_way -= 1;
+        self.buried.push_back(id);
         self.schedule.set((id, Timer::Tombstone), Some(now + TOMBSTONE_KEPT));
     }
 
@@ -227,8 +228,9 @@ impl Erasures {
                 Timer::Grace => self.wipe(id, Unregister::Unanswered, desk, now),
                 Timer::Tombstone => {
                     self.graves.remove(&id);
-                    if let Some(place) = self.order.iter().position(|&buried| buried == id) {
-                        self.order.remove(place);
+                    // What was buried first decays first, but for those of one moment.
+                    while self.buried.front().is_some_and(|oldest| !self.graves.contains_key(oldest)) {
+                        self.buried.pop_front();
                     }
                 }
             }
@@ -337,10 +339,7 @@ impl Erasures {
     /// The oldest tombstones give way; an erasure under way never does.
     fn make_room(&mut self) {
         while self.graves.len() >= self.graves_max {
-            let oldest = self.order.iter().position(|id| {
-                self.graves.get(id).is_some_and(|grave| matches!(grave.erasure, Erasure::Buried { .. }))
-            });
-            let Some(id) = oldest.and_then(|place| self.order.remove(place)) else { return };
+            let Some(id) = self.buried.pop_front() else { return };
             self.graves.remove(&id);
             self.schedule.remove((id, Timer::Tombstone));
         }
