@@ -25,8 +25,8 @@ const EXCEPTIONS: [(&str, &str); 2] = [
     ("drain", "app"),
 ];
 
-/// The rooms of the engine: they never import one another; `engine::engine` and its two continuations join them.
-const ENGINE_ROOMS: [&str; 7] = ["leases", "bindings", "destinations", "edge", "calls", "wakes", "erasures"];
+/// The rooms of the engine: they never import one another; `engine::engine` and its continuations join them.
+const ENGINE_ROOMS: [&str; 8] = ["leases", "devices", "bindings", "destinations", "edge", "calls", "wakes", "erasures"];
 
 struct Source {
     path: PathBuf,

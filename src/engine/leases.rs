@@ -38,7 +38,6 @@ pub(crate) struct Leases {
     instances: HashMap<InstanceId, Instance>,
     by_capability: HashMap<Capability, InstanceId>,
     by_account: HashMap<AccountKey, InstanceId>,
-    per_device: HashMap<(TenantId, String), u32>,
     ends: Schedule<InstanceId>,
     ends_by_wall: BTreeSet<(WallTime, InstanceId)>,
 }
@@ -65,7 +64,6 @@ impl Leases {
         };
         self.by_capability.insert(instance.capability, id);
         self.by_account.insert(key(&instance.tenant, &instance.device, &instance.account), id);
-        *self.per_device.entry((instance.tenant.clone(), instance.device.clone())).or_default() += 1;
         self.schedule(id, instance.lease_ends);
         self.instances.insert(id, instance);
     }
@@ -140,13 +138,6 @@ impl Leases {
         let instance = self.instances.remove(&id)?;
         self.by_capability.remove(&instance.capability);
         self.by_account.remove(&key(&instance.tenant, &instance.device, &instance.account));
-        let device = (instance.tenant.clone(), instance.device.clone());
-        if let Some(count) = self.per_device.get_mut(&device) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_device.remove(&device);
-            }
-        }
         self.ends.remove(id);
         self.ends_by_wall.remove(&(instance.lease_ends.wall, id));
         Some(instance)
@@ -171,11 +162,6 @@ impl Leases {
     /// The instance this account already has on this device.
     pub(crate) fn predecessor(&self, hand_over: &HandOver) -> Option<InstanceId> {
         self.by_account.get(&key(&hand_over.tenant, &hand_over.device, &hand_over.account)).copied()
-    }
-
-    /// Instances of a device.
-    pub(crate) fn count_of_device(&self, tenant: &TenantId, device: &str) -> u32 {
-        self.per_device.get(&(tenant.clone(), device.to_owned())).copied().unwrap_or(0)
     }
 
     /// All instances of a tenant, or of one device of it, in the order of their ids.
