@@ -42,6 +42,17 @@ pub(crate) enum Event {
 struct Attachment {
     device: Device,
     until: Instant,
+    /// Call-ID and CSeq of the REGISTER that made it.
+    call_id: Vec<u8>,
+    cseq: u32,
+}
+
+impl Attachment {
+    /// RFC 3261 §10.3 step 7: a REGISTER that was overtaken by a later one changes nothing.
+    fn is_newer_than(&self, request: &Message) -> bool {
+        let (Ok(call_id), Ok(cseq)) = (request.call_id(), request.cseq()) else { return false };
+        self.call_id == call_id && self.cseq >= cseq.number
+    }
 }
 
 /// What the edge must know of an instance to let it attach.
@@ -228,7 +239,10 @@ impl Edge {
         let mut extra: Vec<(&str, String)> = Vec::new();
         let contact = request.contacts().find_map(Result::ok);
         let asked = contact.and_then(|contact| contact.param("expires").flatten()?.parse().ok()).unwrap_or(default);
-        if request.contact_is_star() || (contact.is_some() && asked == 0) {
+        let overtaken = self.attached.get(&instance).is_some_and(|attachment| attachment.is_newer_than(request));
+        if overtaken {
+            // Answered with what holds now.
+        } else if request.contact_is_star() || (contact.is_some() && asked == 0) {
             self.detach(instance);
         } else if let Some(contact) = contact {
             let expires = asked.min(EXPIRES_MAX);
@@ -244,7 +258,10 @@ impl Edge {
                 peer: arrival.peer,
                 contact: uri,
             };
-            self.attach(instance, device, Duration::from_secs(u64::from(expires)), now);
+            let until = now + Duration::from_secs(u64::from(expires));
+            let call_id = request.call_id().unwrap_or_default().to_vec();
+            let cseq = request.cseq().map_or(0, |cseq| cseq.number);
+            self.attach(instance, Attachment { device, until, call_id, cseq }, now);
         }
         if let Some(attachment) = self.attached.get(&instance) {
             let left = attachment.until.saturating_since(now).as_secs();
@@ -258,15 +275,15 @@ impl Edge {
         }
     }
 
-    fn attach(&mut self, instance: InstanceId, device: Device, expires: Duration, now: Instant) {
+    fn attach(&mut self, instance: InstanceId, attachment: Attachment, now: Instant) {
         self.unlink(instance);
-        if let Hop::Flow(flow) = device.hop {
+        if let Hop::Flow(flow) = attachment.device.hop {
             self.by_flow.entry(flow).or_default().insert(instance);
         }
-        self.events.push_back(Event::Proven(device.peer.ip(), expires));
-        let until = now + expires;
-        self.schedule.set(instance, Some(until));
-        self.attached.insert(instance, Attachment { device, until });
+        let expires = attachment.until.saturating_since(now);
+        self.events.push_back(Event::Proven(attachment.device.peer.ip(), expires));
+        self.schedule.set(instance, Some(attachment.until));
+        self.attached.insert(instance, attachment);
     }
 
     fn detach(&mut self, instance: InstanceId) {

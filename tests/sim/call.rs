@@ -276,6 +276,40 @@ fn a_second_wake_is_sent_only_if_the_flow_died_after_attaching() {
 }
 
 #[test]
+fn a_second_wake_waits_for_the_providers_answer_to_the_first() {
+    let mut world = World::new(seed(15)).with_sleeping_phone("alice").with("alice", |phone| {
+        phone.transport = Transport::Tcp;
+        phone.manner = Manner::Ring;
+    });
+    world.push_mode = PushMode::Swallow(secs(10));
+    world.pbx().invite("alice");
+    world.run_for(secs(1));
+    world.phone("alice").attach();
+    world.run_for(secs(1));
+    world.phone("alice").crash();
+    world.run_for(secs(7));
+    assert_eq!(world.pushed(WakeKind::Call), 1, "one outstanding at a time");
+    world.run_for(secs(2));
+    assert_eq!(world.pushed(WakeKind::Call), 2);
+    world.run_until_quiet();
+}
+
+#[test]
+fn a_leaving_that_was_overtaken_by_a_coming_changes_nothing() {
+    let mut world = World::new(seed(15)).with_attached_phone("alice");
+    world.phone("alice").detach();
+    let leaving = world.take_from_wire();
+    world.phone("alice").attach();
+    world.run_until_quiet();
+    for bytes in leaving {
+        let from = world.phone("alice").address.to_string();
+        world.stranger_sends(&from, &bytes);
+    }
+    world.run_for(secs(1));
+    assert_eq!(world.table("edge"), 1);
+}
+
+#[test]
 fn a_caller_hanging_up_before_the_wake_gets_487_and_the_phone_stays_silent() {
     let mut world = World::new(seed(16)).with_sleeping_phone("alice").with_push_delay(secs(5));
     let call = world.pbx().invite("alice");

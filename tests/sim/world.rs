@@ -319,6 +319,20 @@ impl World {
         ids.map(|id| CallUuid(uuid::Uuid::new_v5(&namespace, &id))).collect()
     }
 
+    /// Takes off the wire what peers have just put on it.
+    pub fn take_from_wire(&mut self) -> Vec<Vec<u8>> {
+        self.flush_peers();
+        let mut taken = Vec::new();
+        self.events.retain(|_, event| match event {
+            Event::Datagram { bytes, .. } => {
+                taken.push(std::mem::take(bytes));
+                false
+            }
+            _ => true,
+        });
+        taken
+    }
+
     /// Takes datagrams off the wire that begin like this.
     pub fn drop_datagrams_starting(&mut self, start: &[u8]) {
         self.events.retain(|_, event| !matches!(event, Event::Datagram { bytes, .. } if bytes.starts_with(start)));

@@ -50,6 +50,8 @@ pub(super) struct Held {
     pub(super) attached: bool,
     /// A second wake was sent, after the flow died.
     pub(super) rewoken: bool,
+    /// A second wake is due, but the provider has not answered the first one yet.
+    pub(super) rewake_due: bool,
     pub(super) early: Option<StatusCode>,
     pub(super) early_sent: bool,
     pub(super) caller: Option<Caller>,
@@ -138,6 +140,7 @@ impl Calls {
             wake_id: None,
             attached: false,
             rewoken: false,
+            rewake_due: false,
             early: early.filter(|_| !request.requires("100rel")),
             early_sent: false,
             caller,
@@ -198,11 +201,17 @@ impl Calls {
         if !accepted {
             // The device may still come by itself; else the call ends at its deadline.
             held.wake = Wake::Failed;
-            return;
+        } else {
+            held.wake = Wake::Accepted;
+            desk.tally.stage(Stage::PushAccepted, now.saturating_since(held.invited));
+            self.send_early(id, desk, now);
         }
-        held.wake = Wake::Accepted;
-        desk.tally.stage(Stage::PushAccepted, now.saturating_since(held.invited));
-        self.send_early(id, desk, now);
+        if let Some(held) = self.held.get_mut(&id)
+            && std::mem::take(&mut held.rewake_due)
+            && held.stage == Progress::Waiting
+        {
+            self.want_wake(id);
+        }
     }
 
     /// The device is reachable (again): its held calls go to it.
@@ -261,7 +270,11 @@ impl Calls {
         let Some(held) = self.held.get_mut(&id) else { return };
         match held.wake {
             Wake::No => {}
-            Wake::Sent | Wake::Accepted | Wake::Failed if held.attached && !held.rewoken => held.rewoken = true,
+            Wake::Sent if held.attached && !held.rewoken => {
+                held.rewake_due = true;
+                return;
+            }
+            Wake::Accepted | Wake::Failed if held.attached && !held.rewoken => held.rewoken = true,
             Wake::Sent | Wake::Accepted | Wake::Failed => return,
         }
         let Some(relay) = self.relays.get(&id) else { return };
