@@ -35,7 +35,6 @@ use crate::sip::Transport;
 use crate::telemetry::{Meters, Readiness, Redacted};
 use crate::{drain, ops, systemd};
 
-
 /// Reasons of `shed_total` besides those of the network side: shards that had no room, audit records that are in no log.
 const OWN_INCIDENTS: [&str; 2] = ["shard-full", "audit-lost"];
 
@@ -150,8 +149,11 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
     };
     let shards = Shards::start(engines(&placement, &policy)?, inboxes, &wiring);
 
-    let api_config =
-        ApiConfig { policy: Arc::clone(&policy), placement, tenants: api::Tenants::new(tenants, policy.domain.clone()) };
+    let api_config = ApiConfig {
+        policy: Arc::clone(&policy),
+        placement,
+        tenants: api::Tenants::new(tenants, policy.domain.clone()),
+    };
     let api = addresses(&bound.api)?;
     let ops = addresses(&bound.ops)?;
     let api_task = api::serve(api_config, bound.api, router.clone(), &bound.api_tls, &stopping);
@@ -162,11 +164,7 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
     };
     let ops_task = ops::serve(endpoints, bound.ops, stopping.clone());
     let audit_watch = watch_audit(router.clone(), Arc::clone(&readiness), writable_changes, stopping);
-    let tasks = vec![
-        ("api", api_task),
-        ("ops", tokio::spawn(ops_task)),
-        ("audit watch", tokio::spawn(audit_watch)),
-    ];
+    let tasks = vec![("api", api_task), ("ops", owned(ops_task)), ("audit watch", owned(audit_watch))];
     readiness.set_ready(true);
     let api_certificate = bound.api_tls.end_entity().map(|certificate| certificate.to_vec());
     let audit_key = audit.public_key_pem();
@@ -183,6 +181,12 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
         certificates,
     };
     Ok(Running { api, api_certificate, sip_certificate: bound.sip_certificate, sip, ops, audit_key, parts })
+}
+
+/// A task that `drain` awaits by its name.
+#[expect(clippy::disallowed_methods, reason = "named and awaited by its owner")]
+fn owned(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(task)
 }
 
 /// Every socket and certificate, before anything is served.
@@ -280,9 +284,10 @@ impl Running {
         systemd::notify_reloading();
         let Certificates { api, sip } = &self.parts.certificates;
         if let (tls, Some(files)) = api {
-            let taken = files.load().map_err(|error| error.to_string()).and_then(|pem| {
-                tls.reload(&pem.certificate, &pem.key).map_err(|error| error.to_string())
-            });
+            let taken = files
+                .load()
+                .map_err(|error| error.to_string())
+                .and_then(|pem| tls.reload(&pem.certificate, &pem.key).map_err(|error| error.to_string()));
             report_reload("api", taken);
         }
         if let Some((tls, files)) = sip {
@@ -370,7 +375,8 @@ fn sip_tls(settings: &Settings) -> Result<Option<(ServerTls, Vec<u8>)>, StartErr
         None if settings.sip.listen.iter().any(|listener| listener.transport == Transport::Tls) => {
             warn!("no sip.tls_certificate is configured: the TLS listeners show a self-signed certificate");
             let names = api::Tls::self_signed_names(&settings.sip.domain);
-            let made = rcgen::generate_simple_self_signed(names).map_err(|error| configuration("sip.domain", &error))?;
+            let made =
+                rcgen::generate_simple_self_signed(names).map_err(|error| configuration("sip.domain", &error))?;
             let key = Zeroizing::new(made.signing_key.serialize_pem().into_bytes());
             (made.cert.pem().into_bytes(), key)
         }
@@ -435,10 +441,9 @@ fn app_config(tenant: Arc<str>, app: config::App) -> push::AppConfig {
             endpoint,
             ca_pem,
         }),
-        config::PushAccess::Sandbox => push::ProviderConfig::Sandbox(push::SandboxConfig {
-            endpoint: endpoint.unwrap_or_default(),
-            ca_pem,
-        }),
+        config::PushAccess::Sandbox => {
+            push::ProviderConfig::Sandbox(push::SandboxConfig { endpoint: endpoint.unwrap_or_default(), ca_pem })
+        }
     };
     push::AppConfig { tenant, app: id, provider }
 }
@@ -513,8 +518,7 @@ fn engines(placement: &Placement, policy: &Arc<Policy>) -> Result<Vec<Engine>, S
         .map(|shard| {
             let mut seed = [0; 32];
             aws_lc_rs::rand::fill(&mut seed).map_err(|_| no_randomness())?;
-            let start =
-                Start { shard: ShardId(shard), policy: Arc::clone(policy), placement: placement.clone(), seed };
+            let start = Start { shard: ShardId(shard), policy: Arc::clone(policy), placement: placement.clone(), seed };
             Ok(Engine::new(start))
         })
         .collect()

@@ -18,11 +18,13 @@ mod bindings;
 mod calls;
 mod commands;
 mod destinations;
+mod device;
 mod edge;
 #[expect(clippy::module_inception, reason = "the room that joins the others")]
 mod engine;
 mod erasures;
 mod filter;
+mod instance;
 mod leases;
 mod messages;
 mod random;

@@ -16,8 +16,7 @@ use std::time::Duration;
 use ahash::HashMap;
 use bytes::Bytes;
 
-pub(crate) use binding::Binding;
-use binding::{Phase, destination_of};
+use binding::{Binding, Phase, destination_of};
 use trial::Trial;
 pub(crate) use trial::Tried;
 
@@ -27,7 +26,7 @@ use super::filter::address_allowed;
 use super::ids::{BranchId, Capability, InstanceId, QueryId};
 use super::input::{LocateFault, Located, PermitOutcome, TrunkFault};
 use super::output::{DestinationKey, Hop, RegistrationState, RegistrationView, TrunkKey};
-use super::register::{Desk, End, Exchange, Identity, Step, Target};
+use super::register::{Desk, End, Exchange, Identity, Leaving, Step, Target};
 use super::schedule::Schedule;
 use super::tally::RegisterOutcome;
 use crate::clock::Instant;
@@ -49,6 +48,8 @@ const UNPROVEN_DATAGRAMS_MAX: u8 = 3;
 const UNREGISTERED_MAX: Duration = Duration::from_secs(12 * 3600);
 /// Addresses of one trunk that are tried.
 const TARGETS_MAX: usize = 8;
+/// How long a refresh waits while other credentials are tried.
+const TRIAL_PAUSE: Duration = Duration::from_secs(1);
 /// A registrar that closes its connections by habit is not registered at more often than this on that account.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(30);
 
@@ -206,13 +207,22 @@ impl Bindings {
         };
         binding.permit_proven = proven;
         let wanted = binding.target.clone().filter(|target| destination_of(target) == destination);
-        match (wanted, &binding.phase) {
-            (Some(target), Phase::Waiting(waiting)) if *waiting == destination => {
+        let trying = binding.trial.as_ref().map(|trial| trial.exchange.is_some());
+        match (wanted, &binding.phase, trying) {
+            // One REGISTER at a time for a binding (RFC 3261 §10.2.4).
+            (Some(_), Phase::Waiting(waiting), Some(true)) if *waiting == destination => {
+                binding.phase = Phase::Resting;
+                self.schedule.set((instance, Timer::Next), Some(now + TRIAL_PAUSE));
+                self.events.push_back(Event::Report(destination, PermitOutcome::Unused));
+            }
+            (Some(target), Phase::Waiting(waiting), _) if *waiting == destination => {
                 self.start_exchange(instance, target, desk, now);
             }
-            (Some(target), _) if binding.trial.as_ref().is_some_and(|trial| trial.exchange.is_none()) => {
-                self.start_trial(instance, target, desk, now);
+            (Some(_), Phase::Exchanging(_), Some(false)) => {
+                self.postpone_trial(instance);
+                self.events.push_back(Event::Report(destination, PermitOutcome::Unused));
             }
+            (Some(target), _, Some(false)) => self.start_trial(instance, target, desk, now),
             _ => self.events.push_back(Event::Report(destination, PermitOutcome::Unused)),
         }
     }
@@ -237,7 +247,7 @@ impl Bindings {
             }
             let step = exchange.handle_response(response, &mut binding.identity, desk, now);
             self.advance(instance, branch, step, desk, now);
-        } else if let Some(Trial { twin, exchange: Some(exchange) }) = &mut binding.trial
+        } else if let Some(Trial { twin, exchange: Some(exchange), .. }) = &mut binding.trial
             && exchange.branch == branch
         {
             twin.catch_up(&binding.identity);
@@ -326,7 +336,7 @@ impl Bindings {
     }
 
     /// Takes a binding out, by value: it will never register again.
-    pub(crate) fn take(&mut self, instance: InstanceId) -> Option<Binding> {
+    pub(crate) fn take(&mut self, instance: InstanceId) -> Option<Leaving> {
         self.cease(instance);
         self.end_trial(instance);
         let binding = self.bindings.remove(&instance)?;
@@ -335,7 +345,7 @@ impl Bindings {
             self.schedule.remove((instance, timer));
         }
         self.unlink_trunk(instance, binding.target.as_ref());
-        Some(binding)
+        Some(Leaving { identity: binding.identity, bound_at: binding.bound_at })
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

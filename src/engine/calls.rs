@@ -27,7 +27,7 @@ use held::{Ended, Held, MergeKey};
 pub(crate) use in_dialog::Passing;
 use relay::{Cancel, Relay, RelayId};
 
-use super::edge::Device;
+use super::device::Device;
 use super::ids::{BranchId, CallUuid, Capability, FlowId, InstanceId, ShardId, WakeId};
 use super::input::{Arrival, Decline, DeclineReason};
 use super::limits::{Limits, share};
@@ -106,11 +106,10 @@ pub(crate) struct Calls {
     ended_until: Schedule<(InstanceId, CallUuid)>,
     dialogs: Dialogs,
     farewells: Farewells,
+    /// This shard's share of `limits.held_calls`.
     held_max: usize,
     schedule: Schedule<(RelayId, Timer)>,
     events: VecDeque<Event>,
-    /// This shard's share of `limits.held_calls`.
-    held_max: usize,
 }
 
 impl Calls {
@@ -132,7 +131,6 @@ impl Calls {
             held_max: share(limits.held_calls, shards),
             schedule: Schedule::default(),
             events: VecDeque::new(),
-            held_max: usize::try_from(limits.held_calls.div_ceil(u32::from(shards.max(1)))).unwrap_or(usize::MAX),
         }
     }
 

@@ -13,7 +13,8 @@ use super::erasures::life_record;
 use super::filter::registrar_allowed;
 use super::ids::{Capability, InstanceId, ReplyTo, base32};
 use super::input::{Command, HandOver, PushTarget, Rectification, TokenHash};
-use super::leases::{Instance, Minted};
+use super::instance::Instance;
+use super::leases::Minted;
 use super::limits::share;
 use super::output::{
     Answer, AttachView, CallState, CallView, DataView, HandedOver, InstanceView, Note, Output, Refusal,

@@ -14,13 +14,9 @@ use super::input::{PeerMessage, PermitOutcome};
 use super::output::DestinationKey;
 use super::placement::Placement;
 use super::random::Random;
-use super::schedule::Schedule;
+use super::schedule::{BACKOFF_MAX, Schedule, backoff};
 use crate::clock::Instant;
 
-/// RFC 5626 §4.5: the first pause after a failure; each further one doubles it.
-const BACKOFF_FIRST: Duration = Duration::from_secs(30);
-/// RFC 5626 §4.5: no pause is longer.
-const BACKOFF_MAX: Duration = Duration::from_secs(1800);
 /// Exchanges under way at a destination that never answered: it may be somebody's victim.
 const UNPROVEN_OUTSTANDING_MAX: u32 = 3;
 /// After this long without use a destination is forgotten; it then has to prove itself again.
@@ -67,12 +63,6 @@ struct Down {
     until: Instant,
     step: u32,
     probing: bool,
-}
-
-/// The pause before try number `step` (from 0): capped, doubled, 50–100 % of it by chance.
-pub(crate) fn backoff(step: u32, random: &mut Random) -> Duration {
-    let full = BACKOFF_FIRST.saturating_mul(1 << step.min(10)).min(BACKOFF_MAX);
-    random.jitter(full, 50, 100)
 }
 
 impl Destinations {
@@ -140,8 +130,7 @@ impl Destinations {
     /// Hands out permits that are due.
     pub(crate) fn handle_timeout(&mut self, random: &mut Random, now: Instant) {
         while let Some(destination) = self.schedule.pop_due(now) {
-            let idle = self.homes.get(&destination).is_some_and(|home| home.is_idle() && home.down.is_none());
-            if idle {
+            if self.homes.get(&destination).is_some_and(|home| home.is_forgettable(now)) {
                 self.homes.remove(&destination);
             } else {
                 self.grant(destination, random, now);
@@ -291,6 +280,11 @@ impl Home {
 
     fn is_idle(&self) -> bool {
         self.wanted.is_empty() && self.outstanding == 0
+    }
+
+    /// Nobody wants anything of it, and nothing keeps anyone away any more.
+    fn is_forgettable(&self, now: Instant) -> bool {
+        self.is_idle() && self.down.as_ref().is_none_or(|down| down.until <= now)
     }
 
     fn idle_look(&self, now: Instant) -> Option<Instant> {

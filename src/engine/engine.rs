@@ -15,7 +15,7 @@ use super::erasures::{self, Erasures, Sentence};
 use super::ids::{InstanceId, ReplyTo, ShardId};
 use super::input::{Input, Recorded};
 use super::leases::Leases;
-use super::output::{Answer, Hop, Note, Output, PushOutcome, WakeKind};
+use super::output::{Answer, Hop, Note, Output, PushOutcome, Unsent, WakeKind};
 use super::placement::Placement;
 use super::policy::Policy;
 use super::random::Random;
@@ -233,7 +233,7 @@ impl Engine {
             self.edge.release(id);
         }
         let (erasures, mut desk) = self.for_erasures();
-        erasures.begin(&instance, binding, Sentence { cause, reply }, &mut desk, now);
+        erasures.begin(instance, binding, Sentence { cause, reply }, &mut desk, now);
         self.abandon_hand_over(id, cause);
     }
 
@@ -344,7 +344,7 @@ impl Engine {
         let attach = self.policy.attach_uri();
         let sent = match self.leases.get(wanted.instance) {
             Some(instance) => self.wakes.send(instance, reason, &attach, &self.policy.limits, now),
-            None => Err(wakes::Unsent::NoTarget),
+            None => Err(Unsent::NoTarget),
         };
         if call_wake {
             let (calls, mut desk) = self.for_calls();

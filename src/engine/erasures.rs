@@ -13,13 +13,12 @@ use aws_lc_rs::hmac;
 use bytes::Bytes;
 
 use super::audit::{AuditRecord, Cause, LifeEvent, Receipt, Unregister};
-use super::bindings::Binding;
 use super::ids::{BranchId, InstanceId, RecordId, ReplyTo};
 use super::input::{Recorded, TokenHash};
-use super::leases::{Instance, tokens_equal};
-use super::limits::Limits;
+use super::instance::{Instance, tokens_equal};
+use super::limits::{Limits, share};
 use super::output::{Answer, Hop, Note, ReceiptJob, RecordJob, Refusal, TrunkKey};
-use super::register::{Desk, End, Exchange, Identity, Step, Terms};
+use super::register::{Desk, End, Exchange, Identity, Leaving, Step, Terms};
 use super::schedule::Schedule;
 use crate::clock::{Instant, Now};
 use crate::sip::Message;
@@ -101,9 +100,8 @@ pub(crate) struct Erasures {
 impl Erasures {
     /// Remembers at most this shard's share of `limits.tombstones`.
     pub(crate) fn new(limits: &Limits, shards: u16) -> Self {
-        let share = limits.tombstones.div_ceil(u32::from(shards.max(1))).max(1);
         Self {
-            graves_max: usize::try_from(share).unwrap_or(usize::MAX),
+            graves_max: share(limits.tombstones, shards),
             graves: HashMap::default(),
             by_branch: HashMap::default(),
             by_record: HashMap::default(),
@@ -118,8 +116,8 @@ impl Erasures {
     /// Erases an instance: it and its binding move in here, never to come back.
     pub(crate) fn begin(
         &mut self,
-        instance: &Instance,
-        binding: Binding,
+        instance: Instance,
+        binding: Leaving,
         sentence: Sentence,
         desk: &mut Desk<'_>,
         now: Now,
@@ -128,8 +126,7 @@ impl Erasures {
         let id = instance.id;
         self.make_room();
         self.under_way += 1;
-        let subject = Subject { instance: id, tenant: instance.tenant.clone(), salt: instance.salt };
-        let Binding { mut identity, bound_at, .. } = binding;
+        let Leaving { mut identity, bound_at } = binding;
         let exchange = match bound_at {
             Some(target) => {
                 let terms = Terms {
@@ -149,9 +146,11 @@ impl Erasures {
             None => None,
         };
         let idle = exchange.is_none();
+        let token = instance.token();
+        let subject = Subject { instance: id, tenant: instance.tenant, salt: instance.salt };
         let leaving = Deregistering { subject, identity, exchange, started: now.boot };
         let grave = Grave {
-            token: instance.token(),
+            token,
             cause,
             erasure: Erasure::Deregistering(Box::new(leaving)),
             waiting: reply.into_iter().collect(),

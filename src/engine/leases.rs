@@ -12,30 +12,9 @@ use zeroize::Zeroizing;
 use super::account::{Account, TenantId};
 use super::ids::{Capability, InstanceId};
 use super::input::{HandOver, PushTarget, TokenHash};
+use super::instance::{Instance, tokens_equal};
 use super::schedule::Schedule;
 use crate::clock::{Instant, Now, WallTime};
-
-/// One account on one device, held under a lease.
-pub(crate) struct Instance {
-    pub(crate) id: InstanceId,
-    pub(crate) tenant: TenantId,
-    pub(crate) device: String,
-    pub(crate) platform: String,
-    pub(crate) account: Account,
-    pub(crate) push: Vec<PushTarget>,
-    /// When the push targets were last handed to us: older news of a dead token is no news.
-    pub(crate) push_since: WallTime,
-    pub(crate) capability: Capability,
-    /// Links the id to its records; dies with the instance.
-    pub(crate) salt: [u8; 32],
-    /// Digest HA1 of the token, for the edge.
-    pub(crate) edge_ha1: Zeroizing<String>,
-    pub(crate) handed_over: WallTime,
-    pub(crate) trunk_drops: u64,
-    lease: Duration,
-    lease_ends: Now,
-    token: TokenHash,
-}
 
 /// What an app's hand-over adds to the account: minted secrets.
 pub(crate) struct Minted {
@@ -232,23 +211,6 @@ impl Leases {
         self.ends.set(id, Some(ends.boot));
         self.ends_by_wall.insert((ends.wall, id));
     }
-}
-
-impl Instance {
-    /// When the lease ends, by both clocks.
-    pub(crate) fn lease_ends(&self) -> Now {
-        self.lease_ends
-    }
-
-    /// The token's hash, for the tombstone.
-    pub(crate) fn token(&self) -> TokenHash {
-        self.token
-    }
-}
-
-/// Compares without telling by its time where they differ.
-pub(crate) fn tokens_equal(a: &TokenHash, b: &TokenHash) -> bool {
-    aws_lc_rs::constant_time::verify_slices_are_equal(&a.0, &b.0).is_ok()
 }
 
 fn ends(lease: Duration, now: Now) -> Now {

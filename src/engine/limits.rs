@@ -40,9 +40,9 @@ pub struct Limits {
     pub tombstones: u32,
 }
 
-/// A shard's share of a bound that holds for the whole process; at least one.
+/// A shard's share of a bound that holds for the whole process, rounded up; at least one.
 pub(crate) fn share(whole: u32, shards: u16) -> usize {
-    usize::try_from(whole / u32::from(shards.max(1))).unwrap_or(usize::MAX).max(1)
+    usize::try_from(whole.div_ceil(u32::from(shards.max(1)))).unwrap_or(usize::MAX).max(1)
 }
 
 impl Default for Limits {

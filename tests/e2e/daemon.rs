@@ -61,7 +61,13 @@ impl<'w> Daemon<'w> {
 
     /// Hands alice's account over, to be registered at the PBX over `trunk`.
     #[track_caller]
-    pub(crate) fn hand_over(&self, kamailio: &Kamailio, push: &PushService<'_>, user: &str, trunk: Transport) -> Instance {
+    pub(crate) fn hand_over(
+        &self,
+        kamailio: &Kamailio,
+        push: &PushService<'_>,
+        user: &str,
+        trunk: Transport,
+    ) -> Instance {
         let body = json!({
             "account": {
                 "aor": format!("sip:{user}@{PBX_DOMAIN}"),
@@ -171,7 +177,13 @@ struct Ports {
     ops_port: u16,
 }
 
-fn configuration(world: &World, directory: &Path, ports: &Ports, kamailio: &Kamailio, push: &PushService<'_>) -> String {
+fn configuration(
+    world: &World,
+    directory: &Path,
+    ports: &Ports,
+    kamailio: &Kamailio,
+    push: &PushService<'_>,
+) -> String {
     let Ports { port, tls_port, api_port, ops_port } = ports;
     let certificate = world.certificate();
     let key = world.key();

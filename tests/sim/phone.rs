@@ -455,6 +455,13 @@ impl Phone {
         self.respond_as(place, &invite, path, code, b"");
     }
 
+    /// Stops ringing, whatever it rang for.
+    pub fn give_up(&mut self) {
+        for place in 0..self.calls.len() {
+            self.finish(place, 480);
+        }
+    }
+
     fn handle_cancel(&mut self, cancel: &Message, path: Path) {
         let id = call_id(cancel);
         let place = self.calls.iter().position(|call| call_id(&call.invite) == id);

@@ -1,1 +1,383 @@
+//! The random walk: people, phones, PBX, wire and providers do anything at any time; after each move the engines must
+//! still keep their word.
+//!
+//! `REVEILLE_WALKS=1000` walks more seeds than CI does, `REVEILLE_WALK_SEED=7` walks one of them. A seed that ever failed
+//! is listed in `FAILED_BEFORE`.
 
+use std::collections::BTreeMap;
+
+use reveille::engine::audit::Cause;
+use reveille::engine::ids::ShardId;
+use reveille::engine::input::{Command, Decline, DeclineReason, Rectification};
+use reveille::engine::output::PushOutcome;
+use reveille::sip::{Method, Transport};
+
+use crate::pbx::{Call, Invite, NonceLife, Verdict};
+use crate::phone::Manner;
+use crate::wire::{Dice, Wire};
+use crate::world::build::{PBX, TENANT, address, password, password_of, registrar, targets};
+use crate::world::{PushMode, World, hours, millis, minutes, secs, seed};
+
+/// Walks in CI.
+const WALKS: u64 = 60;
+/// Moves of one walk.
+const MOVES: u32 = 120;
+/// Seeds that found a bug once.
+const FAILED_BEFORE: [u64; 0] = [];
+
+const NAMES: [&str; 4] = ["alice", "bob", "carol", "dave"];
+
+#[test]
+fn whatever_happens_the_engines_keep_their_word() {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    if let Some(one) = number("REVEILLE_WALK_SEED") {
+        walk(one);
+        return;
+    }
+    for seed in FAILED_BEFORE.into_iter().chain(0..number("REVEILLE_WALKS").unwrap_or(WALKS)) {
+        walk(seed);
+    }
+}
+
+#[test]
+fn two_runs_of_one_seed_give_the_same_transcript() {
+    for seed in [3, 1000] {
+        assert_eq!(walk(seed), walk(seed));
+    }
+    assert_ne!(walk(3), walk(4));
+}
+
+/// Walks one seed and returns the fingerprint of everything that happened.
+fn walk(number: u64) -> u64 {
+    let mut walk = Walk::new(number);
+    walk.world.entitle(&format!("walk {number}"));
+    for _ in 0..MOVES {
+        walk.make_move();
+        walk.check();
+    }
+    walk.end();
+    walk.world.transcript()
+}
+
+struct Walk {
+    world: World,
+    dice: Dice,
+    /// The password each user has at the PBX.
+    passwords: BTreeMap<&'static str, String>,
+    asked: Vec<u64>,
+}
+
+impl Walk {
+    fn new(number: u64) -> Self {
+        let mut dice = Dice::new(number.wrapping_mul(31) + 5);
+        let shards = u16::try_from(dice.below(3) + 1).expect("few shards");
+        let mut world =
+            World::new(seed(number)).with_shards(shards).with_policy(|policy| policy.limits.dialog_max = hours(2));
+        for name in NAMES {
+            world.add_phone(name);
+            let transport = *dice.pick(&[Transport::Udp, Transport::Udp, Transport::Tcp, Transport::Tls]);
+            let phone = world.phone(name);
+            phone.transport = transport;
+            // A token may be replaced while its last REGISTER is on its way.
+            phone.stubborn = false;
+        }
+        world.run_for(millis(1));
+        let passwords = NAMES.map(|name| (name, password_of(name))).into_iter().collect();
+        Self { world, dice, passwords, asked: Vec::new() }
+    }
+
+    fn make_move(&mut self) {
+        match self.dice.below(100) {
+            0..24 => self.pass_time(),
+            24..38 => self.place_call(),
+            38..48 => self.caller_acts(),
+            48..62 => self.phone_acts(),
+            62..74 => self.app_acts(),
+            74..82 => self.provider_changes(),
+            82..90 => self.registrar_changes(),
+            90..95 => self.wire_changes(),
+            _ => self.strangers_act(),
+        }
+    }
+
+    fn pass_time(&mut self) {
+        let span = match self.dice.below(12) {
+            0..5 => millis(self.dice.below(300)),
+            5..9 => secs(self.dice.below(20)),
+            9 => secs(self.dice.below(120)),
+            10 => minutes(self.dice.below(30)),
+            _ => {
+                let span = minutes(self.dice.below(240));
+                if self.dice.chance(20) {
+                    return self.world.suspend(span);
+                }
+                span
+            }
+        };
+        self.world.run_for(span);
+    }
+
+    fn name(&mut self) -> &'static str {
+        *self.dice.pick(&NAMES[..])
+    }
+
+    fn place_call(&mut self) {
+        let name = self.name();
+        if self.world.pbx().capability(name).is_none() {
+            return;
+        }
+        let mut invite = Invite::to(name);
+        if self.dice.chance(30) {
+            invite = invite.record_routed();
+        }
+        if self.dice.chance(10) {
+            invite = invite.requiring("100rel");
+        }
+        if self.dice.chance(15) {
+            invite = invite.expiring(u32::try_from(self.dice.below(40) + 5).expect("small"));
+        }
+        if self.dice.chance(10) {
+            invite = invite.from_address("198.51.100.10:5070");
+        }
+        let call = self.world.pbx().invite(invite);
+        if self.dice.chance(10) {
+            self.world.pbx().invite_copy(call);
+        }
+    }
+
+    fn caller_acts(&mut self) {
+        let calls: Vec<(Call, bool, bool)> = {
+            let of_user = self.world.pbx().calls().filter(|(_, it)| !it.user.is_empty());
+            of_user
+                .map(|(call, it)| (call, it.is_up(), it.cancelled || it.heard.iter().any(|&code| code >= 200)))
+                .collect()
+        };
+        if calls.is_empty() {
+            return;
+        }
+        let (call, up, over) = *self.dice.pick(&calls);
+        match (up, over) {
+            (true, _) => match self.dice.below(3) {
+                0 => self.world.pbx().inside(call, Method::Info, b""),
+                1 => self.world.pbx().inside(call, Method::Invite, b"v=0\r\n"),
+                _ => self.world.pbx().hang_up(call),
+            },
+            (false, false) => self.world.pbx().cancel(call),
+            (false, true) => {}
+        }
+    }
+
+    fn phone_acts(&mut self) {
+        let name = self.name();
+        let choice = self.dice.below(8);
+        let manner = *self.dice.pick(&[
+            Manner::Answer(secs(2)),
+            Manner::Answer(millis(10)),
+            Manner::Ring,
+            Manner::Refuse(486, secs(1)),
+            Manner::Refuse(503, millis(5)),
+            Manner::Dead,
+            Manner::AnswerAtCancel,
+        ]);
+        let boot = millis(self.dice.below(8000));
+        let phone = self.world.phone(name);
+        if phone.account.is_none() {
+            return;
+        }
+        match choice {
+            0 => phone.manner = manner,
+            1 => phone.attach(),
+            2 => phone.detach(),
+            3 => phone.lose_flow(),
+            4 => phone.reattach(),
+            5 => phone.crash(),
+            6 => phone.boot = boot,
+            _ => {
+                phone.hang_up();
+                phone.merges = !phone.merges;
+            }
+        }
+    }
+
+    fn app_acts(&mut self) {
+        let name = self.name();
+        if self.world.phone(name).account.is_none() || self.dice.chance(45) {
+            return self.hand_over(name);
+        }
+        let (id, token) = self.world.key_of(name);
+        let asked = match self.dice.below(6) {
+            0 => self.world.delete(name),
+            1 => self.world.command(Command::Refresh(id, token)),
+            2 => {
+                let change = Rectification { push: Some(targets(&format!("push-token-{name}"))), ..Default::default() };
+                self.world.command(Command::Rectify(id, token, Box::new(change)))
+            }
+            3 => {
+                let wrong = self.dice.chance(50);
+                let text = if wrong { "a typo".to_owned() } else { self.passwords[name].clone() };
+                let change = Rectification { material: Some(password(&text)), ..Default::default() };
+                self.world.command(Command::Rectify(id, token, Box::new(change)))
+            }
+            4 => self.world.command(Command::Data(id, token)),
+            _ => {
+                let Some(call) = self.world.calls_of(name).pop() else { return };
+                let reason =
+                    *self.dice.pick(&[DeclineReason::Busy, DeclineReason::Decline, DeclineReason::Unavailable]);
+                let decline = Decline { reason, everywhere: self.dice.chance(20) };
+                self.world.command(Command::Decline(id, token, call, decline))
+            }
+        };
+        self.asked.push(asked);
+    }
+
+    fn hand_over(&mut self, name: &'static str) {
+        let mut offer = self.world.offer(name);
+        offer.material = password(if self.dice.chance(15) { "a guess" } else { &self.passwords[name] });
+        if self.dice.chance(25) {
+            let port = if self.dice.chance(50) { ":5060" } else { "" };
+            offer.account.registrar = registrar(&format!("sip:198.51.100.10{port};transport=tcp"));
+        }
+        if self.dice.chance(20) {
+            offer.lease = minutes(self.dice.below(600) + 1);
+        }
+        let asked = self.world.hand_over_this(name, offer);
+        self.asked.push(asked);
+    }
+
+    fn provider_changes(&mut self) {
+        let name = self.name().to_owned();
+        let delay = millis(self.dice.below(6000));
+        let since = self.dice.chance(50).then_some(crate::world::WALL_START);
+        let mode = match self.dice.below(8) {
+            0..3 => PushMode::Accept(delay),
+            3 => PushMode::Swallow(delay),
+            4 => PushMode::DeliverAndFail,
+            5 => PushMode::Answer(PushOutcome::Theirs("503".to_owned())),
+            6 => PushMode::Answer(PushOutcome::NotSent),
+            _ => PushMode::Answer(PushOutcome::TokenDead { since }),
+        };
+        self.world.push_modes.insert(name, mode);
+    }
+
+    fn registrar_changes(&mut self) {
+        let name = self.name();
+        let verdict = match self.dice.below(10) {
+            0..6 => Verdict::Fair,
+            6 => Verdict::Silent,
+            7 => Verdict::Code(503, Some(u32::try_from(self.dice.below(300)).expect("small"))),
+            8 => Verdict::Code(403, None),
+            _ => Verdict::NeverContent,
+        };
+        let nonces = *self.dice.pick(&[NonceLife::Forever, NonceLife::For(secs(32)), NonceLife::OneRequest]);
+        let choice = self.dice.below(6);
+        let changed = format!("secret {}", self.dice.below(1000));
+        let pbx = self.world.pbx();
+        match choice {
+            0 | 1 => pbx.registrar.verdict = verdict,
+            2 => pbx.registrar.nonces = nonces,
+            3 => pbx.forget_bindings(),
+            4 => self.world.break_connections(address(PBX)),
+            _ => {
+                pbx.set_password(name, &changed);
+                self.passwords.insert(name, changed);
+            }
+        }
+    }
+
+    fn wire_changes(&mut self) {
+        self.world.wire = match self.dice.below(3) {
+            0 => Wire::default(),
+            1 => Wire { latency: millis(20), jitter: millis(self.dice.below(800)), loss: 10, doubled: 10 },
+            _ => Wire { latency: millis(5), jitter: millis(50), loss: 30, doubled: 30 },
+        };
+    }
+
+    fn strangers_act(&mut self) {
+        match self.dice.below(3) {
+            0 => self.world.stranger_sends("8.8.8.8:5060", b"OPTIONS sip:100@192.0.2.5 SIP/2.0\r\n\r\n"),
+            1 if !self.world.sent.is_empty() => {
+                // Something we once sent comes back to us.
+                let place = usize::try_from(self.dice.below(self.world.sent.len() as u64)).expect("a place");
+                let bytes = self.world.sent[place].2.clone();
+                self.world.stranger_sends("8.8.8.8:5060", &bytes);
+            }
+            _ => {
+                let name = self.name();
+                if let Some(capability) = self.world.pbx().capability(name) {
+                    let uri = format!("sip:{capability}@192.0.2.5");
+                    let method = *self.dice.pick(&[Method::Options, Method::Notify, Method::Bye, Method::Update]);
+                    self.world.pbx().outside(method, &uri, &[]);
+                }
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        let tables = self.world.tables();
+        let (leases, vault) = (tables["leases"], tables["vault"]);
+        assert_eq!(tables["bindings"], leases, "{tables:?}");
+        assert!(vault >= leases, "an instance without its secret: {tables:?}");
+        assert!(
+            vault <= leases + tables["erasures.under_way"] + tables["hand_overs.trials"],
+            "a secret too many: {tables:?}"
+        );
+        assert!(tables["calls.held"] <= tables["calls.relays"], "{tables:?}");
+    }
+
+    /// Everything gets well again, everyone hangs up, and then nothing may be left of anything.
+    fn end(&mut self) {
+        let world = &mut self.world;
+        world.wire = Wire::default();
+        world.push_modes.clear();
+        world.pbx().registrar.verdict = Verdict::Fair;
+        for name in NAMES {
+            let phone = world.phone(name);
+            phone.wakes = false;
+            phone.manner = Manner::Answer(secs(1));
+            phone.give_up();
+        }
+        world.run_until_quiet();
+        let unanswered = world.pbx().transactions.unanswered.clone();
+        let open: Vec<String> = world
+            .pbx()
+            .calls()
+            .filter(|(_, call)| call.heard.iter().all(|&code| code < 200))
+            .filter(|(_, call)| !unanswered.iter().any(|it| it.bytes() == call.invite.bytes()))
+            .map(|(call, _)| format!("{call:?}"))
+            .collect();
+        assert!(open.is_empty(), "no final: {open:?}");
+        for asked in &self.asked {
+            assert!(world.answer(*asked).is_some(), "command {asked} was never answered");
+        }
+        let up: Vec<Call> = world.pbx().calls().filter(|(_, call)| call.is_up()).map(|(call, _)| call).collect();
+        for call in up {
+            world.pbx().hang_up(call);
+        }
+        // Dialogs whose BYE was lost live on until their longest.
+        world.run_for(hours(3));
+        for shard in 0..world.shards() {
+            let command = Command::EraseAll { tenant: TENANT.into(), device: None, cause: Cause::OffBoarded };
+            world.command_at(ShardId(shard), command);
+        }
+        world.run_until_quiet();
+        let sent = world.sent.len();
+        world.run_for(hours(72));
+        world.assert_no_request_since(sent);
+        for name in NAMES {
+            assert!(world.pbx().contacts(name).is_empty());
+        }
+        for name in [
+            "vault",
+            "leases",
+            "bindings",
+            "bindings.trunks",
+            "wakes.budgets",
+            "erasures.graves",
+            "calls.dialogs",
+            "edge",
+            "destinations",
+        ] {
+            assert_eq!(world.table(name), 0, "{name}");
+        }
+    }
+}

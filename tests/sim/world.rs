@@ -1,6 +1,7 @@
 //! The world: engines, wire, peers, and the clock that jumps to the next event.
 
 pub mod build;
+mod critic;
 mod net;
 mod services;
 mod story;
@@ -22,7 +23,9 @@ use reveille::sip::Message;
 
 use crate::pbx::{Call, Pbx};
 use crate::phone::Phone;
+use crate::sip_text::first_line;
 use crate::wire::{Dice, Wire};
+use critic::Critic;
 use net::Connection;
 pub use services::{PushMode, PushSeen};
 use story::Story;
@@ -110,6 +113,7 @@ pub struct World {
     pub sent: Vec<(Instant, String, Vec<u8>)>,
     /// Shards that asked another one, and how many REGISTER permits were granted.
     pub peer_messages: usize,
+    critic: Critic,
     story: Story,
     queries: usize,
     records_waiting: usize,
@@ -143,6 +147,17 @@ impl World {
         &self.policy
     }
 
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    /// The engines sent no request since they had sent `count` messages.
+    pub fn assert_no_request_since(&self, count: usize) {
+        let requests = self.sent[count..].iter().filter(|(_, _, bytes)| !bytes.starts_with(b"SIP/2.0 "));
+        let lines: Vec<_> = requests.map(|(_, to, bytes)| (to, first_line(bytes))).collect();
+        assert!(lines.is_empty(), "{lines:?}");
+    }
+
     /// Runs for so long and no longer.
     pub fn run_for(&mut self, span: Duration) {
         self.start();
@@ -160,9 +175,9 @@ impl World {
         let end = self.now.boot + QUIET_AT_LAST;
         self.flush_peers();
         while !self.is_quiet() {
-            assert!(self.next_moment().is_some(), "something waits for nothing: {:?}", self.tables());
+            assert!(self.next_moment().is_some(), "something waits for nothing: {:?}", self.filled());
             self.step();
-            assert!(self.now.boot <= end, "never quiet: {:?}", self.tables());
+            assert!(self.now.boot <= end, "never quiet: {:?}", self.filled());
         }
     }
 
@@ -287,6 +302,11 @@ impl World {
         tables
     }
 
+    /// The tables that are not empty.
+    fn filled(&self) -> BTreeMap<&'static str, usize> {
+        self.tables().into_iter().filter(|(_, size)| *size > 0).collect()
+    }
+
     pub fn table(&self, name: &str) -> usize {
         *self.tables().get(name).unwrap_or_else(|| panic!("no table {name}"))
     }
@@ -360,8 +380,9 @@ impl World {
         self.story.fingerprint()
     }
 
-    pub fn say(&mut self, what: &str) {
-        self.story.tell(self.now.boot, what);
+    /// What a failing test prints above its story.
+    pub fn entitle(&mut self, title: &str) {
+        self.story.entitle(title);
     }
 
     /// Places a call and lets it come through to its end or a full minute.
@@ -526,24 +547,29 @@ impl World {
     }
 
     fn is_quiet(&self) -> bool {
-        let tables = self.tables();
-        let transient = [
-            "bindings.branches",
-            "bindings.queries",
-            "destinations.outstanding",
-            "calls.relays",
-            "calls.held",
-            "wakes.pending",
-            "erasures.under_way",
-            "hand_overs.waiting",
-            "hand_overs.trials",
-        ];
-        self.events.is_empty()
-            && transient.iter().all(|name| tables[name] == 0)
+        let peers_rest = self.events.is_empty()
             && self.pbxs.iter().all(|pbx| pbx.is_quiet() && pbx.transactions.len() == 0)
-            && self.phones.values().all(|phone| phone.is_quiet() && phone.transactions.len() == 0)
+            && self.phones.values().all(|phone| phone.is_quiet() && phone.transactions.len() == 0);
+        if !peers_rest {
+            return false;
+        }
+        let tables = self.tables();
+        TRANSIENT.iter().all(|name| tables[name] == 0)
     }
 }
+
+/// Tables that something waits in.
+const TRANSIENT: [&str; 9] = [
+    "bindings.branches",
+    "bindings.queries",
+    "destinations.outstanding",
+    "calls.relays",
+    "calls.held",
+    "wakes.pending",
+    "erasures.under_way",
+    "hand_overs.waiting",
+    "hand_overs.trials",
+];
 
 /// 2026-11-21T20:00:00Z.
 pub const WALL_START: WallTime = WallTime::from_unix_millis(1_795_291_200_000);

@@ -25,6 +25,8 @@ pub(crate) enum Tried {
 pub(super) struct Trial {
     pub(super) twin: Identity,
     pub(super) exchange: Option<Exchange>,
+    /// Its permit came while the binding itself was asking; it wants another one afterwards.
+    postponed: bool,
 }
 
 impl Bindings {
@@ -38,8 +40,23 @@ impl Bindings {
             return;
         };
         let twin = binding.identity.with_credential(credential, username);
-        binding.trial = Some(Trial { twin, exchange: None });
+        binding.trial = Some(Trial { twin, exchange: None, postponed: false });
         self.events.push_back(Event::Want(destination_of(&target), instance));
+    }
+
+    pub(super) fn postpone_trial(&mut self, instance: InstanceId) {
+        if let Some(trial) = self.bindings.get_mut(&instance).and_then(|binding| binding.trial.as_mut()) {
+            trial.postponed = true;
+        }
+    }
+
+    /// The binding's own exchange is over: a trial that waited for that may go on.
+    pub(super) fn resume_trial(&mut self, instance: InstanceId) {
+        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+        let (Some(target), Some(trial)) = (&binding.target, &mut binding.trial) else { return };
+        if std::mem::take(&mut trial.postponed) {
+            self.events.push_back(Event::Want(destination_of(target), instance));
+        }
     }
 
     /// Gives up a trial, if one is under way.

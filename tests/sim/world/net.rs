@@ -27,7 +27,9 @@ enum Resident {
 
 impl World {
     pub(super) fn send(&mut self, hop: &Hop, bytes: &[u8]) {
-        assert!(Message::parse_datagram(bytes.to_vec()).is_ok(), "an engine sent no SIP: {}", first_line(bytes));
+        let message = Message::parse_datagram(bytes.to_vec());
+        let message = message.unwrap_or_else(|fault| panic!("an engine sent no SIP: {fault}: {}", first_line(bytes)));
+        self.critic.judge_sent(&message);
         match hop {
             Hop::Datagram { listener, peer } => {
                 let from = self.listener_address(*listener);

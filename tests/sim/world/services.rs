@@ -71,6 +71,7 @@ impl World {
         };
         self.story.tell(self.now.boot, &format!("push {:?} to {name:?}", job.kind));
         assert!(self.pushes_outstanding.insert((shard, job.wake)), "a wake id twice");
+        self.critic.judge_push(shard, job);
         let mode = name.as_ref().and_then(|name| self.push_modes.get(name)).unwrap_or(&self.push_mode).clone();
         let wake = job.wake;
         match mode {
@@ -95,6 +96,7 @@ impl World {
 
     pub(super) fn push_outcome(&mut self, shard: ShardId, wake: WakeId, outcome: PushOutcome) {
         self.pushes_outstanding.remove(&(shard, wake));
+        self.critic.forget_push(shard, wake);
         self.story.tell(self.now.boot, &format!("push outcome {outcome:?}"));
         self.feed(shard, Input::Pushed(wake, outcome));
     }

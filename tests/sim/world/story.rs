@@ -11,6 +11,7 @@ const KEPT: usize = 150;
 #[derive(Default)]
 pub(super) struct Story {
     hasher: DefaultHasher,
+    title: String,
     lines: VecDeque<String>,
     told: u64,
 }
@@ -26,6 +27,10 @@ impl Story {
         self.lines.push_back(format!("{:>12.3} {what}", at.as_nanos() as f64 / 1e9));
     }
 
+    pub(super) fn entitle(&mut self, title: &str) {
+        title.clone_into(&mut self.title);
+    }
+
     /// Bytes count in full, though only `line` is shown.
     pub(super) fn tell_bytes(&mut self, at: Instant, line: &str, bytes: &[u8]) {
         bytes.hash(&mut self.hasher);
@@ -37,6 +42,7 @@ impl Story {
     }
 
     pub(super) fn print(&self) {
+        eprintln!("--- {}", self.title);
         eprintln!("--- the last {} of {} events", self.lines.len(), self.told);
         for line in &self.lines {
             eprintln!("{line}");
