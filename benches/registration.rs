@@ -54,7 +54,7 @@ fn weighed(held: usize) -> (World, Vec<Capability>) {
     let before = memory::live();
     let world = World::holding(held, &mut capabilities);
     let bytes = usize::try_from(memory::live() - before).expect("an engine weighs something");
-    say(&format!("{held} held: {} bytes each", bytes / held));
+    say(&format!("{held} held: {} bytes each; longest turn on the way there {:.1?}", bytes / held, world.longest()));
     (world, capabilities)
 }
 

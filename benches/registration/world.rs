@@ -56,6 +56,8 @@ pub(crate) struct World {
     registers: u64,
     spent: Duration,
     allocations: u64,
+    /// The longest the engine ever had the word.
+    longest: Duration,
     replies: Vec<Answer>,
 }
 
@@ -81,6 +83,7 @@ impl World {
             registers: 0,
             spent: Duration::ZERO,
             allocations: 0,
+            longest: Duration::ZERO,
             replies: Vec::with_capacity(4),
         }
     }
@@ -178,6 +181,11 @@ impl World {
         self.now
     }
 
+    /// The longest turn so far: for so long everything else of the shard had to wait.
+    pub(crate) fn longest(&self) -> Duration {
+        self.longest
+    }
+
     pub(crate) fn registered(&self) -> usize {
         usize::try_from(self.engine.census().instances[RegistrationState::Registered as usize]).expect("64 bits")
     }
@@ -188,7 +196,9 @@ impl World {
         while let Some(output) = self.engine.poll_output(&mut self.bytes) {
             self.outputs.push_back(output);
         }
-        self.spent += Stopwatch.end(began);
+        let took = Stopwatch.end(began);
+        self.spent += took;
+        self.longest = self.longest.max(took);
         self.allocations += memory::calls() - calls;
     }
 
