@@ -39,6 +39,7 @@ use super::schedule::Schedule;
 use super::tally::{Stage, Tally};
 use crate::clock::Instant;
 use crate::sip::proxy::{self, Reply};
+use crate::sip::timers::TRANSACTION_TIMEOUT;
 use crate::sip::transaction::{ServerKey, cancels};
 use crate::sip::{Message, StatusCode};
 
@@ -315,7 +316,6 @@ impl Calls {
         }
         if self.relays.get(&id).is_some_and(|relay| relay.leg.is_some()) {
             self.cancel_leg(id, reason, now);
-            self.schedule.set((id, Timer::Cancel), Some(now + crate::sip::timers::TRANSACTION_TIMEOUT));
         } else {
             // Due at once: the final is given where a tally is at hand.
             self.schedule.set((id, Timer::Cancel), Some(now));
@@ -329,6 +329,7 @@ impl Calls {
             return;
         }
         leg.cancel = Cancel::Wanted(reason);
+        self.schedule.set((id, Timer::Cancel), Some(now + TRANSACTION_TIMEOUT));
         if matches!(&leg.client, relay::Client::Invite(client) if client.is_proceeding()) {
             self.send_cancel(id, now);
         }
@@ -346,6 +347,7 @@ impl Calls {
         let reliable = !matches!(leg.hop, Hop::Datagram { .. });
         let client = crate::sip::transaction::NonInviteClient::new(bytes.clone(), reliable, None, now);
         leg.cancel = Cancel::Sent(Box::new(client));
+        self.schedule.set((id, Timer::Cancel), Some(now + TRANSACTION_TIMEOUT));
         let hop = leg.hop.clone();
         self.events.push_back(Event::Send(hop, bytes));
         self.reschedule(id);

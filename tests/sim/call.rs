@@ -454,6 +454,19 @@ fn declining_over_https_is_486_and_603_only_if_asked_for_everywhere() {
 }
 
 #[test]
+fn a_phone_that_crashes_after_the_decline_leaves_nothing_behind() {
+    let mut world =
+        World::new(seed(24)).with_attached_phone("alice").with("alice", |phone| phone.manner = Manner::Ring);
+    let call = world.pbx().invite("alice");
+    world.run_for(secs(2));
+    world.phone("alice").crash();
+    decline(&mut world, "alice", DeclineReason::Busy, false);
+    world.run_until_quiet();
+    assert_eq!(world.pbx().final_response(call), Some(486));
+    world.assert_nothing_left();
+}
+
+#[test]
 fn a_call_is_shown_as_waking_ringing_answered_and_ended() {
     let mut world = World::new(seed(25)).with_sleeping_phone("alice");
     let call = world.pbx().invite("alice");

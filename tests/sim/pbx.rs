@@ -528,7 +528,10 @@ impl Pbx {
         match place {
             Some(place) if method != "CANCEL" => self.handle_answer(Call(place), response),
             _ => {
-                let Some(place) = self.calls.iter().position(|it| call_id(&it.invite) == id) else { return };
+                // Of the copies of one INVITE, the one that was answered.
+                let of_call = |it: &CallState| call_id(&it.invite) == id;
+                let answered = self.calls.iter().position(|it| of_call(it) && it.dialog.is_some());
+                let Some(place) = answered.or_else(|| self.calls.iter().position(of_call)) else { return };
                 if code(&response) >= 200 {
                     self.calls[place].answers.push((method.clone(), code(&response)));
                 }

@@ -301,6 +301,7 @@ impl Phone {
     }
 
     pub fn handle_closed(&mut self, stream: u64) {
+        self.transactions.handle_closed(stream);
         if self.stream == Some(stream) {
             self.stream = None;
             self.until = None;

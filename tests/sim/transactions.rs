@@ -14,7 +14,7 @@ use reveille::sip::transaction::{
 };
 use reveille::sip::{Message, Method, StatusCode, Transport};
 
-use crate::sip_text::call_id;
+use crate::sip_text::{call_id, first_line};
 
 /// How a message travels, seen from a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,7 @@ enum ServerMachine {
 struct Server {
     key: ServerKey,
     call_id: String,
+    cseq: u32,
     machine: ServerMachine,
     path: Path,
     /// A 2xx to an INVITE is repeated until its ACK (RFC 3261 §13.3.1.4).
@@ -122,6 +123,14 @@ impl Transactions {
         self.out.push_back(Out::Send(path, bytes));
     }
 
+    /// The connection broke: what was asked over it will not be answered (RFC 3261 §8.1.3.1).
+    pub fn handle_closed(&mut self, stream: u64) {
+        let path = Path::Stream(stream);
+        let lost = self.clients.iter().filter(|client| client.path == path);
+        self.unanswered.extend(lost.map(|client| client.request.clone()));
+        self.clients.retain(|client| client.path != path);
+    }
+
     /// Forgets a request that will never be answered.
     pub fn ignore(&mut self, request: &Message) {
         let key = ServerKey::of(request).expect("a request that was delivered has a key");
@@ -177,7 +186,8 @@ impl Transactions {
             Some(Method::Invite) => ServerMachine::Invite(InviteServer::new(path.is_reliable(), None, now)),
             _ => ServerMachine::Other(NonInviteServer::new(path.is_reliable(), now)),
         };
-        self.servers.push(Server { key, call_id: call_id(&request), machine, path, success: None });
+        let cseq = request.cseq().expect("a CSeq").number;
+        self.servers.push(Server { key, call_id: call_id(&request), cseq, machine, path, success: None });
         Some(Incoming::Request(request, path))
     }
 
@@ -188,9 +198,9 @@ impl Transactions {
         {
             return None;
         }
-        let id = call_id(&ack);
+        let (id, cseq) = (call_id(&ack), ack.cseq().expect("a CSeq").number);
         let mut news = false;
-        for server in self.servers.iter_mut().filter(|server| server.call_id == id) {
+        for server in self.servers.iter_mut().filter(|server| server.call_id == id && server.cseq == cseq) {
             news |= server.success.take().is_some();
         }
         news.then_some(Incoming::Request(ack, path))
@@ -251,6 +261,13 @@ impl Transactions {
     /// Requests under way, either side.
     pub fn len(&self) -> usize {
         self.clients.len() + self.servers.len()
+    }
+
+    /// The requests under way, either side, in words.
+    pub fn describe(&self) -> Vec<String> {
+        let clients = self.clients.iter().map(|it| format!("> {} {:?}", first_line(it.request.bytes()), it.path));
+        let servers = self.servers.iter().map(|it| format!("< {} {:?}", it.call_id, it.path));
+        clients.chain(servers).collect()
     }
 
     /// The peer restarts: it has forgotten everything.

@@ -177,7 +177,7 @@ impl World {
         while !self.is_quiet() {
             assert!(self.next_moment().is_some(), "something waits for nothing: {:?}", self.filled());
             self.step();
-            assert!(self.now.boot <= end, "never quiet: {:?}", self.filled());
+            assert!(self.now.boot <= end, "never quiet: {:?}", self.filled_and_busy());
         }
     }
 
@@ -300,6 +300,14 @@ impl World {
             }
         }
         tables
+    }
+
+    fn filled_and_busy(&self) -> (BTreeMap<&'static str, usize>, Vec<String>) {
+        let phones = self.phones.values().filter(|phone| !phone.is_quiet() || phone.transactions.len() > 0);
+        let pbxs = self.pbxs.iter().filter(|pbx| !pbx.is_quiet() || pbx.transactions.len() > 0);
+        let phones = phones.flat_map(|phone| phone.transactions.describe());
+        let pbxs = pbxs.flat_map(|pbx| pbx.transactions.describe());
+        (self.filled(), phones.chain(pbxs).collect())
     }
 
     /// The tables that are not empty.

@@ -89,10 +89,16 @@ impl Calls {
         self.settle(id, now);
     }
 
-    /// A cancelled call whose device gave no final in time, or that was never forwarded.
+    /// A cancelled call whose device gave no final in time (RFC 3261 §9.1), or that was never forwarded.
     fn handle_cancel_timeout(&mut self, id: RelayId, desk: &mut Desk<'_>, now: Instant) {
         if self.relays.get(&id).is_some_and(|relay| !relay.is_answered()) {
             self.end_cancelled(id, desk, now);
         }
+        if let Some(relay) = self.relays.get_mut(&id)
+            && relay.leg.as_ref().is_some_and(|leg| !leg.client.is_over())
+        {
+            relay.leg = None;
+        }
+        self.settle(id, now);
     }
 }

@@ -308,8 +308,12 @@ impl World {
             if let Some(key) = trunk {
                 self.feed_all(|| Input::TrunkDown(Arc::clone(&key), TrunkFault::Closed));
             }
-        } else if let Resident::Phone(name) = self.resident(peer) {
-            self.phones.get_mut(&name).expect("a resident").handle_closed(stream);
+            return;
+        }
+        match self.resident(peer) {
+            Resident::Phone(name) => self.phones.get_mut(&name).expect("a resident").handle_closed(stream),
+            Resident::Pbx(place) => self.pbxs[place].transactions.handle_closed(stream),
+            Resident::Nobody => {}
         }
     }
 
