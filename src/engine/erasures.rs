@@ -5,6 +5,7 @@
 //! written. A tombstone holds no credential.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -361,7 +362,7 @@ fn subject(instance: InstanceId, salt: &[u8; 32]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, salt);
     let tag = hmac::sign(&key, instance.to_string().as_bytes());
     tag.as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
-        text.push_str(&format!("{byte:02x}"));
+        write!(text, "{byte:02x}").expect("a String never refuses");
         text
     })
 }

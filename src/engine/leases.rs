@@ -35,7 +35,8 @@ struct AccountKey {
 /// The room.
 #[derive(Default)]
 pub(crate) struct Leases {
-    instances: HashMap<InstanceId, Instance>,
+    /// Boxed, so that a table that grows moves pointers.
+    instances: HashMap<InstanceId, Box<Instance>>,
     by_capability: HashMap<Capability, InstanceId>,
     by_account: HashMap<AccountKey, InstanceId>,
     ends: Schedule<InstanceId>,
@@ -65,7 +66,7 @@ impl Leases {
         self.by_capability.insert(instance.capability, id);
         self.by_account.insert(key(&instance.tenant, &instance.device, &instance.account), id);
         self.schedule(id, instance.lease_ends);
-        self.instances.insert(id, instance);
+        self.instances.insert(id, Box::new(instance));
     }
 
     /// Takes a newer hand-over of the same account and device in: new token, targets, preferences and lease.
@@ -135,7 +136,7 @@ impl Leases {
 
     /// Takes an instance out, by value.
     pub(crate) fn take(&mut self, id: InstanceId) -> Option<Instance> {
-        let instance = self.instances.remove(&id)?;
+        let instance = *self.instances.remove(&id)?;
         self.by_capability.remove(&instance.capability);
         self.by_account.remove(&key(&instance.tenant, &instance.device, &instance.account));
         self.ends.remove(id);
@@ -167,7 +168,8 @@ impl Leases {
     /// All instances of a tenant, or of one device of it, in the order of their ids.
     pub(crate) fn of_tenant(&self, tenant: &TenantId, device: Option<&str>) -> BTreeSet<InstanceId> {
         let of_device = |instance: &&Instance| device.is_none_or(|device| instance.device == device);
-        let ids = self.instances.values().filter(|instance| instance.tenant == *tenant).filter(of_device);
+        let instances = self.instances.values().map(Box::as_ref);
+        let ids = instances.filter(|instance| instance.tenant == *tenant).filter(of_device);
         ids.map(|instance| instance.id).collect()
     }
 
@@ -178,15 +180,15 @@ impl Leases {
 
     /// The instance, if the token is its own. Constant time in the token.
     pub(crate) fn authorized(&self, id: InstanceId, token: &TokenHash) -> Option<&Instance> {
-        self.instances.get(&id).filter(|instance| tokens_equal(&instance.token, token))
+        self.get(id).filter(|instance| tokens_equal(&instance.token, token))
     }
 
     pub(crate) fn get(&self, id: InstanceId) -> Option<&Instance> {
-        self.instances.get(&id)
+        self.instances.get(&id).map(Box::as_ref)
     }
 
     pub(crate) fn by_capability(&self, capability: &Capability) -> Option<&Instance> {
-        self.by_capability.get(capability).and_then(|id| self.instances.get(id))
+        self.by_capability.get(capability).and_then(|id| self.get(*id))
     }
 
     pub(crate) fn len(&self) -> usize {
