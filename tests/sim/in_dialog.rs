@@ -205,6 +205,21 @@ fn requests_to_a_phone_without_flow_get_480_and_a_bye_ends_the_dialog_all_the_sa
 }
 
 #[test]
+fn a_call_over_a_trunk_connection_goes_on_over_the_next_one() {
+    let mut world = crate::hand_over::world_over_tcp(15);
+    let call = world.pbx().invite("alice");
+    world.run_for(secs(40));
+    assert!(world.pbx().call(call).is_up());
+    world.break_connections(crate::world::build::address("198.51.100.10:5060"));
+    world.run_for(secs(5));
+    world.phone("alice").hang_up();
+    world.run_until_quiet();
+    assert_eq!(world.pbx().call(call).ended, Some("phone"));
+    assert_eq!(world.phone("alice").answers, [("BYE".to_owned(), 200)]);
+    world.assert_nothing_left();
+}
+
+#[test]
 fn a_re_invite_is_cancelled_like_any_other() {
     let (mut world, call) = talking(16);
     world.phone("alice").manner = Manner::Dead;

@@ -148,7 +148,11 @@ pub struct Pbx {
 enum Todo {
     Judge(Message, Path),
     HangUp(Call),
+    GiveUp(Call),
 }
+
+/// How long the PBX waits for the final of a call.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 pub const SDP_OFFER: &[u8] = b"v=0\r\no=- 1 1 IN IP4 198.51.100.10\r\ns=-\r\nt=0 0\r\nm=audio 4000 RTP/AVP 8\r\n";
 const REALM: &str = "pbx";
@@ -356,7 +360,9 @@ impl Pbx {
             answers: Vec::new(),
             acks: BTreeMap::new(),
         });
-        Call(self.calls.len() - 1)
+        let call = Call(self.calls.len() - 1);
+        self.later.push((self.now + PATIENCE, Todo::GiveUp(call)));
+        call
     }
 
     /// The same INVITE over another branch, as a proxy that forked it would send it.
@@ -479,6 +485,11 @@ impl Pbx {
         while let Some(place) = self.later.iter().position(|(due, _)| *due <= now) {
             match self.later.remove(place).1 {
                 Todo::Judge(request, path) => self.judge(&request, path),
+                Todo::GiveUp(call) => {
+                    if self.final_response(call).is_none() {
+                        self.transactions.give_up(&self.calls[call.0].invite);
+                    }
+                }
                 Todo::HangUp(call) => {
                     if self.calls[call.0].dialog.is_some() && self.calls[call.0].ended.is_none() {
                         self.hang_up(call);
@@ -495,7 +506,7 @@ impl Pbx {
 
     /// Whether nothing of it is on its way.
     pub fn is_quiet(&self) -> bool {
-        self.later.is_empty()
+        self.later.iter().all(|(_, todo)| matches!(todo, Todo::GiveUp(_)))
     }
 
     pub fn handle(&mut self, message: Message, path: Path) {

@@ -162,7 +162,7 @@ impl Phone {
 
     pub fn handle_push(&mut self, kind: WakeKind, call: Option<String>) {
         self.pushes.push(Pushed { at: self.now, kind, call });
-        if kind == WakeKind::Call && self.wakes {
+        if kind == WakeKind::Call && self.wakes && self.account.is_some() {
             self.later.push((self.now + self.boot, Todo::Attach));
         }
     }

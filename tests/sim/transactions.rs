@@ -131,6 +131,14 @@ impl Transactions {
         self.clients.retain(|client| client.path != path);
     }
 
+    /// Waits no longer for the answer to a request.
+    pub fn give_up(&mut self, request: &Message) {
+        let name = branch(request);
+        let given_up = self.clients.iter().filter(|client| client.branch == name);
+        self.unanswered.extend(given_up.map(|client| client.request.clone()));
+        self.clients.retain(|client| client.branch != name);
+    }
+
     /// Forgets a request that will never be answered.
     pub fn ignore(&mut self, request: &Message) {
         let key = ServerKey::of(request).expect("a request that was delivered has a key");

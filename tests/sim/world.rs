@@ -23,7 +23,7 @@ use reveille::sip::Message;
 
 use crate::pbx::{Call, Pbx};
 use crate::phone::Phone;
-use crate::sip_text::first_line;
+use crate::sip_text::{call_id, first_line};
 use crate::wire::{Dice, Wire};
 use critic::Critic;
 use net::Connection;
@@ -113,6 +113,8 @@ pub struct World {
     pub sent: Vec<(Instant, String, Vec<u8>)>,
     /// Shards that asked another one, and how many REGISTER permits were granted.
     pub peer_messages: usize,
+    /// Call-IDs of answers that the wire lost, and of calls during which the machine slept.
+    pub bad_luck: BTreeSet<String>,
     critic: Critic,
     story: Story,
     queries: usize,
@@ -201,6 +203,8 @@ impl World {
 
     /// The machine is suspended: the boot clock goes on, nothing runs meanwhile.
     pub fn suspend(&mut self, span: Duration) {
+        let open: Vec<String> = self.pbx().calls().map(|(_, call)| call_id(&call.invite)).collect();
+        self.bad_luck.extend(open);
         self.advance_to(self.now.boot + span);
         self.time_engines();
     }

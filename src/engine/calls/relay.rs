@@ -136,11 +136,12 @@ impl Relay {
         let reply = Reply { code, to_tag, source: Some(self.source), record_route, extra };
         proxy::write_reply(&self.request, &reply, &mut out).ok()?;
         let bytes = Bytes::from(out);
-        if code.is_provisional() && !self.allowance.spares(bytes.len()) {
+        let size = bytes.len();
+        if code.is_provisional() && !self.allowance.spares(size) || !self.server.respond(code, bytes.clone(), now) {
             return None;
         }
-        let sent = self.server.respond(code, bytes.clone(), now) && self.allowance.spend(bytes.len());
-        sent.then_some(bytes)
+        let paid = if code.is_provisional() { self.allowance.spend(size) } else { self.allowance.spend_on_final(size) };
+        paid.then_some(bytes)
     }
 
     /// The same request came again: what it gets.

@@ -55,6 +55,7 @@ impl World {
             closed: Vec::new(),
             sent: Vec::new(),
             peer_messages: 0,
+            bad_luck: BTreeSet::new(),
             critic: Critic::default(),
             story: Story::default(),
             queries: 0,

@@ -80,6 +80,10 @@ impl World {
     /// Puts a datagram on the wire.
     pub(super) fn datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         let copies = self.wire.copies(&mut self.dice);
+        if copies.is_empty() && bytes.starts_with(b"SIP/2.0 ") {
+            let message = Message::parse_datagram(bytes.to_vec()).expect("an answer");
+            self.bad_luck.insert(crate::sip_text::call_id(&message));
+        }
         let fate = match copies.len() {
             0 => " (lost)",
             1 => "",
