@@ -9,7 +9,6 @@ use reveille::engine::output::{Answer, Note, Refusal, RegistrationState, WakeKin
 use reveille::sip::Transport;
 use reveille::sip::auth::Algorithm;
 use reveille::vault::{Ha1, Ha1Algorithm, Material};
-use zeroize::Zeroizing;
 
 use crate::pbx::{NonceLife, Verdict};
 use crate::transactions::Path;

@@ -64,7 +64,6 @@ pub struct Registered {
     pub nonce: Option<String>,
     pub code: u16,
     pub path: Path,
-    pub username: Option<String>,
 }
 
 struct Binding {
@@ -202,12 +201,6 @@ impl Invite {
 
     pub fn expiring(mut self, seconds: u32) -> Self {
         self.expires = Some(seconds);
-        self
-    }
-
-    /// Over UDP, whatever the binding came by.
-    pub fn by_datagram(mut self) -> Self {
-        self.datagram = true;
         self
     }
 
@@ -726,7 +719,6 @@ impl Pbx {
             nonce: credentials.as_ref().map(|it| it.nonce.clone().into_owned()),
             code,
             path,
-            username: credentials.map(|it| it.username.into_owned()),
         });
     }
 

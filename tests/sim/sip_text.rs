@@ -90,7 +90,6 @@ pub struct Dialog {
     pub target: String,
     pub routes: Vec<String>,
     pub cseq: u32,
-    pub invite_cseq: u32,
 }
 
 impl Dialog {
@@ -106,7 +105,6 @@ impl Dialog {
             target: contact(response).unwrap_or_default(),
             routes,
             cseq,
-            invite_cseq: cseq,
         }
     }
 
@@ -119,7 +117,6 @@ impl Dialog {
             target: contact(invite).expect("an INVITE has a Contact"),
             routes: values(invite, HeaderName::RecordRoute),
             cseq: 0,
-            invite_cseq: 0,
         }
     }
 }

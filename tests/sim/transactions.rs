@@ -12,7 +12,7 @@ use reveille::sip::timers::{T1, T2, TRANSACTION_TIMEOUT};
 use reveille::sip::transaction::{
     InviteClient, InviteServer, NonInviteClient, NonInviteServer, ServerKey, Timeout, Verdict,
 };
-use reveille::sip::{Message, Method, StatusCode, Transport};
+use reveille::sip::{Message, Method, Transport};
 
 use crate::sip_text::{call_id, first_line};
 
@@ -282,15 +282,6 @@ impl Transactions {
     pub fn clear(&mut self) {
         self.clients.clear();
         self.servers.clear();
-    }
-
-    /// Whether a final response to this INVITE has been sent.
-    pub fn is_answered(&self, invite: &Message) -> bool {
-        let key = ServerKey::of(invite).expect("a key");
-        self.servers.iter().filter(|server| server.key == key).any(|server| match &server.machine {
-            ServerMachine::Invite(machine) => machine.final_code().is_some_and(|code: StatusCode| code.code() >= 200),
-            ServerMachine::Other(_) => false,
-        })
     }
 }
 

@@ -141,14 +141,6 @@ impl World {
         phone
     }
 
-    pub fn phone_names(&self) -> Vec<String> {
-        self.phones.keys().cloned().collect()
-    }
-
-    pub fn policy(&self) -> &Policy {
-        &self.policy
-    }
-
     pub fn shards(&self) -> u16 {
         self.shards
     }

@@ -2,7 +2,7 @@
 
 use super::build::address;
 use super::*;
-use crate::sip_text::first_line;
+use crate::sip_text::{call_id, first_line};
 use crate::transactions::{Out, Path};
 use reveille::engine::ids::{FlowId, ListenerId};
 use reveille::engine::input::Arrival;
@@ -82,7 +82,7 @@ impl World {
         let copies = self.wire.copies(&mut self.dice);
         if copies.is_empty() && bytes.starts_with(b"SIP/2.0 ") {
             let message = Message::parse_datagram(bytes.to_vec()).expect("an answer");
-            self.bad_luck.insert(crate::sip_text::call_id(&message));
+            self.bad_luck.insert(call_id(&message));
         }
         let fate = match copies.len() {
             0 => " (lost)",
