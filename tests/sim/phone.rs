@@ -412,7 +412,7 @@ impl Phone {
         let id = field_of(&invite, "Reveille-Call").expect("Reveille-Call");
         let tag = format!("{}{}", self.name, self.calls.len());
         let place = self.calls.len();
-        self.calls.push(Rung { id, invite: invite.clone(), tag, dialog: None, path, ended: None });
+        self.calls.push(Rung { id, invite, tag, dialog: None, path, ended: None });
         match self.manner {
             Manner::Answer(after) => {
                 self.provisional(place, 180);

@@ -120,7 +120,7 @@ impl Walk {
     }
 
     fn name(&mut self) -> &'static str {
-        *self.dice.pick(&NAMES[..])
+        self.dice.pick(&NAMES[..])
     }
 
     fn place_call(&mut self) {
