@@ -90,6 +90,7 @@ pub fn serve<A: Ask>(
     serve_within(Deadlines::default(), config, listeners, ask, tls, stop)
 }
 
+#[expect(clippy::disallowed_methods, reason = "handed to the owner, who awaits it")]
 fn serve_within<A: Ask>(
     deadlines: Deadlines,
     config: ApiConfig,

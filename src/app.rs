@@ -164,7 +164,7 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
     };
     let ops_task = ops::serve(endpoints, bound.ops, stopping.clone());
     let audit_watch = watch_audit(router.clone(), Arc::clone(&readiness), writable_changes, stopping);
-    let tasks = vec![("api", api_task), ("ops", tokio::spawn(ops_task)), ("audit watch", tokio::spawn(audit_watch))];
+    let tasks = vec![("api", api_task), ("ops", owned(ops_task)), ("audit watch", owned(audit_watch))];
     readiness.set_ready(true);
     let api_certificate = bound.api_tls.end_entity().map(|certificate| certificate.to_vec());
     let audit_key = audit.public_key_pem();
@@ -181,6 +181,12 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
         certificates,
     };
     Ok(Running { api, api_certificate, sip_certificate: bound.sip_certificate, sip, ops, audit_key, parts })
+}
+
+/// A task that `drain` awaits by its name.
+#[expect(clippy::disallowed_methods, reason = "named and awaited by its owner")]
+fn owned(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(task)
 }
 
 /// Every socket and certificate, before anything is served.

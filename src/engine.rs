@@ -18,11 +18,15 @@ mod bindings;
 mod calls;
 mod commands;
 mod destinations;
+mod device;
+mod devices;
 mod edge;
 #[expect(clippy::module_inception, reason = "the room that joins the others")]
 mod engine;
 mod erasures;
 mod filter;
+mod hand_over;
+mod instance;
 mod leases;
 mod messages;
 mod random;

@@ -1,8 +1,10 @@
-//! Stand-ins for what Reveille talks to, over real sockets, TLS and HTTP/2: as strict as the real ones, and able to fail
-//! the way those do.
+//! What surrounds the daemon, over real sockets, TLS and HTTP/2: as strict as the real ones, and able to fail the way
+//! those do.
 //!
-//! They are code with an owner, not test helpers: the demo, `reveille sandbox` and the tests run the same ones. They
-//! know `sip` and `clock` and nothing of the daemon they face, so that a mistake cannot be made on both sides at once.
+//! They are code with an owner, not test helpers: the demo, `reveille phone`, `reveille sandbox` and the tests run the
+//! same ones. The stand-ins (`apns`, `fcm`, `mailbox`, `registrar`, `phone`) know `sip` and `clock` and nothing of the
+//! daemon they face, so that a mistake cannot be made on both sides at once. Only what puts them on a stage with it
+//! (`demo`, `inside`, `serve` and the phone's command) knows the daemon, and only from outside.
 
 pub(crate) mod agent;
 pub mod apns;

@@ -113,6 +113,8 @@ impl Shards {
 
 /// One shard's loop.
 struct Shard {
+    /// When the engine was last asked what is due.
+    asked: Instant,
     engine: Engine,
     effects: Effects,
     inbox: Inbox,
@@ -146,6 +148,7 @@ impl Shard {
             refusals: VecDeque::new(),
             bytes: Vec::new(),
             census_due: Instant::default(),
+            asked: Instant::default(),
         }
     }
 
@@ -196,7 +199,10 @@ impl Shard {
 
     /// One turn; `true` if it left work behind.
     fn turn(&mut self, first: Option<Input>, now: Now) -> bool {
-        if self.engine.poll_timeout().is_some_and(|due| due <= now.boot) {
+        // Once a second in any case: a lease also ends by the wall clock, which no deadline knows.
+        let due = self.engine.poll_timeout().is_some_and(|due| due <= now.boot);
+        if due || now.boot.saturating_since(self.asked) >= SLEEP_MAX {
+            self.asked = now.boot;
             self.engine.handle_timeout(now);
             self.drain();
         }

@@ -84,6 +84,7 @@ pub(crate) struct Watchdog(Option<JoinHandle<()>>);
 
 impl Watchdog {
     /// Starts it if the unit asks for it. It goes on through the drain.
+    #[expect(clippy::disallowed_methods, reason = "owned by the guard that ends it")]
     pub(crate) fn start(stop: &watch::Sender<bool>) -> Self {
         let Some(interval) = sd_notify::watchdog_enabled() else { return Self(None) };
         let mut stopping = stop.subscribe();

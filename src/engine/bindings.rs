@@ -16,8 +16,7 @@ use std::time::Duration;
 use ahash::HashMap;
 use bytes::Bytes;
 
-pub(crate) use binding::Binding;
-use binding::{Phase, destination_of};
+use binding::{Binding, Phase, destination_of};
 use trial::Trial;
 pub(crate) use trial::Tried;
 
@@ -27,7 +26,7 @@ use super::filter::address_allowed;
 use super::ids::{BranchId, Capability, InstanceId, QueryId};
 use super::input::{LocateFault, Located, PermitOutcome, TrunkFault};
 use super::output::{DestinationKey, Hop, RegistrationState, RegistrationView, TrunkKey};
-use super::register::{Desk, End, Exchange, Identity, Step, Target};
+use super::register::{Desk, End, Exchange, Identity, Leaving, Step, Target};
 use super::schedule::Schedule;
 use super::tally::RegisterOutcome;
 use crate::clock::Instant;
@@ -114,7 +113,8 @@ impl Timer {
 /// The room.
 #[derive(Default)]
 pub(crate) struct Bindings {
-    bindings: HashMap<InstanceId, Binding>,
+    /// Boxed, so that a table that grows moves pointers: nobody shall wait while it copies a hundred megabytes.
+    bindings: HashMap<InstanceId, Box<Binding>>,
     by_branch: HashMap<BranchId, InstanceId>,
     by_query: HashMap<QueryId, InstanceId>,
     by_trunk: HashMap<Arc<TrunkKey>, BTreeSet<InstanceId>>,
@@ -130,7 +130,7 @@ impl Bindings {
         let Opening { instance, capability, credential, account, lease_ends } = opening;
         let identity = Identity::new(instance, capability, credential, account, desk.random);
         self.census[RegistrationState::Registering as usize] += 1;
-        self.bindings.insert(instance, Binding::new(identity, account, lease_ends));
+        self.bindings.insert(instance, Box::new(Binding::new(identity, account, lease_ends)));
         self.schedule.set((instance, Timer::GiveUp), Some(now + UNREGISTERED_MAX));
         self.locate(instance);
     }
@@ -248,7 +248,7 @@ impl Bindings {
             }
             let step = exchange.handle_response(response, &mut binding.identity, desk, now);
             self.advance(instance, branch, step, desk, now);
-        } else if let Some(Trial { twin, exchange: Some(exchange), .. }) = &mut binding.trial
+        } else if let Some(Trial { twin, exchange: Some(exchange), .. }) = binding.trial.as_deref_mut()
             && exchange.branch == branch
         {
             twin.catch_up(&binding.identity);
@@ -317,7 +317,7 @@ impl Bindings {
                     self.advance(instance, branch, step, desk, now);
                 }
                 Timer::Trial => {
-                    let Some(Trial { exchange: Some(exchange), .. }) = &mut binding.trial else { continue };
+                    let Some(Trial { exchange: Some(exchange), .. }) = binding.trial.as_deref_mut() else { continue };
                     let branch = exchange.branch;
                     let step = exchange.handle_timeout(now);
                     self.advance_trial(instance, branch, step, desk, now);
@@ -337,16 +337,16 @@ impl Bindings {
     }
 
     /// Takes a binding out, by value: it will never register again.
-    pub(crate) fn take(&mut self, instance: InstanceId) -> Option<Binding> {
+    pub(crate) fn take(&mut self, instance: InstanceId) -> Option<Leaving> {
         self.cease(instance);
         self.end_trial(instance);
-        let binding = self.bindings.remove(&instance)?;
+        let binding = *self.bindings.remove(&instance)?;
         self.census[binding.counted as usize] -= 1;
         for timer in Timer::ALL {
             self.schedule.remove((instance, timer));
         }
         self.unlink_trunk(instance, binding.target.as_ref());
-        Some(binding)
+        Some(Leaving { identity: binding.identity, bound_at: binding.bound_at })
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

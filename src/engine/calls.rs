@@ -27,7 +27,7 @@ use held::{Ended, Held, MergeKey};
 pub(crate) use in_dialog::Passing;
 use relay::{Cancel, Relay, RelayId};
 
-use super::edge::Device;
+use super::device::Device;
 use super::ids::{BranchId, CallUuid, Capability, FlowId, InstanceId, ShardId, WakeId};
 use super::input::{Arrival, Decline, DeclineReason};
 use super::limits::{Limits, share};

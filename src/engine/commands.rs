@@ -103,7 +103,7 @@ impl Engine {
     }
 
     /// Whether the token is the instance's; else the refusal is on its way.
-    fn check(&mut self, id: InstanceId, token: &TokenHash, reply: ReplyTo) -> Option<()> {
+    pub(super) fn check(&mut self, id: InstanceId, token: &TokenHash, reply: ReplyTo) -> Option<()> {
         if self.leases.authorized(id, token).is_some() {
             return Some(());
         }
@@ -112,7 +112,7 @@ impl Engine {
         None
     }
 
-    fn reply_instance(&mut self, id: InstanceId, reply: ReplyTo, now: Now) {
+    pub(super) fn reply_instance(&mut self, id: InstanceId, reply: ReplyTo, now: Now) {
         if let Some(view) = self.instance_view(id, now) {
             self.reply(reply, Answer::Instance(Box::new(view)));
         }
@@ -130,7 +130,7 @@ impl Engine {
         })
     }
 
-    fn attach_view(&self, id: InstanceId) -> AttachView {
+    pub(super) fn attach_view(&self, id: InstanceId) -> AttachView {
         AttachView {
             uri: self.policy.attach_uri(),
             aor: format!("sip:{id}@{}", self.policy.domain),
@@ -139,14 +139,14 @@ impl Engine {
         }
     }
 
-    fn adjust_binding(&mut self, id: InstanceId, now: Now) {
+    pub(super) fn adjust_binding(&mut self, id: InstanceId, now: Now) {
         let Some(instance) = self.leases.get(id) else { return };
         let (expires, ends) = (instance.account.register_expires, instance.lease_ends().boot);
         let (bindings, mut desk) = self.for_bindings();
         bindings.adjust(id, expires, ends, &mut desk, now.boot);
     }
 
-    fn record(&mut self, id: InstanceId, event: LifeEvent, now: Now) {
+    pub(super) fn record(&mut self, id: InstanceId, event: LifeEvent, now: Now) {
         let Some(job) = self.leases.get(id).map(|instance: &Instance| life_record(instance, event, now)) else {
             return;
         };

@@ -7,20 +7,16 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use ahash::HashMap;
+use ahash::{HashMap, HashSet};
 
 use super::ids::{InstanceId, ShardId};
 use super::input::{PeerMessage, PermitOutcome};
 use super::output::DestinationKey;
 use super::placement::Placement;
 use super::random::Random;
-use super::schedule::Schedule;
+use super::schedule::{BACKOFF_MAX, Schedule, backoff};
 use crate::clock::Instant;
 
-/// RFC 5626 §4.5: the first pause after a failure; each further one doubles it.
-const BACKOFF_FIRST: Duration = Duration::from_secs(30);
-/// RFC 5626 §4.5: no pause is longer.
-const BACKOFF_MAX: Duration = Duration::from_secs(1800);
 /// Exchanges under way at a destination that never answered: it may be somebody's victim.
 const UNPROVEN_OUTSTANDING_MAX: u32 = 3;
 /// After this long without use a destination is forgotten; it then has to prove itself again.
@@ -51,6 +47,8 @@ pub(crate) struct Destinations {
 #[derive(Default)]
 struct Queue {
     instances: VecDeque<InstanceId>,
+    /// Those among them that are passed over: searching the line for each would take long when all leave at once.
+    withdrawn: HashSet<InstanceId>,
     asked: u32,
 }
 
@@ -69,12 +67,6 @@ struct Down {
     until: Instant,
     step: u32,
     probing: bool,
-}
-
-/// The pause before try number `step` (from 0): capped, doubled, 50–100 % of it by chance.
-pub(crate) fn backoff(step: u32, random: &mut Random) -> Duration {
-    let full = BACKOFF_FIRST.saturating_mul(1 << step.min(10)).min(BACKOFF_MAX);
-    random.jitter(full, 50, 100)
 }
 
 impl Destinations {
@@ -99,6 +91,7 @@ impl Destinations {
         now: Instant,
     ) {
         let queue = self.waiting.entry(destination).or_default();
+        queue.withdrawn.remove(&instance);
         queue.instances.push_back(instance);
         queue.asked += 1;
         self.tell_home(destination, PeerMessage::PermitsWanted { destination, count: 1 }, random, now);
@@ -107,7 +100,7 @@ impl Destinations {
     /// The instance does not want it any more. Its permit, when it comes, is given back.
     pub(crate) fn withdraw(&mut self, destination: DestinationKey, instance: InstanceId) {
         if let Some(queue) = self.waiting.get_mut(&destination) {
-            queue.instances.retain(|&waiting| waiting != instance);
+            queue.withdrawn.insert(instance);
         }
     }
 
@@ -135,6 +128,9 @@ impl Destinations {
             }
             PeerMessage::PermitsGranted { destination, count, proven } => {
                 self.hand_out(destination, count, proven, random, now);
+            }
+            // Words of `devices`; the engine never routes them here.
+            PeerMessage::PlaceWanted { .. } | PeerMessage::PlaceAnswered { .. } | PeerMessage::PlaceReturned { .. } => {
             }
         }
     }
@@ -173,7 +169,7 @@ impl Destinations {
         if let Some(queue) = self.waiting.get_mut(&destination) {
             for _ in 0..count {
                 queue.asked = queue.asked.saturating_sub(1);
-                match queue.instances.pop_front() {
+                match queue.pop() {
                     Some(instance) => self.events.push_back(Event::Permit { destination, instance, proven }),
                     None => unused += 1,
                 }
@@ -221,6 +217,17 @@ impl Destinations {
         self.schedule.set(destination, look);
         for (shard, count) in granted {
             self.tell(shard, PeerMessage::PermitsGranted { destination, count, proven }, random, now);
+        }
+    }
+}
+
+impl Queue {
+    fn pop(&mut self) -> Option<InstanceId> {
+        loop {
+            let instance = self.instances.pop_front()?;
+            if !self.withdrawn.remove(&instance) {
+                return Some(instance);
+            }
         }
     }
 }
@@ -398,5 +405,28 @@ mod tests {
         room.report(key, PermitOutcome::Answered, &mut random, now);
         assert_eq!(permits(&mut room), 0);
         assert_eq!(room.homes[&key].outstanding, 2);
+    }
+
+    #[test]
+    fn a_withdrawn_want_is_passed_over_and_a_new_one_is_not() {
+        let (mut room, mut random, key) = room(50);
+        let now = Instant::from_nanos(1);
+        for number in 0..5 {
+            room.want(key, instance(number), &mut random, now);
+        }
+        permits(&mut room);
+        // The permit is out already, and 3 and 4 wait: 0 is in no line any more.
+        room.withdraw(key, instance(0));
+        room.withdraw(key, instance(3));
+        room.want(key, instance(0), &mut random, now);
+        room.report(key, PermitOutcome::Answered, &mut random, now);
+
+        let permitted: Vec<InstanceId> = std::iter::from_fn(|| room.poll_event())
+            .filter_map(|event| match event {
+                Event::Permit { instance, .. } => Some(instance),
+                Event::Peer(..) => None,
+            })
+            .collect();
+        assert_eq!(permitted, [instance(4), instance(0)]);
     }
 }

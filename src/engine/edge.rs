@@ -4,21 +4,22 @@
 //! A flow holds no secret and outlives the erasure of its instance until it ends by itself. This room forwards nothing.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ahash::HashMap;
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 
-use super::ids::{FlowId, InstanceId, ListenerId, base32, from_base32};
+use super::device::{Device, reply_hop};
+use super::ids::{FlowId, InstanceId, base32, from_base32};
 use super::input::Arrival;
 use super::output::Hop;
 use super::schedule::Schedule;
 use crate::clock::Instant;
 use crate::sip::auth::Algorithm;
 use crate::sip::proxy::{self, Reply};
-use crate::sip::{HeaderName, Message, StatusCode, Transport, digest};
+use crate::sip::{HeaderName, Message, StatusCode, digest};
 
 /// How long a nonce of ours may be used.
 const NONCE_LIFE: Duration = Duration::from_secs(120);
@@ -36,17 +37,6 @@ pub(crate) enum Event {
     Detached(InstanceId),
     /// The source has proven itself for this long.
     Proven(IpAddr, Duration),
-}
-
-/// How a device is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Device {
-    pub(crate) hop: Hop,
-    pub(crate) listener: ListenerId,
-    pub(crate) transport: Transport,
-    pub(crate) peer: SocketAddr,
-    /// The device's own Contact URI: the Request-URI of what we forward.
-    pub(crate) contact: Vec<u8>,
 }
 
 struct Attachment {
@@ -237,7 +227,8 @@ impl Edge {
     ) {
         let nonce = self.nonce(arrival, instance, now);
         let stale = if stale { ",stale=true" } else { "" };
-        let value = format!("Digest realm=\"{}\",nonce=\"{nonce}\",algorithm=MD5,qop=\"auth\"{stale}", self.realm);
+        // Without `algorithm` it is MD5 (RFC 7616 §3.3); each byte counts here.
+        let value = format!("Digest realm=\"{}\",nonce=\"{nonce}\",qop=\"auth\"{stale}", self.realm);
         let extra = [("WWW-Authenticate", value)];
         self.reply(request, arrival, StatusCode::UNAUTHORIZED, tag, &extra);
     }
@@ -322,21 +313,38 @@ impl Edge {
             return;
         }
         let proven = code == StatusCode::OK || arrival.registrar;
-        if arrival.flow.is_none() && !proven && out.len() > request.bytes().len() {
+        if arrival.flow.is_none() && !proven {
+            if out.len() > request.bytes().len() {
+                out = compacted(&out);
+            }
             // Never more bytes out than in before a source is proven: a forged source address is not worth an answer.
-            return;
+            if out.len() > request.bytes().len() {
+                return;
+            }
         }
         self.events.push_back(Event::Send(reply_hop(request, arrival), Bytes::from(out)));
     }
 }
 
-/// Where the answer to a request goes: down its connection, or to the address its top Via asks for.
-pub(crate) fn reply_hop(request: &Message, arrival: &Arrival) -> Hop {
-    match (arrival.flow, &arrival.trunk) {
-        (_, Some(trunk)) => Hop::Trunk(std::sync::Arc::clone(trunk)),
-        (Some(flow), None) => Hop::Flow(flow),
-        (None, None) => {
-            Hop::Datagram { listener: arrival.listener, peer: proxy::response_target(request, arrival.peer) }
+/// The same response with header names in their compact forms (RFC 3261 §7.3.3), for short requests of small phones.
+fn compacted(response: &[u8]) -> Vec<u8> {
+    const FORMS: [(&[u8], &[u8]); 6] = [
+        (b"Via: ", b"v:"),
+        (b"From: ", b"f:"),
+        (b"To: ", b"t:"),
+        (b"Call-ID: ", b"i:"),
+        (b"CSeq: ", b"CSeq:"),
+        (b"Content-Length: ", b"l:"),
+    ];
+    let mut out = Vec::with_capacity(response.len());
+    for line in response.split_inclusive(|&byte| byte == b'\n') {
+        match FORMS.iter().find(|(long, _)| line.starts_with(long)) {
+            Some((long, short)) => {
+                out.extend_from_slice(short);
+                out.extend_from_slice(&line[long.len()..]);
+            }
+            None => out.extend_from_slice(line),
         }
     }
+    out
 }

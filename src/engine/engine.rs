@@ -8,14 +8,15 @@ use bytes::Bytes;
 use super::audit::Cause;
 use super::bindings::{self, Bindings, Spoken};
 use super::calls::{self, Calls};
-use super::commands::HandOvers;
 use super::destinations::{self, Destinations};
+use super::devices::Devices;
 use super::edge::{self, Edge};
 use super::erasures::{self, Erasures, Sentence};
+use super::hand_over::HandOvers;
 use super::ids::{InstanceId, ReplyTo, ShardId};
-use super::input::{Input, Recorded};
+use super::input::{Input, PeerMessage, Recorded};
 use super::leases::Leases;
-use super::output::{Answer, Hop, Note, Output, PushOutcome, WakeKind};
+use super::output::{Answer, Hop, Note, Output, PushOutcome, Unsent, WakeKind};
 use super::placement::Placement;
 use super::policy::Policy;
 use super::random::Random;
@@ -48,6 +49,7 @@ pub struct Engine {
     pub(super) leases: Leases,
     pub(super) bindings: Bindings,
     pub(super) destinations: Destinations,
+    pub(super) devices: Devices,
     pub(super) edge: Edge,
     pub(super) calls: Calls,
     pub(super) wakes: Wakes,
@@ -88,6 +90,7 @@ impl Engine {
             edge: Edge::new(policy.domain.clone(), random.bytes()),
             calls: Calls::new(mint, &policy.limits, placement.shards()),
             destinations: Destinations::new(shard, placement.clone(), policy.registrars.rate),
+            devices: Devices::new(shard, placement.clone(), policy.limits.instances_per_device),
             policy,
             random,
             vault: Vault::new(),
@@ -126,9 +129,16 @@ impl Engine {
             Input::Recorded(record, Recorded { receipt, logged }) => {
                 self.erasures.handle_recorded(record, Recorded { receipt, logged }, now.boot);
             }
-            Input::Peer(from, message) => {
-                self.destinations.handle_peer(from, &message, &mut self.random, now.boot);
-            }
+            Input::Peer(from, message) => match message {
+                PeerMessage::PermitsWanted { .. }
+                | PeerMessage::PermitsGranted { .. }
+                | PeerMessage::PermitUsed { .. } => {
+                    self.destinations.handle_peer(from, &message, &mut self.random, now.boot);
+                }
+                PeerMessage::PlaceWanted { .. }
+                | PeerMessage::PlaceAnswered { .. }
+                | PeerMessage::PlaceReturned { .. } => self.devices.handle_peer(from, message),
+            },
             Input::AuditWritable(writable) => self.audit_writable = writable,
             Input::Drain => {
                 if self.draining == Drain::No {
@@ -216,6 +226,7 @@ impl Engine {
         self.wakes.tables(&mut tables);
         self.erasures.tables(&mut tables);
         self.hand_overs.tables(&mut tables);
+        self.devices.tables(&mut tables);
         tables
     }
 
@@ -223,6 +234,7 @@ impl Engine {
     pub(super) fn erase(&mut self, id: InstanceId, cause: Cause, reply: Option<ReplyTo>, now: Now) {
         self.wake_farewell(id, cause, now);
         let Some(instance) = self.leases.take(id) else { return };
+        self.devices.give_back(&instance.tenant, &instance.device);
         let Some(binding) = self.bindings.take(id) else { return };
         let (calls, mut desk) = self.for_calls();
         calls.end_instance(id, &mut desk, now.boot);
@@ -233,7 +245,7 @@ impl Engine {
             self.edge.release(id);
         }
         let (erasures, mut desk) = self.for_erasures();
-        erasures.begin(&instance, binding, Sentence { cause, reply }, &mut desk, now);
+        erasures.begin(instance, binding, Sentence { cause, reply }, &mut desk, now);
         self.abandon_hand_over(id, cause);
     }
 
@@ -241,6 +253,7 @@ impl Engine {
     fn settle(&mut self, now: Now) {
         while self.route_bindings(now)
             || self.route_destinations(now)
+            || self.route_devices(now)
             || self.route_edge(now)
             || self.route_calls(now)
             || self.route_erasures()
@@ -344,7 +357,7 @@ impl Engine {
         let attach = self.policy.attach_uri();
         let sent = match self.leases.get(wanted.instance) {
             Some(instance) => self.wakes.send(instance, reason, &attach, &self.policy.limits, now),
-            None => Err(wakes::Unsent::NoTarget),
+            None => Err(Unsent::NoTarget),
         };
         if call_wake {
             let (calls, mut desk) = self.for_calls();

@@ -4,7 +4,8 @@
 //! removed while `erasure.grace` passes at most, then the slot is wiped, and only the wipe's receipt lets the record be
 //! written. A tombstone holds no credential.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +14,12 @@ use aws_lc_rs::hmac;
 use bytes::Bytes;
 
 use super::audit::{AuditRecord, Cause, LifeEvent, Receipt, Unregister};
-use super::bindings::Binding;
 use super::ids::{BranchId, InstanceId, RecordId, ReplyTo};
 use super::input::{Recorded, TokenHash};
-use super::leases::{Instance, tokens_equal};
+use super::instance::{Instance, tokens_equal};
 use super::limits::{Limits, share};
 use super::output::{Answer, Hop, Note, ReceiptJob, RecordJob, Refusal, TrunkKey};
-use super::register::{Desk, End, Exchange, Identity, Step, Terms};
+use super::register::{Desk, End, Exchange, Identity, Leaving, Step, Terms};
 use super::schedule::Schedule;
 use crate::clock::{Instant, Now};
 use crate::sip::Message;
@@ -94,7 +94,8 @@ pub(crate) struct Erasures {
     graves: HashMap<InstanceId, Grave>,
     by_branch: HashMap<BranchId, InstanceId>,
     by_record: HashMap<RecordId, InstanceId>,
-    order: VecDeque<InstanceId>,
+    /// The oldest tombstone first; some may be gone already.
+    buried: VecDeque<InstanceId>,
     schedule: Schedule<(InstanceId, Timer)>,
     events: VecDeque<Event>,
     records: u64,
@@ -109,7 +110,7 @@ impl Erasures {
             graves: HashMap::default(),
             by_branch: HashMap::default(),
             by_record: HashMap::default(),
-            order: VecDeque::new(),
+            buried: VecDeque::new(),
             schedule: Schedule::default(),
             events: VecDeque::new(),
             records: 0,
@@ -120,8 +121,8 @@ impl Erasures {
     /// Erases an instance: it and its binding move in here, never to come back.
     pub(crate) fn begin(
         &mut self,
-        instance: &Instance,
-        binding: Binding,
+        instance: Instance,
+        binding: Leaving,
         sentence: Sentence,
         desk: &mut Desk<'_>,
         now: Now,
@@ -130,8 +131,7 @@ impl Erasures {
         let id = instance.id;
         self.make_room();
         self.under_way += 1;
-        let subject = Subject { instance: id, tenant: instance.tenant.clone(), salt: instance.salt };
-        let Binding { mut identity, bound_at, .. } = binding;
+        let Leaving { mut identity, bound_at } = binding;
         let exchange = match bound_at {
             Some(target) => {
                 let terms = Terms {
@@ -151,15 +151,16 @@ impl Erasures {
             None => None,
         };
         let idle = exchange.is_none();
+        let token = instance.token();
+        let subject = Subject { instance: id, tenant: instance.tenant, salt: instance.salt };
         let leaving = Deregistering { subject, identity, exchange, started: now.boot };
         let grave = Grave {
-            token: instance.token(),
+            token,
             cause,
             erasure: Erasure::Deregistering(Box::new(leaving)),
             waiting: reply.into_iter().collect(),
         };
         self.graves.insert(id, grave);
-        self.order.push_back(id);
         if idle {
             self.wipe(id, Unregister::NotNeeded, desk, now);
         }
@@ -194,9 +195,9 @@ impl Erasures {
             }
             Erasure::Recording | Erasure::Buried { .. } => false,
         };
-        // In the order in which they began: the hash order must not show.
-        let concerned: Vec<InstanceId> =
-            self.order.iter().copied().filter(|id| self.graves.get(id).is_some_and(over)).collect();
+        // In the order of their ids: the hash order must not show.
+        let concerned: BTreeSet<InstanceId> =
+            self.by_branch.values().copied().filter(|id| self.graves.get(id).is_some_and(over)).collect();
         for id in concerned {
             self.wipe(id, Unregister::Unanswered, desk, now);
         }
@@ -213,6 +214,7 @@ impl Erasures {
         }
         grave.erasure = Erasure::Buried { receipt, logged };
         self.under_way -= 1;
+        self.buried.push_back(id);
         self.schedule.set((id, Timer::Tombstone), Some(now + TOMBSTONE_KEPT));
     }
 
@@ -231,8 +233,9 @@ impl Erasures {
                 Timer::Grace => self.wipe(id, Unregister::Unanswered, desk, now),
                 Timer::Tombstone => {
                     self.graves.remove(&id);
-                    if let Some(place) = self.order.iter().position(|&buried| buried == id) {
-                        self.order.remove(place);
+                    // What was buried first decays first, but for those of one moment.
+                    while self.buried.front().is_some_and(|oldest| !self.graves.contains_key(oldest)) {
+                        self.buried.pop_front();
                     }
                 }
             }
@@ -347,10 +350,7 @@ impl Erasures {
     /// The oldest tombstones give way; an erasure under way never does.
     fn make_room(&mut self) {
         while self.graves.len() >= self.graves_max {
-            let oldest = self.order.iter().position(|id| {
-                self.graves.get(id).is_some_and(|grave| matches!(grave.erasure, Erasure::Buried { .. }))
-            });
-            let Some(id) = oldest.and_then(|place| self.order.remove(place)) else { return };
+            let Some(id) = self.buried.pop_front() else { return };
             self.graves.remove(&id);
             self.schedule.remove((id, Timer::Tombstone));
         }
@@ -372,7 +372,7 @@ fn subject(instance: InstanceId, salt: &[u8; 32]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, salt);
     let tag = hmac::sign(&key, instance.to_string().as_bytes());
     tag.as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
-        text.push_str(&format!("{byte:02x}"));
+        write!(text, "{byte:02x}").expect("a String never refuses");
         text
     })
 }

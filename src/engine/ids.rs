@@ -148,7 +148,10 @@ impl BranchId {
     /// The whole branch parameter.
     #[must_use]
     pub fn branch(&self) -> String {
-        format!("{MAGIC_COOKIE}{self}")
+        let mut branch = String::with_capacity(MAGIC_COOKIE.len() + ID_TEXT_LEN);
+        branch.push_str(MAGIC_COOKIE);
+        base32(&self.0, &mut branch);
+        branch
     }
 
     /// Reads a branch parameter; `None` if we did not mint it.

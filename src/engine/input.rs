@@ -112,6 +112,29 @@ pub enum PeerMessage {
         /// Whether the destination has ever answered validly.
         proven: bool,
     },
+    /// To the home shard of a device: one more instance wants to be held for it.
+    PlaceWanted {
+        /// Whose app.
+        tenant: TenantId,
+        /// The device.
+        device: String,
+        /// Names the answer.
+        ticket: u64,
+    },
+    /// From the home shard of a device.
+    PlaceAnswered {
+        /// Which question.
+        ticket: u64,
+        /// Whether there was a place.
+        granted: bool,
+    },
+    /// To the home shard of a device: an instance of it is gone.
+    PlaceReturned {
+        /// Whose app.
+        tenant: TenantId,
+        /// The device.
+        device: String,
+    },
     /// To the home shard: what became of a permit.
     PermitUsed {
         /// Where to.

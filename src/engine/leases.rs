@@ -12,30 +12,9 @@ use zeroize::Zeroizing;
 use super::account::{Account, TenantId};
 use super::ids::{Capability, InstanceId};
 use super::input::{HandOver, PushTarget, TokenHash};
+use super::instance::{Instance, tokens_equal};
 use super::schedule::Schedule;
 use crate::clock::{Instant, Now, WallTime};
-
-/// One account on one device, held under a lease.
-pub(crate) struct Instance {
-    pub(crate) id: InstanceId,
-    pub(crate) tenant: TenantId,
-    pub(crate) device: String,
-    pub(crate) platform: String,
-    pub(crate) account: Account,
-    pub(crate) push: Vec<PushTarget>,
-    /// When the push targets were last handed to us: older news of a dead token is no news.
-    pub(crate) push_since: WallTime,
-    pub(crate) capability: Capability,
-    /// Links the id to its records; dies with the instance.
-    pub(crate) salt: [u8; 32],
-    /// Digest HA1 of the token, for the edge.
-    pub(crate) edge_ha1: Zeroizing<String>,
-    pub(crate) handed_over: WallTime,
-    pub(crate) trunk_drops: u64,
-    lease: Duration,
-    lease_ends: Now,
-    token: TokenHash,
-}
 
 /// What an app's hand-over adds to the account: minted secrets.
 pub(crate) struct Minted {
@@ -56,10 +35,10 @@ struct AccountKey {
 /// The room.
 #[derive(Default)]
 pub(crate) struct Leases {
-    instances: HashMap<InstanceId, Instance>,
+    /// Boxed, so that a table that grows moves pointers.
+    instances: HashMap<InstanceId, Box<Instance>>,
     by_capability: HashMap<Capability, InstanceId>,
     by_account: HashMap<AccountKey, InstanceId>,
-    per_device: HashMap<(TenantId, String), u32>,
     ends: Schedule<InstanceId>,
     ends_by_wall: BTreeSet<(WallTime, InstanceId)>,
 }
@@ -86,9 +65,8 @@ impl Leases {
         };
         self.by_capability.insert(instance.capability, id);
         self.by_account.insert(key(&instance.tenant, &instance.device, &instance.account), id);
-        *self.per_device.entry((instance.tenant.clone(), instance.device.clone())).or_default() += 1;
         self.schedule(id, instance.lease_ends);
-        self.instances.insert(id, instance);
+        self.instances.insert(id, Box::new(instance));
     }
 
     /// Takes a newer hand-over of the same account and device in: new token, targets, preferences and lease.
@@ -158,16 +136,9 @@ impl Leases {
 
     /// Takes an instance out, by value.
     pub(crate) fn take(&mut self, id: InstanceId) -> Option<Instance> {
-        let instance = self.instances.remove(&id)?;
+        let instance = *self.instances.remove(&id)?;
         self.by_capability.remove(&instance.capability);
         self.by_account.remove(&key(&instance.tenant, &instance.device, &instance.account));
-        let device = (instance.tenant.clone(), instance.device.clone());
-        if let Some(count) = self.per_device.get_mut(&device) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_device.remove(&device);
-            }
-        }
         self.ends.remove(id);
         self.ends_by_wall.remove(&(instance.lease_ends.wall, id));
         Some(instance)
@@ -194,15 +165,11 @@ impl Leases {
         self.by_account.get(&key(&hand_over.tenant, &hand_over.device, &hand_over.account)).copied()
     }
 
-    /// Instances of a device.
-    pub(crate) fn count_of_device(&self, tenant: &TenantId, device: &str) -> u32 {
-        self.per_device.get(&(tenant.clone(), device.to_owned())).copied().unwrap_or(0)
-    }
-
     /// All instances of a tenant, or of one device of it, in the order of their ids.
     pub(crate) fn of_tenant(&self, tenant: &TenantId, device: Option<&str>) -> BTreeSet<InstanceId> {
         let of_device = |instance: &&Instance| device.is_none_or(|device| instance.device == device);
-        let ids = self.instances.values().filter(|instance| instance.tenant == *tenant).filter(of_device);
+        let instances = self.instances.values().map(Box::as_ref);
+        let ids = instances.filter(|instance| instance.tenant == *tenant).filter(of_device);
         ids.map(|instance| instance.id).collect()
     }
 
@@ -213,15 +180,15 @@ impl Leases {
 
     /// The instance, if the token is its own. Constant time in the token.
     pub(crate) fn authorized(&self, id: InstanceId, token: &TokenHash) -> Option<&Instance> {
-        self.instances.get(&id).filter(|instance| tokens_equal(&instance.token, token))
+        self.get(id).filter(|instance| tokens_equal(&instance.token, token))
     }
 
     pub(crate) fn get(&self, id: InstanceId) -> Option<&Instance> {
-        self.instances.get(&id)
+        self.instances.get(&id).map(Box::as_ref)
     }
 
     pub(crate) fn by_capability(&self, capability: &Capability) -> Option<&Instance> {
-        self.by_capability.get(capability).and_then(|id| self.instances.get(id))
+        self.by_capability.get(capability).and_then(|id| self.get(*id))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -232,23 +199,6 @@ impl Leases {
         self.ends.set(id, Some(ends.boot));
         self.ends_by_wall.insert((ends.wall, id));
     }
-}
-
-impl Instance {
-    /// When the lease ends, by both clocks.
-    pub(crate) fn lease_ends(&self) -> Now {
-        self.lease_ends
-    }
-
-    /// The token's hash, for the tombstone.
-    pub(crate) fn token(&self) -> TokenHash {
-        self.token
-    }
-}
-
-/// Compares without telling by its time where they differ.
-pub(crate) fn tokens_equal(a: &TokenHash, b: &TokenHash) -> bool {
-    aws_lc_rs::constant_time::verify_slices_are_equal(&a.0, &b.0).is_ok()
 }
 
 fn ends(lease: Duration, now: Now) -> Now {

@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use super::account::TrunkSources;
 use super::calls::{Incoming, Passing};
-use super::edge::{Known, reply_hop};
+use super::device::reply_hop;
+use super::edge::Known;
 use super::engine::{Drain, Effect, Engine};
 use super::ids::{BranchId, Capability, InstanceId};
 use super::input::Arrival;

@@ -198,6 +198,15 @@ pub enum PushOutcome {
     NotSent,
 }
 
+/// Why no push was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsent {
+    /// The instance has used its budget.
+    OverBudget,
+    /// The device gave no target for this purpose.
+    NoTarget,
+}
+
 /// A record to append.
 pub struct RecordJob {
     /// The record.

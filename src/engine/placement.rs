@@ -47,6 +47,12 @@ impl Placement {
         self.shard(self.key.hash_one(destination))
     }
 
+    /// The home shard of a device.
+    #[must_use]
+    pub fn device(&self, tenant: &str, device: &str) -> ShardId {
+        self.account(tenant, device, "")
+    }
+
     /// The shard written into an instance id, if it exists here.
     #[must_use]
     pub fn instance(&self, id: &InstanceId) -> Option<ShardId> {

@@ -62,6 +62,13 @@ pub(crate) struct Target {
     pub(crate) address: std::net::SocketAddr,
 }
 
+/// What is left of a binding that will never register again.
+pub(crate) struct Leaving {
+    pub(crate) identity: Identity,
+    /// Where the registrar may hold our Contact.
+    pub(crate) bound_at: Option<Target>,
+}
+
 /// How strict one exchange is.
 #[derive(Clone, Copy)]
 pub(crate) struct Terms {

@@ -2,10 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::hash::Hash;
+use std::time::Duration;
 
 use ahash::HashMap;
 
+use super::random::Random;
 use crate::clock::Instant;
+
+/// RFC 5626 §4.5: the first pause after a failure; each further one doubles it.
+const BACKOFF_FIRST: Duration = Duration::from_secs(30);
+/// RFC 5626 §4.5: no pause is longer.
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(1800);
 
 /// At most one deadline for each key.
 pub(crate) struct Schedule<K> {
@@ -70,6 +77,12 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
     pub(crate) fn len(&self) -> usize {
         self.by_time.len()
     }
+}
+
+/// The pause before try number `step` (from 0): capped, doubled, 50–100 % of it by chance.
+pub(crate) fn backoff(step: u32, random: &mut Random) -> Duration {
+    let full = BACKOFF_FIRST.saturating_mul(1 << step.min(10)).min(BACKOFF_MAX);
+    random.jitter(full, 50, 100)
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@ use ahash::HashMap;
 
 use super::ids::{CallUuid, InstanceId, WakeId};
 use super::input::{PushPurpose, PushTarget};
-use super::leases::Instance;
+use super::instance::Instance;
 use super::limits::Limits;
-use super::output::{Caller, PushJob, PushOutcome, WakeKind};
+use super::output::{Caller, PushJob, PushOutcome, Unsent, WakeKind};
 use super::policy::Provider;
 use crate::clock::{Instant, Now, WallTime};
 
@@ -26,15 +26,6 @@ pub(crate) struct Reason {
     pub(crate) caller: Option<Caller>,
     /// For a call: until when it rings. Others live for a day.
     pub(crate) until: Option<Instant>,
-}
-
-/// Why no push was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unsent {
-    /// The instance has used its budget.
-    OverBudget,
-    /// The device gave no target for this purpose.
-    NoTarget,
 }
 
 /// What an outcome means, for whom.

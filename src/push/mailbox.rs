@@ -49,7 +49,7 @@ impl Mailbox {
         };
         match reply.status.as_u16() {
             200..=299 => PushOutcome::Accepted,
-            404 | 410 => {
+            410 => {
                 let refusal: Refusal = serde_json::from_slice(&reply.body).unwrap_or_default();
                 PushOutcome::TokenDead { since: refusal.timestamp.map(WallTime::from_unix_millis) }
             }

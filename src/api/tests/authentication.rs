@@ -286,7 +286,7 @@ async fn only_an_admin_token_erases_a_tenants_instances_in_every_shard() {
     assert_eq!(asked.iter().map(|(shard, _)| shard.0).collect::<Vec<_>>(), [0, 1, 2, 3]);
     for (_, command) in &asked {
         assert!(
-            matches!(command, Command::EraseAll { tenant, device: None, cause: Cause::Administrator } if &**tenant == "acme")
+            matches!(command, Command::EraseAll { tenant, device: None, cause: Cause::OffBoarded } if &**tenant == "acme")
         );
     }
 

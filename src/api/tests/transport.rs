@@ -1,4 +1,5 @@
 //! TLS, HTTP versions, deadlines and bounds.
+#![expect(clippy::disallowed_methods, reason = "tasks of a test end with its runtime")]
 
 use std::time::Duration;
 

@@ -5,8 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ahash::HashSet;
-
 use super::trial::Trial;
 use super::{REFUSALS_AT_HAND_OVER, UNPROVEN_DATAGRAMS_MAX};
 use crate::clock::Instant;
@@ -29,8 +27,8 @@ pub(crate) struct Binding {
     pub(super) register_expires: Duration,
     pub(super) lease_ends: Instant,
     pub(super) candidates: VecDeque<Target>,
-    pub(super) sources: HashSet<IpAddr>,
-    pub(super) former_sources: HashSet<IpAddr>,
+    pub(super) sources: Vec<IpAddr>,
+    pub(super) former_sources: Vec<IpAddr>,
     pub(super) phase: Phase,
     /// The way there changed while an exchange was under way: located anew after it.
     pub(super) moved: bool,
@@ -46,7 +44,8 @@ pub(crate) struct Binding {
     pub(super) backoff_step: u32,
     pub(super) refusals: u8,
     pub(super) first_refusal: Option<Instant>,
-    pub(super) trial: Option<Trial>,
+    /// Rare, and larger than most of the rest together.
+    pub(super) trial: Option<Box<Trial>>,
     /// As what the census counts it.
     pub(super) counted: RegistrationState,
 }
@@ -70,8 +69,8 @@ impl Binding {
             register_expires: account.register_expires,
             lease_ends,
             candidates: VecDeque::new(),
-            sources: HashSet::default(),
-            former_sources: HashSet::default(),
+            sources: Vec::new(),
+            former_sources: Vec::new(),
             phase: Phase::Resting,
             moved: false,
             permit_proven: false,

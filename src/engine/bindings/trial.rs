@@ -40,7 +40,7 @@ impl Bindings {
             return;
         };
         let twin = binding.identity.with_credential(credential, username);
-        binding.trial = Some(Trial { twin, exchange: None, postponed: false });
+        binding.trial = Some(Box::new(Trial { twin, exchange: None, postponed: false }));
         self.events.push_back(Event::Want(destination_of(&target), instance));
     }
 
@@ -62,7 +62,7 @@ impl Bindings {
     /// Gives up a trial, if one is under way.
     pub(crate) fn end_trial(&mut self, instance: InstanceId) {
         let Some(trial) = self.bindings.get_mut(&instance).and_then(|binding| binding.trial.take()) else { return };
-        self.drop_trial(instance, trial);
+        self.drop_trial(instance, *trial);
     }
 
     pub(super) fn start_trial(&mut self, instance: InstanceId, target: Target, desk: &mut Desk<'_>, now: Instant) {
@@ -89,7 +89,7 @@ impl Bindings {
         now: Instant,
     ) {
         let Some(binding) = self.bindings.get_mut(&instance) else { return };
-        let Some(Trial { exchange: Some(exchange), .. }) = &binding.trial else { return };
+        let Some(Trial { exchange: Some(exchange), .. }) = binding.trial.as_deref() else { return };
         match step {
             Step::Wait => self.schedule.set((instance, Timer::Trial), exchange.poll_timeout()),
             Step::Send(request) => {

@@ -9,11 +9,11 @@ use super::{
 };
 use crate::clock::Instant;
 use crate::engine::audit::Cause;
-use crate::engine::destinations::backoff;
 use crate::engine::ids::InstanceId;
 use crate::engine::input::PermitOutcome;
 use crate::engine::random::Random;
 use crate::engine::register::{Desk, End};
+use crate::engine::schedule::backoff;
 use crate::engine::tally::RegisterOutcome;
 
 /// A registration that ends less than this before the lease need not be refreshed: registrars count whole seconds.

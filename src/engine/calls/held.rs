@@ -97,8 +97,9 @@ impl Held {
 
     pub(super) fn state(&self) -> CallState {
         match self.stage {
-            Progress::Waiting => CallState::Waking,
-            Progress::Forwarded | Progress::Ringing => CallState::Ringing,
+            // Forwarded is not ringing: the device has not said a word yet.
+            Progress::Waiting | Progress::Forwarded => CallState::Waking,
+            Progress::Ringing => CallState::Ringing,
             Progress::Answered => CallState::Answered,
         }
     }
@@ -172,11 +173,11 @@ impl Calls {
     pub(crate) fn handle_wake_sent(
         &mut self,
         id: RelayId,
-        sent: Result<WakeId, super::super::wakes::Unsent>,
+        sent: Result<WakeId, crate::engine::output::Unsent>,
         desk: &mut Desk<'_>,
         now: Instant,
     ) {
-        use super::super::wakes::Unsent;
+        use crate::engine::output::Unsent;
         let Some(held) = self.held.get_mut(&id) else { return };
         match sent {
             Ok(wake) => {

@@ -37,7 +37,7 @@ async fn its_refusals_become_outcomes() {
     for (fault, expected) in [
         (Fault::answer(503, "down"), theirs("503")),
         (Fault::answer(400, "bad"), ours("400")),
-        (Fault::answer(404, "gone"), PushOutcome::TokenDead { since: None }),
+        (Fault::answer(404, "no such path"), ours("404")),
         (Fault::answer_retry_after(429, "slow", 4), PushOutcome::Later { after: Some(Duration::from_secs(4)) }),
     ] {
         mailbox.fail_after(0, fault);

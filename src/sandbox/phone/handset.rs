@@ -2,10 +2,11 @@
 //!
 //! It does what the client guide tells app developers to do, in the same order, and tells what happens to whoever owns it.
 
+mod talk;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Method;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
@@ -13,18 +14,17 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::line::{CallId, CallNotice, Line, LineError, LineEvent, LinePlan, Offer};
+pub(crate) use self::talk::phone_sdp;
+use self::talk::{INVITE_TIMEOUT, Talk};
+use super::line::{CallNotice, Line, LineError, LineEvent, LinePlan};
 use super::push::{Push, PushSource};
 use crate::clock::{self, Instant};
 use crate::sandbox::caller::Side;
 use crate::sandbox::https::{HttpsError, Question, Reply, Site};
-use crate::sandbox::registrar::canned_sdp;
 use crate::sandbox::trust::Trust;
+use crate::sip::Transport;
 use crate::sip::uri::{Host, Uri};
-use crate::sip::{StatusCode, Transport};
 
-/// How long an attached phone waits for the INVITE its push promised.
-const INVITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the removal of a registration may take.
 const DETACH_TIMEOUT: Duration = Duration::from_secs(2);
 /// What a woken phone asks for when it attaches; it refreshes while a call lasts.
@@ -429,117 +429,6 @@ impl Handset {
     }
 }
 
-/// One call on an attached line.
-struct Talk<'a> {
-    call: &'a str,
-    manners: Manners,
-    tell: &'a dyn Fn(Told),
-}
-
-impl Talk<'_> {
-    async fn run(&self, line: &mut Line, notices: &[CallNotice]) -> Result<Outcome, PhoneError> {
-        let ended = notices.iter().find(|notice| notice.call == self.call && notice.state.as_deref() == Some("ended"));
-        if let Some(notice) = ended {
-            return Ok(self.missed(notice.reason.as_deref().unwrap_or("ended")));
-        }
-        let offer = timeout(INVITE_TIMEOUT, offered(line)).await.map_err(|_| PhoneError::NoInvite)??;
-        if offer.reveille_call.as_deref() != Some(self.call) {
-            line.refuse(offer.call, StatusCode::BUSY_HERE);
-            return Err(PhoneError::WrongCall);
-        }
-        self.say(Deed::Invited);
-        line.ring(offer.call);
-        self.say(Deed::Rings);
-        let pause = match self.manners.reaction {
-            Reaction::Ring => None,
-            Reaction::Answer | Reaction::Decline => Some(self.manners.ring_for),
-        };
-        if let Some(end) = until_end(line, offer.call, pause).await? {
-            return Ok(self.over_before_answer(end));
-        }
-        line.answer(offer.call, phone_sdp());
-        self.say(Deed::Answered);
-        self.talk(line, offer.call).await
-    }
-
-    async fn talk(&self, line: &mut Line, call: CallId) -> Result<Outcome, PhoneError> {
-        let by = match until_end(line, call, None).await? {
-            Some(End::Confirmed) => {
-                self.say(Deed::Talks);
-                if until_end(line, call, self.manners.talk_for).await?.is_some() {
-                    Side::Caller
-                } else {
-                    line.hang_up(call);
-                    until_end(line, call, None).await?;
-                    Side::Callee
-                }
-            }
-            _ => Side::Caller,
-        };
-        self.say(Deed::HungUp(by));
-        Ok(Outcome::Talked)
-    }
-
-    fn over_before_answer(&self, end: End) -> Outcome {
-        match end {
-            End::Cancelled => self.missed("the caller hung up while it rang"),
-            End::Confirmed | End::Over => self.missed("ended"),
-        }
-    }
-
-    fn missed(&self, why: &str) -> Outcome {
-        self.say(Deed::Missed(why.to_owned()));
-        Outcome::Missed
-    }
-
-    fn say(&self, what: Deed) {
-        say(self.tell, what);
-    }
-}
-
-/// What ends a wait on a line.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Confirmed,
-    Cancelled,
-    Over,
-}
-
-/// Waits until something happens to the call, or the pause is over (`None`).
-async fn until_end(line: &mut Line, call: CallId, pause: Option<Duration>) -> Result<Option<End>, PhoneError> {
-    let waited = async {
-        match pause {
-            Some(pause) => sleep(pause).await,
-            None => std::future::pending().await,
-        }
-    };
-    let mut waited = std::pin::pin!(waited);
-    loop {
-        tokio::select! {
-            event = line.next() => match event {
-                LineEvent::Confirmed(of) if of == call => return Ok(Some(End::Confirmed)),
-                LineEvent::Cancelled(of) if of == call => return Ok(Some(End::Cancelled)),
-                LineEvent::HungUp(of) | LineEvent::Over(of) if of == call => return Ok(Some(End::Over)),
-                LineEvent::Closed => return Err(PhoneError::Closed),
-                // Someone else calls meanwhile: this phone has one ear.
-                LineEvent::Offered(Offer { call: other, .. }) => line.refuse(other, StatusCode::BUSY_HERE),
-                _ => {}
-            },
-            () = &mut waited => return Ok(None),
-        }
-    }
-}
-
-async fn offered(line: &mut Line) -> Result<Offer, PhoneError> {
-    loop {
-        match line.next().await {
-            LineEvent::Offered(offer) => return Ok(offer),
-            LineEvent::Closed => return Err(PhoneError::Closed),
-            _ => {}
-        }
-    }
-}
-
 fn say(tell: &dyn Fn(Told), what: Deed) {
     tell(Told { at: clock::now().boot, what });
 }
@@ -557,9 +446,4 @@ fn accepted(reply: Reply) -> Result<Value, PhoneError> {
     let member = |name: &str| reply.body.get(name).and_then(Value::as_str).map(str::to_owned);
     let detail = member("detail").or_else(|| member("title")).unwrap_or_else(|| "without saying why".to_owned());
     Err(PhoneError::Refused { status: reply.status.as_u16(), detail })
-}
-
-/// The session description a phone answers with.
-pub(crate) fn phone_sdp() -> Bytes {
-    canned_sdp("phone", 41_000)
 }

@@ -450,3 +450,6 @@ fn own_address(server: SocketAddr) -> SocketAddr {
     let any: SocketAddr = if server.is_ipv6() { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
     if server.ip().is_loopback() { SocketAddr::new(server.ip(), 0) } else { any }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use super::*;
 use crate::sandbox::caller::{Heard, Side};
 use crate::sandbox::phone::line::{CallId as LineCall, Line, LineEvent, LinePlan, Offer, Registered};
 use crate::sandbox::trust::Trust;
-use crate::sip::Transport;
+use crate::sip::{Method, Transport};
 
 /// Far longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -175,13 +175,30 @@ async fn an_unanswered_invite_is_repeated_and_a_repeated_answer_is_acknowledged_
     let again = received(&contact).await;
     assert_eq!(first.bytes(), again.bytes(), "the INVITE comes twice while nobody answers");
 
-    let answer = answer_to(&first, &contact);
+    let answer = answer_to(&first, &contact, "200 OK");
     for _ in 0..2 {
         contact.send_to(&answer, pbx.address()).await.expect("sent");
-        let ack = received_until(&contact, |message| message.method() == Some(crate::sip::Method::Ack)).await;
+        let ack = received_until(&contact, |message| message.method() == Some(Method::Ack)).await;
         assert_eq!(ack.cseq().expect("CSeq").number, 1);
     }
     assert_eq!(within(until_answered(&mut caller)).await, Bytes::from_static(b"v=0\r\n"));
+}
+
+#[tokio::test]
+async fn an_answer_that_crosses_the_cancel_is_acknowledged_and_hung_up() {
+    let (pbx, contact) = registered_by_hand().await;
+    let mut caller = call(&pbx).await;
+    let invite = received(&contact).await;
+    let ringing = answer_to(&invite, &contact, "180 Ringing");
+    contact.send_to(&ringing, pbx.address()).await.expect("sent");
+    caller.hang_up().await;
+    received_until(&contact, |message| message.method() == Some(Method::Cancel)).await;
+
+    contact.send_to(&answer_to(&invite, &contact, "200 OK"), pbx.address()).await.expect("sent");
+    received_until(&contact, |message| message.method() == Some(Method::Ack)).await;
+    let bye = received_until(&contact, |message| message.method() == Some(Method::Bye)).await;
+    contact.send_to(&answer_to(&bye, &contact, "200 OK"), pbx.address()).await.expect("sent");
+    assert_eq!(within(last(&mut caller)).await, Heard::Ended { by: Side::Caller });
 }
 
 #[tokio::test]
@@ -329,14 +346,15 @@ async fn received_until(socket: &UdpSocket, test: impl Fn(&Message) -> bool) -> 
     }
 }
 
-fn answer_to(invite: &Message, socket: &UdpSocket) -> Vec<u8> {
+fn answer_to(invite: &Message, socket: &UdpSocket, status: &str) -> Vec<u8> {
     let own = socket.local_addr().expect("bound");
-    let mut answer = String::from("SIP/2.0 200 OK\r\n");
+    let mut answer = format!("SIP/2.0 {status}\r\n");
     for header in invite.headers() {
         let (name, value) = (text(header.raw_name), text(header.value));
         match name.as_str() {
             "Via" | "From" | "Call-ID" | "CSeq" => answer.push_str(&format!("{name}: {value}\r\n")),
-            "To" => answer.push_str(&format!("{name}: {value};tag=hand\r\n")),
+            "To" if !value.contains("tag=") => answer.push_str(&format!("{name}: {value};tag=hand\r\n")),
+            "To" => answer.push_str(&format!("{name}: {value}\r\n")),
             _ => {}
         }
     }

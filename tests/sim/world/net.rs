@@ -2,7 +2,7 @@
 
 use super::build::address;
 use super::*;
-use crate::sip_text::first_line;
+use crate::sip_text::{call_id, first_line};
 use crate::transactions::{Out, Path};
 use reveille::engine::ids::{FlowId, ListenerId};
 use reveille::engine::input::Arrival;

@@ -1,0 +1,50 @@
+//! An instance as the rooms hand it to one another: `leases` holds it, `wakes` looks at it, `erasures` takes it over.
+
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::account::{Account, TenantId};
+use super::ids::{Capability, InstanceId};
+use super::input::{PushTarget, TokenHash};
+use crate::clock::{Now, WallTime};
+
+/// One account on one device, held under a lease.
+pub(crate) struct Instance {
+    pub(crate) id: InstanceId,
+    pub(crate) tenant: TenantId,
+    pub(crate) device: String,
+    pub(crate) platform: String,
+    pub(crate) account: Account,
+    pub(crate) push: Vec<PushTarget>,
+    /// When the push targets were last handed to us: older news of a dead token is no news.
+    pub(crate) push_since: WallTime,
+    pub(crate) capability: Capability,
+    /// Links the id to its records; dies with the instance.
+    pub(crate) salt: [u8; 32],
+    /// Digest HA1 of the token, for the edge.
+    pub(crate) edge_ha1: Zeroizing<String>,
+    pub(crate) handed_over: WallTime,
+    pub(crate) trunk_drops: u64,
+    /// How long the lease is whenever it starts anew.
+    pub(super) lease: Duration,
+    pub(super) lease_ends: Now,
+    pub(super) token: TokenHash,
+}
+
+impl Instance {
+    /// When the lease ends, by both clocks.
+    pub(crate) fn lease_ends(&self) -> Now {
+        self.lease_ends
+    }
+
+    /// The token's hash, for the tombstone.
+    pub(crate) fn token(&self) -> TokenHash {
+        self.token
+    }
+}
+
+/// Compares without telling by its time where they differ.
+pub(crate) fn tokens_equal(a: &TokenHash, b: &TokenHash) -> bool {
+    aws_lc_rs::constant_time::verify_slices_are_equal(&a.0, &b.0).is_ok()
+}
