@@ -1,16 +1,11 @@
-//! Commands of the API about instances, and what they are told. Hand-overs and changes have files of their own.
-
-mod hand_over;
-mod rectify;
-
-pub(super) use hand_over::HandOvers;
+//! Commands of the API: which call each one is, and the calls about one instance. Handing over is in `hand_over`.
 
 use super::audit::{Cause, LifeEvent};
 use super::engine::Engine;
 use super::erasures::life_record;
 use super::ids::{InstanceId, ReplyTo};
 use super::input::{Command, TokenHash};
-use super::leases::Instance;
+use super::instance::Instance;
 use super::output::{Answer, AttachView, CallState, CallView, DataView, InstanceView, Output, Refusal};
 use crate::clock::Now;
 use crate::vault::{Ha1Algorithm, Lent};

@@ -9,13 +9,6 @@
     clippy::print_stderr,
     reason = "peers complain by panicking, and a failed world tells its story"
 )]
-#![allow(
-    clippy::needless_pass_by_value,
-    clippy::wrong_self_convention,
-    clippy::cast_possible_truncation,
-    reason = "tests read as sentences, and their numbers are small"
-)]
-#![allow(dead_code, reason = "what peers saw is kept whole for the story of a failed world")]
 
 mod call;
 mod call_ends;
