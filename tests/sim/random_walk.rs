@@ -120,7 +120,8 @@ impl Walk {
     }
 
     fn name(&mut self) -> &'static str {
-        self.dice.pick(&NAMES[..])
+        let name: &&'static str = self.dice.pick(&NAMES[..]);
+        name
     }
 
     fn place_call(&mut self) {
