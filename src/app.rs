@@ -3,35 +3,34 @@
 //! Parses everything first, then binds everything, then serves; what was started here is stopped here, in the order of
 //! `drain`. It decides nothing about calls or instances.
 
+mod open;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
-use zeroize::Zeroizing;
+
+use open::{Bound, net_settings, open_audit, open_pusher, split_tenants, unavailable};
 
 use crate::api::{self, ApiConfig};
-use crate::audit_log::{self, AuditLog};
+use crate::audit_log::AuditLog;
 use crate::cli::Exit;
-use crate::config::{self, Settings, TlsFiles};
+use crate::config::{Settings, TlsFiles};
 use crate::effects::Sinks;
 use crate::engine::ids::ShardId;
 use crate::engine::input::Command;
-use crate::engine::limits::Limits;
 use crate::engine::output::{Answer, Note};
 use crate::engine::placement::Placement;
 use crate::engine::policy::{Listener, Policy};
 use crate::engine::{Engine, Start};
-use crate::net::{self, ClientTls, Net, ServerTls, Timings};
-use crate::push::{self, PushSettings, Pusher};
+use crate::net::{self, Net, ServerTls};
+use crate::push::Pusher;
 use crate::router::Router;
 use crate::shard::{Observation, Shards, Wiring};
-use crate::sip::Transport;
 use crate::telemetry::{Meters, Readiness, Redacted};
 use crate::{drain, ops, systemd};
 
@@ -189,49 +188,6 @@ fn owned(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     tokio::spawn(task)
 }
 
-/// Every socket and certificate, before anything is served.
-struct Bound {
-    api: Vec<tokio::net::TcpListener>,
-    api_tls: api::Tls,
-    ops: Vec<tokio::net::TcpListener>,
-    sip: net::Plan,
-    sip_tls: Option<ServerTls>,
-    sip_certificate: Option<Vec<u8>>,
-    sip_tls_files: Option<(ServerTls, TlsFiles)>,
-    client_tls: ClientTls,
-}
-
-impl Bound {
-    fn new(settings: &Settings) -> Result<Self, StartError> {
-        let api_tls = api_tls(settings)?;
-        let (sip_tls, sip_certificate) = sip_tls(settings)?.unzip();
-        let files = sip_tls.clone().zip(settings.sip.tls.clone());
-        let extra_roots = settings.registrars.ca_pem.as_deref().map(str::as_bytes);
-        let client_tls =
-            ClientTls::new(extra_roots).map_err(|error| configuration("registrars.tls_ca_file", &error))?;
-        let entries: Vec<net::ListenEntry> = settings
-            .sip
-            .listen
-            .iter()
-            .map(|listener| net::ListenEntry {
-                transport: listener.transport,
-                address: listener.address,
-                advertise: listener.advertise.clone(),
-            })
-            .collect();
-        Ok(Self {
-            api: api::bind(&settings.api.listen).map_err(|error| unavailable("api.listen", &error))?,
-            api_tls,
-            ops: api::bind(&settings.ops.listen).map_err(|error| unavailable("ops.listen", &error))?,
-            sip: net::plan_listeners(&entries).map_err(|error| unavailable("sip.listen", &error))?,
-            sip_tls,
-            sip_certificate,
-            sip_tls_files: files,
-            client_tls,
-        })
-    }
-}
-
 impl Running {
     /// Serves until SIGTERM or SIGINT, then drains. SIGHUP reads the certificates again.
     pub(crate) async fn until_told(mut self) -> Exit {
@@ -354,123 +310,6 @@ async fn watch_audit(
     }
 }
 
-fn api_tls(settings: &Settings) -> Result<api::Tls, StartError> {
-    match &settings.api.tls {
-        Some(files) => {
-            let pem = files.load().map_err(|error| configuration("api.tls_certificate", &error))?;
-            api::Tls::from_pem(&pem.certificate, &pem.key).map_err(|error| configuration("api.tls_certificate", &error))
-        }
-        None => api::Tls::self_signed(&api::Tls::self_signed_names(&settings.sip.domain))
-            .map_err(|error| configuration("sip.domain", &error)),
-    }
-}
-
-/// What the TLS listeners show: the configuration to serve with, and the certificate alone.
-fn sip_tls(settings: &Settings) -> Result<Option<(ServerTls, Vec<u8>)>, StartError> {
-    let (certificate, key) = match &settings.sip.tls {
-        Some(files) => {
-            let pem = files.load().map_err(|error| configuration("sip.tls_certificate", &error))?;
-            (pem.certificate, pem.key)
-        }
-        None if settings.sip.listen.iter().any(|listener| listener.transport == Transport::Tls) => {
-            warn!("no sip.tls_certificate is configured: the TLS listeners show a self-signed certificate");
-            let names = api::Tls::self_signed_names(&settings.sip.domain);
-            let made =
-                rcgen::generate_simple_self_signed(names).map_err(|error| configuration("sip.domain", &error))?;
-            let key = Zeroizing::new(made.signing_key.serialize_pem().into_bytes());
-            (made.cert.pem().into_bytes(), key)
-        }
-        None => return Ok(None),
-    };
-    let refuse = |error: &dyn std::error::Error| configuration("sip.tls_certificate", error);
-    let config = net::server_config(&certificate, &key).map_err(|error| refuse(&error))?;
-    let first = CertificateDer::from_pem_slice(&certificate).map_err(|error| refuse(&error))?;
-    Ok(Some((ServerTls::new(config), first.to_vec())))
-}
-
-fn open_audit(settings: &Settings, writable: watch::Sender<bool>) -> Result<Arc<AuditLog>, StartError> {
-    let log = audit_log::Settings {
-        path: settings.audit.path.clone(),
-        signing_key: settings.audit.signing_key.clone(),
-        sync_wait: settings.audit.sync_wait,
-        domain: settings.sip.domain.clone(),
-    };
-    let on_writable = move |works: bool| {
-        writable.send_replace(works);
-    };
-    AuditLog::open(&log, on_writable).map(Arc::new).map_err(|error| StartError::Unavailable(error.to_string()))
-}
-
-/// What the API has to check, and what the push clients have to hold.
-fn split_tenants(tenants: Vec<config::Tenant>) -> Result<(Vec<api::Tenant>, Vec<push::AppConfig>), StartError> {
-    let (mut checked, mut apps) = (Vec::new(), Vec::new());
-    for tenant in tenants {
-        let jwt_key = tenant
-            .jwt_key
-            .map(|key| api::JwtKey::from_pem(key.pem.as_bytes()))
-            .transpose()
-            .map_err(|error| configuration("jwt_public_key", &error))?;
-        for app in tenant.apps {
-            apps.push(app_config(Arc::clone(&tenant.id), app));
-        }
-        checked.push(api::Tenant {
-            id: tenant.id,
-            app_key_sha256: tenant.app_keys.iter().map(|key| key.0).collect(),
-            jwt_key,
-        });
-    }
-    Ok((checked, apps))
-}
-
-fn app_config(tenant: Arc<str>, app: config::App) -> push::AppConfig {
-    let config::App { id, push, endpoint, ca_pem } = app;
-    let provider = match push {
-        config::PushAccess::Apns(access) => push::ProviderConfig::Apns(push::ApnsConfig {
-            team_id: access.team_id,
-            key_id: access.key_id,
-            key_pem: access.key_pem,
-            environment: match access.environment {
-                config::ApnsEnvironment::Production => push::ApnsEnvironment::Production,
-                config::ApnsEnvironment::Sandbox => push::ApnsEnvironment::Sandbox,
-            },
-            endpoint,
-            ca_pem,
-        }),
-        config::PushAccess::Fcm(access) => push::ProviderConfig::Fcm(push::FcmConfig {
-            service_account_json: access.service_account_json,
-            endpoint,
-            ca_pem,
-        }),
-        config::PushAccess::Sandbox => {
-            push::ProviderConfig::Sandbox(push::SandboxConfig { endpoint: endpoint.unwrap_or_default(), ca_pem })
-        }
-    };
-    push::AppConfig { tenant, app: id, provider }
-}
-
-fn open_pusher(apps: Vec<push::AppConfig>, limits: &Limits, meters: &Arc<Meters>) -> Result<Pusher, StartError> {
-    let meters = Arc::clone(meters);
-    let settings = PushSettings {
-        queued: usize::try_from(limits.pushes_queued).unwrap_or(usize::MAX),
-        observer: Some(Arc::new(move |provider, kind, outcome, took| {
-            meters.publish_push(provider, kind, outcome, took);
-        })),
-        ..PushSettings::default()
-    };
-    Pusher::new(apps, settings).map_err(|error| StartError::Configuration(error.to_string()))
-}
-
-fn net_settings(server_tls: Option<ServerTls>, client_tls: ClientTls, limits: &Limits) -> net::Settings {
-    net::Settings {
-        server_tls,
-        client_tls,
-        flows_max: limits.flows,
-        flows_per_source_max: limits.flows_per_source,
-        timings: Timings::default(),
-        hosts: std::collections::HashMap::new(),
-    }
-}
-
 fn sinks(pusher: &Arc<Pusher>, audit: &Arc<AuditLog>) -> Sinks {
     let (pusher, audit) = (Arc::clone(pusher), Arc::clone(audit));
     Sinks {
@@ -553,12 +392,4 @@ fn report_reload(which: &'static str, taken: Result<(), String>) {
         Ok(()) => info!(which, "certificate read again"),
         Err(problem) => error!(which, problem, "the new certificate cannot be used; the former one stays"),
     }
-}
-
-fn configuration(key: &str, error: &dyn std::error::Error) -> StartError {
-    StartError::Configuration(format!("{key}: {error}"))
-}
-
-fn unavailable(what: &str, error: &dyn std::error::Error) -> StartError {
-    StartError::Unavailable(format!("{what}: {error}"))
 }
