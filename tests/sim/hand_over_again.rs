@@ -92,7 +92,7 @@ fn a_replacement_that_nobody_judges_in_time_is_unreachable_and_changes_nothing()
     let asked = world.command(Command::HandOver(Box::new(offer)));
     world.run_for(millis(2999));
     assert!(world.answer(asked).is_none());
-    world.run_for(millis(2));
+    world.run_for(millis(4));
     assert_eq!(world.refusal(asked), Some(Refusal::RegistrarUnreachable));
     assert_eq!(world.table("vault"), 1);
     world.pbx().registrar.verdict = Verdict::Fair;

@@ -75,6 +75,7 @@ impl World {
             "bindings",
             "bindings.trunks",
             "destinations",
+            "devices",
             "wakes.budgets",
             "erasures.graves",
         ];
@@ -92,7 +93,7 @@ impl World {
     pub fn assert_empty(&mut self) {
         self.assert_nothing_left();
         let tables = self.tables();
-        for name in ["vault", "leases", "bindings", "bindings.trunks", "wakes.budgets"] {
+        for name in ["vault", "leases", "bindings", "bindings.trunks", "wakes.budgets", "devices"] {
             assert_eq!(tables[name], 0, "{name}");
         }
     }
