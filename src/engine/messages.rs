@@ -95,7 +95,9 @@ impl Engine {
         let Some(instance) = self.leases.get(id) else { return };
         let allowed = match instance.account.trunk_sources {
             TrunkSources::Any => true,
-            TrunkSources::Registrar => arrival.trunk.is_some() || self.bindings.is_source(id, arrival.peer.ip()),
+            TrunkSources::Registrar => {
+                arrival.trunk.is_some() || self.bindings.is_source(id, arrival.peer.ip(), now.boot)
+            }
         };
         if !allowed {
             self.leases.count_drop(id);
