@@ -33,6 +33,7 @@ mod random;
 mod register;
 mod route_token;
 mod schedule;
+mod tags;
 mod wakes;
 
 pub use engine::{Engine, Start};

@@ -185,8 +185,10 @@ impl Bindings {
             .collect();
         if !targets.is_empty() {
             // A resolver that fails takes nobody's sources away.
-            binding.former_sources = std::mem::take(&mut binding.sources);
+            let former = std::mem::take(&mut binding.sources);
+            let span = binding.granted.unwrap_or(binding.register_expires);
             binding.sources = targets.iter().map(|target| target.address.ip()).collect();
+            binding.former_sources = (former, now + span);
         }
         binding.candidates = targets;
         binding.phase = Phase::Resting;
@@ -393,10 +395,11 @@ impl Bindings {
     }
 
     /// Whether the address is one the registrar or its proxy resolved to (now, or one expiry ago).
-    pub(crate) fn is_source(&self, instance: InstanceId, address: IpAddr) -> bool {
+    pub(crate) fn is_source(&self, instance: InstanceId, address: IpAddr, now: Instant) -> bool {
         self.bindings.get(&instance).is_some_and(|binding| {
+            let (former, until) = &binding.former_sources;
             binding.sources.contains(&address)
-                || binding.former_sources.contains(&address)
+                || (*until > now && former.contains(&address))
                 || binding.target.as_ref().is_some_and(|target| target.address.ip() == address)
         })
     }

@@ -36,6 +36,7 @@ use super::policy::Policy;
 use super::random::Random;
 use super::route_token::Mint;
 use super::schedule::Schedule;
+use super::tags::Tags;
 use super::tally::{Stage, Tally};
 use crate::clock::Instant;
 use crate::sip::proxy::{self, Reply};
@@ -78,6 +79,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) policy: &'a Policy,
     pub(crate) random: &'a mut Random,
     pub(crate) tally: &'a mut Tally,
+    pub(crate) tags: &'a Tags,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -22,6 +22,7 @@ use super::policy::Policy;
 use super::random::Random;
 use super::register::Desk;
 use super::route_token::Mint;
+use super::tags::Tags;
 use super::tally::{Census, Tally};
 use super::wakes::{self, Wakes};
 use crate::clock::{Instant, Now};
@@ -46,6 +47,7 @@ pub struct Engine {
     pub(super) random: Random,
     pub(super) vault: Vault,
     pub(super) tally: Tally,
+    pub(super) tags: Tags,
     pub(super) leases: Leases,
     pub(super) bindings: Bindings,
     pub(super) destinations: Destinations,
@@ -84,6 +86,7 @@ impl Engine {
         let Start { shard, policy, placement, seed } = start;
         let mut random = Random::new(seed);
         let mint = Mint::new(shard, random.bytes());
+        let tags = Tags::new(random.bytes());
         let erasures = Erasures::new(&policy.limits, placement.shards());
         Self {
             shard,
@@ -95,6 +98,7 @@ impl Engine {
             random,
             vault: Vault::new(),
             tally: Tally::default(),
+            tags,
             leases: Leases::default(),
             bindings: Bindings::default(),
             wakes: Wakes::default(),
@@ -454,8 +458,7 @@ impl Engine {
     }
 
     pub(super) fn for_calls(&mut self) -> (&mut Calls, calls::Desk<'_>) {
-        let desk =
-            calls::Desk { shard: self.shard, policy: &self.policy, random: &mut self.random, tally: &mut self.tally };
-        (&mut self.calls, desk)
+        let Self { shard, policy, random, tally, tags, calls, .. } = self;
+        (calls, calls::Desk { shard: *shard, policy, random, tally, tags })
     }
 }

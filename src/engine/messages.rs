@@ -76,7 +76,7 @@ impl Engine {
 
     fn handle_attach(&mut self, request: &Message, arrival: &Arrival, id: InstanceId, now: Now) {
         let calls = self.calls.news(id);
-        let tag = self.random.text::<5>();
+        let tag = self.tags.of(request);
         let ha1 = self.leases.get(id).map(|instance| instance.edge_ha1.as_str());
         let known = Known { instance: id, ha1, calls };
         let _ = self.edge.handle_register(request, arrival, known, &tag, now.boot);
@@ -95,7 +95,9 @@ impl Engine {
         let Some(instance) = self.leases.get(id) else { return };
         let allowed = match instance.account.trunk_sources {
             TrunkSources::Any => true,
-            TrunkSources::Registrar => arrival.trunk.is_some() || self.bindings.is_source(id, arrival.peer.ip()),
+            TrunkSources::Registrar => {
+                arrival.trunk.is_some() || self.bindings.is_source(id, arrival.peer.ip(), now.boot)
+            }
         };
         if !allowed {
             self.leases.count_drop(id);
@@ -199,7 +201,7 @@ impl Engine {
         if request.method() == Some(Method::Ack) {
             return;
         }
-        let tag = self.random.text::<8>();
+        let tag = self.tags.of(request);
         let mut out = Vec::with_capacity(384);
         let reply = Reply { code, to_tag: Some(&tag), source: Some(arrival.peer), record_route: false, extra };
         if proxy::write_reply(request, &reply, &mut out).is_err() {

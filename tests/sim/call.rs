@@ -446,6 +446,28 @@ fn only_the_registrars_addresses_may_call_where_the_account_asks_for_it() {
 }
 
 #[test]
+fn a_registrar_that_moved_may_call_from_its_former_address_for_one_expiry_more() {
+    let mut world = World::new(seed(33)).with_phone("alice");
+    let mut offer = world.offer("alice");
+    offer.account.trunk_sources = reveille::engine::account::TrunkSources::Registrar;
+    world.hand_over_this("alice", offer);
+    world.run_until_quiet();
+    let capability = world.pbx().capability("alice").expect("registered");
+    world.pbx().registrar.verdict = crate::pbx::Verdict::Silent;
+    let moved = world.add_pbx(crate::world::build::DOMAIN, "198.51.100.20:5060");
+    world.run_until(minutes(30), |world| world.pbx_at(moved).contacts("alice").len() == 1);
+
+    world.run_for(minutes(5));
+    let early = world.pbx().invite(Invite::to("alice").by_capability(&capability));
+    world.run_for(secs(10));
+    assert_eq!(world.pbx().final_response(early), Some(200));
+    world.run_for(minutes(10));
+    let late = world.pbx().invite(Invite::to("alice").by_capability(&capability));
+    world.run_for(secs(40));
+    assert!(world.pbx().heard(late).is_empty());
+}
+
+#[test]
 fn where_any_source_may_call_a_pbx_with_many_addresses_reaches_the_phone() {
     let mut world = World::new(seed(34)).with_sleeping_phone("alice");
     let capability = world.pbx().capability("alice").expect("registered");

@@ -115,7 +115,7 @@ fn another_device_of_the_same_account_gets_an_instance_of_its_own() {
 
 #[test]
 fn a_device_has_no_more_instances_than_its_limit() {
-    let mut world = World::new(seed(33)).with_shards(1).with_policy(|policy| policy.limits.instances_per_device = 2);
+    let mut world = World::new(seed(33)).with_shards(4).with_policy(|policy| policy.limits.instances_per_device = 2);
     for name in ["alice", "bob", "carol"] {
         world.add_phone(name);
         let mut offer = world.offer(name);

@@ -22,5 +22,6 @@ mod phone;
 mod random_walk;
 mod sip_text;
 mod transactions;
+mod trunks;
 mod wire;
 mod world;

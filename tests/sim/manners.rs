@@ -21,6 +21,37 @@ fn options_to_a_capability_get_200_and_wake_nobody() {
 }
 
 #[test]
+fn a_repeated_request_gets_the_same_answer_tag_included() {
+    let mut world = World::new(seed(1)).with_sleeping_phone("alice");
+    let uri = world.pbx().capability_uri("alice");
+    let own = world.pbx().address;
+    for method in ["OPTIONS", "MESSAGE", "BYE"] {
+        let text = request(method, &uri, &own.to_string(), "");
+        let before = world.sent.len();
+        for _ in 0..3 {
+            world.pbx().send_raw(own, text.as_bytes());
+            world.run_for(secs(1));
+        }
+        let answers: Vec<_> = world.sent[before..].iter().map(|(_, _, bytes)| bytes.clone()).collect();
+        assert_eq!(answers.len(), 3);
+        assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{method}");
+    }
+    let other = request("OPTIONS", &uri, "198.51.100.10:5061", "");
+    world.pbx().send_raw(own, other.as_bytes());
+    world.run_for(secs(1));
+    let tags: std::collections::BTreeSet<_> = world
+        .sent
+        .iter()
+        .filter_map(|(_, _, bytes)| {
+            let answer = reveille::sip::Message::parse_datagram(bytes.clone()).expect("SIP");
+            let odd = answer.cseq().expect("CSeq").method == Method::Options;
+            odd.then(|| answer.to().expect("To").tag().map(str::to_owned))
+        })
+        .collect();
+    assert_eq!(tags.len(), 2, "another request, another tag");
+}
+
+#[test]
 fn a_notify_gets_200_and_an_unknown_event_489() {
     let mut world = World::new(seed(2)).with_sleeping_phone("alice");
     let uri = world.pbx().capability_uri("alice");

@@ -52,6 +52,8 @@ pub struct Invite {
     own: Option<SocketAddr>,
     contact: Option<SocketAddr>,
     expires: Option<u32>,
+    /// Over a connection that the PBX opens for it.
+    connects: bool,
     call_id: Option<String>,
     from_tag: Option<String>,
     body: Vec<u8>,
@@ -79,6 +81,7 @@ pub struct Pbx {
     edge: SocketAddr,
     now: Instant,
     minted: u64,
+    streams: u64,
 }
 
 enum Todo {
@@ -102,6 +105,7 @@ impl Invite {
             own: None,
             contact: None,
             expires: None,
+            connects: false,
             call_id: None,
             from_tag: None,
             body: SDP_OFFER.to_vec(),
@@ -136,6 +140,11 @@ impl Invite {
 
     pub fn expiring(mut self, seconds: u32) -> Self {
         self.expires = Some(seconds);
+        self
+    }
+
+    pub fn over_a_connection_of_its_own(mut self) -> Self {
+        self.connects = true;
         self
     }
 
@@ -189,7 +198,14 @@ impl Pbx {
             edge,
             now: Instant::default(),
             minted: 0,
+            streams: 0,
         }
+    }
+
+    /// Lives elsewhere, and knows us by another address.
+    pub fn move_to(&mut self, address: SocketAddr, edge: SocketAddr) {
+        self.address = address;
+        self.edge = edge;
     }
 
     pub fn set_password(&mut self, user: &str, password: &str) {

@@ -28,7 +28,8 @@ pub(crate) struct Binding {
     pub(super) lease_ends: Instant,
     pub(super) candidates: VecDeque<Target>,
     pub(super) sources: Vec<IpAddr>,
-    pub(super) former_sources: Vec<IpAddr>,
+    /// Those of the former location, good for one expiry more.
+    pub(super) former_sources: (Vec<IpAddr>, Instant),
     pub(super) phase: Phase,
     /// The way there changed while an exchange was under way: located anew after it.
     pub(super) moved: bool,
@@ -70,7 +71,7 @@ impl Binding {
             lease_ends,
             candidates: VecDeque::new(),
             sources: Vec::new(),
-            former_sources: Vec::new(),
+            former_sources: (Vec::new(), Instant::default()),
             phase: Phase::Resting,
             moved: false,
             permit_proven: false,

@@ -324,7 +324,7 @@ impl Calls {
         desk: &mut Desk<'_>,
     ) {
         let mut out = Vec::with_capacity(384);
-        let tag = desk.random.text::<8>();
+        let tag = desk.tags.of(&incoming.request);
         let reply = Reply { code, to_tag: Some(&tag), source: Some(incoming.arrival.peer), record_route: false, extra };
         let mut allowance = Allowance::of(&incoming.request, incoming.arrival);
         if proxy::write_reply(&incoming.request, &reply, &mut out).is_ok() && allowance.spend(out.len()) {

@@ -96,7 +96,7 @@ impl Calls {
     /// The process is full: the request gets its answer without a transaction.
     fn refuse_inside(&mut self, request: &Message, arrival: &Arrival, back: Hop, desk: &mut Desk<'_>) {
         let later = [("Retry-After", held::FULL_RETRY_SECONDS.to_string())];
-        let tag = desk.random.text::<8>();
+        let tag = desk.tags.of(request);
         let reply = Reply {
             code: StatusCode::SERVICE_UNAVAILABLE,
             to_tag: Some(&tag),

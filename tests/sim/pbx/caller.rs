@@ -21,6 +21,7 @@ impl Pbx {
         let bound_path = binding.map(|it| it.path);
         let own = invite.own.unwrap_or(self.address);
         let path = match bound_path {
+            _ if invite.connects => self.connect(),
             Some(Path::Stream(stream)) if invite.own.is_none() => Path::Stream(stream),
             _ => Path::Datagram { own, peer: self.edge },
         };
@@ -73,6 +74,15 @@ impl Pbx {
         let call = Call(self.calls.len() - 1);
         self.later.push((self.now + PATIENCE, Todo::GiveUp(call)));
         call
+    }
+
+    /// Opens a connection to our TCP listener.
+    fn connect(&mut self) -> Path {
+        self.streams += 1;
+        let stream = (1 << 48) | self.streams;
+        let own = SocketAddr::new(self.address.ip(), 30_000 + u16::try_from(self.streams).expect("few streams"));
+        self.transactions.out.push_back(Out::Open { stream, own, transport: Transport::Tcp });
+        Path::Stream(stream)
     }
 
     /// The same INVITE over another branch, as a proxy that forked it would send it.

@@ -134,6 +134,21 @@ impl World {
         }
     }
 
+    /// Breaks every connection to or from a host.
+    pub fn break_connections_of(&mut self, host: IpAddr) {
+        let peers: BTreeSet<SocketAddr> =
+            self.connections.values().filter(|it| it.open && it.peer.ip() == host).map(|it| it.peer).collect();
+        for peer in peers {
+            self.break_connections(peer);
+        }
+    }
+
+    /// Who has to be at the other end of the trunks that were opened.
+    pub fn trunk_identities(&self) -> Vec<String> {
+        let keys = self.connections.values().filter_map(|it| it.trunk.as_ref());
+        keys.filter_map(|key| key.identity.as_ref().map(|identity| identity.host.clone())).collect()
+    }
+
     pub fn open_connections(&self, peer: SocketAddr) -> usize {
         self.connections.values().filter(|it| it.open && it.peer == peer).count()
     }

@@ -1,0 +1,33 @@
+//! To tags of answers that keep no transaction.
+//!
+//! "A stateless UAS must generate the same tag for the same request consistently" (RFC 3261 §8.2.7): a tag is a MAC over
+//! what stays the same in a repetition, so that nothing has to be remembered and nobody can foresee it.
+
+use aws_lc_rs::hmac;
+
+use super::ids::base32;
+use crate::sip::{HeaderName, Message};
+
+/// Bytes of a tag before encoding; RFC 3261 §19.3 asks for at least 32 random bits.
+const TAG_BYTES: usize = 5;
+
+/// Makes the tags of one shard.
+pub(crate) struct Tags(hmac::Key);
+
+impl Tags {
+    pub(crate) fn new(key: [u8; 32]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, &key))
+    }
+
+    /// The tag for the answers to `request`.
+    pub(crate) fn of(&self, request: &Message) -> String {
+        let mut context = hmac::Context::with_key(&self.0);
+        for name in [HeaderName::Via, HeaderName::From, HeaderName::CallId, HeaderName::CSeq] {
+            context.update(request.header(name).unwrap_or_default());
+            context.update(b"\n");
+        }
+        let mut tag = String::with_capacity(13);
+        base32(&context.sign().as_ref()[..TAG_BYTES], &mut tag);
+        tag
+    }
+}
