@@ -1,4 +1,5 @@
-//! One served API, a scripted engine behind it and clients in front of it.
+//! One served API, a scripted engine behind it and clients in front of it. One file, since every test of the API needs all
+//! three together.
 #![expect(clippy::disallowed_methods, reason = "tasks of a test end with its runtime")]
 
 use std::net::SocketAddr;
