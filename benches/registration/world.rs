@@ -9,16 +9,16 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use criterion::measurement::{Measurement, WallTime as Stopwatch};
 use reveille::clock::{Instant, Now, WallTime};
-use reveille::engine::account::{Account, TrunkSources, TrunkUri};
+use reveille::engine::account::{Account, ContactStyle, TrunkSources, TrunkUri};
 use reveille::engine::audit::Receipt;
 use reveille::engine::ids::{Capability, ListenerId, ReplyTo, ShardId};
 use reveille::engine::input::{
-    Arrival, Command, HandOver, Input, Located, Mode, PushPurpose, PushTarget, Recorded, TokenHash,
+    Arrival, Command, HandOver, Input, Located, Preferences, PushPurpose, PushTarget, Recorded, TokenHash,
 };
 use reveille::engine::limits::Limits;
 use reveille::engine::output::{Answer, HandedOver, Output, PushOutcome, RegistrationState};
 use reveille::engine::placement::Placement;
-use reveille::engine::policy::{AppPolicy, CallerInPush, Listener, Policy, Provider, RegistrarPolicy, TenantPolicy};
+use reveille::engine::policy::{AppPolicy, Listener, Policy, Provider, RegistrarPolicy, TenantPolicy};
 use reveille::engine::{Engine, Start};
 use reveille::sip::{StatusCode, Transport};
 use reveille::vault::{Material, Password};
@@ -257,10 +257,11 @@ fn policy() -> Policy {
         early_response: Some(StatusCode::RINGING),
         erasure_grace: Duration::from_secs(2),
         drain_calls: Duration::from_secs(10),
+        messages_keep: Duration::from_secs(24 * 3600),
         tenants: vec![TenantPolicy {
             id: TENANT.into(),
-            caller_in_push: CallerInPush::None,
             apps: vec![AppPolicy { id: APP.to_owned(), provider: Provider::Apns }],
+            ..TenantPolicy::default()
         }],
         limits: Limits { tombstones: TOMBSTONES, ..Limits::default() },
     }
@@ -282,12 +283,13 @@ fn hand_over(number: u64, lease: Duration) -> HandOver {
             register_expires: Duration::from_secs(EXPIRES.into()),
             trunk_sources: TrunkSources::Any,
             early_response: None,
+            contact_style: ContactStyle::default(),
             tls_spki_sha256: None,
         },
         material: Material::Password(Password::new(Zeroizing::new(password))),
         push: [PushPurpose::Call, PushPurpose::Other].map(|purpose| target(purpose, number)).into(),
         lease,
-        mode: Mode::Always,
+        preferences: Preferences::default(),
     }
 }
 

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::secret::{Ha1Body, Sealed};
-use crate::engine::account::{Account, TrunkSources, TrunkUri};
+use crate::engine::account::{Account, ContactStyle, TrunkSources, TrunkUri};
 use crate::sip::StatusCode;
 use crate::sip::uri::{Host, Uri, unescape};
 
@@ -137,6 +137,7 @@ impl<'a> AccountBody<'a> {
             outbound_proxy: self.outbound_proxy.map(|uri| trunk("outbound_proxy", &uri)).transpose()?,
             auth_username: username(self.auth_username.unwrap_or(user))?,
             register_expires: self.register_expires.map_or(Ok(REGISTER_EXPIRES_DEFAULT), register_expires)?,
+            contact_style: ContactStyle::default(),
             trunk_sources: self.trunk_sources.as_deref().map(trunk_sources).transpose()?.unwrap_or_default(),
             early_response: self.early_response.map(early_response).transpose()?,
             tls_spki_sha256: self.tls_spki_sha256.as_deref().map(pin).transpose()?,

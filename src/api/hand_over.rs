@@ -13,7 +13,7 @@ use super::account::{AccountBody, AccountChange, leads_elsewhere};
 use super::problem::{Kind, Problem};
 use super::tenants::{Authority, Caller};
 use crate::engine::account::Account;
-use crate::engine::input::{Decline, DeclineReason, HandOver, Mode, PushPurpose, PushTarget, Rectification};
+use crate::engine::input::{Decline, DeclineReason, HandOver, Preferences, PushPurpose, PushTarget, Rectification};
 use crate::engine::limits::LEASE_CEILING;
 use crate::engine::policy::{Policy, Provider, TenantPolicy};
 
@@ -153,7 +153,8 @@ impl HandOverBody<'_> {
             .ok_or_else(|| Problem::account("password", "is missing; send password or ha1"))?;
         let account = self.account.check()?;
         let material = sealed.open()?;
-        Ok(HandOver { tenant: caller.tenant, device, platform, account, material, push, lease, mode: Mode::Always })
+        let preferences = Preferences::default();
+        Ok(HandOver { tenant: caller.tenant, device, platform, account, material, push, lease, preferences })
     }
 }
 
@@ -177,7 +178,12 @@ impl RectificationBody<'_> {
                 "is needed again (or ha1): where the credentials go, or whose they are, changes",
             ));
         }
-        Ok(Rectification { push, account, material: sealed.map(|sealed| sealed.open()).transpose()? })
+        Ok(Rectification {
+            push,
+            account,
+            material: sealed.map(|sealed| sealed.open()).transpose()?,
+            preferences: None,
+        })
     }
 }
 

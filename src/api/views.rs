@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::problem::Problem;
-use crate::engine::account::{Account, TrunkSources};
+use crate::engine::account::{Account, ContactStyle, TrunkSources};
 use crate::engine::audit::{Inclusion, Receipt};
 use crate::engine::input::PushPurpose;
 use crate::engine::output::{
@@ -287,6 +287,7 @@ fn account_data(account: Account, password: bool, ha1: Vec<(String, &'static str
         auth_username,
         register_expires,
         trunk_sources,
+        contact_style,
         early_response,
         tls_spki_sha256,
     } = account;
@@ -303,7 +304,10 @@ fn account_data(account: Account, password: bool, ha1: Vec<(String, &'static str
             TrunkSources::Any => "any",
             TrunkSources::Registrar => "registrar",
         },
-        contact_style: "capability",
+        contact_style: match contact_style {
+            ContactStyle::Capability => "capability",
+            ContactStyle::Username => "username",
+        },
         early_response: early_response.map(|code| code.map_or(0, |code| code.code())),
         tls_spki_sha256: tls_spki_sha256.map(|pin| pin.iter().map(|byte| format!("{byte:02x}")).collect()),
     }

@@ -13,7 +13,8 @@ use super::files;
 use super::report::{Place, Report};
 use super::section::{Entry, Keys, Raw, SECTIONS, Section, header};
 use super::settings::{
-    Api, Audit, Calls, Drain, Erasure, Lease, Log, LogFormat, LogLevel, OPS_LISTEN, Ops, Registrars, Settings, Vault,
+    Api, Audit, Calls, Drain, Erasure, Lease, Log, LogFormat, LogLevel, Messages, OPS_LISTEN, Ops, Registrars,
+    Settings, Vault,
 };
 use super::suggest::nearest;
 use super::{sip, tenants, values};
@@ -32,6 +33,8 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
 const HOLD_MAX: Duration = Duration::from_secs(180);
 /// Service managers kill what has not ended by then.
 const DRAIN_MAX: Duration = Duration::from_secs(3600);
+/// Longer than the longest lease nobody waits for a message.
+const MESSAGES_KEEP_MAX: Duration = LEASE_CEILING;
 /// A dialog longer than this is a forgotten one.
 const DIALOG_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The most REGISTERs a second for one destination; more is an attack, whatever the file says.
@@ -108,6 +111,7 @@ pub(super) fn read(document: Document, overrides: Overrides, base: PathBuf, repo
     let registrars = registrars(tree.section("registrars", report));
     let lease = lease(tree.section("lease", report));
     let calls = calls(tree.section("calls", report));
+    let messages = messages(tree.section("messages", report));
     let erasure = erasure(tree.section("erasure", report));
     let audit = audit(tree.section("audit", report));
     let drain = drain(tree.section("drain", report), &erasure);
@@ -126,6 +130,7 @@ pub(super) fn read(document: Document, overrides: Overrides, base: PathBuf, repo
         registrars,
         lease,
         calls,
+        messages,
         erasure,
         audit,
         drain,
@@ -205,6 +210,12 @@ fn calls(mut section: Section<'_>) -> Calls {
     };
     section.finish();
     Calls { hold, silence, early_response }
+}
+
+fn messages(mut section: Section<'_>) -> Messages {
+    let keep = section.duration("keep", Messages::default().keep, SECOND, MESSAGES_KEEP_MAX);
+    section.finish();
+    Messages { keep }
 }
 
 fn erasure(mut section: Section<'_>) -> Erasure {
@@ -287,6 +298,12 @@ fn limits(mut section: Section<'_>) -> Limits {
         dialog_max: defaults.dialog_max,
         dialogs: number("dialogs", defaults.dialogs),
         instances_per_device: number("instances_per_device", defaults.instances_per_device),
+        devices_per_account: number("devices_per_account", defaults.devices_per_account),
+        messages: number("messages", defaults.messages),
+        messages_per_instance: number("messages_per_instance", defaults.messages_per_instance),
+        message_bytes: number("message_bytes", defaults.message_bytes),
+        edge_bindings: number("edge_bindings", defaults.edge_bindings),
+        stories: number("stories", defaults.stories),
         posts_per_source: number("posts_per_source", defaults.posts_per_source),
         wakes_per_minute: number("wakes_per_minute", defaults.wakes_per_minute),
         wake_burst: number("wake_burst", defaults.wake_burst),

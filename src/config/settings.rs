@@ -29,6 +29,8 @@ pub struct Settings {
     pub lease: Lease,
     /// What happens to a call.
     pub calls: Calls,
+    /// What happens to a text message.
+    pub messages: Messages,
     /// What happens at the end of an instance.
     pub erasure: Erasure,
     /// The log of records and receipts.
@@ -109,6 +111,13 @@ pub struct Calls {
     pub silence: Duration,
     /// Our own provisional answer.
     pub early_response: Option<StatusCode>,
+}
+
+/// Section `[messages]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Messages {
+    /// How long a text message waits for its device.
+    pub keep: Duration,
 }
 
 /// Section `[erasure]`.
@@ -324,6 +333,7 @@ impl Settings {
             early_response: self.calls.early_response,
             erasure_grace: self.erasure.grace,
             drain_calls: self.drain.calls,
+            messages_keep: self.messages.keep,
             tenants: self.tenants.iter().map(Tenant::policy).collect(),
             limits: self.limits.clone(),
         }
@@ -337,6 +347,7 @@ impl Tenant {
             id: Arc::clone(&self.id),
             caller_in_push: self.caller_in_push,
             apps: self.apps.iter().map(app).collect(),
+            ..TenantPolicy::default()
         }
     }
 }
@@ -354,6 +365,12 @@ impl Default for Calls {
             silence: Duration::from_millis(500),
             early_response: StatusCode::new(180),
         }
+    }
+}
+
+impl Default for Messages {
+    fn default() -> Self {
+        Self { keep: Duration::from_secs(24 * 3600) }
     }
 }
 

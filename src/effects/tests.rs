@@ -14,7 +14,7 @@ use crate::clock::WallTime;
 use crate::engine::audit::{AuditRecord, LifeEvent, Receipt};
 use crate::engine::ids::{FlowId, InstanceId, ListenerId, RecordId, ReplyTo, WakeId};
 use crate::engine::input::{Arrival, PushPurpose, TrunkFault};
-use crate::engine::output::{Answer, DestinationKey, Hop, ReceiptJob, TrunkKey, WakeKind};
+use crate::engine::output::{Answer, DestinationKey, Hop, ReceiptJob, TrunkKey, WakeDetail, WakeKind};
 use crate::engine::policy::Provider;
 use crate::net::{ClientTls, ListenEntry, Net, Settings, Timings, Upward, plan_listeners};
 use crate::sip::{Message, Transport};
@@ -195,6 +195,7 @@ fn push(wake: u64) -> Box<PushJob> {
         deadline: crate::clock::Instant::default(),
         attach: "sip:edge.test".to_owned(),
         caller: None,
+        detail: WakeDetail::None,
     })
 }
 

@@ -26,6 +26,8 @@ pub struct Account {
     pub trunk_sources: TrunkSources,
     /// Our own early response, if the account overrides the configuration (`Some(None)`: none).
     pub early_response: Option<Option<StatusCode>>,
+    /// What stands in the user part of the Contact we register.
+    pub contact_style: ContactStyle,
     /// The registrar's certificate, as the SHA-256 of its public key, instead of a public chain.
     pub tls_spki_sha256: Option<[u8; 32]>,
 }
@@ -60,6 +62,16 @@ pub enum TrunkSources {
     Any,
     /// Only from the addresses the registrar and the outbound proxy resolve to.
     Registrar,
+}
+
+/// What stands in the user part of the Contact we register.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ContactStyle {
+    /// The capability.
+    #[default]
+    Capability,
+    /// The account's own user name, for registrars and trunks that insist on it; the capability is a URI parameter.
+    Username,
 }
 
 /// Why an account was refused: which member, and what is wrong with it.

@@ -31,7 +31,7 @@ use super::device::Device;
 use super::ids::{BranchId, CallUuid, Capability, FlowId, InstanceId, ShardId, WakeId};
 use super::input::{Arrival, Decline, DeclineReason};
 use super::limits::{Limits, share};
-use super::output::{CallOutcome, CallState, CallView, Caller, Hop, Note, WakeKind};
+use super::output::{CallOutcome, CallState, CallView, Caller, Hop, Note, Step, WakeDetail, WakeKind};
 use super::policy::Policy;
 use super::random::Random;
 use super::route_token::Mint;
@@ -60,6 +60,9 @@ pub(crate) enum Event {
     Silent(InstanceId),
     /// The instance has no dialog any more.
     LastDialog(InstanceId),
+    /// A step of a call's story.
+    #[expect(dead_code, reason = "told by the next change")]
+    Step(InstanceId, CallUuid, Step),
     Note(Note),
 }
 
@@ -71,6 +74,7 @@ pub(crate) struct WakeWanted {
     pub(crate) uuid: CallUuid,
     pub(crate) caller: Option<Caller>,
     pub(crate) until: Instant,
+    pub(crate) detail: WakeDetail,
 }
 
 /// What this room borrows from its shard.
@@ -395,6 +399,7 @@ impl Calls {
                 uuid: held.uuid,
                 caller: None,
                 until: now + ENDED_KEPT,
+                detail: WakeDetail::Ended(reason),
             }));
         }
         let state = if answered { CallState::Answered } else { CallState::Ended };

@@ -16,7 +16,7 @@ use super::hand_over::HandOvers;
 use super::ids::{InstanceId, ReplyTo, ShardId};
 use super::input::{Input, PeerMessage, Recorded};
 use super::leases::Leases;
-use super::output::{Answer, Hop, Note, Output, PushOutcome, Unsent, WakeKind};
+use super::output::{Answer, Hop, Note, Output, PushOutcome, Unsent, WakeDetail, WakeKind};
 use super::placement::Placement;
 use super::policy::Policy;
 use super::random::Random;
@@ -332,7 +332,7 @@ impl Engine {
             Event::Wake(wanted) => self.send_call_wake(wanted, now),
             Event::Silent(instance) => self.edge.handle_silence(instance),
             Event::LastDialog(instance) if self.leases.get(instance).is_none() => self.edge.release(instance),
-            Event::LastDialog(_) => {}
+            Event::LastDialog(_) | Event::Step(..) => {}
             Event::Note(note) => self.emit(Output::Note(note)),
         }
         true
@@ -357,6 +357,7 @@ impl Engine {
             call: Some(wanted.uuid),
             caller: wanted.caller,
             until: call_wake.then_some(wanted.until),
+            detail: wanted.detail,
         };
         let attach = self.policy.attach_uri();
         let sent = match self.leases.get(wanted.instance) {
@@ -379,7 +380,13 @@ impl Engine {
         if !told || self.hand_overs.is_waiting(id) {
             return;
         }
-        let reason = wakes::Reason { kind: WakeKind::Reprovision, call: None, caller: None, until: None };
+        let reason = wakes::Reason {
+            kind: WakeKind::Reprovision,
+            call: None,
+            caller: None,
+            until: None,
+            detail: WakeDetail::None,
+        };
         let attach = self.policy.attach_uri();
         if let Some(instance) = self.leases.get(id) {
             // No target for it is no fault: the app finds out when it asks.

@@ -355,7 +355,7 @@ impl Engine {
         now: Now,
     ) {
         let Some(()) = self.check(id, token, reply) else { return };
-        let Rectification { push, account, material } = change;
+        let Rectification { push, account, material, .. } = change;
         if self.hand_overs.trials.contains_key(&id) || self.hand_overs.waiting.contains_key(&id) {
             return self.reply(reply, Answer::Refused(Refusal::RateLimited { after: self.policy.register_wait }));
         }

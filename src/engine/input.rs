@@ -206,8 +206,19 @@ pub struct HandOver {
     pub push: Vec<PushTarget>,
     /// How long we may hold it.
     pub lease: Duration,
+    /// How the app wants it.
+    pub preferences: Preferences,
+}
+
+/// How an app wants its instance to be kept and its calls handed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Preferences {
     /// Registration mode.
     pub mode: Mode,
+    /// How a held call reaches the woken device.
+    pub hand_over: CallHandOver,
+    /// Whether we subscribe to the mailbox's state (RFC 3842) for it; unsolicited news is always taken.
+    pub voicemail_subscribe: bool,
 }
 
 /// Changes of an instance; absent members stay.
@@ -219,6 +230,8 @@ pub struct Rectification {
     pub account: Option<Account>,
     /// New credentials.
     pub material: Option<Material>,
+    /// New preferences.
+    pub preferences: Option<Preferences>,
 }
 
 /// Registration mode.
@@ -227,6 +240,20 @@ pub enum Mode {
     /// We keep the registration for the whole lease.
     #[default]
     Always,
+    /// Only while the app is in the background; `POST …/foreground` wipes the secret.
+    Background,
+    /// For PBXs that allow one contact: ours takes the place of the existing one, and hands it back.
+    Takeover,
+}
+
+/// How a held call reaches the woken device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CallHandOver {
+    /// The device attaches at our edge and gets the INVITE there.
+    #[default]
+    Relay,
+    /// The device registers at its PBX by itself, which forks the call to it late; our branch is cancelled.
+    Reregister,
 }
 
 /// Provider, app and token of a device.

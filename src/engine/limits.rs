@@ -24,6 +24,18 @@ pub struct Limits {
     pub dialogs: u32,
     /// Instances of one device; above it a hand-over gets `rate-limited`.
     pub instances_per_device: u32,
+    /// Devices that share one account; above it a hand-over gets `rate-limited`.
+    pub devices_per_account: u32,
+    /// Text messages that wait for their devices at once; above it a further one gets 480.
+    pub messages: u32,
+    /// Text messages that wait for one instance; above it a further one gets 480.
+    pub messages_per_instance: u32,
+    /// Bytes of one text message that is kept; above it the sender gets 413.
+    pub message_bytes: u32,
+    /// Registrations of apps that register through us; above it a further one gets 503.
+    pub edge_bindings: u32,
+    /// Calls whose story is remembered at once; the oldest is forgotten first.
+    pub stories: u32,
     /// Hand-overs a minute from one source address; above it `rate-limited`.
     pub posts_per_source: u32,
     /// Call wakes a minute for one instance; above it the caller gets 480.
@@ -56,6 +68,12 @@ impl Default for Limits {
             dialog_max: Duration::from_secs(24 * 3600),
             dialogs: 200_000,
             instances_per_device: 10,
+            devices_per_account: 5,
+            messages: 100_000,
+            messages_per_instance: 50,
+            message_bytes: 8_192,
+            edge_bindings: 100_000,
+            stories: 50_000,
             posts_per_source: 120,
             wakes_per_minute: 10,
             wake_burst: 5,

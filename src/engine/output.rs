@@ -114,6 +114,93 @@ pub struct PushJob {
     pub attach: String,
     /// The caller, as far as the tenant wants it told.
     pub caller: Option<Caller>,
+    /// What this kind tells besides.
+    pub detail: WakeDetail,
+}
+
+/// What a wake of one kind tells besides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WakeDetail {
+    /// Nothing.
+    #[default]
+    None,
+    /// Voicemail: messages in the mailbox (RFC 3842 §3.5, `voice-message`).
+    Voicemail {
+        /// Not heard yet.
+        new: u32,
+        /// Heard.
+        old: u32,
+    },
+    /// Expiring: when the lease ends, and whether the user is shown it.
+    Expiring {
+        /// Lease end.
+        lease_ends: WallTime,
+        /// Whether the user sees it; else only the app.
+        visible: bool,
+    },
+    /// Call-ended: why.
+    Ended(&'static str),
+    /// Test: which one.
+    Test(uuid::Uuid),
+}
+
+/// A moment in a call's story. Free of personal data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// The INVITE came in.
+    Invited,
+    /// A wake was handed to the provider.
+    WakeSent,
+    /// The provider accepted it.
+    WakeAccepted,
+    /// No wake could be sent, or the provider refused it.
+    WakeFailed(&'static str),
+    /// The device attached.
+    Attached,
+    /// A REGISTER for the instance was refused.
+    AttachRefused(&'static str),
+    /// The INVITE was forwarded to the device.
+    Forwarded,
+    /// The device rings.
+    Ringing,
+    /// The device's flow ended before it answered.
+    FlowLost,
+    /// A phone was offered media on a private address: a PBX counts us among its local networks.
+    PrivateMediaAddress,
+    /// The device answered.
+    Answered,
+    /// It ended without an answer of this device, for this reason.
+    Ended(&'static str),
+}
+
+impl Step {
+    /// The name used in the API, the log and `reveille calls`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Invited => "invited",
+            Self::WakeSent => "wake-sent",
+            Self::WakeAccepted => "wake-accepted",
+            Self::WakeFailed(_) => "wake-failed",
+            Self::Attached => "attached",
+            Self::AttachRefused(_) => "attach-refused",
+            Self::Forwarded => "forwarded",
+            Self::Ringing => "ringing",
+            Self::FlowLost => "flow-lost",
+            Self::PrivateMediaAddress => "private-media-address",
+            Self::Answered => "answered",
+            Self::Ended(_) => "ended",
+        }
+    }
+
+    /// Why, for the steps that have a reason.
+    #[must_use]
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::WakeFailed(reason) | Self::AttachRefused(reason) | Self::Ended(reason) => Some(reason),
+            _ => None,
+        }
+    }
 }
 
 /// Who calls, in clear.

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::account::TenantId;
 use super::ids::ListenerId;
 use super::limits::Limits;
+use super::output::WakeKind;
 use crate::sip::{StatusCode, Transport};
 
 /// All decisions of the operator that the engine needs.
@@ -35,6 +36,8 @@ pub struct Policy {
     pub erasure_grace: Duration,
     /// How long held calls may finish after SIGTERM.
     pub drain_calls: Duration,
+    /// How long a text message waits for its device.
+    pub messages_keep: Duration,
     /// The tenants.
     pub tenants: Vec<TenantPolicy>,
     /// All bounds.
@@ -66,7 +69,7 @@ pub struct RegistrarPolicy {
 }
 
 /// What a tenant may do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TenantPolicy {
     /// Its name.
     pub id: TenantId,
@@ -74,6 +77,10 @@ pub struct TenantPolicy {
     pub caller_in_push: CallerInPush,
     /// Its apps.
     pub apps: Vec<AppPolicy>,
+    /// Kinds of wake it does not want. `Call` is never among them.
+    pub wakes_off: Vec<WakeKind>,
+    /// Registrars (names, no pattern) at which its apps may register *through* us (RFC 8599).
+    pub edge_registrars: Vec<String>,
 }
 
 /// An app of a tenant, with the provider that reaches it.

@@ -12,7 +12,7 @@ use super::ids::{CallUuid, InstanceId, WakeId};
 use super::input::{PushPurpose, PushTarget};
 use super::instance::Instance;
 use super::limits::Limits;
-use super::output::{Caller, PushJob, PushOutcome, Unsent, WakeKind};
+use super::output::{Caller, PushJob, PushOutcome, Unsent, WakeDetail, WakeKind};
 use super::policy::Provider;
 use crate::clock::{Instant, Now, WallTime};
 
@@ -26,6 +26,8 @@ pub(crate) struct Reason {
     pub(crate) caller: Option<Caller>,
     /// For a call: until when it rings. Others live for a day.
     pub(crate) until: Option<Instant>,
+    /// What this kind tells besides.
+    pub(crate) detail: WakeDetail,
 }
 
 /// What an outcome means, for whom.
@@ -86,6 +88,7 @@ impl Wakes {
             deadline: now.boot + life.min(Duration::from_secs(120)),
             attach: attach.to_owned(),
             caller: reason.caller,
+            detail: reason.detail,
         });
         let pending =
             Pending { instance: instance.id, kind: reason.kind, provider: target.provider, sent_at: now.wall };

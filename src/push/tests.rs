@@ -17,6 +17,7 @@ use super::*;
 use crate::clock::{self, Now};
 use crate::engine::ids::{CallUuid, InstanceId, ShardId};
 use crate::engine::input::PushPurpose;
+use crate::engine::output::WakeDetail;
 use crate::sandbox::apns::{ApnsOptions, ApnsStandIn};
 use crate::sandbox::fcm::{FcmOptions, FcmStandIn};
 
@@ -62,6 +63,7 @@ fn job_at(Now { boot, wall }: Now, kind: WakeKind) -> PushJob {
         deadline: boot + Duration::from_secs(45),
         attach: "sip:edge.example.net:5061;transport=tls".to_owned(),
         caller: None,
+        detail: WakeDetail::None,
     }
 }
 

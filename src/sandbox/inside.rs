@@ -96,6 +96,7 @@ fn settings(plan: Plan, app_key: &str) -> Settings {
         registrars,
         lease: config::Lease::default(),
         calls: config::Calls::default(),
+        messages: config::Messages::default(),
         erasure: config::Erasure::default(),
         audit: config::Audit { path: None, signing_key: None, sync_wait: Duration::from_secs(1) },
         drain: config::Drain { calls: Duration::ZERO, deadline: Duration::from_secs(5) },

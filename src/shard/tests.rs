@@ -12,13 +12,13 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::effects::RecordDone;
 use crate::engine::Start;
-use crate::engine::account::{Account, TrunkSources, TrunkUri};
+use crate::engine::account::{Account, ContactStyle, TrunkSources, TrunkUri};
 use crate::engine::audit::{AuditEvent, Receipt};
-use crate::engine::input::{Command, HandOver, Mode, PushPurpose, PushTarget, Recorded};
+use crate::engine::input::{Command, HandOver, Preferences, PushPurpose, PushTarget, Recorded};
 use crate::engine::limits::Limits;
 use crate::engine::output::{Answer, HandedOver, Refusal, RegistrationState};
 use crate::engine::placement::Placement;
-use crate::engine::policy::{AppPolicy, CallerInPush, Listener, Policy, Provider, RegistrarPolicy, TenantPolicy};
+use crate::engine::policy::{AppPolicy, Listener, Policy, Provider, RegistrarPolicy, TenantPolicy};
 use crate::net::{ClientTls, ListenEntry, Net, Plan, Settings, Timings, plan_listeners};
 use crate::sip::proxy::{Reply, write_reply};
 use crate::sip::{HeaderName, Message, Method, StatusCode, Transport};
@@ -134,6 +134,7 @@ impl World {
             register_expires: Duration::from_secs(600),
             trunk_sources: TrunkSources::Any,
             early_response: None,
+            contact_style: ContactStyle::default(),
             tls_spki_sha256: None,
         };
         let target = PushTarget {
@@ -150,7 +151,7 @@ impl World {
             material: Material::Password(Password::new(Zeroizing::new(b"secret".to_vec()))),
             push: vec![target],
             lease: Duration::from_secs(3600),
-            mode: Mode::Always,
+            preferences: Preferences::default(),
         };
         let shard = self.router.placement().account("acme", aor, &registrar);
         within(self.router.ask(shard, Command::HandOver(Box::new(hand_over)))).await
@@ -210,7 +211,8 @@ fn policy(listeners: Vec<Listener>, register_wait: Duration) -> Policy {
         early_response: None,
         erasure_grace: Duration::from_secs(5),
         drain_calls: Duration::ZERO,
-        tenants: vec![TenantPolicy { id: "acme".into(), caller_in_push: CallerInPush::None, apps: vec![app] }],
+        messages_keep: Duration::from_secs(24 * 3600),
+        tenants: vec![TenantPolicy { id: "acme".into(), apps: vec![app], ..TenantPolicy::default() }],
         limits: Limits::default(),
     }
 }

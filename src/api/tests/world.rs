@@ -28,7 +28,7 @@ use super::super::server::Deadlines;
 use super::super::tenants::sha256;
 use super::super::{ApiConfig, Ask, JwtKey, Tenant, Tenants, Tls, bind, serve_within};
 use crate::clock::{WallTime, now};
-use crate::engine::account::{Account, TrunkHost, TrunkSources, TrunkUri};
+use crate::engine::account::{Account, ContactStyle, TrunkHost, TrunkSources, TrunkUri};
 use crate::engine::audit::{Inclusion, Receipt};
 use crate::engine::ids::{CallUuid, InstanceId, ShardId};
 use crate::engine::input::{Command, PushPurpose};
@@ -38,7 +38,7 @@ use crate::engine::output::{
     RegistrationView,
 };
 use crate::engine::placement::Placement;
-use crate::engine::policy::{AppPolicy, CallerInPush, Policy, Provider, RegistrarPolicy, TenantPolicy};
+use crate::engine::policy::{AppPolicy, Policy, Provider, RegistrarPolicy, TenantPolicy};
 
 pub(super) const APP_KEY: &str = "acme-app-key-of-many-characters";
 pub(super) const SECOND_APP_KEY: &str = "acme-app-key-that-comes-next";
@@ -431,6 +431,7 @@ pub(super) fn account() -> Account {
         register_expires: Duration::from_secs(600),
         trunk_sources: TrunkSources::Any,
         early_response: None,
+        contact_style: ContactStyle::default(),
         tls_spki_sha256: None,
     }
 }
@@ -479,7 +480,7 @@ fn tenant(id: &str, app_keys: &[&str], signer: Option<&Signer>) -> Tenant {
 
 fn policy(limits: Limits) -> Policy {
     let app = |id: &str, provider| AppPolicy { id: id.to_owned(), provider };
-    let tenant = |id: &str, apps| TenantPolicy { id: id.into(), caller_in_push: CallerInPush::None, apps };
+    let tenant = |id: &str, apps| TenantPolicy { id: id.into(), apps, ..TenantPolicy::default() };
     Policy {
         domain: DOMAIN.to_owned(),
         listeners: Vec::new(),
@@ -497,6 +498,7 @@ fn policy(limits: Limits) -> Policy {
         early_response: None,
         erasure_grace: Duration::from_secs(2),
         drain_calls: Duration::from_secs(10),
+        messages_keep: Duration::from_secs(24 * 3600),
         tenants: vec![
             tenant("acme", vec![app("com.example.phone", Provider::Apns), app("com.example.droid", Provider::Fcm)]),
             tenant("beta", vec![app("com.beta.phone", Provider::Apns)]),

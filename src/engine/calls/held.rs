@@ -285,6 +285,7 @@ impl Calls {
             uuid: held.uuid,
             caller: held.caller.clone(),
             until: held.deadline,
+            detail: WakeDetail::None,
         }));
     }
 

@@ -1,10 +1,10 @@
 //! Building a world before it runs, and handing accounts over.
 
 use super::*;
-use reveille::engine::account::{Account, TrunkSources, TrunkUri};
-use reveille::engine::input::{HandOver, Mode, PushPurpose, PushTarget};
+use reveille::engine::account::{Account, ContactStyle, TrunkSources, TrunkUri};
+use reveille::engine::input::{HandOver, Preferences, PushPurpose, PushTarget};
 use reveille::engine::limits::Limits;
-use reveille::engine::policy::{AppPolicy, CallerInPush, Listener, Provider, RegistrarPolicy, TenantPolicy};
+use reveille::engine::policy::{AppPolicy, Listener, Provider, RegistrarPolicy, TenantPolicy};
 use reveille::sip::{StatusCode, Transport};
 use reveille::vault::{Material, Password};
 use zeroize::Zeroizing;
@@ -160,7 +160,7 @@ impl World {
             material: password(&password_of(name)),
             push: targets(&self.phones[name].token),
             lease: hours(72),
-            mode: Mode::Always,
+            preferences: Preferences::default(),
         }
     }
 
@@ -186,6 +186,7 @@ pub fn account(name: &str) -> Account {
         register_expires: secs(600),
         trunk_sources: TrunkSources::Any,
         early_response: None,
+        contact_style: ContactStyle::default(),
         tls_spki_sha256: None,
     }
 }
@@ -239,10 +240,11 @@ fn policy() -> Policy {
         early_response: Some(StatusCode::RINGING),
         erasure_grace: secs(2),
         drain_calls: secs(10),
+        messages_keep: hours(24),
         tenants: vec![TenantPolicy {
             id: TENANT.into(),
-            caller_in_push: CallerInPush::None,
             apps: vec![AppPolicy { id: "com.example.phone".to_owned(), provider: Provider::Apns }],
+            ..TenantPolicy::default()
         }],
         limits: Limits::default(),
     }
