@@ -9,6 +9,7 @@ mod accept;
 mod bounds;
 mod counters;
 mod dns;
+mod envelope;
 mod flows;
 mod listeners;
 mod malformed;
@@ -21,6 +22,7 @@ mod tests;
 mod tls;
 mod trunks;
 mod udp;
+mod websocket;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -130,7 +132,7 @@ impl Net {
     /// A TLS listener without a certificate, or a socket that cannot be registered.
     pub fn start<U: Upward>(plan: Plan, settings: Settings, upward: U) -> Result<Self, StartError> {
         let listeners = plan.listeners();
-        if listeners.iter().any(|listener| listener.transport == Transport::Tls) && settings.server_tls.is_none() {
+        if listeners.iter().any(|listener| listener.transport.is_tls()) && settings.server_tls.is_none() {
             return Err(StartError::Listen(ListenError::CertificateMissing));
         }
         let shared = Arc::new(Shared {
@@ -271,7 +273,7 @@ impl<U: Upward> Starter<'_, U> {
             }
             BoundSocket::Stream(socket) => {
                 let listener = TcpListener::from_std(socket)?;
-                let tls = self.tls.clone().filter(|_| transport == Transport::Tls);
+                let tls = self.tls.clone().filter(|_| transport.is_tls());
                 let acceptor = Acceptor { id, transport, tls, shared, upward };
                 tasks.spawn(acceptor.run(listener, self.stopping.clone()));
                 Ok(None)
@@ -280,13 +282,15 @@ impl<U: Upward> Starter<'_, U> {
     }
 }
 
-/// What trunks can use: UDP leaves from a listener's socket, streams from any; a family counts if a listener has it.
+/// What trunks can use: UDP leaves from a listener's socket, streams from any; a family counts if a listener that is not
+/// for devices alone has it.
 fn reach(listeners: &[Listener]) -> Reach {
     let has_udp = listeners.iter().any(|listener| listener.transport == Transport::Udp);
     let transports = [Transport::Udp, Transport::Tcp, Transport::Tls];
+    let has = |ipv6| listeners.iter().any(|own| !own.transport.is_websocket() && own.local.is_ipv6() == ipv6);
     Reach {
-        ipv4: listeners.iter().any(|listener| listener.local.is_ipv4()),
-        ipv6: listeners.iter().any(|listener| listener.local.is_ipv6()),
+        ipv4: has(false),
+        ipv6: has(true),
         transports: transports.into_iter().filter(|transport| *transport != Transport::Udp || has_udp).collect(),
     }
 }

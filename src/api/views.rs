@@ -58,6 +58,9 @@ pub(crate) struct AttachBody {
     /// Registrar (or outbound proxy).
     #[schema(example = "sip:edge.example.net:5061;transport=tls")]
     uri: String,
+    /// Ways over WebSocket (RFC 7118), for networks where that one is closed; empty where there is none.
+    #[schema(example = json!(["wss://edge.example.net:443"]))]
+    alternatives: Vec<String>,
     /// Address of record.
     #[schema(example = "sip:INSTANCE@edge.example.net")]
     aor: String,
@@ -238,8 +241,8 @@ impl From<RegistrationView> for RegistrationBody {
 
 impl From<AttachView> for AttachBody {
     fn from(view: AttachView) -> Self {
-        let AttachView { uri, aor, username, realm } = view;
-        Self { uri, aor, username, realm }
+        let AttachView { uri, alternatives, aor, username, realm } = view;
+        Self { uri, alternatives, aor, username, realm }
     }
 }
 

@@ -15,7 +15,6 @@ use crate::config::{self, Settings, TlsFiles};
 use crate::engine::limits::Limits;
 use crate::net::{self, ClientTls, ServerTls, Timings};
 use crate::push::{self, PushSettings, Pusher};
-use crate::sip::Transport;
 use crate::telemetry::Meters;
 
 /// Every socket and certificate, before anything is served.
@@ -79,8 +78,8 @@ fn sip_tls(settings: &Settings) -> Result<Option<(ServerTls, Vec<u8>)>, StartErr
             let pem = files.load().map_err(|error| configuration("sip.tls_certificate", &error))?;
             (pem.certificate, pem.key)
         }
-        None if settings.sip.listen.iter().any(|listener| listener.transport == Transport::Tls) => {
-            warn!("no sip.tls_certificate is configured: the TLS listeners show a self-signed certificate");
+        None if settings.sip.listen.iter().any(|listener| listener.transport.is_tls()) => {
+            warn!("no sip.tls_certificate is configured: listeners with TLS show a self-signed certificate");
             let names = api::Tls::self_signed_names(&settings.sip.domain);
             let made =
                 rcgen::generate_simple_self_signed(names).map_err(|error| configuration("sip.domain", &error))?;

@@ -40,9 +40,13 @@ pub(super) fn read(mut section: Section<'_>) -> Reading {
         section.missing("listen", "at least one [[sip.listen]] is needed");
     }
     let (section_place, base) = (section.place(), section.base());
+    let written = raws.len();
     let mut listeners = Vec::new();
     for raw in raws {
         listeners.extend(listener(Section::new(raw, SIP_LISTEN, base, section.report)));
+    }
+    if listeners.len() == written {
+        refuse_websocket_alone(&listeners, section.report);
     }
     warn_about_certificates(&listeners, tls.is_some(), &section_place, section.report);
     section.finish();
@@ -58,7 +62,7 @@ fn listener(mut section: Section<'_>) -> Option<Entry<SipListener>> {
         ("wss", Transport::Wss),
     ];
     for (key, what) in [
-        ("transport", "it must be one of \"udp\", \"tcp\", \"tls\""),
+        ("transport", "it must be one of \"udp\", \"tcp\", \"tls\", \"ws\", \"wss\""),
         ("address", "it is where to listen, such as \"0.0.0.0:5060\""),
     ] {
         if !section.has(key) {
@@ -66,9 +70,6 @@ fn listener(mut section: Section<'_>) -> Option<Entry<SipListener>> {
         }
     }
     let transport = section.choice("transport", &transports);
-    if let Some(Entry { place, value: Transport::Ws | Transport::Wss }) = &transport {
-        section.mistake(place, "transport", format!("WebSocket {NOT_AVAILABLE}; allowed are udp, tcp and tls"));
-    }
     let address = section.parse("address", values::socket_address);
     let advertise = section.parse("advertise", values::advertise).map(|entry| entry.value);
     let proxies = section.list("proxy_protocol_from", values::network, None).unwrap_or_default();
@@ -87,21 +88,30 @@ fn listener(mut section: Section<'_>) -> Option<Entry<SipListener>> {
     Some(Entry { place, value: SipListener { transport, address, advertise } })
 }
 
+/// Registrars are reached from a listener of their kind, and they do not speak WebSocket.
+fn refuse_websocket_alone(listeners: &[Entry<SipListener>], report: &mut Report) {
+    let Some(first) = listeners.first() else { return };
+    if listeners.iter().all(|entry| entry.value.transport.is_websocket()) {
+        let problem = "are for apps alone; registrars need a listener with transport udp, tcp or tls as well";
+        report.mistake(first.place.clone(), "sip.listen", problem);
+    }
+}
+
 fn warn_about_certificates(
     listeners: &[Entry<SipListener>],
     has_certificate: bool,
     section: &Place,
     report: &mut Report,
 ) {
-    let tls = listeners.iter().find(|entry| entry.value.transport == Transport::Tls);
+    let tls = listeners.iter().find(|entry| entry.value.transport.is_tls());
     match tls {
         Some(entry) if !has_certificate => report.warning(
             entry.place.clone(),
             "sip.tls_certificate",
-            "is not set, so the TLS listener uses a self-signed certificate that no phone trusts by itself",
+            "is not set, so the listener uses a self-signed certificate that no phone trusts by itself",
         ),
         None if has_certificate => {
-            report.warning(section.clone(), "sip.tls_certificate", "is not used: no listener has transport tls");
+            report.warning(section.clone(), "sip.tls_certificate", "is not used: no listener has transport tls or wss");
         }
         _ => {}
     }

@@ -86,7 +86,7 @@ fn unknown_keys_are_refused_with_their_line_and_what_was_meant() {
         "rate = 3\ncolour = 1\n\"sip.domain\" = \"x\"\n",
         &[
             "r.toml:1: rate: stands outside of its section; it belongs into [registrars]",
-            "r.toml:2: colour: is not a known section; there are api, sip, registrars, lease, calls, erasure, audit, \
+            "r.toml:2: colour: is not a known section; there are api, sip, registrars, lease, calls, messages, erasure, audit, \
              drain, vault, ops, log, limits, tenant",
             "r.toml:3: sip.domain: is not a known section; sections have no quotes",
         ],
@@ -156,7 +156,7 @@ fn wrong_types_and_ranges_say_what_is_allowed() {
     assert_mistakes(
         "early = 1979-05-27\n[audit]\npath = 1979-05-27\n",
         &[
-            "r.toml:1: early: is not a known section; there are api, sip, registrars, lease, calls, erasure, audit, drain, \
+            "r.toml:1: early: is not a known section; there are api, sip, registrars, lease, calls, messages, erasure, audit, drain, \
          vault, ops, log, limits, tenant",
             "r.toml:3: audit.path: must be a text in quotes, not a date",
         ],
@@ -216,13 +216,31 @@ fn sip_listeners_are_checked_one_by_one() {
              \"udp\"?",
             "r.toml:5: sip.listen[0].address: must be an address with its port, such as \"0.0.0.0:8443\" or \
              \"[::]:8443\"",
-            "r.toml:6: sip.listen[1].transport: is missing; it must be one of \"udp\", \"tcp\", \"tls\"",
+            "r.toml:6: sip.listen[1].transport: is missing; it must be one of \"udp\", \"tcp\", \"tls\", \"ws\", \
+             \"wss\"",
             "r.toml:7: sip.listen[1].advertise: is needed, as the address is that of no host: host:port as the world \
              sees this listener",
-            "r.toml:9: sip.listen[2].transport: WebSocket is not available in this version; allowed are udp, tcp and tls",
             "r.toml:11: sip.listen[2].proxy_protocol_from: is not available in this version; leave it out or empty",
             "r.toml:12: sip.listen[2].advertise: must be an address that others can reach",
         ]
+    );
+}
+
+#[test]
+fn websocket_listeners_stand_beside_others_and_want_a_certificate_for_tls() {
+    let listener = |transport: &str, port: u16| {
+        format!("[[sip.listen]]\ntransport = \"{transport}\"\naddress = \"127.0.0.1:{port}\"\n")
+    };
+    let text = LEAST.replace("[[tenant]]", &format!("{}{}[[tenant]]", listener("ws", 8080), listener("wss", 443)));
+    let loaded = settings(&text);
+    let transports: Vec<_> = loaded.sip.listen.iter().map(|listener| listener.transport).collect();
+    assert_eq!(transports[1..], [Transport::Ws, Transport::Wss]);
+    assert!(loaded.warnings.iter().any(|warning| warning.key == "sip.tls_certificate"), "{:?}", loaded.warnings);
+
+    let alone = LEAST.replace("\"udp\"", "\"ws\"");
+    assert_eq!(
+        mistakes(&alone),
+        ["r.toml:5: sip.listen: are for apps alone; registrars need a listener with transport udp, tcp or tls as well"]
     );
 }
 

@@ -128,6 +128,7 @@ impl Engine {
     pub(super) fn attach_view(&self, id: InstanceId) -> AttachView {
         AttachView {
             uri: self.policy.attach_uri(),
+            alternatives: self.policy.attach_alternatives(),
             aor: format!("sip:{id}@{}", self.policy.domain),
             username: id.to_string(),
             realm: self.policy.domain.clone(),

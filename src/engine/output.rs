@@ -396,6 +396,8 @@ impl RegistrationState {
 pub struct AttachView {
     /// Registrar or outbound proxy for the app's SIP stack.
     pub uri: String,
+    /// WebSocket ways to attach.
+    pub alternatives: Vec<String>,
     /// To and From of its REGISTER.
     pub aor: String,
     /// Digest user name.

@@ -125,6 +125,9 @@ pub enum CallerInPush {
     Clear,
 }
 
+/// Which way devices attach best: encrypted streams, then streams, then datagrams; WebSocket where there is nothing else.
+const ATTACH_ORDER: [Transport; 5] = [Transport::Tls, Transport::Tcp, Transport::Udp, Transport::Wss, Transport::Ws];
+
 impl Policy {
     /// The listener with number `id`.
     #[must_use]
@@ -138,26 +141,93 @@ impl Policy {
         self.tenants.iter().find(|tenant| &*tenant.id == id)
     }
 
-    /// Where a woken app attaches: the TLS listener if there is one, else TCP, else UDP.
+    /// Where a woken app attaches: the first listener of the best transport there is.
     #[must_use]
     pub fn attach_uri(&self) -> String {
-        let of = |transport| self.listeners.iter().find(|listener| listener.transport == transport);
-        match of(Transport::Tls).or_else(|| of(Transport::Tcp)).or_else(|| of(Transport::Udp)) {
-            Some(listener) => format!("sip:{};transport={}", listener.advertise, listener.transport.as_param()),
+        match self.best_listener() {
+            Some(best) => format!("sip:{};transport={}", best.advertise, best.transport.as_uri_param()),
             None => format!("sip:{}", self.domain),
         }
     }
 
+    /// The WebSocket ways to attach, encrypted ones first, as stacks for it take them: `wss://HOST:PORT`. Other listeners
+    /// than the best are not told: they may be meant for registrars alone.
+    #[must_use]
+    pub fn attach_alternatives(&self) -> Vec<String> {
+        let listeners = [Transport::Wss, Transport::Ws].into_iter().flat_map(|transport| self.listeners_of(transport));
+        listeners.map(|listener| format!("{}://{}", listener.transport.as_param(), listener.advertise)).collect()
+    }
+
+    fn best_listener(&self) -> Option<&Listener> {
+        ATTACH_ORDER.iter().find_map(|&transport| self.listeners_of(transport).next())
+    }
+
+    fn listeners_of(&self, transport: Transport) -> impl Iterator<Item = &Listener> {
+        self.listeners.iter().filter(move |listener| listener.transport == transport)
+    }
+
     /// The listener whose socket or `advertise` a trunk over `transport` to an address of this family uses: same
-    /// transport and family if there is one, else the same family, else the first.
+    /// transport and family if there is one, else the same transport, else another stream of the family, else the first.
+    /// Never a WebSocket: only devices speak it.
     #[must_use]
     pub fn trunk_listener(&self, transport: Transport, ipv6: bool) -> Option<ListenerId> {
         let place = |test: &dyn Fn(&Listener) -> bool| self.listeners.iter().position(test);
         place(&|l| l.transport == transport && l.local.is_ipv6() == ipv6)
             .or_else(|| place(&|l| l.transport == transport))
-            .or_else(|| place(&|l| l.transport != Transport::Udp && l.local.is_ipv6() == ipv6))
-            .or((!self.listeners.is_empty()).then_some(0))
+            .or_else(|| place(&|l| matches!(l.transport, Transport::Tcp | Transport::Tls) && l.local.is_ipv6() == ipv6))
+            .or_else(|| place(&|l| !l.transport.is_websocket()))
             .and_then(|index| u16::try_from(index).ok())
             .map(ListenerId)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(listeners: &[(Transport, &str)]) -> Policy {
+        let listener = |(place, &(transport, ip)): (usize, &(Transport, &str))| Listener {
+            transport,
+            local: SocketAddr::new(ip.parse().expect("an address"), 5060),
+            advertise: format!("edge{place}.test:5060"),
+        };
+        Policy {
+            domain: "edge.test".to_owned(),
+            listeners: listeners.iter().enumerate().map(listener).collect(),
+            register_wait: Duration::ZERO,
+            registrars: RegistrarPolicy { allow: vec![], allow_special_ranges: vec![], ports: vec![], rate: 1 },
+            lease_default: Duration::ZERO,
+            lease_maximum: Duration::ZERO,
+            hold: Duration::ZERO,
+            silence: Duration::ZERO,
+            early_response: None,
+            erasure_grace: Duration::ZERO,
+            drain_calls: Duration::ZERO,
+            messages_keep: Duration::ZERO,
+            tenants: vec![],
+            limits: Limits::default(),
+        }
+    }
+
+    #[test]
+    fn websocket_is_told_beside_better_ways_and_alone_where_there_is_none() {
+        let all = [Transport::Ws, Transport::Udp, Transport::Wss, Transport::Tls].map(|transport| (transport, "::"));
+        assert_eq!(policy(&all).attach_uri(), "sip:edge3.test:5060;transport=tls");
+        assert_eq!(policy(&all).attach_alternatives(), ["wss://edge2.test:5060", "ws://edge0.test:5060"]);
+        assert_eq!(policy(&all[..2]).attach_uri(), "sip:edge1.test:5060;transport=udp");
+        assert_eq!(policy(&all[2..3]).attach_uri(), "sip:edge0.test:5060;transport=ws");
+        assert!(policy(&all[3..]).attach_alternatives().is_empty());
+    }
+
+    #[test]
+    fn no_trunk_goes_over_websocket() {
+        let listeners = [(Transport::Wss, "192.0.2.1"), (Transport::Ws, "::1"), (Transport::Tls, "192.0.2.1")];
+        let policy = policy(&listeners);
+        for transport in [Transport::Udp, Transport::Tcp, Transport::Tls] {
+            assert_eq!(policy.trunk_listener(transport, false), Some(ListenerId(2)));
+            assert_eq!(policy.trunk_listener(transport, true), Some(ListenerId(2)));
+        }
+        let alone = Policy { listeners: policy.listeners[..2].to_vec(), ..policy };
+        assert_eq!(alone.trunk_listener(Transport::Tcp, false), None);
     }
 }

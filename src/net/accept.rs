@@ -1,8 +1,9 @@
-//! Connections that others open: caps first, then TLS where it is spoken, then the stream itself.
+//! Connections that others open: caps first, then TLS and the WebSocket upgrade where they are spoken, then the stream itself.
 //!
 //! The caps stand before the handshake, because a handshake is the most expensive thing a stranger can ask of us. Each
 //! listener owns the tasks of its connections. Refuses nothing for what is said on a connection.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +13,18 @@ use tokio::io::{AsyncRead, AsyncWrite, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::bounds::Timings;
 use super::counters::Incident;
+use super::envelope::Envelope;
 use super::flows::Admission;
 use super::rules::Opened;
 use super::stream::{self, Connection, Halves};
 use super::tls::ServerTls;
-use super::{Shared, Upward, stopped};
+use super::{Shared, Upward, stopped, websocket};
 use crate::engine::ids::ListenerId;
 use crate::engine::input::Arrival;
 use crate::sip::Transport;
@@ -30,7 +33,7 @@ use crate::sip::Transport;
 pub(super) struct Acceptor<U> {
     pub(super) id: ListenerId,
     pub(super) transport: Transport,
-    /// There for TLS.
+    /// There for TLS, also beneath WebSocket.
     pub(super) tls: Option<ServerTls>,
     pub(super) shared: Arc<Shared>,
     pub(super) upward: U,
@@ -74,23 +77,48 @@ impl<U: Upward> Acceptor<U> {
 
     async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, _admission: Admission) {
         tune(&stream, &self.shared.timings);
-        let Some(tls) = &self.tls else {
-            return self.converse(split(stream), peer).await;
-        };
         // Boxed: what a handshake needs is given back when it is over, not kept as long as the connection.
-        let handshake = Box::pin(TlsAcceptor::from(tls.current()).accept(stream));
-        match timeout(self.shared.timings.handshake, handshake).await {
-            Ok(Ok(stream)) => self.converse(split(stream), peer).await,
+        match &self.tls {
+            None if !self.transport.is_websocket() => self.converse(split(stream), peer).await,
+            None => {
+                let shaken = timeout(self.shared.timings.handshake, Box::pin(self.upgrade(stream))).await;
+                if let Some(stream) = self.judge(shaken) {
+                    self.converse(split(stream), peer).await;
+                }
+            }
+            Some(tls) => {
+                let acceptor = TlsAcceptor::from(tls.current());
+                let handshake = Box::pin(async { self.upgrade(acceptor.accept(stream).await?).await });
+                let shaken = timeout(self.shared.timings.handshake, handshake).await;
+                if let Some(stream) = self.judge(shaken) {
+                    self.converse(split(stream), peer).await;
+                }
+            }
+        }
+    }
+
+    /// What is said before the first message: nothing, or the upgrade to WebSocket.
+    async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) -> io::Result<S> {
+        if self.transport.is_websocket() {
+            websocket::upgrade(&mut stream).await?;
+        }
+        Ok(stream)
+    }
+
+    fn judge<S>(&self, shaken: Result<io::Result<S>, Elapsed>) -> Option<S> {
+        match shaken {
+            Ok(Ok(stream)) => return Some(stream),
             Ok(Err(_)) => self.shared.counters.count(Incident::HandshakeFailed),
             Err(_) => self.shared.counters.count(Incident::HandshakeSlow),
         }
+        None
     }
 
     async fn converse<S>(&self, stream: Halves<S>, peer: SocketAddr)
     where
         S: AsyncRead + AsyncWrite + Send,
     {
-        let enrolment = self.shared.flows.enrol();
+        let enrolment = self.shared.flows.enrol(Envelope::of(self.transport));
         let arrival = Arrival {
             listener: self.id,
             transport: self.transport,

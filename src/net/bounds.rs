@@ -13,6 +13,8 @@ pub(super) const DATAGRAM_BUFFER: usize = 64 * 1024;
 pub(super) const UDP_SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 /// Bytes read from a stream at once. One such buffer a thread, not a connection.
 pub(super) const READ_CHUNK: usize = 16 * 1024;
+/// Longest HTTP request that asks for a WebSocket, in bytes: browsers send their cookies along.
+pub(super) const UPGRADE_HEAD_MAX: usize = 8 * 1024;
 /// Connections the kernel completes before we accept them.
 pub(super) const LISTEN_BACKLOG: i32 = 1024;
 /// Bytes waiting for a device's connection; above it the flow is closed. Several whole messages, no more: a device that
@@ -40,7 +42,7 @@ pub(super) const PORT_TRIES: usize = 32;
 pub struct Timings {
     /// From the accepted connection to its first message, and from the first byte of a message to its last.
     pub message: Duration,
-    /// A TLS handshake, on either side.
+    /// A TLS handshake, on either side, with the upgrade to WebSocket that may follow.
     pub handshake: Duration,
     /// Connecting to a registrar.
     pub connect: Duration,

@@ -21,9 +21,9 @@ pub enum Incident {
     SourceFull,
     /// `accept` failed.
     AcceptFailed,
-    /// A TLS handshake that failed.
+    /// A TLS handshake that failed, or an upgrade to WebSocket that was refused.
     HandshakeFailed,
-    /// A TLS handshake that took too long.
+    /// A handshake of either kind that took too long.
     HandshakeSlow,
     /// A message that did not come, or not whole, in time.
     MessageSlow,

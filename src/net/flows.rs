@@ -13,6 +13,7 @@ use dashmap::mapref::entry::Entry;
 
 use super::bounds::FLOW_QUEUE_BYTES;
 use super::counters::Incident;
+use super::envelope::Envelope;
 use super::queue::{Closing, Untaken, WriteQueue};
 use crate::engine::ids::FlowId;
 
@@ -50,8 +51,8 @@ pub(super) struct Enrolment {
 }
 
 impl Flow {
-    pub(super) fn new(queue_bytes: usize, proven: bool) -> Self {
-        Self { queue: WriteQueue::new(queue_bytes), proven: AtomicBool::new(proven) }
+    pub(super) fn new(queue_bytes: usize, envelope: Envelope, proven: bool) -> Self {
+        Self { queue: WriteQueue::new(queue_bytes, envelope), proven: AtomicBool::new(proven) }
     }
 
     /// Queues a message of the engine's. A full queue closes the flow: the peer does not read, and a message lost on a
@@ -108,8 +109,8 @@ impl Flows {
     }
 
     /// Enters a new accepted connection.
-    pub(super) fn enrol(self: &Arc<Self>) -> Enrolment {
-        self.enrol_flow(Arc::new(Flow::new(FLOW_QUEUE_BYTES, false)))
+    pub(super) fn enrol(self: &Arc<Self>, envelope: Envelope) -> Enrolment {
+        self.enrol_flow(Arc::new(Flow::new(FLOW_QUEUE_BYTES, envelope, false)))
     }
 
     /// Enters a connection whose sending side is there already.
@@ -219,7 +220,7 @@ mod tests {
     #[test]
     fn only_requests_and_kind_answers_prove_a_peer() {
         let flows = flows();
-        let enrolment = flows.enrol();
+        let enrolment = flows.enrol(Envelope::Bare);
         assert!(flows.send(enrolment.id, b"SIP/2.0 401 Unauthorized\r\n"));
         assert!(!enrolment.flow.is_proven());
         assert!(flows.send(enrolment.id, b"SIP/2.0 200 OK\r\n"));
@@ -234,7 +235,7 @@ mod tests {
     #[test]
     fn a_full_queue_closes_its_flow() {
         let flows = flows();
-        let enrolment = flows.enrol();
+        let enrolment = flows.enrol(Envelope::Bare);
         assert!(flows.send(enrolment.id, &[b'x'; FLOW_QUEUE_BYTES]));
         assert!(!flows.send(enrolment.id, b"x"));
         assert_eq!(enrolment.flow.queue().push(b"x"), Err(Untaken::Closed));

@@ -16,7 +16,7 @@ use crate::sip::Transport;
 /// One configured listener.
 #[derive(Clone, Debug)]
 pub struct ListenEntry {
-    /// `Udp` (opens TCP too), `Tcp` or `Tls`.
+    /// `Udp` (opens TCP too), `Tcp`, `Tls`, `Ws` or `Wss`.
     pub transport: Transport,
     /// The address to bind; port 0 takes a free one.
     pub address: SocketAddr,
@@ -49,9 +49,6 @@ pub enum ListenError {
         /// What the kernel says.
         error: io::Error,
     },
-    /// A transport that is not built.
-    #[error("listening on transport {} is not supported yet", .0.as_param())]
-    Unsupported(Transport),
     /// A wildcard address needs to be told how the world sees it.
     #[error("the listener on {0} needs `advertise`: a wildcard address means nothing to the world")]
     AdvertiseMissing(SocketAddr),
@@ -61,8 +58,8 @@ pub enum ListenError {
     /// More listeners than a number can name.
     #[error("too many listeners")]
     TooMany,
-    /// A TLS listener without a certificate.
-    #[error("a tls listener needs sip.tls_certificate and sip.tls_key")]
+    /// A listener with TLS but without a certificate.
+    #[error("a tls or wss listener needs sip.tls_certificate and sip.tls_key")]
     CertificateMissing,
 }
 
@@ -75,11 +72,10 @@ pub fn plan_listeners(entries: &[ListenEntry]) -> Result<Plan, ListenError> {
     for entry in entries {
         match entry.transport {
             Transport::Udp => plan.add_udp(entry, has_own_tcp(entries, entry.address))?,
-            Transport::Tcp | Transport::Tls => {
+            Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
                 let socket = bind_stream(entry.address).map_err(|error| failed(entry, error))?;
                 plan.add_stream(socket, entry.transport, entry)?;
             }
-            transport @ (Transport::Ws | Transport::Wss) => return Err(ListenError::Unsupported(transport)),
         }
     }
     if u16::try_from(plan.listeners.len()).is_err() {
@@ -129,12 +125,9 @@ fn failed(entry: &ListenEntry, error: io::Error) -> ListenError {
     ListenError::Bind { transport: entry.transport, address: entry.address, error }
 }
 
-/// Whether the list itself has TCP or TLS where the twin would be.
+/// Whether the list itself has a stream where the twin would be.
 fn has_own_tcp(entries: &[ListenEntry], address: SocketAddr) -> bool {
-    address.port() != 0
-        && entries
-            .iter()
-            .any(|entry| entry.address == address && matches!(entry.transport, Transport::Tcp | Transport::Tls))
+    address.port() != 0 && entries.iter().any(|entry| entry.address == address && entry.transport.is_reliable())
 }
 
 fn listener(transport: Transport, local: SocketAddr, entry: &ListenEntry) -> Result<Listener, ListenError> {
@@ -251,7 +244,6 @@ mod tests {
     #[test]
     fn what_cannot_be_served_is_refused() {
         let refused = |entry| plan_listeners(&[entry]).err().expect("refused");
-        assert!(matches!(refused(entry(Transport::Ws, "127.0.0.1:0", None)), ListenError::Unsupported(_)));
         assert!(matches!(refused(entry(Transport::Tcp, "0.0.0.0:0", None)), ListenError::AdvertiseMissing(_)));
         for advertise in ["", ":5060", "a b:1", "edge:99999", "[2001:db8::5", "[nonsense]:1", "2001:db8::5"] {
             let error = refused(entry(Transport::Tcp, "127.0.0.1:0", Some(advertise)));

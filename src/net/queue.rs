@@ -1,12 +1,14 @@
 //! The bytes that wait for one connection.
 //!
 //! A room of its own because it joins two worlds: shards append without waiting, the connection's task takes everything
-//! at once and waits for more. One buffer, so an idle connection costs no memory and small messages leave in one write.
+//! at once and waits for more. Messages are put into their envelopes here, where they are told apart last. One buffer, so an idle connection costs no memory and small messages leave in one write.
 //! Refuses to grow beyond its limit.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+
+use super::envelope::Envelope;
 
 /// Why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub(super) enum Closing {
     Malformed,
     /// Messages cannot be told apart any more.
     FramingLost,
+    /// The WebSocket protocol was broken: the close code that says how (RFC 6455 §7.4.1).
+    Protocol(u16),
     /// A stranger that proved nothing.
     StrangerIdle,
     /// A trunk nobody uses.
@@ -49,6 +53,7 @@ pub(super) struct WriteQueue {
     state: Mutex<State>,
     wake: Notify,
     limit: usize,
+    envelope: Envelope,
 }
 
 #[derive(Default)]
@@ -58,24 +63,23 @@ struct State {
 }
 
 impl WriteQueue {
-    pub(super) fn new(limit: usize) -> Self {
-        Self { state: Mutex::default(), wake: Notify::new(), limit }
+    pub(super) fn new(limit: usize, envelope: Envelope) -> Self {
+        Self { state: Mutex::default(), wake: Notify::new(), limit, envelope }
+    }
+
+    /// What its messages are sent in.
+    pub(super) fn envelope(&self) -> Envelope {
+        self.envelope
     }
 
     /// Appends a whole message, or nothing of it.
-    pub(super) fn push(&self, bytes: &[u8]) -> Result<(), Untaken> {
-        {
-            let mut state = self.state();
-            if state.closing.is_some() {
-                return Err(Untaken::Closed);
-            }
-            if state.bytes.len() + bytes.len() > self.limit {
-                return Err(Untaken::Full);
-            }
-            state.bytes.extend_from_slice(bytes);
-        }
-        self.wake.notify_one();
-        Ok(())
+    pub(super) fn push(&self, message: &[u8]) -> Result<(), Untaken> {
+        self.append(message, self.envelope)
+    }
+
+    /// Appends bytes as they are.
+    pub(super) fn push_bare(&self, bytes: &[u8]) -> Result<(), Untaken> {
+        self.append(bytes, Envelope::Bare)
     }
 
     /// Begins to close. The first reason stays; what waits may still be sent.
@@ -110,6 +114,21 @@ impl WriteQueue {
         }
     }
 
+    fn append(&self, message: &[u8], envelope: Envelope) -> Result<(), Untaken> {
+        {
+            let mut state = self.state();
+            if state.closing.is_some() {
+                return Err(Untaken::Closed);
+            }
+            if state.bytes.len() + envelope.length(message) > self.limit {
+                return Err(Untaken::Full);
+            }
+            envelope.wrap(message, &mut state.bytes);
+        }
+        self.wake.notify_one();
+        Ok(())
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves whole messages behind: nothing in here can panic half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -122,7 +141,7 @@ mod tests {
 
     #[tokio::test]
     async fn messages_leave_in_order_and_a_closed_queue_is_emptied_first() {
-        let queue = WriteQueue::new(16);
+        let queue = WriteQueue::new(16, Envelope::Bare);
         queue.push(b"one").expect("room");
         queue.push(b"two").expect("room");
         queue.close(Closing::Asked);
@@ -134,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_message_that_does_not_fit_is_refused_whole_and_the_first_reason_stays() {
-        let queue = WriteQueue::new(4);
+        let queue = WriteQueue::new(4, Envelope::Bare);
         queue.push(b"one").expect("room");
         assert_eq!(queue.push(b"two"), Err(Untaken::Full));
 

@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::bounds::READ_CHUNK;
 use super::counters::Incident;
+use super::envelope::{Cutter, Found, Lost};
 use super::flows::{Enrolment, Flow};
 use super::malformed;
 use super::queue::Closing;
@@ -25,9 +26,8 @@ use super::{Shared, Upward};
 use crate::clock;
 use crate::engine::ids::ShardId;
 use crate::engine::input::Arrival;
-use crate::sip::framing::{Frame, Framer};
-use crate::sip::outbound::{PING, PONG};
-use crate::sip::{Message, StatusCode};
+use crate::sip::StatusCode;
+use crate::sip::outbound::PONG;
 
 thread_local! {
     /// What a read lands in before it is framed. Not one a connection: 100,000 idle ones need none.
@@ -73,55 +73,65 @@ where
     if let Some(incident) = incident(closing) {
         connection.shared.counters.count(incident);
     }
+    if connection.goodbye(closing).is_some() {
+        // RFC 6455 §7.1.1: the peer answers our goodbye. Closing over what it still sends would take ours from it.
+        let _ = timeout(connection.shared.timings.flush, drain(&mut reader)).await;
+    }
     closing
 }
 
 impl<U: Upward> Connection<'_, U> {
     async fn read<R: AsyncRead + Unpin>(&self, reader: &mut R, seen: &mut Vec<ShardId>) -> Closing {
-        let mut framer = Framer::default();
+        let mut cutter = self.flow().queue().envelope().cutter();
         let mut rules = StreamRules::new(self.opened, &self.shared.timings, clock::now().boot);
         loop {
             let now = clock::now().boot;
             match rules.handle_timeout(self.is_proven(), now) {
                 Due::Close(closing) => return closing,
-                Due::Ping => self.answer(PING),
+                Due::Ping => self.control(self.flow().queue().envelope().ping()),
                 Due::Nothing => {}
             }
             let wait = rules.poll_timeout(self.is_proven()).saturating_since(now);
-            match timeout(wait.max(Duration::from_millis(1)), read_some(reader, &mut framer)).await {
+            match timeout(wait.max(Duration::from_millis(1)), read_some(reader, &mut cutter)).await {
                 Err(_) => continue,
                 Ok(Ok(0) | Err(_)) => return Closing::Peer,
                 Ok(Ok(_)) => rules.handle_bytes(clock::now().boot),
             }
-            if let Err(closing) = self.take_frames(&mut framer, &mut rules, seen).await {
+            if let Err(closing) = self.take_found(&mut cutter, &mut rules, seen).await {
                 return closing;
             }
         }
     }
 
-    async fn take_frames(
+    async fn take_found(
         &self,
-        framer: &mut Framer,
+        cutter: &mut Cutter,
         rules: &mut StreamRules<'_>,
         seen: &mut Vec<ShardId>,
     ) -> Result<(), Closing> {
         loop {
-            match framer.next_frame() {
-                Ok(Some(Frame::Ping)) => self.answer(PONG),
-                Ok(Some(Frame::Pong)) => rules.handle_pong(),
-                Ok(Some(Frame::Message(raw))) => {
+            match cutter.next() {
+                Ok(Some(Found::Ping)) => self.answer(PONG),
+                Ok(Some(Found::Pong)) => rules.handle_pong(),
+                Ok(Some(Found::Echo(bytes))) => self.control(&bytes),
+                Ok(Some(Found::Message(raw))) => {
                     rules.handle_message(clock::now().boot);
                     self.take_message(raw, rules, seen).await?;
                 }
+                Ok(Some(Found::Goodbye(bytes))) => {
+                    self.control(&bytes);
+                    return Err(Closing::Peer);
+                }
                 Ok(None) => break,
-                Err(error) => {
-                    self.refuse(framer.unframed(), error.status());
+                Err(Lost::Framing(code)) => {
+                    self.refuse(cutter.uncut(), code);
                     return Err(Closing::FramingLost);
                 }
+                Err(Lost::Protocol(code)) => return Err(Closing::Protocol(code)),
             }
         }
         // Asked only now: while a full shard kept us from reading, the peer could not finish its message.
-        rules.handle_taken(framer.is_mid_message(), clock::now().boot);
+        rules.handle_taken(cutter.is_mid_message(), clock::now().boot);
         Ok(())
     }
 
@@ -133,7 +143,7 @@ impl<U: Upward> Connection<'_, U> {
     ) -> Result<(), Closing> {
         // Parsing takes the bytes, and an answer to malformed ones needs them.
         let spare = raw.clone();
-        let fault = match Message::parse_frame(raw) {
+        let fault = match self.flow().queue().envelope().parse(raw) {
             Ok(message) if malformed::is_wellformed(&message) => {
                 let arrival = Arrival { registrar: self.is_registrar(), ..self.arrival.clone() };
                 if let Some(shard) = self.upward.deliver(message, arrival).await
@@ -163,7 +173,7 @@ impl<U: Upward> Connection<'_, U> {
         loop {
             let bytes = match queue.take().await {
                 Ok(bytes) => bytes,
-                Err(closing) => return closing,
+                Err(closing) => return self.take_leave(writer, closing).await,
             };
             let writing = async {
                 writer.write_all(&bytes).await?;
@@ -184,6 +194,14 @@ impl<U: Upward> Connection<'_, U> {
         }
     }
 
+    /// Nothing waits any more: the last word, where there is one.
+    async fn take_leave<W: AsyncWrite + Unpin>(&self, writer: &mut W, closing: Closing) -> Closing {
+        if let Some(bytes) = self.goodbye(closing) {
+            let _ = timeout(self.shared.timings.flush, writer.write_all(&bytes)).await;
+        }
+        closing
+    }
+
     /// Waits until the connection is being closed and what waits for it has had its time.
     async fn flush_over(&self) -> Closing {
         let closing = self.flow().queue().closed().await;
@@ -193,11 +211,22 @@ impl<U: Upward> Connection<'_, U> {
         closing
     }
 
-    /// Queues bytes of our own (ping, pong, 400), which prove nothing.
-    fn answer(&self, bytes: &[u8]) {
-        if self.flow().queue().push(bytes).is_err() {
+    /// Queues a message of our own (pong, 400), which proves nothing.
+    fn answer(&self, message: &[u8]) {
+        if self.flow().queue().push(message).is_err() {
             self.flow().queue().close(Closing::QueueFull);
         }
+    }
+
+    /// Queues bytes between messages (ping, goodbye).
+    fn control(&self, bytes: &[u8]) {
+        if self.flow().queue().push_bare(bytes).is_err() {
+            self.flow().queue().close(Closing::QueueFull);
+        }
+    }
+
+    fn goodbye(&self, closing: Closing) -> Option<Vec<u8>> {
+        self.flow().queue().envelope().goodbye(closing)
     }
 
     fn is_registrar(&self) -> bool {
@@ -213,13 +242,18 @@ impl<U: Upward> Connection<'_, U> {
     }
 }
 
-/// Reads once into the thread's buffer and hands it to the framer; 0 at the end.
-async fn read_some<R: AsyncRead + Unpin>(reader: &mut R, framer: &mut Framer) -> io::Result<usize> {
+/// Reads to the end and keeps nothing.
+pub(super) async fn drain<R: AsyncRead + Unpin>(reader: &mut R) {
+    let _ = tokio::io::copy(reader, &mut tokio::io::sink()).await;
+}
+
+/// Reads once into the thread's buffer and hands it on; 0 at the end.
+async fn read_some<R: AsyncRead + Unpin>(reader: &mut R, cutter: &mut Cutter) -> io::Result<usize> {
     poll_fn(|context| {
         CHUNK.with_borrow_mut(|chunk| {
             let mut buffer = ReadBuf::new(chunk);
             ready!(Pin::new(&mut *reader).poll_read(context, &mut buffer))?;
-            framer.push(buffer.filled());
+            cutter.push(buffer.filled());
             Poll::Ready(Ok(buffer.filled().len()))
         })
     })
@@ -232,7 +266,7 @@ fn incident(closing: Closing) -> Option<Incident> {
         Closing::Peer | Closing::Asked | Closing::Stopping => None,
         Closing::MessageSlow => Some(Incident::MessageSlow),
         Closing::Malformed => Some(Incident::MalformedFlow),
-        Closing::FramingLost => Some(Incident::FramingLost),
+        Closing::FramingLost | Closing::Protocol(_) => Some(Incident::FramingLost),
         Closing::StrangerIdle => Some(Incident::StrangerIdle),
         Closing::TrunkIdle => Some(Incident::TrunkIdle),
         Closing::PongMissing => Some(Incident::PongMissing),

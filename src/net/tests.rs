@@ -3,6 +3,7 @@
 mod datagrams;
 mod streams;
 mod trunks;
+mod websockets;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -81,7 +82,7 @@ impl Wishes {
 }
 
 impl World {
-    /// Listens on UDP and its TCP twin, over IPv4 and IPv6, and on TLS if there is a certificate.
+    /// Listens on UDP and its TCP twin, over IPv4 and IPv6, on WebSocket, and on both with TLS if there is a certificate.
     fn start(wishes: Wishes) -> Self {
         let entry = |transport, address: &str| ListenEntry {
             transport,
@@ -90,8 +91,9 @@ impl World {
         };
         let mut entries = vec![entry(Transport::Udp, "127.0.0.1:0"), entry(Transport::Udp, "[::1]:0")];
         if wishes.server_tls.is_some() {
-            entries.push(entry(Transport::Tls, "127.0.0.1:0"));
+            entries.extend([Transport::Tls, Transport::Wss].map(|transport| entry(transport, "127.0.0.1:0")));
         }
+        entries.push(entry(Transport::Ws, "127.0.0.1:0"));
         let plan = plan_listeners(&entries).expect("free ports");
         let listeners = plan.listeners();
         let (sender, events) = mpsc::channel(wishes.events);
@@ -133,6 +135,10 @@ impl World {
 
     fn tls(&self) -> SocketAddr {
         self.listeners[4].local
+    }
+
+    fn speaks(&self, transport: Transport) -> SocketAddr {
+        self.listeners.iter().find(|listener| listener.transport == transport).expect("it is served").local
     }
 
     async fn next(&mut self) -> Event {

@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 
 use super::accept::{note_panic, tune};
 use super::bounds::{TRUNK_QUEUE_BYTES, TRUNKS_MAX, TRUNKS_OPENING};
+use super::envelope::Envelope;
 use super::flows::Flow;
 use super::queue::Closing;
 use super::rules::Opened;
@@ -92,7 +93,7 @@ impl Trunks {
             Entry::Vacant(place) => {
                 let trunk = Arc::new(Trunk {
                     key: Arc::clone(key),
-                    flow: Arc::new(Flow::new(TRUNK_QUEUE_BYTES, true)),
+                    flow: Arc::new(Flow::new(TRUNK_QUEUE_BYTES, Envelope::Bare, true)),
                     senders: Mutex::default(),
                 });
                 trunk.send(bytes, sender);

@@ -1,5 +1,7 @@
 //! Shards with real engines, a real network side on loopback, and a registrar of a few lines.
 
+mod websocket;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -96,8 +98,12 @@ struct World {
 
 impl World {
     fn start(register_wait: Duration, observer: Observer) -> Self {
-        let entry = ListenEntry { transport: Transport::Udp, address: literal("127.0.0.1:0"), advertise: None };
-        let plan = plan_listeners(&[entry]).expect("a free port");
+        let entries = [Transport::Udp, Transport::Ws].map(|transport| ListenEntry {
+            transport,
+            address: literal("127.0.0.1:0"),
+            advertise: None,
+        });
+        let plan = plan_listeners(&entries).expect("free ports");
         let policy = Arc::new(policy(plan.listeners(), register_wait));
         let placement = Placement::new(SHARDS, [1, 2]);
         let (router, inboxes) = Router::new(placement.clone(), &policy.limits);

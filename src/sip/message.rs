@@ -129,6 +129,20 @@ impl Message {
         Ok(Self::assemble(buffer, &head))
     }
 
+    /// Parses one message that fills a WebSocket message. "The use of the Content-Length header in SIP messages is not
+    /// necessary" there (RFC 7118 §4.2); where it stands it must be exact, as nothing may follow the message.
+    ///
+    /// # Errors
+    /// If the bytes are no SIP message.
+    pub fn parse_enveloped(mut buffer: Vec<u8>) -> Result<Self, ParseError> {
+        let head = parse::head(&mut buffer)?;
+        let rest = u64::try_from(buffer.len() - head.body).ok();
+        if head.content_length.is_some() && head.content_length != rest {
+            return Err(ParseError::ContentLength);
+        }
+        Ok(Self::assemble(buffer, &head))
+    }
+
     fn assemble(buffer: Vec<u8>, head: &parse::Head) -> Self {
         let fields = Arc::from(head.fields());
         Self { buffer: buffer.into(), start: head.start, fields, index: head.index, body: head.body }

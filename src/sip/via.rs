@@ -31,7 +31,7 @@ impl Transport {
         Self::ALL.into_iter().find(|transport| transport.as_param().eq_ignore_ascii_case(name))
     }
 
-    /// For `;transport=`: lower case.
+    /// The name in lower case: what an operator writes.
     pub fn as_param(self) -> &'static str {
         match self {
             Self::Udp => "udp",
@@ -39,6 +39,14 @@ impl Transport {
             Self::Tls => "tls",
             Self::Ws => "ws",
             Self::Wss => "wss",
+        }
+    }
+
+    /// For `;transport=` in a URI. RFC 7118 §5.2.2 has the one value `ws`, over TLS or not.
+    pub fn as_uri_param(self) -> &'static str {
+        match self {
+            Self::Ws | Self::Wss => "ws",
+            Self::Udp | Self::Tcp | Self::Tls => self.as_param(),
         }
     }
 
@@ -56,6 +64,16 @@ impl Transport {
     /// Whether it delivers or breaks, so that nothing is retransmitted.
     pub fn is_reliable(self) -> bool {
         !matches!(self, Self::Udp)
+    }
+
+    /// Whether TLS protects it.
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Tls | Self::Wss)
+    }
+
+    /// Whether messages come in WebSocket frames. Devices alone speak it: no trunk does.
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
     }
 
     /// 5060, or 5061 for TLS (RFC 3261 §19.1.2); 80/443 for WebSocket.

@@ -23,5 +23,6 @@ mod random_walk;
 mod sip_text;
 mod transactions;
 mod trunks;
+mod websocket;
 mod wire;
 mod world;

@@ -189,6 +189,7 @@ impl Phone {
         self.minted += 1;
         let branch = format!("z9hG4bKphone{}x{}", self.number, self.minted);
         let contact = self.contact();
+        let host = self.host();
         let dialog = self.calls[place].dialog.as_mut().expect("an answered call");
         let cseq = number.unwrap_or_else(|| {
             dialog.cseq += 1;
@@ -202,7 +203,7 @@ impl Phone {
             method,
             uri: &dialog.target,
             transport: self.transport,
-            sent_by: "192.168.1.5:5060".to_owned(),
+            sent_by: host.to_owned(),
             branch,
             routes: &dialog.routes,
             from: dialog.local.clone(),

@@ -22,8 +22,8 @@ use crate::engine::output::{Refusal, RegistrationState};
 const REVIEWED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");
 
 fn attach() -> Value {
-    json!({"uri": format!("sip:{DOMAIN}:5061;transport=tls"), "aor": format!("sip:{}@{DOMAIN}", instance()),
-           "username": instance().to_string(), "realm": DOMAIN})
+    json!({"uri": format!("sip:{DOMAIN}:5061;transport=tls"), "alternatives": [format!("wss://{DOMAIN}:443")],
+           "aor": format!("sip:{}@{DOMAIN}", instance()), "username": instance().to_string(), "realm": DOMAIN})
 }
 
 fn registered() -> Value {

@@ -396,6 +396,7 @@ fn attach() -> AttachView {
     let instance = instance();
     AttachView {
         uri: format!("sip:{DOMAIN}:5061;transport=tls"),
+        alternatives: vec![format!("wss://{DOMAIN}:443")],
         aor: format!("sip:{instance}@{DOMAIN}"),
         username: instance.to_string(),
         realm: DOMAIN.to_owned(),

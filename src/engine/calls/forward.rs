@@ -328,7 +328,7 @@ impl Calls {
         let (Some(token), Some(relay)) = (self.dialogs.token(dialog), self.relays.get(&id)) else { return Vec::new() };
         let uri = |listener: ListenerId, transport: Transport| {
             let advertise = desk.policy.listener(listener).map_or("", |listener| listener.advertise.as_str());
-            format!("<sip:{token}@{advertise};transport={};lr>", transport.as_param())
+            format!("<sip:{token}@{advertise};transport={};lr>", transport.as_uri_param())
         };
         let facing_device = uri(device.listener, device.transport);
         let facing_trunk = uri(relay.listener, relay.transport);

@@ -306,7 +306,7 @@ impl Calls {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         let contact = Capability::mint(desk.shard, desk.random.bytes());
         let advertise = desk.policy.listener(relay.listener).map_or("", |listener| listener.advertise.as_str());
-        let uri = format!("<sip:{contact}@{advertise};transport={}>", relay.transport.as_param());
+        let uri = format!("<sip:{contact}@{advertise};transport={}>", relay.transport.as_uri_param());
         if let Some(bytes) = relay.answer(code, true, &[("Contact", uri)], now) {
             held.early_sent = true;
             relay.early_contact = Some(contact);

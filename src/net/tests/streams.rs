@@ -3,6 +3,7 @@
 use tokio_rustls::TlsConnector;
 
 use super::super::bounds::FLOW_QUEUE_BYTES;
+use super::super::envelope::Envelope;
 use super::super::queue::Closing;
 use super::super::rules::Opened;
 use super::super::stream::Connection;
@@ -215,7 +216,7 @@ async fn a_peer_that_does_not_read_is_closed() {
 async fn a_write_without_progress_ends_the_connection() {
     let world = World::start(Wishes::timings(|timings| timings.write_stall = SOON));
     let (shared, upward) = (&world.net.handle.0.shared, Upstream(mpsc::channel(1).0));
-    let enrolment = shared.flows.enrol();
+    let enrolment = shared.flows.enrol(Envelope::Bare);
     let arrival = Arrival {
         listener: ListenerId(1),
         transport: Transport::Tcp,

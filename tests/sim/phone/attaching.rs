@@ -121,7 +121,7 @@ impl Phone {
             method: Method::Register,
             uri: &target,
             transport: self.transport,
-            sent_by: "192.168.1.5:5060".to_owned(),
+            sent_by: self.host().to_owned(),
             branch: format!("z9hG4bKreg{}x{}", self.number, self.minted),
             routes: &[],
             from: format!("<{}>;tag=phone{}", account.aor, self.minted),
@@ -143,6 +143,11 @@ impl Phone {
     }
 
     pub(super) fn contact(&self) -> String {
-        format!("sip:{}@192.168.1.5:5060;transport={}", self.name, self.transport.as_param())
+        format!("sip:{}@{};transport={}", self.name, self.host(), self.transport.as_uri_param())
+    }
+
+    /// Where it says it is; a script in a browser does not know (RFC 7118 §5.1).
+    pub(super) fn host(&self) -> &'static str {
+        if self.transport.is_websocket() { "df7jal23ls0d.invalid" } else { "192.168.1.5:5060" }
     }
 }

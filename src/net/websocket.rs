@@ -1,0 +1,228 @@
+//! SIP in WebSocket messages (RFC 7118 over RFC 6455), the server's side of it.
+//!
+//! The protocol is the library's: header, masks, reserved bits, fragments, control frames, close codes, UTF-8. This room
+//! feeds it one frame at a time, each bounded before a byte of it is kept, and lends it a pipe instead of a socket, so that
+//! the tasks, times and queues are those of every other stream. It refuses extensions, and to look into a message further
+//! than to tell keep-alives from SIP.
+
+mod handshake;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Cursor, Read, Write};
+
+use tungstenite::error::Error;
+use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tungstenite::protocol::frame::{CloseFrame, Frame, FrameHeader, Utf8Bytes};
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+
+pub(super) use self::handshake::upgrade;
+
+use super::envelope::Found;
+use super::queue::Closing;
+use crate::sip::message::MESSAGE_MAX;
+use crate::sip::outbound::{PING as CRLF_PING, PONG as CRLF_PONG};
+
+/// A ping frame without a payload (RFC 6455 §5.5.2): FIN and opcode 9, no mask, length 0.
+pub(super) const PING: &[u8] = &[0x89, 0x00];
+
+/// An idle connection keeps no more memory than this.
+const IDLE_CAPACITY_MAX: usize = 256;
+
+/// Finds messages in the bytes of a client. Holds at most one frame and one message of `MESSAGE_MAX` bytes beside what one
+/// `push` brought.
+#[derive(Default)]
+pub(super) struct Decoder {
+    buffer: Vec<u8>,
+    /// Everything before it is dealt with.
+    start: usize,
+    /// There while a message is under way in fragments: an idle connection needs none.
+    context: Option<Box<WebSocketContext>>,
+    broken: Option<u16>,
+}
+
+impl Decoder {
+    /// Takes bytes in. After an error they are dropped.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        if self.broken.is_none() {
+            self.buffer.drain(..self.start);
+            self.start = 0;
+            self.buffer.extend_from_slice(bytes);
+        }
+    }
+
+    /// The next thing found, `None` when more bytes are needed.
+    ///
+    /// # Errors
+    /// Close the connection with this code. Every later call gives the same.
+    pub(super) fn next(&mut self) -> Result<Option<Found>, u16> {
+        if let Some(code) = self.broken {
+            return Err(code);
+        }
+        self.advance().map_err(|code| {
+            let code = u16::from(code);
+            self.broken = Some(code);
+            code
+        })
+    }
+
+    /// Whether a message has begun and is not whole.
+    pub(super) fn is_mid_message(&self) -> bool {
+        self.start < self.buffer.len() || self.context.is_some()
+    }
+
+    fn advance(&mut self) -> Result<Option<Found>, CloseCode> {
+        loop {
+            let Some((header, end)) = self.find_end()? else { return Ok(None) };
+            let found = self.feed(&header, end);
+            self.start = end;
+            self.release();
+            if let Some(found) = found? {
+                return Ok(Some(found));
+            }
+        }
+    }
+
+    /// The header of the frame at `start` and where the frame ends, if it is whole.
+    fn find_end(&self) -> Result<Option<(FrameHeader, usize)>, CloseCode> {
+        let mut cursor = Cursor::new(&self.buffer[self.start..]);
+        let parsed = FrameHeader::parse(&mut cursor).map_err(|_| CloseCode::Protocol)?;
+        let Some((header, payload)) = parsed else { return Ok(None) };
+        let payload = usize::try_from(payload).ok().filter(|payload| *payload <= MESSAGE_MAX).ok_or(CloseCode::Size)?;
+        let head = usize::try_from(cursor.position()).map_err(|_| CloseCode::Size)?;
+        let end = self.start + head + payload;
+        Ok((end <= self.buffer.len()).then_some((header, end)))
+    }
+
+    /// Hands the library one whole frame.
+    fn feed(&mut self, header: &FrameHeader, end: usize) -> Result<Option<Found>, CloseCode> {
+        let mut pipe = Pipe { input: &self.buffer[self.start..end], output: Vec::new() };
+        let in_fragments = self.context.is_some();
+        let mut context = self.context.take().unwrap_or_else(|| Box::new(context(pipe.input.len())));
+        let taken = take(&mut context, &mut pipe)?;
+        let goes_on = match header.opcode {
+            OpCode::Data(_) => !header.is_final,
+            // A control frame may stand between fragments (RFC 6455 §5.4).
+            OpCode::Control(_) => in_fragments,
+        };
+        self.context = goes_on.then_some(context);
+        Ok(taken)
+    }
+
+    /// Gives an idle connection's memory back.
+    fn release(&mut self) {
+        if self.start == self.buffer.len() {
+            self.buffer.clear();
+            self.buffer.shrink_to(IDLE_CAPACITY_MAX);
+            self.start = 0;
+        }
+    }
+}
+
+/// Bytes `message` takes as a frame.
+pub(super) fn framed_length(message: &[u8]) -> usize {
+    FrameHeader::default().len(message.len() as u64) + message.len()
+}
+
+/// Appends `message` as one frame: text where it is text, which is what scripts in browsers expect, else binary.
+pub(super) fn frame(message: &[u8], out: &mut Vec<u8>) {
+    let kind = if std::str::from_utf8(message).is_ok() { Data::Text } else { Data::Binary };
+    let header = FrameHeader { opcode: OpCode::Data(kind), ..FrameHeader::default() };
+    // A Vec never refuses.
+    let _ = header.format(message.len() as u64, out);
+    out.extend_from_slice(message);
+}
+
+/// The close frame that tells why we close (RFC 6455 §7.4.1); none where the peer closed, or takes no bytes.
+pub(super) fn goodbye(closing: Closing) -> Option<Vec<u8>> {
+    let code = match closing {
+        Closing::Peer | Closing::QueueFull | Closing::WriteStalled => return None,
+        Closing::Asked | Closing::TrunkIdle => CloseCode::Normal,
+        Closing::Stopping | Closing::PongMissing => CloseCode::Away,
+        Closing::MessageSlow | Closing::Malformed | Closing::FramingLost | Closing::StrangerIdle => CloseCode::Policy,
+        Closing::Protocol(code) => CloseCode::from(code),
+    };
+    let mut out = Vec::new();
+    let close = CloseFrame { code, reason: Utf8Bytes::default() };
+    Frame::close(Some(close)).format(&mut out).ok()?;
+    Some(out)
+}
+
+/// Reads one frame from the pipe. The library answers pings and goodbyes by itself, into the pipe.
+fn take(context: &mut WebSocketContext, pipe: &mut Pipe<'_>) -> Result<Option<Found>, CloseCode> {
+    use tungstenite::protocol::Message;
+    match context.read(pipe) {
+        Ok(Message::Text(text)) => Ok(sort(text.as_bytes())),
+        Ok(Message::Binary(bytes)) => Ok(sort(&bytes)),
+        Ok(Message::Ping(_)) => {
+            context.flush(pipe).map_err(|error| close_code(&error))?;
+            Ok(Some(Found::Echo(std::mem::take(&mut pipe.output))))
+        }
+        Ok(Message::Pong(_)) => Ok(Some(Found::Pong)),
+        Ok(Message::Close(_)) => match context.flush(pipe) {
+            Ok(()) | Err(Error::ConnectionClosed) => Ok(Some(Found::Goodbye(std::mem::take(&mut pipe.output)))),
+            Err(error) => Err(close_code(&error)),
+        },
+        // The library hands raw frames out only where it is asked to.
+        Ok(Message::Frame(_)) => Ok(None),
+        // A fragment that is not the last.
+        Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(close_code(&error)),
+    }
+}
+
+/// What a whole WebSocket message is. Keep-alives of RFC 5626 are for other transports (RFC 7118 §6), and some stacks send
+/// them here too.
+fn sort(message: &[u8]) -> Option<Found> {
+    let filler = message.iter().take_while(|byte| matches!(byte, 0 | b'\r' | b'\n')).count();
+    match message {
+        _ if message == CRLF_PING => Some(Found::Ping),
+        _ if message == CRLF_PONG => Some(Found::Pong),
+        _ if filler == message.len() || message == b"jaK" => None,
+        _ => Some(Found::Message(message.to_vec())),
+    }
+}
+
+/// How a peer is told what it broke.
+fn close_code(error: &Error) -> CloseCode {
+    match error {
+        Error::Capacity(_) => CloseCode::Size,
+        Error::Utf8(_) => CloseCode::Invalid,
+        _ => CloseCode::Protocol,
+    }
+}
+
+/// A context for one message whose first frame has `length` bytes.
+fn context(length: usize) -> WebSocketContext {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(length)
+        .write_buffer_size(0)
+        .max_message_size(Some(MESSAGE_MAX))
+        .max_frame_size(Some(MESSAGE_MAX));
+    WebSocketContext::new(Role::Server, Some(config))
+}
+
+/// What the library takes for a socket: one frame to read, and room for what it answers.
+struct Pipe<'f> {
+    input: &'f [u8],
+    output: Vec<u8>,
+}
+
+impl Read for Pipe<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.input.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.input.read(buffer)
+    }
+}
+
+impl Write for Pipe<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.output.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
