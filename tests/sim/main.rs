@@ -23,5 +23,6 @@ mod random_walk;
 mod sip_text;
 mod transactions;
 mod trunks;
+mod wakes;
 mod wire;
 mod world;
