@@ -171,6 +171,16 @@ mod tests {
     }
 
     #[test]
+    fn the_texts_in_the_comments_of_the_file_we_ship_are_ours() {
+        let shipped = include_str!("../../config/reveille.toml");
+        let shown = WakeKind::ALL.into_iter().filter(|kind| is_shown(&job(*kind)));
+        for kind in shown {
+            let line = format!("# {} = \"{}\"\n", kind.as_str(), headline(kind));
+            assert!(shipped.contains(&line), "{line}");
+        }
+    }
+
+    #[test]
     fn fcm_data_is_all_strings() {
         let mut job = job(WakeKind::Voicemail);
         job.detail = WakeDetail::Voicemail { new: 1, old: 0 };

@@ -78,14 +78,13 @@ fn only_a_call_takes_the_call_target_where_there_are_two() {
 fn a_device_with_its_call_target_alone_gets_the_other_kinds_there_unless_it_is_a_voip_token() {
     for kind in WakeKind::ALL {
         let of = |provider| instance(vec![target(PushPurpose::Call, provider)]);
-        let mut wakes = Wakes::default();
-        let sent = send(&mut wakes, &of(Provider::Apns), kind, NOW);
-        assert_eq!(sent.is_ok(), kind == WakeKind::Call, "{kind:?}");
+        let sends = |instance: &Instance| send(&mut Wakes::default(), instance, kind, NOW).is_ok();
+        assert_eq!(sends(&of(Provider::Apns)), kind == WakeKind::Call, "{kind:?}");
         for provider in [Provider::Fcm, Provider::Sandbox] {
-            assert!(send(&mut wakes, &of(provider), kind, NOW).is_ok(), "{kind:?}");
+            assert!(sends(&of(provider)), "{kind:?}");
         }
         let others = instance(vec![target(PushPurpose::Other, Provider::Fcm)]);
-        assert_eq!(send(&mut wakes, &others, kind, NOW).is_ok(), kind != WakeKind::Call, "{kind:?}");
+        assert_eq!(sends(&others), kind != WakeKind::Call, "{kind:?}");
     }
 }
 

@@ -118,6 +118,14 @@ impl World {
         self.records.push(job.record);
     }
 
+    /// The self-test that was pushed last.
+    pub fn last_test(&self) -> Option<uuid::Uuid> {
+        self.pushes.iter().rev().find_map(|push| match push.detail {
+            WakeDetail::Test(test) => Some(test),
+            _ => None,
+        })
+    }
+
     /// Pushes of that kind so far.
     pub fn pushed(&self, kind: WakeKind) -> usize {
         self.pushes.iter().filter(|push| push.kind == kind).count()
