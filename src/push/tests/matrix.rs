@@ -11,8 +11,11 @@ const LEASE_ENDS: WallTime = WallTime::from_unix_millis(1_795_550_400_000);
 const TEST: Uuid = Uuid::from_u128(11);
 const OWN_TEXT: &str = "Anruf in Abwesenheit";
 
+/// A member that only some kinds have.
+type Member = (&'static str, Value);
+
 /// Every wake there is: its kind and what it tells besides, and under which member.
-fn wakes() -> [(WakeKind, WakeDetail, Option<(&'static str, Value)>); 9] {
+fn wakes() -> [(WakeKind, WakeDetail, Option<Member>); 9] {
     let ends = json!(LEASE_ENDS.rfc3339());
     let expiring = |visible| WakeDetail::Expiring { lease_ends: LEASE_ENDS, visible };
     [
