@@ -139,6 +139,8 @@ fn router<A: Ask>(api: Api<A>) -> Router {
         .route("/v1/instances/{id}/data", get(handlers::data::<A>))
         .route("/v1/instances/{id}/calls/{call}", get(handlers::call::<A>))
         .route("/v1/instances/{id}/calls/{call}/decline", post(handlers::decline::<A>))
+        .route("/v1/instances/{id}/test", post(handlers::begin_test::<A>))
+        .route("/v1/instances/{id}/test/{test}", get(handlers::test::<A>).post(handlers::test_arrived::<A>))
         .route("/v1/tenants/self/instances", delete(handlers::erase_all::<A>))
         .route("/openapi.json", get(handlers::description))
         .fallback(handlers::no_such_path)

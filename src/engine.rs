@@ -35,5 +35,6 @@ mod route_token;
 mod schedule;
 mod tags;
 mod wakes;
+mod waking;
 
 pub use engine::{Engine, Start};

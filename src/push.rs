@@ -39,6 +39,8 @@ use crew::Crew;
 use fcm::Fcm;
 use mailbox::Mailbox;
 
+pub use payload::Texts;
+
 pub use config::{
     ApnsConfig, ApnsEnvironment, AppConfig, FcmConfig, Observer, ProviderConfig, PushConfigError, PushSettings,
     SandboxConfig, TimeSource,
@@ -53,7 +55,7 @@ const CALLS_SHARE: u32 = 4;
 
 /// All push clients, and the tasks of the pushes under way.
 pub struct Pusher {
-    lanes: HashMap<(TenantId, Provider, String), Lane>,
+    lanes: HashMap<(TenantId, Provider, String), (Lane, Arc<Texts>)>,
     room: Arc<Semaphore>,
     /// The part of the room that is not kept for calls.
     room_for_others: Arc<Semaphore>,
@@ -87,7 +89,7 @@ impl Pusher {
         let keepers = Crew::new();
         let mut shared = SharedClients::default();
         let mut lanes = HashMap::new();
-        for AppConfig { tenant, app, provider: config } in apps {
+        for AppConfig { tenant, app, provider: config, texts } in apps {
             let provider = config.provider();
             let fail = |(member, problem)| PushConfigError {
                 tenant: Arc::clone(&tenant),
@@ -98,7 +100,7 @@ impl Pusher {
             };
             let lane = shared.lane(config, &settings.time, &keepers).map_err(fail)?;
             let key = (Arc::clone(&tenant), provider, app.clone());
-            if lanes.insert(key, lane).is_some() {
+            if lanes.insert(key, (lane, texts)).is_some() {
                 return Err(fail(("id", "configured twice for this provider".to_owned())));
             }
         }
@@ -129,13 +131,13 @@ impl Pusher {
             return pending.settle(PushOutcome::NotSent);
         };
         let key = (Arc::clone(&job.tenant), job.provider, job.app.clone());
-        let Some(lane) = self.lanes.get(&key).cloned() else {
+        let Some((lane, texts)) = self.lanes.get(&key).cloned() else {
             return pending.settle(PushOutcome::OurFault("the app is not configured".to_owned()));
         };
         let time = Arc::clone(&self.time);
         let span = debug_span!("push", provider = job.provider.as_str(), kind = job.kind.as_str());
         let carry = async move {
-            let outcome = carry(&lane, &job, &time).await;
+            let outcome = carry(&lane, &job, &texts, &time).await;
             debug!(?outcome, "push settled");
             pending.settle(outcome);
             drop(permits);
@@ -152,7 +154,7 @@ impl Pusher {
         drop(timeout(self.drain, all_settled).await);
         self.pushes.stop().await;
         self.keepers.stop().await;
-        for lane in self.lanes.values() {
+        for (lane, _) in self.lanes.values() {
             lane.close();
         }
     }
@@ -161,7 +163,7 @@ impl Pusher {
     #[must_use]
     pub fn troubles(&self) -> Vec<(Provider, String)> {
         let mut troubles: Vec<_> =
-            self.lanes.iter().filter_map(|((_, provider, _), lane)| Some((*provider, lane.trouble()?))).collect();
+            self.lanes.iter().filter_map(|((_, provider, _), (lane, _))| Some((*provider, lane.trouble()?))).collect();
         troubles.sort();
         // Apps that share a client share its troubles.
         troubles.dedup();
@@ -279,13 +281,13 @@ impl<F: FnOnce(WakeId, PushOutcome)> Drop for Pending<F> {
     }
 }
 
-async fn carry(lane: &Lane, job: &PushJob, time: &TimeSource) -> PushOutcome {
+async fn carry(lane: &Lane, job: &PushJob, texts: &Texts, time: &TimeSource) -> PushOutcome {
     if job.deadline <= time().boot {
         return PushOutcome::NotSent;
     }
     let mut trail = Trail::default();
     let settled = tokio::select! {
-        outcome = deliver(lane, job, &mut trail) => Some(outcome),
+        outcome = deliver(lane, job, texts, &mut trail) => Some(outcome),
         () = passed(job.deadline, time) => None,
     };
     settled.unwrap_or_else(|| match trail {
@@ -295,11 +297,11 @@ async fn carry(lane: &Lane, job: &PushJob, time: &TimeSource) -> PushOutcome {
     })
 }
 
-async fn deliver(lane: &Lane, job: &PushJob, trail: &mut Trail) -> PushOutcome {
+async fn deliver(lane: &Lane, job: &PushJob, texts: &Texts, trail: &mut Trail) -> PushOutcome {
     match lane {
-        Lane::Apns(client) => client.deliver(job, trail).await,
-        Lane::Fcm(client) => client.deliver(job, trail).await,
-        Lane::Mailbox(client) => client.deliver(job, trail).await,
+        Lane::Apns(client) => client.deliver(job, texts, trail).await,
+        Lane::Fcm(client) => client.deliver(job, texts, trail).await,
+        Lane::Mailbox(client) => client.deliver(job, texts, trail).await,
     }
 }
 

@@ -16,11 +16,13 @@ use zeroize::Zeroizing;
 
 use super::body;
 use super::hand_over::{DeclineBody, HandOverBody, RectificationBody, device_urn};
-use super::openapi::{BodyProblems, HandOverProblems, InstanceProblems, RectifyProblems, TenantProblems};
+use super::openapi::{BodyProblems, HandOverProblems, InstanceProblems, RectifyProblems, TenantProblems, TestProblems};
 use super::problem::{Kind, Problem};
 use super::sources::Source;
 use super::tenants::sha256;
-use super::views::{self, CallBody, DataBody, ErasedAllBody, ErasedBody, HandedOverBody, InstanceBody};
+use super::views::{
+    self, CallBody, DataBody, ErasedAllBody, ErasedBody, HandedOverBody, InstanceBody, TestBegunBody, TestBody,
+};
 use super::{Api, Ask, openapi};
 use crate::clock;
 use crate::engine::audit::Cause;
@@ -225,6 +227,57 @@ pub(crate) async fn decline<A: Ask>(State(api): Shared<A>, path: CallInPath, req
     views::answered(api.command(shard, Command::Decline(id, token, call, decline)).await?)
 }
 
+/// Begin a self-test
+///
+/// A `test` push goes to the device; the app reports its arrival. One is remembered for each instance, for ten minutes;
+/// another may begin after half a minute and takes its place.
+#[utoipa::path(
+    post, path = "/v1/instances/{id}/test", tag = "tests",
+    params(("id" = String, Path, description = "The instance")),
+    security(("instance_token" = [])),
+    responses(
+        (status = 202, description = "The push is on its way", body = TestBegunBody),
+        TestProblems, InstanceProblems,
+    )
+)]
+pub(crate) async fn begin_test<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: HeaderMap) -> Answered {
+    api.about_instance(id, &headers, Command::BeginTest).await
+}
+
+/// Show a self-test
+#[utoipa::path(
+    get, path = "/v1/instances/{id}/test/{test}", tag = "tests",
+    params(("id" = String, Path, description = "The instance"),
+           ("test" = String, Path, description = "The `test` of the answer and of the push, a UUID")),
+    security(("instance_token" = [])),
+    responses(
+        (status = 200, description = "The self-test, its times null where not yet", body = TestBody),
+        InstanceProblems,
+    )
+)]
+pub(crate) async fn test<A: Ask>(State(api): Shared<A>, path: CallInPath, headers: HeaderMap) -> Answered {
+    let (id, test, token, shard) = api.instance_and_uuid(path, &headers)?;
+    views::answered(api.command(shard, Command::Test(id, token, test)).await?)
+}
+
+/// Report that a self-test's push arrived
+///
+/// The first report counts; it has no body.
+#[utoipa::path(
+    post, path = "/v1/instances/{id}/test/{test}", tag = "tests",
+    params(("id" = String, Path, description = "The instance"),
+           ("test" = String, Path, description = "The `test` of the push, a UUID")),
+    security(("instance_token" = [])),
+    responses(
+        (status = 200, description = "The self-test with its times", body = TestBody),
+        InstanceProblems,
+    )
+)]
+pub(crate) async fn test_arrived<A: Ask>(State(api): Shared<A>, path: CallInPath, headers: HeaderMap) -> Answered {
+    let (id, test, token, shard) = api.instance_and_uuid(path, &headers)?;
+    views::answered(api.command(shard, Command::TestArrived(id, token, test)).await?)
+}
+
 /// Erase all instances of the tenant, or of one of its devices
 #[utoipa::path(
     delete, path = "/v1/tenants/self/instances", tag = "tenants",
@@ -312,11 +365,21 @@ impl<A: Ask> Api<A> {
         path: CallInPath,
         headers: &HeaderMap,
     ) -> Result<(InstanceId, CallUuid, TokenHash, ShardId), Problem> {
-        let (id, call) =
-            path.map_or_else(|rejection| (Err(rejection), None), |Path((id, call))| (Ok(Path(id)), Some(call)));
-        let (id, token, shard) = self.instance(id, headers)?;
-        let call = call.and_then(|call| Uuid::try_parse(&call).ok()).ok_or_else(Problem::unknown_instance)?;
+        let (id, call, token, shard) = self.instance_and_uuid(path, headers)?;
         Ok((id, CallUuid(call), token, shard))
+    }
+
+    /// The instance and what of it a path names.
+    fn instance_and_uuid(
+        &self,
+        path: CallInPath,
+        headers: &HeaderMap,
+    ) -> Result<(InstanceId, Uuid, TokenHash, ShardId), Problem> {
+        let (id, part) =
+            path.map_or_else(|rejection| (Err(rejection), None), |Path((id, part))| (Ok(Path(id)), Some(part)));
+        let (id, token, shard) = self.instance(id, headers)?;
+        let part = part.and_then(|part| Uuid::try_parse(&part).ok()).ok_or_else(Problem::unknown_instance)?;
+        Ok((id, part, token, shard))
     }
 
     /// The engine answered with another kind than the command has: a bug of ours.

@@ -34,12 +34,16 @@ use crate::engine::output::{CallState, RegistrationState};
         handlers::data,
         handlers::call,
         handlers::decline,
+        handlers::begin_test,
+        handlers::test,
+        handlers::test_arrived,
         handlers::erase_all,
         handlers::description,
     ),
     tags(
         (name = "instances", description = "An account on a device, held under a lease"),
         (name = "calls", description = "Calls as their device may see them"),
+        (name = "tests", description = "Whether pushes arrive, and how soon"),
         (name = "tenants", description = "Everything of one tenant"),
         (name = "description", description = "This document"),
     ),
@@ -95,6 +99,12 @@ problem_set! {
     /// What any call about an instance may answer.
     InstanceProblems,
     [Kind::Unauthorized, Kind::Forbidden, Kind::NotFound, Kind::InstanceErased, Kind::Busy]
+}
+
+problem_set! {
+    /// What beginning a self-test may answer besides.
+    TestProblems,
+    [Kind::NoUsablePushTarget, Kind::RateLimited]
 }
 
 problem_set! {

@@ -304,6 +304,14 @@ impl From<Refusal> for Problem {
                 "The call is over or answered; there is nothing left to decline.",
                 "decline of a call that is over",
             ),
+            Refusal::NoPushTarget => Self::new(
+                Kind::NoUsablePushTarget,
+                "The device has no push target for this: on iOS it needs one \"for\": \"other\" beside the one for calls.",
+                "no push target for a kind of wake",
+            ),
+            Refusal::SwitchedOff => {
+                Self::new(Kind::Forbidden, "The operator has switched this off.", "a kind of wake that is off")
+            }
             Refusal::RateLimited { after } => Self::new(
                 Kind::RateLimited,
                 "Too many requests for this device or tenant; come again when Retry-After says.",

@@ -3,6 +3,8 @@
 //! Each struct here is written out again, member by member, from the engine's own, so that nothing new in the engine
 //! reaches a client before someone has decided that it should. Credentials and push tokens have no member at all.
 
+use std::time::Duration;
+
 use axum::response::Response;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, StatusCode};
@@ -10,11 +12,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::problem::Problem;
+use crate::clock::WallTime;
 use crate::engine::account::{Account, ContactStyle, TrunkSources};
 use crate::engine::audit::{Inclusion, Receipt};
 use crate::engine::input::PushPurpose;
 use crate::engine::output::{
-    Answer, AttachView, CallView, DataView, HandedOver, InstanceView, RegistrationState, RegistrationView,
+    Answer, AttachView, CallView, DataView, HandedOver, InstanceView, RegistrationState, RegistrationView, TestView,
 };
 
 /// More than the answer to a hand-over needs.
@@ -170,6 +173,40 @@ pub(crate) struct CallBody {
     reason: Option<&'static str>,
 }
 
+/// A self-test that has begun.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TestBegun)]
+pub(crate) struct TestBegunBody {
+    /// The self-test's id, as in the push.
+    #[schema(format = "uuid")]
+    test: String,
+    /// When it was asked for, RFC 3339 in UTC.
+    requested_at: String,
+}
+
+/// A self-test.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Test)]
+pub(crate) struct TestBody {
+    /// The self-test's id, as in the push.
+    #[schema(format = "uuid")]
+    test: String,
+    /// When it was asked for, RFC 3339 in UTC.
+    requested_at: String,
+    /// When the provider took the push.
+    accepted_at: Option<String>,
+    /// When the app first told of the push's arrival.
+    arrived_at: Option<String>,
+    /// Milliseconds from the request until the provider took the push.
+    accepted_ms: Option<u64>,
+    /// Milliseconds from the request until the app told of the push's arrival.
+    arrived_ms: Option<u64>,
+    /// Why the provider did not take the push: `token-dead`, `token-rejected`, `misconfigured`, `provider-failed`,
+    /// `provider-busy` or `not-sent`.
+    #[schema(value_type = Option<String>)]
+    failure: Option<&'static str>,
+}
+
 /// An erasure.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Erased)]
@@ -323,6 +360,31 @@ impl From<CallView> for CallBody {
     }
 }
 
+impl From<TestView> for TestBegunBody {
+    fn from(view: TestView) -> Self {
+        Self { test: view.test.to_string(), requested_at: view.requested_at.rfc3339() }
+    }
+}
+
+impl From<TestView> for TestBody {
+    fn from(view: TestView) -> Self {
+        let TestView { test, requested_at, accepted, arrived, failure } = view;
+        let at = |moment: Option<(WallTime, Duration)>| moment.map(|(at, _)| at.rfc3339());
+        let after = |moment: Option<(WallTime, Duration)>| {
+            moment.map(|(_, after)| u64::try_from(after.as_millis()).unwrap_or(u64::MAX))
+        };
+        Self {
+            test: test.to_string(),
+            requested_at: requested_at.rfc3339(),
+            accepted_at: at(accepted),
+            arrived_at: at(arrived),
+            accepted_ms: after(accepted),
+            arrived_ms: after(arrived),
+            failure,
+        }
+    }
+}
+
 /// The response to a hand-over: 202 while the registrar has not spoken, 200 in a predecessor's place, else 201.
 pub(crate) fn handed_over(view: HandedOver) -> Response {
     let HandedOver { instance, token, lease_ends, registration, attach, replaced } = view;
@@ -353,6 +415,8 @@ pub(crate) fn answered(answer: Answer) -> Result<Response, Problem> {
         Answer::Instance(view) => json(StatusCode::OK, &InstanceBody::from(*view)),
         Answer::Data(view) => json(StatusCode::OK, &DataBody::from(*view)),
         Answer::Call(view) => json(StatusCode::OK, &CallBody::from(view)),
+        Answer::TestBegun(view) => json(StatusCode::ACCEPTED, &TestBegunBody::from(view)),
+        Answer::Test(view) => json(StatusCode::OK, &TestBody::from(view)),
         Answer::Erased { receipt, logged } => json(StatusCode::OK, &ErasedBody { receipt: (*receipt).into(), logged }),
         Answer::ErasedAll(erased) => json(StatusCode::OK, &ErasedAllBody { erased }),
         Answer::Refused(refusal) => return Err(refusal.into()),

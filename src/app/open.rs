@@ -118,8 +118,9 @@ pub(super) fn split_tenants(
             .map(|key| api::JwtKey::from_pem(key.pem.as_bytes()))
             .transpose()
             .map_err(|error| configuration("jwt_public_key", &error))?;
+        let texts = Arc::new(push::Texts::new(tenant.texts));
         for app in tenant.apps {
-            apps.push(app_config(Arc::clone(&tenant.id), app));
+            apps.push(app_config(Arc::clone(&tenant.id), app, Arc::clone(&texts)));
         }
         checked.push(api::Tenant {
             id: tenant.id,
@@ -130,7 +131,7 @@ pub(super) fn split_tenants(
     Ok((checked, apps))
 }
 
-fn app_config(tenant: Arc<str>, app: config::App) -> push::AppConfig {
+fn app_config(tenant: Arc<str>, app: config::App, texts: Arc<push::Texts>) -> push::AppConfig {
     let config::App { id, push, endpoint, ca_pem } = app;
     let provider = match push {
         config::PushAccess::Apns(access) => push::ProviderConfig::Apns(push::ApnsConfig {
@@ -153,7 +154,7 @@ fn app_config(tenant: Arc<str>, app: config::App) -> push::AppConfig {
             push::ProviderConfig::Sandbox(push::SandboxConfig { endpoint: endpoint.unwrap_or_default(), ca_pem })
         }
     };
-    push::AppConfig { tenant, app: id, provider }
+    push::AppConfig { tenant, app: id, provider, texts }
 }
 
 pub(super) fn open_pusher(

@@ -52,6 +52,7 @@ pub(super) const SECTIONS: &[Keys] = &[
             "posts_per_source",
             "wakes_per_minute",
             "wake_burst",
+            "other_wakes_per_hour",
             "pushes_queued",
             "traffic_queued",
             "api_connections",
@@ -65,8 +66,16 @@ pub(super) const SIP_LISTEN: &Keys =
     &Keys { section: "sip.listen", keys: &["transport", "address", "advertise", "proxy_protocol_from"] };
 
 /// The keys of a `[[tenant]]`.
-pub(super) const TENANT: &Keys =
-    &Keys { section: "tenant", keys: &["id", "app_key_sha256", "jwt_public_key", "caller_in_push", "edge_registrars"] };
+pub(super) const TENANT: &Keys = &Keys {
+    section: "tenant",
+    keys: &["id", "app_key_sha256", "jwt_public_key", "caller_in_push", "wakes_off", "edge_registrars"],
+};
+
+/// The keys of a `[tenant.texts]`: the kinds of wake that the user is shown.
+pub(super) const TEXTS: &Keys = &Keys {
+    section: "tenant.texts",
+    keys: &["missed-call", "message", "voicemail", "expiring", "reprovision", "test"],
+};
 
 /// The keys of a `[[tenant.app]]`.
 pub(super) const APP: &Keys = &Keys {
@@ -304,6 +313,20 @@ impl<'r> Section<'r> {
         }
     }
 
+    /// Takes the table of a key, such as `[tenant.texts]`.
+    pub(super) fn table(&mut self, key: &str) -> Option<Raw> {
+        let value = self.raw.values.remove(key)?;
+        let (place, path) = (place_of(&value, self.keys.section, key), self.path(key));
+        match value.kind {
+            ValueKind::Table(values) => Some(Raw { path, place, values }),
+            _ => {
+                let header = header(&path_without_places(&path));
+                self.report.mistake(place, path, format!("must be a table, written as {header}"));
+                None
+            }
+        }
+    }
+
     /// Takes the tables of a list of tables, such as `[[sip.listen]]`.
     pub(super) fn tables(&mut self, key: &str) -> Vec<Raw> {
         let Some(value) = self.raw.values.remove(key) else { return Vec::new() };
@@ -358,7 +381,7 @@ fn unknown(key: &str, keys: &Keys) -> String {
     if let Some(meant) = nearest(key, keys.keys.iter().copied()) {
         return format!("is not a known key; did you mean \"{meant}\"?");
     }
-    let elsewhere = SECTIONS.iter().chain([SIP_LISTEN, TENANT, APP]).find(|other| other.keys.contains(&key));
+    let elsewhere = SECTIONS.iter().chain([SIP_LISTEN, TENANT, TEXTS, APP]).find(|other| other.keys.contains(&key));
     match elsewhere {
         Some(other) => format!("is not a known key here; it belongs into {}", header(other.section)),
         None => format!("is not a known key; allowed here: {}", keys.keys.join(", ")),

@@ -307,6 +307,7 @@ fn limits(mut section: Section<'_>) -> Limits {
         posts_per_source: number("posts_per_source", defaults.posts_per_source),
         wakes_per_minute: number("wakes_per_minute", defaults.wakes_per_minute),
         wake_burst: number("wake_burst", defaults.wake_burst),
+        other_wakes_per_hour: number("other_wakes_per_hour", defaults.other_wakes_per_hour),
         pushes_queued: number("pushes_queued", defaults.pushes_queued),
         traffic_queued: number("traffic_queued", defaults.traffic_queued),
         api_connections: number("api_connections", defaults.api_connections),

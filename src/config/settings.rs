@@ -11,6 +11,7 @@ use super::files::TlsFiles;
 use super::report::Mistake;
 use crate::engine::account::TenantId;
 use crate::engine::limits::Limits;
+use crate::engine::output::WakeKind;
 use crate::engine::policy::{AppPolicy, CallerInPush, Listener, Policy, Provider, RegistrarPolicy, TenantPolicy};
 use crate::sip::{StatusCode, Transport};
 
@@ -210,6 +211,10 @@ pub struct Tenant {
     pub jwt_key: Option<JwtPublicKey>,
     /// How much a push tells of the caller.
     pub caller_in_push: CallerInPush,
+    /// The kinds of wake it does not want.
+    pub wakes_off: Vec<WakeKind>,
+    /// What its users read in pushes, instead of our own words.
+    pub texts: Vec<(WakeKind, String)>,
     /// Its apps. At least one.
     pub apps: Vec<App>,
 }
@@ -346,6 +351,7 @@ impl Tenant {
         TenantPolicy {
             id: Arc::clone(&self.id),
             caller_in_push: self.caller_in_push,
+            wakes_off: self.wakes_off.clone(),
             apps: self.apps.iter().map(app).collect(),
             ..TenantPolicy::default()
         }

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::report::Report;
-use super::section::{APP, Entry, Raw, Section, TENANT, tables};
+use super::section::{APP, Entry, Raw, Section, TENANT, TEXTS, tables};
 use super::sections::Tree;
 use super::settings::{APP_KEYS_MAX, ApnsAccess, ApnsEnvironment, App, AppKeyHash, FcmAccess, PushAccess, Tenant};
 use super::sip::NOT_AVAILABLE;
 use super::{files, material, values};
+use crate::engine::output::WakeKind;
 use crate::engine::policy::{CallerInPush, Provider};
 
 /// Stands in the file we ship until it is replaced. Nobody knows a key with this hash.
@@ -49,6 +50,8 @@ fn tenant(raw: Raw, base: &Path, seen: &mut Seen, report: &mut Report) -> Option
         section.mistake(&place, "app_key_sha256", problem);
     }
     let caller_in_push = caller_in_push(&mut section);
+    let wakes_off = section.list("wakes_off", values::wake_off, None).unwrap_or_default();
+    let texts = section.table("texts").map(|raw| texts(Section::new(raw, TEXTS, base, section.report)));
     let registrars = section.list("edge_registrars", values::host_pattern, None).unwrap_or_default();
     if let Some(entry) = registrars.first() {
         section.mistake(&entry.place, "edge_registrars", format!("{NOT_AVAILABLE}; leave it out or empty"));
@@ -63,7 +66,24 @@ fn tenant(raw: Raw, base: &Path, seen: &mut Seen, report: &mut Report) -> Option
         apps.extend(app(Section::new(raw, APP, base, section.report), &mut apps_seen));
     }
     section.finish();
-    Some(Tenant { id: Arc::from(id?.value), app_keys, jwt_key, caller_in_push, apps })
+    Some(Tenant {
+        id: Arc::from(id?.value),
+        app_keys,
+        jwt_key,
+        caller_in_push,
+        wakes_off: wakes_off.into_iter().map(|entry| entry.value).collect(),
+        texts: texts.unwrap_or_default(),
+        apps,
+    })
+}
+
+/// The texts that are written, each with its kind.
+fn texts(mut section: Section<'_>) -> Vec<(WakeKind, String)> {
+    let kinds = TEXTS.keys.iter().filter_map(|key| Some((*key, WakeKind::named(key)?)));
+    let written = kinds.filter_map(|(key, kind)| Some((kind, section.parse(key, values::push_text)?.value)));
+    let texts = written.collect();
+    section.finish();
+    texts
 }
 
 fn id(section: &mut Section<'_>, what: &str) -> Option<Entry<String>> {

@@ -5,9 +5,10 @@ mod files;
 use std::path::Path;
 use std::time::Duration;
 
-use super::section::{APP, SECTIONS, SIP_LISTEN, TENANT};
+use super::section::{APP, SECTIONS, SIP_LISTEN, TENANT, TEXTS};
 use super::*;
 use crate::engine::limits::{LEASE_CEILING, Limits};
+use crate::engine::output::WakeKind;
 use crate::engine::policy::{CallerInPush, Listener, Provider};
 use crate::sip::Transport;
 
@@ -59,7 +60,7 @@ fn the_defaults_in_the_comments_of_the_file_we_ship_are_the_defaults() {
 #[test]
 fn every_key_is_explained_in_the_file_we_ship() {
     let shipped = include_str!("../../config/reveille.toml");
-    for keys in SECTIONS.iter().chain([SIP_LISTEN, TENANT, APP]) {
+    for keys in SECTIONS.iter().chain([SIP_LISTEN, TENANT, TEXTS, APP]) {
         let header = section::header(keys.section);
         let start = shipped.find(&format!("\n{header}\n")).unwrap_or_else(|| panic!("{header} is missing"));
         let text = &shipped[start + header.len() + 2..];
@@ -86,8 +87,8 @@ fn unknown_keys_are_refused_with_their_line_and_what_was_meant() {
         "rate = 3\ncolour = 1\n\"sip.domain\" = \"x\"\n",
         &[
             "r.toml:1: rate: stands outside of its section; it belongs into [registrars]",
-            "r.toml:2: colour: is not a known section; there are api, sip, registrars, lease, calls, messages, erasure, audit, \
-             drain, vault, ops, log, limits, tenant",
+            "r.toml:2: colour: is not a known section; there are api, sip, registrars, lease, calls, messages, erasure, \
+             audit, drain, vault, ops, log, limits, tenant",
             "r.toml:3: sip.domain: is not a known section; sections have no quotes",
         ],
     );
@@ -156,8 +157,8 @@ fn wrong_types_and_ranges_say_what_is_allowed() {
     assert_mistakes(
         "early = 1979-05-27\n[audit]\npath = 1979-05-27\n",
         &[
-            "r.toml:1: early: is not a known section; there are api, sip, registrars, lease, calls, messages, erasure, audit, drain, \
-         vault, ops, log, limits, tenant",
+            "r.toml:1: early: is not a known section; there are api, sip, registrars, lease, calls, messages, erasure, \
+             audit, drain, vault, ops, log, limits, tenant",
             "r.toml:3: audit.path: must be a text in quotes, not a date",
         ],
     );
@@ -299,6 +300,41 @@ fn tenants_must_be_told_apart() {
     let text =
         LEAST.replace(&format!("app_key_sha256 = \"{hash}\""), &format!("app_key_sha256 = [\"{hash}\", \"{hash}\"]"));
     assert_eq!(mistakes(&text), ["r.toml:8: tenant[0].app_key_sha256: stands twice; a key must tell its tenant"]);
+}
+
+#[test]
+fn a_tenant_says_which_kinds_of_wake_it_does_without_and_what_its_users_read() {
+    let with = |lines: &str, table: &str| {
+        LEAST.replace("[[tenant.app]]", &format!("{lines}[tenant.texts]\n{table}[[tenant.app]]"))
+    };
+    let settings = settings(&with("wakes_off = [\"missed-call\", \"test\"]\n", "message = \"Sie haben Post\"\n"));
+    let off = [WakeKind::MissedCall, WakeKind::Test];
+    assert_eq!(settings.tenants[0].wakes_off, off);
+    assert_eq!(settings.tenants[0].texts, [(WakeKind::Message, "Sie haben Post".to_owned())]);
+    assert_eq!(settings.policy(Vec::new()).tenants[0].wakes_off, off);
+
+    let long = "x".repeat(181);
+    let lines = "wakes_off = [\n\"call\",\n\"voicemial\",\n\"sms\"]\n";
+    let table = format!("mesage = \"a\"\ncall = \"a\"\nmessage = \"{long}\"\ntest = \"a\\nb\"\nvoicemail = \" \"\n");
+    let kinds = "\"call-ended\", \"missed-call\", \"message\", \"voicemail\", \"expiring\", \"reprovision\", \"test\"";
+    let plain = "must be plain text of 1 to 180 characters on one line";
+    assert_eq!(
+        mistakes(&with(lines, &table)),
+        [
+            "r.toml:10: tenant[0].wakes_off: cannot have \"call\" in it: without it no phone would ring".to_owned(),
+            format!("r.toml:11: tenant[0].wakes_off: must be kinds of wake: {kinds}; did you mean \"voicemail\"?"),
+            format!("r.toml:12: tenant[0].wakes_off: must be kinds of wake: {kinds}"),
+            "r.toml:14: tenant[0].texts.mesage: is not a known key; did you mean \"message\"?".to_owned(),
+            "r.toml:15: tenant[0].texts.call: is not a known key; allowed here: missed-call, message, voicemail, \
+             expiring, reprovision, test"
+                .to_owned(),
+            format!("r.toml:16: tenant[0].texts.message: {plain}"),
+            format!("r.toml:17: tenant[0].texts.test: {plain}"),
+            format!("r.toml:18: tenant[0].texts.voicemail: {plain}"),
+        ]
+    );
+    let flat = LEAST.replace("[[tenant.app]]", "texts = \"Hello\"\n[[tenant.app]]");
+    assert_eq!(mistakes(&flat), ["r.toml:9: tenant[0].texts: must be a table, written as [tenant.texts]"]);
 }
 
 #[test]

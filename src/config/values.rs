@@ -5,9 +5,14 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 
 use super::settings::AppKeyHash;
+use super::suggest::nearest;
+use crate::engine::output::WakeKind;
 
 /// The longest name of a tenant or app.
 const ID_MAX: usize = 155;
+
+/// The longest text of a push, in characters: what a lock screen shows of one.
+const PUSH_TEXT_MAX: usize = 180;
 
 /// The longest host name (RFC 1035 §2.3.4) and label.
 const HOST_MAX: usize = 253;
@@ -95,6 +100,29 @@ pub(super) fn app_key_sha256(text: &str) -> Result<AppKeyHash, String> {
         *byte = high << 4 | low;
     }
     Ok(AppKeyHash(hash))
+}
+
+/// A kind of wake that a tenant may do without.
+pub(super) fn wake_off(text: &str) -> Result<WakeKind, String> {
+    let others = || WakeKind::ALL.into_iter().filter(|kind| *kind != WakeKind::Call).map(WakeKind::as_str);
+    match WakeKind::named(text) {
+        Some(WakeKind::Call) => Err("cannot have \"call\" in it: without it no phone would ring".to_owned()),
+        Some(kind) => Ok(kind),
+        None => {
+            let allowed: Vec<String> = others().map(|kind| format!("\"{kind}\"")).collect();
+            let meant = nearest(text, others()).map(|kind| format!("; did you mean \"{kind}\"?")).unwrap_or_default();
+            Err(format!("must be kinds of wake: {}{meant}", allowed.join(", ")))
+        }
+    }
+}
+
+/// What users read in a push.
+pub(super) fn push_text(text: &str) -> Result<String, String> {
+    let length = text.chars().count();
+    if text.trim().is_empty() || length > PUSH_TEXT_MAX || text.chars().any(char::is_control) {
+        return Err(format!("must be plain text of 1 to {PUSH_TEXT_MAX} characters on one line"));
+    }
+    Ok(text.to_owned())
 }
 
 /// An identifier of Apple's: ten capital letters and digits.

@@ -46,6 +46,9 @@ impl Engine {
                 };
                 self.reply(reply, answer);
             }
+            Command::BeginTest(id, token) => self.begin_test(id, &token, reply, now),
+            Command::Test(id, token, test) => self.show_test(id, &token, test, reply),
+            Command::TestArrived(id, token, test) => self.test_arrived(id, &token, test, reply, now),
             Command::EraseAll { tenant, device, cause } => {
                 let instances = self.leases.of_tenant(&tenant, device.as_deref());
                 let count = u32::try_from(instances.len()).unwrap_or(u32::MAX);
@@ -65,6 +68,7 @@ impl Engine {
     fn refresh(&mut self, id: InstanceId, token: &TokenHash, reply: ReplyTo, now: Now) {
         let Some(()) = self.check(id, token, reply) else { return };
         self.leases.extend(id, now);
+        self.watch_lease(id, now);
         self.adjust_binding(id, now);
         self.record(id, LifeEvent::LeasedOn, now);
         self.reply_instance(id, reply, now);

@@ -16,7 +16,7 @@ use super::hand_over::HandOvers;
 use super::ids::{InstanceId, ReplyTo, ShardId};
 use super::input::{Input, PeerMessage, Recorded};
 use super::leases::Leases;
-use super::output::{Answer, Hop, Note, Output, PushOutcome, Unsent, WakeDetail, WakeKind};
+use super::output::{Answer, Hop, Note, Output, PushOutcome, WakeDetail, WakeKind};
 use super::placement::Placement;
 use super::policy::Policy;
 use super::random::Random;
@@ -158,6 +158,8 @@ impl Engine {
         while let Some(instance) = self.leases.pop_ended(now) {
             self.erase(instance, Cause::LeaseEnded, None, now);
         }
+        self.send_notices(now);
+        self.wakes.handle_timeout(now.boot);
         self.destinations.handle_timeout(&mut self.random, now.boot);
         let (bindings, mut desk) = self.for_bindings();
         bindings.handle_timeout(&mut desk, now.boot);
@@ -196,6 +198,7 @@ impl Engine {
             self.bindings.poll_timeout(),
             self.edge.poll_timeout(),
             self.calls.poll_timeout(),
+            self.wakes.poll_timeout(),
             self.erasures.poll_timeout(),
             self.hand_overs.poll_timeout(),
             drain,
@@ -311,6 +314,7 @@ impl Engine {
         match event {
             Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
             Event::Attached(instance) => {
+                self.wakes.handle_attached(instance);
                 let Some(device) = self.edge.device(instance).cloned() else { return true };
                 let (calls, mut desk) = self.for_calls();
                 calls.handle_attached(instance, &device, &mut desk, now.boot);
@@ -359,11 +363,7 @@ impl Engine {
             until: call_wake.then_some(wanted.until),
             detail: wanted.detail,
         };
-        let attach = self.policy.attach_uri();
-        let sent = match self.leases.get(wanted.instance) {
-            Some(instance) => self.wakes.send(instance, reason, &attach, &self.policy.limits, now),
-            None => Err(Unsent::NoTarget),
-        };
+        let sent = self.send_wake(wanted.instance, reason, now);
         if call_wake {
             let (calls, mut desk) = self.for_calls();
             calls.handle_wake_sent(wanted.call, sent, &mut desk, now.boot);
@@ -380,28 +380,18 @@ impl Engine {
         if !told || self.hand_overs.is_waiting(id) {
             return;
         }
-        let reason = wakes::Reason {
-            kind: WakeKind::Reprovision,
-            call: None,
-            caller: None,
-            until: None,
-            detail: WakeDetail::None,
-        };
-        let attach = self.policy.attach_uri();
-        if let Some(instance) = self.leases.get(id) {
-            // No target for it is no fault: the app finds out when it asks.
-            let _ = self.wakes.send(instance, reason, &attach, &self.policy.limits, now);
-        }
+        // No target for it is no fault: the app finds out when it asks.
+        let _ = self.send_wake(id, wakes::Reason::plain(WakeKind::Reprovision, WakeDetail::None), now);
     }
 
     fn handle_pushed(&mut self, wake: super::ids::WakeId, outcome: PushOutcome, now: Now) {
-        let Some(verdict) = self.wakes.handle_outcome(wake, outcome) else { return };
+        let Some(verdict) = self.wakes.handle_outcome(wake, outcome, now) else { return };
         let accepted = verdict.outcome == PushOutcome::Accepted;
         if verdict.kind == WakeKind::Call {
             let (calls, mut desk) = self.for_calls();
             calls.handle_wake_outcome(wake, accepted, &mut desk, now.boot);
         }
-        match verdict.outcome {
+        match verdict.outcome.clone() {
             PushOutcome::TokenDead { since } => {
                 let known_since = self.leases.get(verdict.instance).map(|instance| instance.push_since);
                 let news = known_since.is_some_and(|known| since.unwrap_or(verdict.sent_at) >= known);
@@ -409,6 +399,7 @@ impl Engine {
                     self.erase(verdict.instance, Cause::DeadToken, None, now);
                 }
             }
+            PushOutcome::TokenRejected(_) => self.handle_token_rejected(&verdict, now),
             PushOutcome::OurFault(reason) => {
                 self.emit(Output::Note(Note::PushMisconfigured(verdict.provider, reason)));
             }

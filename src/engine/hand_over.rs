@@ -162,6 +162,7 @@ impl Engine {
         let capability = Capability::mint(self.shard, self.random.bytes());
         let minted = Minted { capability, salt: self.random.bytes(), token: hash, edge_ha1 };
         self.leases.open(id, &hand_over, minted, now);
+        self.watch_lease(id, now);
         let HandOver { account, material, .. } = *hand_over;
         self.open_binding(id, capability, &account, material, now);
         self.record(id, LifeEvent::HandedOver, now);
@@ -234,6 +235,7 @@ impl Engine {
         let former = self.leases.get(id).map(|instance| instance.account.clone());
         let (token, hash, edge_ha1) = self.mint_token(id);
         self.leases.renew(id, hand_over, hash, edge_ha1, now);
+        self.watch_lease(id, now);
         self.adjust_binding(id, now);
         if former.is_some_and(|former| leads_elsewhere(&former, &hand_over.account)) {
             self.bindings.redirect(id, &hand_over.account);

@@ -179,6 +179,12 @@ pub enum Command {
     Call(InstanceId, TokenHash, CallUuid),
     /// `POST /v1/instances/{id}/calls/{call}/decline`.
     Decline(InstanceId, TokenHash, CallUuid, Decline),
+    /// `POST /v1/instances/{id}/test`.
+    BeginTest(InstanceId, TokenHash),
+    /// `GET /v1/instances/{id}/test/{test}`.
+    Test(InstanceId, TokenHash, uuid::Uuid),
+    /// `POST /v1/instances/{id}/test/{test}`: its push arrived.
+    TestArrived(InstanceId, TokenHash, uuid::Uuid),
     /// Erase all instances of a tenant or one device of it, by administrator or off-boarding.
     EraseAll {
         /// The tenant.
@@ -270,7 +276,7 @@ pub struct PushTarget {
 }
 
 /// What a push target is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PushPurpose {
     /// `"for": "call"`.
     Call,

@@ -42,6 +42,9 @@ pub struct Limits {
     pub wakes_per_minute: u32,
     /// Call wakes one instance may send at once before `wakes_per_minute` counts.
     pub wake_burst: u32,
+    /// Wakes an hour of one kind for one instance, for each of the kinds missed-call, message and voicemail; above it no
+    /// push is sent.
+    pub other_wakes_per_hour: u32,
     /// Pushes that wait for their provider; above it a wake counts as failed and the caller gets 480.
     pub pushes_queued: u32,
     /// Messages waiting for one shard; above it datagrams are dropped and streams are read no further.
@@ -77,6 +80,7 @@ impl Default for Limits {
             posts_per_source: 120,
             wakes_per_minute: 10,
             wake_burst: 5,
+            other_wakes_per_hour: 60,
             pushes_queued: 10_000,
             traffic_queued: 8_192,
             api_connections: 4_096,

@@ -246,7 +246,13 @@ impl WakeKind {
         Self::Test,
     ];
 
-    /// The name used in the payload and metrics.
+    /// The kind of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// The name used in the payload, the configuration and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -272,6 +278,8 @@ pub enum PushOutcome {
         /// The provider's timestamp.
         since: Option<WallTime>,
     },
+    /// The provider does not know the token, which may be the token's fault or that of the configured environment.
+    TokenRejected(String),
     /// Refused for a fault of ours or the operator's (key, topic, payload). Not retried.
     OurFault(String),
     /// Refused or lost for a fault of the provider's, after what retrying made sense.
@@ -287,11 +295,31 @@ pub enum PushOutcome {
 
 /// Why no push was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unsent {
+pub enum Unsent {
     /// The instance has used its budget.
     OverBudget,
     /// The device gave no target for this purpose.
     NoTarget,
+    /// The tenant does not want wakes of this kind.
+    Off,
+    /// An earlier wake stands for this news too, and its device has not attached since.
+    Told,
+}
+
+impl Unsent {
+    /// All reasons, in the order of their counters.
+    pub const ALL: [Self; 4] = [Self::OverBudget, Self::NoTarget, Self::Off, Self::Told];
+
+    /// The name used in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OverBudget => "over-budget",
+            Self::NoTarget => "no-target",
+            Self::Off => "off",
+            Self::Told => "told",
+        }
+    }
 }
 
 /// A record to append.
@@ -322,6 +350,10 @@ pub enum Answer {
     Data(Box<DataView>),
     /// To `Call` and `Decline`.
     Call(CallView),
+    /// To `BeginTest`.
+    TestBegun(TestView),
+    /// To `Test` and `TestArrived`.
+    Test(TestView),
     /// To `Erase`.
     Erased {
         /// The signed receipt.
@@ -453,6 +485,21 @@ pub struct CallView {
     pub reason: Option<&'static str>,
 }
 
+/// A self-test as its app may see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestView {
+    /// Its name, as in the push.
+    pub test: uuid::Uuid,
+    /// When the app asked.
+    pub requested_at: WallTime,
+    /// When the provider took the push, and how long after the request.
+    pub accepted: Option<(WallTime, Duration)>,
+    /// When the app told of the push's arrival, and how long after the request.
+    pub arrived: Option<(WallTime, Duration)>,
+    /// Why the push was not sent or not taken.
+    pub failure: Option<&'static str>,
+}
+
 /// Where a call stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CallState {
@@ -501,6 +548,10 @@ pub enum Refusal {
     RegistrarUnreachable,
     /// The call cannot be declined any more.
     CallOver,
+    /// No push target of the device takes this kind of wake.
+    NoPushTarget,
+    /// The operator has switched this off for the tenant.
+    SwitchedOff,
     /// A bound of the device, tenant or source.
     RateLimited {
         /// When to come again.

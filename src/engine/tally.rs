@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::audit::Cause;
-use super::output::{CallOutcome, RegistrationState};
+use super::output::{CallOutcome, RegistrationState, Unsent};
 
 /// What became of a REGISTER exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,8 @@ pub struct Tally {
     pub erasures: [u64; 8],
     /// By [`Shed::ALL`].
     pub shed: [u64; 4],
+    /// Wakes that had a cause and were not sent, by [`Unsent::ALL`].
+    pub unsent: [u64; Unsent::ALL.len()],
     /// Milestones passed, with the time since the INVITE.
     pub stages: Vec<(Stage, Duration)>,
     /// From the trigger to the wipe.
@@ -135,6 +137,11 @@ impl Tally {
     /// Counts something shed.
     pub fn shed(&mut self, reason: Shed) {
         self.shed[reason as usize] += 1;
+    }
+
+    /// Counts a wake that had a cause and was not sent.
+    pub fn unsent(&mut self, why: Unsent) {
+        self.unsent[why as usize] += 1;
     }
 
     /// Times a call's milestone.

@@ -1,33 +1,62 @@
-//! Wakes: which push goes to which token, how many, and what a provider's answer means.
+//! Wakes: which push goes to which token, for how long it is worth anything, how many, and what a provider's answer means.
 //!
-//! At most one call wake is outstanding for a call, which `calls` sees to; this room keeps the budget of an instance, picks
-//! the target and reads the outcome. It does not build payloads: that is the shell's `push`.
+//! At most one call wake is outstanding for a call, which `calls` sees to; this room keeps the budgets of an instance, picks
+//! the target, reads the outcome, knows when a device is to be told that its lease ends (`expiry`), and keeps self-tests
+//! (`self_test`). It does not build payloads: that is the shell's `push`.
+
+mod budget;
+mod expiry;
+mod self_test;
+mod suspects;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use ahash::HashMap;
+use uuid::Uuid;
 
 use super::ids::{CallUuid, InstanceId, WakeId};
 use super::input::{PushPurpose, PushTarget};
 use super::instance::Instance;
 use super::limits::Limits;
-use super::output::{Caller, PushJob, PushOutcome, Unsent, WakeDetail, WakeKind};
+use super::output::{Caller, PushJob, PushOutcome, TestView, Unsent, WakeDetail, WakeKind};
 use super::policy::Provider;
 use crate::clock::{Instant, Now, WallTime};
+use budget::Ledger;
+use expiry::Expiry;
+use self_test::SelfTests;
+use suspects::{AppKey, Suspects};
 
-/// A wake that is not about a ringing call is worth sending for so long.
-const OTHER_WAKE_LIFE: Duration = Duration::from_secs(24 * 3600);
+pub(crate) use expiry::Notice;
+pub(crate) use self_test::TEST_LIFE;
+
+/// No provider is tried for longer, however long the wake is worth something: until then its outcome is waited for.
+const TRIED_MAX: Duration = Duration::from_secs(120);
+/// What ends a phone's ringing is worth nothing once the phone has given up by itself.
+const CALL_ENDED_LIFE: Duration = Duration::from_secs(120);
+/// News for the user keep for a day, unless whoever asks for the wake knows better.
+const NEWS_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// That calls no longer come has to reach a phone that was off over a long weekend.
+const REPROVISION_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What a wake is about.
 pub(crate) struct Reason {
     pub(crate) kind: WakeKind,
     pub(crate) call: Option<CallUuid>,
     pub(crate) caller: Option<Caller>,
-    /// For a call: until when it rings. Others live for a day.
+    /// Until when it is worth something: for a call, until when it rings. `None`: as long as its kind is by itself.
     pub(crate) until: Option<Instant>,
     /// What this kind tells besides.
     pub(crate) detail: WakeDetail,
+}
+
+impl Reason {
+    /// A wake that is not about a call.
+    pub(crate) fn plain(kind: WakeKind, detail: WakeDetail) -> Self {
+        Self { kind, call: None, caller: None, until: None, detail }
+    }
 }
 
 /// What an outcome means, for whom.
@@ -38,12 +67,15 @@ pub(crate) struct Verdict {
     pub(crate) outcome: PushOutcome,
     /// For a dead token: whether it is still the one the device uses, as far as the outcome tells.
     pub(crate) sent_at: WallTime,
+    purpose: PushPurpose,
+    app: AppKey,
 }
 
 struct Pending {
     instance: InstanceId,
     kind: WakeKind,
-    provider: Provider,
+    purpose: PushPurpose,
+    app: AppKey,
     sent_at: WallTime,
 }
 
@@ -52,8 +84,11 @@ struct Pending {
 pub(crate) struct Wakes {
     next: u64,
     pending: HashMap<WakeId, Pending>,
-    /// For each instance, when its next call wake would be due if they went out evenly.
-    budgets: HashMap<InstanceId, Instant>,
+    /// What each instance has spent, and what waits for its device. An instance that was never woken has none.
+    ledgers: HashMap<InstanceId, Ledger>,
+    expiry: Expiry,
+    tests: SelfTests,
+    suspects: Suspects,
     jobs: VecDeque<PushJob>,
 }
 
@@ -68,10 +103,8 @@ impl Wakes {
         now: Now,
     ) -> Result<WakeId, Unsent> {
         let target = choose(&instance.push, reason.kind).ok_or(Unsent::NoTarget)?;
-        if reason.kind == WakeKind::Call && !self.spend(instance.id, limits, now.boot) {
-            return Err(Unsent::OverBudget);
-        }
-        let life = reason.until.map_or(OTHER_WAKE_LIFE, |until| until.saturating_since(now.boot));
+        self.ledgers.entry(instance.id).or_default().spend(reason.kind, limits, now.boot)?;
+        let life = life(&reason, now.boot);
         self.next += 1;
         let wake = WakeId(self.next);
         self.jobs.push_back(PushJob {
@@ -85,26 +118,99 @@ impl Wakes {
             call: reason.call,
             instance: instance.id,
             expires_at: now.wall + life,
-            deadline: now.boot + life.min(Duration::from_secs(120)),
+            deadline: now.boot + life.min(TRIED_MAX),
             attach: attach.to_owned(),
             caller: reason.caller,
             detail: reason.detail,
         });
-        let pending =
-            Pending { instance: instance.id, kind: reason.kind, provider: target.provider, sent_at: now.wall };
-        self.pending.insert(wake, pending);
+        let app = AppKey { tenant: instance.tenant.clone(), provider: target.provider, app: target.app.clone() };
+        let (kind, purpose) = (reason.kind, target.purpose);
+        self.pending.insert(wake, Pending { instance: instance.id, kind, purpose, app, sent_at: now.wall });
         Ok(wake)
     }
 
     /// The provider's answer.
-    pub(crate) fn handle_outcome(&mut self, wake: WakeId, outcome: PushOutcome) -> Option<Verdict> {
-        let Pending { instance, kind, provider, sent_at } = self.pending.remove(&wake)?;
-        Some(Verdict { instance, kind, provider, outcome, sent_at })
+    pub(crate) fn handle_outcome(&mut self, wake: WakeId, outcome: PushOutcome, now: Now) -> Option<Verdict> {
+        let Pending { instance, kind, purpose, app, sent_at } = self.pending.remove(&wake)?;
+        if outcome == PushOutcome::Accepted {
+            self.suspects.handle_accepted(instance, purpose, &app, now.boot);
+        } else if kind == WakeKind::Message
+            && let Some(ledger) = self.ledgers.get_mut(&instance)
+        {
+            // It woke nobody, so the next message has to.
+            ledger.message_done();
+        }
+        if kind == WakeKind::Test {
+            self.tests.handle_outcome(instance, wake, &outcome, now);
+        }
+        Some(Verdict { instance, kind, provider: app.provider, outcome, sent_at, purpose, app })
+    }
+
+    /// Whether a token that was refused as not valid is to be taken for dead; until then it may be the operator's
+    /// configuration that is wrong. `known_since`: when the device gave us the token.
+    pub(crate) fn is_dead_after(&mut self, refused: &Verdict, known_since: WallTime, now: Instant) -> bool {
+        self.suspects.handle_rejected(refused.instance, refused.purpose, &refused.app, known_since, now)
+    }
+
+    /// The device attached: whatever waited for it has been told.
+    pub(crate) fn handle_attached(&mut self, instance: InstanceId) {
+        if let Some(ledger) = self.ledgers.get_mut(&instance) {
+            ledger.message_done();
+        }
+    }
+
+    /// A lease of this length begins, or begins anew: from now on the device is told before `ends`.
+    pub(crate) fn watch_lease(&mut self, instance: InstanceId, lease: Duration, ends: Now, now: Now) {
+        self.expiry.watch(instance, lease, ends, now);
+    }
+
+    /// The device need not be told that its lease ends: its app is in the foreground and keeps the account itself.
+    #[expect(dead_code, reason = "called where an app takes its account to the foreground")]
+    pub(crate) fn rest_lease(&mut self, instance: InstanceId) {
+        self.expiry.forget(instance);
+    }
+
+    /// A device that is to be told now that its lease ends, by either clock.
+    pub(crate) fn pop_notice(&mut self, now: Now) -> Option<Notice> {
+        self.expiry.pop(now)
+    }
+
+    /// When the instance may begin another self-test, if not now.
+    pub(crate) fn test_wait(&self, instance: InstanceId, now: Instant) -> Option<Duration> {
+        self.tests.wait(instance, now)
+    }
+
+    /// A self-test's wake was sent.
+    pub(crate) fn begin_test(&mut self, instance: InstanceId, test: Uuid, wake: WakeId, now: Now) -> TestView {
+        self.tests.begin(instance, test, wake, now)
+    }
+
+    /// The app tells that a self-test's wake arrived. `None`: no such test, or forgotten.
+    pub(crate) fn test_arrived(&mut self, instance: InstanceId, test: Uuid, now: Now) -> Option<TestView> {
+        self.tests.handle_arrived(instance, test, now)
+    }
+
+    /// A self-test as it stands. `None`: no such test, or forgotten.
+    pub(crate) fn test(&self, instance: InstanceId, test: Uuid) -> Option<TestView> {
+        self.tests.view(instance, test)
+    }
+
+    /// Forgets self-tests that are over.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.tests.handle_timeout(now);
+    }
+
+    /// When [`Self::handle_timeout`] or [`Self::pop_notice`] has something to do.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        [self.tests.poll_timeout(), self.expiry.poll_timeout()].into_iter().flatten().min()
     }
 
     /// The instance is gone.
     pub(crate) fn forget(&mut self, instance: InstanceId) {
-        self.budgets.remove(&instance);
+        self.ledgers.remove(&instance);
+        self.expiry.forget(instance);
+        self.tests.forget(instance);
+        self.suspects.forget(instance);
     }
 
     /// Whether no push waits for its outcome.
@@ -114,22 +220,17 @@ impl Wakes {
 
     /// How full each table is.
     pub(crate) fn tables(&self, out: &mut Vec<(&'static str, usize)>) {
-        out.extend([("wakes.pending", self.pending.len()), ("wakes.budgets", self.budgets.len())]);
+        out.extend([
+            ("wakes.pending", self.pending.len()),
+            ("wakes.budgets", self.ledgers.len()),
+            ("wakes.notices", self.expiry.len()),
+            ("wakes.tests", self.tests.len()),
+            ("wakes.suspects", self.suspects.len()),
+        ]);
     }
 
     pub(crate) fn poll_job(&mut self) -> Option<PushJob> {
         self.jobs.pop_front()
-    }
-
-    fn spend(&mut self, instance: InstanceId, limits: &Limits, now: Instant) -> bool {
-        let interval = Duration::from_secs(60) / limits.wakes_per_minute.max(1);
-        let burst = interval * limits.wake_burst.max(1).saturating_sub(1);
-        let due = self.budgets.get(&instance).copied().unwrap_or_default().max(now);
-        if due.saturating_since(now) > burst {
-            return false;
-        }
-        self.budgets.insert(instance, due + interval);
-        true
     }
 }
 
@@ -142,5 +243,18 @@ fn choose(targets: &[PushTarget], kind: WakeKind) -> Option<&PushTarget> {
         _ => {
             of(PushPurpose::Other).or_else(|| of(PushPurpose::Call).filter(|target| target.provider != Provider::Apns))
         }
+    }
+}
+
+/// How long a wake is worth something.
+fn life(reason: &Reason, now: Instant) -> Duration {
+    if let Some(until) = reason.until {
+        return until.saturating_since(now);
+    }
+    match reason.kind {
+        WakeKind::Call | WakeKind::CallEnded => CALL_ENDED_LIFE,
+        WakeKind::MissedCall | WakeKind::Message | WakeKind::Voicemail | WakeKind::Expiring => NEWS_LIFE,
+        WakeKind::Reprovision => REPROVISION_LIFE,
+        WakeKind::Test => TEST_LIFE,
     }
 }

@@ -17,7 +17,7 @@ use super::config::{ApnsConfig, Fault, TimeSource};
 use super::crew::Crew;
 use super::endpoint::{ALPN_H2, Endpoint};
 use super::jwt::SigningKey;
-use super::payload::{headline, members, within};
+use super::payload::{Texts, is_shown, members, within};
 use crate::engine::input::PushPurpose;
 use crate::engine::output::{PushJob, PushOutcome, WakeKind};
 use provider_token::{Minted, ProviderToken};
@@ -50,6 +50,7 @@ struct Prepared {
     push_type: &'static str,
     priority: &'static str,
     expiration: u64,
+    collapse_id: Option<String>,
     body: Bytes,
 }
 
@@ -79,8 +80,8 @@ impl Apns {
     }
 
     /// Sends a push and says what became of it. Safe to drop at the deadline.
-    pub(crate) async fn deliver(&self, job: &PushJob, trail: &mut Trail) -> PushOutcome {
-        let push = match self.prepare(job) {
+    pub(crate) async fn deliver(&self, job: &PushJob, texts: &Texts, trail: &mut Trail) -> PushOutcome {
+        let push = match self.prepare(job, texts) {
             Ok(push) => push,
             Err(outcome) => return outcome,
         };
@@ -123,12 +124,12 @@ impl Apns {
         }
     }
 
-    fn prepare(&self, job: &PushJob) -> Result<Prepared, PushOutcome> {
+    fn prepare(&self, job: &PushJob, texts: &Texts) -> Result<Prepared, PushOutcome> {
         // It becomes part of the path. Apple fixes no length.
         if job.token.is_empty() || !job.token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(PushOutcome::TokenDead { since: None });
         }
-        let plan = plan(job)?;
+        let plan = plan(job, texts)?;
         let build = |detail| {
             let mut body = members(job, detail);
             body.insert("aps".to_owned(), plan.aps.clone());
@@ -145,6 +146,7 @@ impl Apns {
             priority: plan.priority,
             // 0: now or never. A call that rings late is worse than one that does not.
             expiration: if job.kind == WakeKind::Call { 0 } else { job.expires_at.unix_seconds() },
+            collapse_id: collapse_id(job),
             body: Bytes::from(body),
         })
     }
@@ -158,8 +160,8 @@ struct Plan {
     aps: Value,
 }
 
-fn plan(job: &PushJob) -> Result<Plan, PushOutcome> {
-    let alert = || json!({ "alert": { "body": headline(job.kind) }, "sound": "default", "mutable-content": 1 });
+fn plan(job: &PushJob, texts: &Texts) -> Result<Plan, PushOutcome> {
+    let alert = || json!({ "alert": { "body": texts.of(job.kind) }, "sound": "default", "mutable-content": 1 });
     match (job.kind, job.purpose) {
         (WakeKind::Call, PushPurpose::Call) => {
             Ok(Plan { voip: true, push_type: "voip", priority: "10", body_max: VOIP_BODY_MAX, aps: json!({}) })
@@ -167,26 +169,35 @@ fn plan(job: &PushJob) -> Result<Plan, PushOutcome> {
         (_, PushPurpose::Call) => {
             Err(PushOutcome::OurFault(format!("a {} push must not go to a VoIP token", job.kind.as_str())))
         }
-        // Nobody needs to read it; it silences a phone that rings.
-        (WakeKind::CallEnded, PushPurpose::Other) => {
+        // Nobody needs to read it: it silences a phone that rings, or lets the app refresh its lease by itself. A call
+        // shows by all means.
+        (kind, PushPurpose::Other) if kind != WakeKind::Call && !is_shown(job) => {
             let aps = json!({ "content-available": 1 });
             Ok(Plan { voip: false, push_type: "background", priority: "5", body_max: BODY_MAX, aps })
         }
-        (
-            WakeKind::Call
-            | WakeKind::MissedCall
-            | WakeKind::Message
-            | WakeKind::Voicemail
-            | WakeKind::Expiring
-            | WakeKind::Reprovision
-            | WakeKind::Test,
-            PushPurpose::Other,
-        ) => Ok(Plan { voip: false, push_type: "alert", priority: "10", body_max: BODY_MAX, aps: alert() }),
+        (_, PushPurpose::Other) => {
+            Ok(Plan { voip: false, push_type: "alert", priority: "10", body_max: BODY_MAX, aps: alert() })
+        }
+    }
+}
+
+/// Pushes with the same id show as one, the last. What the user reads of one instance's lease, messages and mailbox is
+/// worth one line each; a missed call is worth one of its own.
+fn collapse_id(job: &PushJob) -> Option<String> {
+    match job.kind {
+        WakeKind::Call | WakeKind::CallEnded | WakeKind::Test => None,
+        WakeKind::MissedCall => job.call.map(|call| call.to_string()),
+        WakeKind::Message | WakeKind::Voicemail => Some(format!("{}.{}", job.kind.as_str(), job.instance)),
+        WakeKind::Expiring | WakeKind::Reprovision => Some(format!("lease.{}", job.instance)),
     }
 }
 
 fn request(push: &Prepared, token: &Minted) -> Option<Request<Full<Bytes>>> {
-    Request::builder()
+    let mut request = Request::builder();
+    if let Some(id) = &push.collapse_id {
+        request = request.header("apns-collapse-id", id);
+    }
+    request
         .method(Method::POST)
         .uri(&push.uri)
         .header("authorization", &token.header)

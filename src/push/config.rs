@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::payload::Texts;
 use crate::clock::{self, Now};
 use crate::engine::account::TenantId;
 use crate::engine::output::{PushOutcome, WakeKind};
@@ -19,6 +20,8 @@ pub struct AppConfig {
     pub app: String,
     /// Who carries its pushes, and with which key.
     pub provider: ProviderConfig,
+    /// What its users read.
+    pub texts: Arc<Texts>,
 }
 
 /// A provider with what it demands.

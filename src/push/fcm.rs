@@ -1,7 +1,7 @@
 //! Firebase Cloud Messaging, HTTP v1: one connection for a service account.
 //!
-//! FCM watches how often it is asked to hurry a phone and what comes of it, so only calls are sent with priority HIGH,
-//! and only they are now or never. It repeats what may have been delivered for no call: at most one retry, and only
+//! FCM watches how often it is asked to hurry a phone and what comes of it, so only what the user is to see at once is
+//! sent with priority HIGH, and only calls are now or never. It repeats what may have been delivered for no call: at most one retry, and only
 //! where nothing was sent or FCM says it is unavailable.
 
 pub(crate) mod account;
@@ -22,7 +22,7 @@ use super::channel::{Channel, LinkRules, Lost, PING, Trail};
 use super::config::{Fault, FcmConfig, TimeSource};
 use super::crew::Crew;
 use super::endpoint::{ALPN_H2, ALPN_HTTP11, Endpoint};
-use super::payload::{Detail, text_members};
+use super::payload::{Detail, Texts, text_members};
 use crate::engine::output::{PushJob, PushOutcome, WakeKind};
 use account::ServiceAccount;
 use answer::{Verdict, verdict};
@@ -76,8 +76,8 @@ impl Fcm {
     }
 
     /// Sends a push and says what became of it. Safe to drop at the deadline.
-    pub(crate) async fn deliver(&self, job: &PushJob, trail: &mut Trail) -> PushOutcome {
-        let Some(body) = self.body(job) else {
+    pub(crate) async fn deliver(&self, job: &PushJob, texts: &Texts, trail: &mut Trail) -> PushOutcome {
+        let Some(body) = self.body(job, texts) else {
             return PushOutcome::OurFault("the payload is too large".to_owned());
         };
         let body = Bytes::from(body);
@@ -130,20 +130,21 @@ impl Fcm {
         }
     }
 
-    fn body(&self, job: &PushJob) -> Option<Vec<u8>> {
+    fn body(&self, job: &PushJob, texts: &Texts) -> Option<Vec<u8>> {
         let size = |data: &Map<String, Value>| -> usize {
             data.iter().map(|(name, value)| name.len() + value.as_str().map_or(0, str::len)).sum()
         };
         let data = [Detail::Full, Detail::NoCaller]
             .into_iter()
-            .map(|detail| text_members(job, detail))
+            .map(|detail| text_members(job, texts, detail))
             .find(|data| size(data) <= DATA_MAX)?;
-        let (priority, ttl) = match job.kind {
+        let priority = if is_urgent(job.kind) { "HIGH" } else { "NORMAL" };
+        let ttl = match job.kind {
             // Now or never, and exempt from throttling.
-            WakeKind::Call => ("HIGH", 0),
+            WakeKind::Call => 0,
             _ => {
                 let left = job.expires_at.unix_seconds().saturating_sub((self.time)().wall.unix_seconds());
-                ("NORMAL", left.min(TTL_MAX.as_secs()))
+                left.min(TTL_MAX.as_secs())
             }
         };
         let message = json!({
@@ -160,6 +161,19 @@ impl Fcm {
             .header("content-type", HeaderValue::from_static("application/json"))
             .body(Full::new(body))
             .ok()
+    }
+}
+
+/// Whether the phone must not sleep on. A call-ended push needs no hurry: a phone that rings is awake. The others may wait
+/// for the phone's next waking; before Android 13 the hurried ones are counted, and calls need them all.
+fn is_urgent(kind: WakeKind) -> bool {
+    match kind {
+        WakeKind::Call | WakeKind::Message | WakeKind::Test => true,
+        WakeKind::CallEnded
+        | WakeKind::MissedCall
+        | WakeKind::Voicemail
+        | WakeKind::Expiring
+        | WakeKind::Reprovision => false,
     }
 }
 

@@ -9,7 +9,7 @@ use super::channel::Trail;
 use super::config::{Fault, SandboxConfig};
 use super::endpoint::{ALPN_HTTP11, Endpoint};
 use super::oneshot;
-use super::payload::{members, within};
+use super::payload::{Texts, members_with_text, within};
 use crate::clock::WallTime;
 use crate::engine::output::{PushJob, PushOutcome};
 
@@ -34,9 +34,9 @@ impl Mailbox {
     }
 
     /// Posts a push, once.
-    pub(crate) async fn deliver(&self, job: &PushJob, trail: &mut Trail) -> PushOutcome {
+    pub(crate) async fn deliver(&self, job: &PushJob, texts: &Texts, trail: &mut Trail) -> PushOutcome {
         let build = |detail| {
-            let payload = members(job, detail);
+            let payload = members_with_text(job, texts, detail);
             json!({ "token": job.token, "kind": job.kind.as_str(), "payload": payload }).to_string().into_bytes()
         };
         let Some(body) = within(BODY_MAX, build) else {

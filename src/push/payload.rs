@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::engine::output::{PushJob, WakeKind};
+use crate::engine::output::{PushJob, WakeDetail, WakeKind};
 
 /// The version of the payload; apps ignore versions they do not know.
 const VERSION: u32 = 1;
@@ -19,7 +19,7 @@ pub(crate) enum Detail {
 /// The members as JSON values.
 pub(crate) fn members(job: &PushJob, detail: Detail) -> Map<String, Value> {
     let mut members = Map::new();
-    let mut put = |name: &str, value: Value| members.insert(name.to_owned(), value);
+    let mut put = |name: &str, value: Value| drop(members.insert(name.to_owned(), value));
     put("v", json!(VERSION));
     put("kind", json!(job.kind.as_str()));
     if let Some(call) = job.call {
@@ -36,12 +36,29 @@ pub(crate) fn members(job: &PushJob, detail: Detail) -> Map<String, Value> {
         told.insert("number".to_owned(), json!(caller.number));
         put("caller", Value::Object(told));
     }
+    match job.detail {
+        WakeDetail::None => {}
+        WakeDetail::Voicemail { new, old } => put("voicemail", json!({ "new": new, "old": old })),
+        WakeDetail::Expiring { lease_ends, .. } => put("lease_ends", json!(lease_ends.rfc3339())),
+        WakeDetail::Ended(reason) => put("reason", json!(reason)),
+        WakeDetail::Test(test) => put("test", json!(test.to_string())),
+    }
+    members
+}
+
+/// The members with what the user is to read, for providers whose pushes are shown by the app itself. A push without
+/// `text` is for the app alone; a call has its own screen.
+pub(crate) fn members_with_text(job: &PushJob, texts: &Texts, detail: Detail) -> Map<String, Value> {
+    let mut members = members(job, detail);
+    if is_shown(job) {
+        members.insert("text".to_owned(), json!(texts.of(job.kind)));
+    }
     members
 }
 
 /// The members as FCM wants `data`: every value a string; the caller as JSON text.
-pub(crate) fn text_members(job: &PushJob, detail: Detail) -> Map<String, Value> {
-    let mut members = members(job, detail);
+pub(crate) fn text_members(job: &PushJob, texts: &Texts, detail: Detail) -> Map<String, Value> {
+    let mut members = members_with_text(job, texts, detail);
     for value in members.values_mut() {
         if !value.is_string() {
             *value = Value::String(value.to_string());
@@ -55,8 +72,36 @@ pub(crate) fn within(most: usize, build: impl Fn(Detail) -> Vec<u8>) -> Option<V
     [Detail::Full, Detail::NoCaller].into_iter().map(build).find(|body| body.len() <= most)
 }
 
-/// What the user reads where the app does not replace it (a notification service extension may: `mutable-content`).
-pub(crate) fn headline(kind: WakeKind) -> &'static str {
+/// Whether the user is to read something. What only silences a ringing phone, or gives the app a chance to act by
+/// itself, is not shown.
+pub(crate) fn is_shown(job: &PushJob) -> bool {
+    match job.kind {
+        WakeKind::Call | WakeKind::CallEnded => false,
+        WakeKind::Expiring => !matches!(job.detail, WakeDetail::Expiring { visible: false, .. }),
+        WakeKind::MissedCall | WakeKind::Message | WakeKind::Voicemail | WakeKind::Reprovision | WakeKind::Test => true,
+    }
+}
+
+/// What users read where the app does not replace it (a notification service extension may: `mutable-content`).
+#[derive(Clone, Debug, Default)]
+pub struct Texts {
+    own: Vec<(WakeKind, String)>,
+}
+
+impl Texts {
+    /// A tenant's own texts; the other kinds have ours, in English.
+    #[must_use]
+    pub fn new(own: Vec<(WakeKind, String)>) -> Self {
+        Self { own }
+    }
+
+    pub(crate) fn of(&self, kind: WakeKind) -> &str {
+        let own = self.own.iter().find(|(of, _)| *of == kind);
+        own.map_or_else(|| headline(kind), |(_, text)| text)
+    }
+}
+
+fn headline(kind: WakeKind) -> &'static str {
     match kind {
         WakeKind::Call => "Incoming call",
         WakeKind::CallEnded => "Call ended",
@@ -89,12 +134,61 @@ mod tests {
     }
 
     #[test]
+    fn each_kind_tells_what_is_its_own() {
+        let test = uuid::Uuid::from_u128(9);
+        let lease_ends = crate::clock::WallTime::from_unix_millis(1_795_550_400_000);
+        for (kind, detail, member, value) in [
+            (WakeKind::CallEnded, WakeDetail::Ended("cancelled"), "reason", json!("cancelled")),
+            (WakeKind::Voicemail, WakeDetail::Voicemail { new: 2, old: 5 }, "voicemail", json!({ "new": 2, "old": 5 })),
+            (
+                WakeKind::Expiring,
+                WakeDetail::Expiring { lease_ends, visible: true },
+                "lease_ends",
+                json!(lease_ends.rfc3339()),
+            ),
+            (WakeKind::Test, WakeDetail::Test(test), "test", json!(test.to_string())),
+        ] {
+            let bare = members(&job(kind), Detail::Full);
+            let mut told = members(&PushJob { detail, ..job(kind) }, Detail::Full);
+            assert_eq!(told.remove(member), Some(value));
+            assert!(told.keys().eq(bare.keys()), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_stands_where_the_user_is_to_read_it_and_is_the_tenants_own_if_it_has_one() {
+        let texts = Texts::new(vec![(WakeKind::Message, "Sie haben Post".to_owned())]);
+        let text = |job: &PushJob| members_with_text(job, &texts, Detail::Full).remove("text");
+        assert_eq!(text(&job(WakeKind::Message)), Some(json!("Sie haben Post")));
+        assert_eq!(text(&job(WakeKind::MissedCall)), Some(json!("Missed call")));
+        let lease_ends = crate::clock::WallTime::from_unix_millis(0);
+        let expiring =
+            |visible| PushJob { detail: WakeDetail::Expiring { lease_ends, visible }, ..job(WakeKind::Expiring) };
+        assert!(text(&expiring(true)).is_some());
+        for silent in [expiring(false), job(WakeKind::Call), job(WakeKind::CallEnded)] {
+            assert_eq!(text(&silent), None);
+        }
+    }
+
+    #[test]
+    fn the_texts_in_the_comments_of_the_file_we_ship_are_ours() {
+        let shipped = include_str!("../../config/reveille.toml");
+        let shown = WakeKind::ALL.into_iter().filter(|kind| is_shown(&job(*kind)));
+        for kind in shown {
+            let line = format!("# {} = \"{}\"\n", kind.as_str(), headline(kind));
+            assert!(shipped.contains(&line), "{line}");
+        }
+    }
+
+    #[test]
     fn fcm_data_is_all_strings() {
         let mut job = job(WakeKind::Voicemail);
+        job.detail = WakeDetail::Voicemail { new: 1, old: 0 };
         job.caller = Some(Caller { name: None, number: "+1".to_owned() });
-        let members = text_members(&job, Detail::Full);
+        let members = text_members(&job, &Texts::default(), Detail::Full);
         assert!(members.values().all(Value::is_string));
         assert_eq!(members["v"], "1");
+        assert_eq!(members["voicemail"], r#"{"new":1,"old":0}"#);
         assert_eq!(members["caller"], r#"{"number":"+1"}"#);
     }
 

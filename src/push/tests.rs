@@ -4,6 +4,7 @@ mod apns;
 mod connection;
 mod fcm;
 mod mailbox;
+mod matrix;
 mod pusher;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -79,7 +80,7 @@ fn settings(seen: &Seen) -> PushSettings {
 }
 
 fn app(provider: ProviderConfig) -> AppConfig {
-    AppConfig { tenant: Arc::from("acme"), app: APP.to_owned(), provider }
+    AppConfig { tenant: Arc::from("acme"), app: APP.to_owned(), provider, texts: Arc::default() }
 }
 
 fn apns_config(stand_in: &ApnsStandIn) -> ApnsConfig {

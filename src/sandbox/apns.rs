@@ -75,6 +75,8 @@ pub struct ApnsPush {
     pub priority: u8,
     /// `apns-expiration`.
     pub expiration: u64,
+    /// `apns-collapse-id`.
+    pub collapse_id: Option<String>,
     /// The body.
     pub payload: Value,
     /// On which connection it came, counted from 1.

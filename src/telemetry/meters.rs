@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 use super::metric::{Metric, MetricKind};
 use crate::engine::audit::Cause;
 use crate::engine::ids::ShardId;
-use crate::engine::output::{CallOutcome, PushOutcome, RegistrationState, WakeKind};
+use crate::engine::output::{CallOutcome, PushOutcome, RegistrationState, Unsent, WakeKind};
 use crate::engine::policy::Provider;
 use crate::engine::tally::{Census, RegisterOutcome, Shed, Stage, Tally};
 
@@ -21,6 +21,7 @@ const PROVIDERS: [Provider; 3] = [Provider::Apns, Provider::Fcm, Provider::Sandb
 enum PushVerdict {
     Accepted,
     TokenDead,
+    TokenRejected,
     OurFault,
     Theirs,
     Later,
@@ -41,6 +42,7 @@ pub struct Meters {
     stages: [Histogram; Stage::ALL.len()],
     erasure_seconds: Histogram,
     pushes: [[[Counter; PushVerdict::ALL.len()]; WakeKind::ALL.len()]; PROVIDERS.len()],
+    wakes_unsent: [Counter; Unsent::ALL.len()],
     push_seconds: [Histogram; PROVIDERS.len()],
     lag: Histogram,
     censuses: Mutex<BTreeMap<ShardId, Census>>,
@@ -54,12 +56,21 @@ struct Incident {
 }
 
 impl PushVerdict {
-    const ALL: [Self; 6] = [Self::Accepted, Self::TokenDead, Self::OurFault, Self::Theirs, Self::Later, Self::NotSent];
+    const ALL: [Self; 7] = [
+        Self::Accepted,
+        Self::TokenDead,
+        Self::TokenRejected,
+        Self::OurFault,
+        Self::Theirs,
+        Self::Later,
+        Self::NotSent,
+    ];
 
     fn of(outcome: &PushOutcome) -> Self {
         match outcome {
             PushOutcome::Accepted => Self::Accepted,
             PushOutcome::TokenDead { .. } => Self::TokenDead,
+            PushOutcome::TokenRejected(_) => Self::TokenRejected,
             PushOutcome::OurFault(_) => Self::OurFault,
             PushOutcome::Theirs(_) => Self::Theirs,
             PushOutcome::Later { .. } => Self::Later,
@@ -71,6 +82,7 @@ impl PushVerdict {
         match self {
             Self::Accepted => "accepted",
             Self::TokenDead => "token-dead",
+            Self::TokenRejected => "token-rejected",
             Self::OurFault => "our-fault",
             Self::Theirs => "theirs",
             Self::Later => "later",
@@ -110,6 +122,7 @@ impl Meters {
                 .map(|stage| histogram(&recorder, Metric::CallStageSeconds, &[("stage", stage.as_str())])),
             erasure_seconds: histogram(&recorder, Metric::ErasureSeconds, &[]),
             pushes: PROVIDERS.map(|provider| push_counters(&recorder, provider)),
+            wakes_unsent: Unsent::ALL.map(|why| counter(Metric::WakesUnsent, "reason", why.as_str())),
             push_seconds: PROVIDERS
                 .map(|provider| histogram(&recorder, Metric::PushSeconds, &[("provider", provider.as_str())])),
             lag: histogram(&recorder, Metric::ShardLagSeconds, &[]),
@@ -124,6 +137,7 @@ impl Meters {
         add(&self.calls, &tally.calls);
         add(&self.erasures, &tally.erasures);
         add(&self.shed, &tally.shed);
+        add(&self.wakes_unsent, &tally.unsent);
         for (stage, since_invite) in &tally.stages {
             self.stages[*stage as usize].record(*since_invite);
         }
@@ -271,6 +285,9 @@ mod tests {
         for reason in Shed::ALL {
             tally.shed(reason);
         }
+        for why in Unsent::ALL {
+            tally.unsent(why);
+        }
         for stage in Stage::ALL {
             tally.stage(stage, Duration::from_secs(2));
         }
@@ -380,10 +397,11 @@ mod tests {
         Meters::new(&["malformed", "accept-failed", "queue-full"])
     }
 
-    fn outcomes() -> [PushOutcome; 6] {
+    fn outcomes() -> [PushOutcome; 7] {
         [
             PushOutcome::Accepted,
             PushOutcome::TokenDead { since: None },
+            PushOutcome::TokenRejected("400 BadDeviceToken".to_owned()),
             PushOutcome::OurFault("BadTopic".to_owned()),
             PushOutcome::Theirs("InternalServerError".to_owned()),
             PushOutcome::Later { after: None },

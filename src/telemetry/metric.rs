@@ -13,6 +13,8 @@ pub enum Metric {
     CallStageSeconds,
     /// Pushes, by provider, kind and outcome.
     Pushes,
+    /// Wakes that had a cause and were not sent, by reason.
+    WakesUnsent,
     /// From a push's start to its outcome, by provider.
     PushSeconds,
     /// Erasures, by cause.
@@ -53,12 +55,13 @@ const LAG_BUCKETS: &[f64] = &[0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Instances,
         Self::Registers,
         Self::Calls,
         Self::CallStageSeconds,
         Self::Pushes,
+        Self::WakesUnsent,
         Self::PushSeconds,
         Self::Erasures,
         Self::ErasureSeconds,
@@ -78,6 +81,7 @@ impl Metric {
             Self::Calls => "reveille_calls_total",
             Self::CallStageSeconds => "reveille_call_stage_seconds",
             Self::Pushes => "reveille_pushes_total",
+            Self::WakesUnsent => "reveille_wakes_unsent_total",
             Self::PushSeconds => "reveille_push_seconds",
             Self::Erasures => "reveille_erasures_total",
             Self::ErasureSeconds => "reveille_erasure_seconds",
@@ -98,6 +102,7 @@ impl Metric {
             Self::Calls => "Calls that ended, by outcome.",
             Self::CallStageSeconds => "From the INVITE to a milestone of its call, by stage.",
             Self::Pushes => "Pushes, by provider, kind and outcome.",
+            Self::WakesUnsent => "Wakes that had a cause and were not sent, by reason.",
             Self::PushSeconds => "From a push's start to its outcome, by provider.",
             Self::Erasures => "Erasures, by cause.",
             Self::ErasureSeconds => "From the trigger of an erasure to the wipe.",
@@ -113,7 +118,9 @@ impl Metric {
     #[must_use]
     pub const fn kind(self) -> MetricKind {
         match self {
-            Self::Registers | Self::Calls | Self::Pushes | Self::Erasures | Self::Shed => MetricKind::Counter,
+            Self::Registers | Self::Calls | Self::Pushes | Self::WakesUnsent | Self::Erasures | Self::Shed => {
+                MetricKind::Counter
+            }
             Self::Instances | Self::Flows | Self::HeldCalls | Self::AuditBacklog => MetricKind::Gauge,
             Self::CallStageSeconds => MetricKind::Histogram(CALL_BUCKETS),
             Self::PushSeconds => MetricKind::Histogram(PUSH_BUCKETS),

@@ -23,6 +23,7 @@ mod random_walk;
 mod sip_text;
 mod transactions;
 mod trunks;
+mod wakes;
 mod websocket;
 mod wire;
 mod world;

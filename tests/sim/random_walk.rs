@@ -208,7 +208,7 @@ impl Walk {
             return self.hand_over(name);
         }
         let (id, token) = self.world.key_of(name);
-        let asked = match self.dice.below(6) {
+        let asked = match self.dice.below(8) {
             0 => self.world.delete(name),
             1 => self.world.command(Command::Refresh(id, token)),
             2 => {
@@ -222,6 +222,11 @@ impl Walk {
                 self.world.command(Command::Rectify(id, token, Box::new(change)))
             }
             4 => self.world.command(Command::Data(id, token)),
+            5 => self.world.command(Command::BeginTest(id, token)),
+            6 => {
+                let Some(test) = self.world.last_test() else { return };
+                self.world.command(Command::TestArrived(id, token, test))
+            }
             _ => {
                 let Some(call) = self.world.calls_of(name).pop() else { return };
                 let reason =
@@ -251,12 +256,13 @@ impl Walk {
         let name = self.name().to_owned();
         let delay = millis(self.dice.below(6000));
         let since = self.dice.chance(50).then_some(crate::world::WALL_START);
-        let mode = match self.dice.below(8) {
+        let mode = match self.dice.below(9) {
             0..3 => PushMode::Accept(delay),
             3 => PushMode::Swallow(delay),
             4 => PushMode::DeliverAndFail,
             5 => PushMode::Answer(PushOutcome::Theirs("503".to_owned())),
             6 => PushMode::Answer(PushOutcome::NotSent),
+            7 => PushMode::Answer(PushOutcome::TokenRejected("400 BadDeviceToken".to_owned())),
             _ => PushMode::Answer(PushOutcome::TokenDead { since }),
         };
         self.world.push_modes.insert(name, mode);
@@ -324,6 +330,9 @@ impl Walk {
             vault <= leases + tables["erasures.under_way"] + tables["hand_overs.trials"],
             "a secret too many: {tables:?}"
         );
+        for name in ["wakes.budgets", "wakes.notices", "wakes.tests"] {
+            assert!(tables[name] <= leases, "{name}: {tables:?}");
+        }
         assert!(tables["calls.held"] <= tables["calls.relays"], "{tables:?}");
     }
 
@@ -388,6 +397,9 @@ impl Walk {
             "bindings",
             "bindings.trunks",
             "wakes.budgets",
+            "wakes.notices",
+            "wakes.tests",
+            "wakes.suspects",
             "devices",
             "erasures.graves",
             "calls.dialogs",

@@ -11,7 +11,7 @@ use super::super::problem::Kind;
 use super::super::views::ReceiptBody;
 use super::world::{
     APP_KEY, CALL, DEVICE, DOMAIN, Settings, TOKEN, World, changed, empty, hand_over_body, handed_over, instance, path,
-    post, receipt, request,
+    post, receipt, request, test_view,
 };
 use crate::engine::audit::Cause;
 use crate::engine::input::{Command, Decline, DeclineReason};
@@ -117,6 +117,33 @@ async fn calls_are_shown_and_declined() {
 }
 
 #[tokio::test]
+async fn self_tests_begin_are_shown_and_are_reported() {
+    let world = World::new();
+    let test = test_view().test.to_string();
+    let requested_at = "2026-11-21T20:00:00Z";
+    let reply = world.ask(Method::POST, &path("/test"), TOKEN).await;
+    assert_eq!((reply.status.as_u16(), reply.json()), (202, json!({"test": test, "requested_at": requested_at})));
+
+    let shown = json!({"test": test, "requested_at": requested_at, "accepted_at": "2026-11-21T20:00:01Z",
+                       "arrived_at": null, "accepted_ms": 730, "arrived_ms": null, "failure": null});
+    let of_test = path(&format!("/test/{test}"));
+    for method in [Method::GET, Method::POST] {
+        let reply = world.ask(method, &of_test, TOKEN).await;
+        assert_eq!((reply.status.as_u16(), reply.json()), (200, shown.clone()));
+    }
+    let asked = world.engine.asked();
+    assert!(
+        matches!(&asked[..], [(_, Command::BeginTest(..)), (_, Command::Test(..)), (_, Command::TestArrived(..))]),
+        "{}",
+        asked.len()
+    );
+    for other in ["nonsense", "00000000-0000-0000-0000-00000000000c"] {
+        let reply = world.ask(Method::GET, &path(&format!("/test/{other}")), TOKEN).await;
+        assert_eq!((reply.status.as_u16(), reply.problem().as_str()), (404, "not-found"));
+    }
+}
+
+#[tokio::test]
 async fn every_refusal_becomes_its_problem() {
     let world = World::new();
     let seconds = Duration::from_secs;
@@ -130,6 +157,8 @@ async fn every_refusal_becomes_its_problem() {
         (Refusal::RegistrarRefused("403 Forbidden".to_owned()), 422, "registrar-refused", None),
         (Refusal::RegistrarUnreachable, 422, "registrar-unreachable", None),
         (Refusal::CallOver, 404, "not-found", None),
+        (Refusal::NoPushTarget, 422, "no-usable-push-target", None),
+        (Refusal::SwitchedOff, 403, "forbidden", None),
         (Refusal::RateLimited { after: seconds(30) }, 429, "rate-limited", Some("30")),
         (Refusal::Busy { after: Duration::ZERO }, 503, "busy", Some("1")),
     ];
@@ -230,9 +259,10 @@ async fn the_document_lists_exactly_what_is_served() {
     let world = World::new();
     let document: Value = serde_json::from_slice(&openapi::document()).expect("JSON");
     let paths = document["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 8);
+    assert_eq!(paths.len(), 10);
     for (template, operations) in paths {
         let path = template.replace("{id}", &instance().to_string()).replace("{call}", CALL);
+        let path = path.replace("{test}", &test_view().test.to_string());
         for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
             let documented = operations.get(method.as_str().to_lowercase()).is_some();
             let reply = world.send(request(method.clone(), &path).body(empty()).expect("a request")).await;

@@ -35,7 +35,7 @@ use crate::engine::input::{Command, PushPurpose};
 use crate::engine::limits::Limits;
 use crate::engine::output::{
     Answer, AttachView, CallState, CallView, DataView, HandedOver, InstanceView, Refusal, RegistrationState,
-    RegistrationView,
+    RegistrationView, TestView,
 };
 use crate::engine::placement::Placement;
 use crate::engine::policy::{AppPolicy, Policy, Provider, RegistrarPolicy, TenantPolicy};
@@ -463,7 +463,24 @@ pub(super) fn usual_answer(command: &Command) -> Answer {
         }
         Command::Call(..) => Answer::Refused(Refusal::NotFound),
         Command::Decline(..) => Answer::Call(CallView { state: CallState::Ended, reason: Some("declined") }),
+        Command::BeginTest(..) => Answer::TestBegun(test_view()),
+        Command::Test(_, _, test) | Command::TestArrived(_, _, test) if test_view().test == *test => {
+            Answer::Test(test_view())
+        }
+        Command::Test(..) | Command::TestArrived(..) => Answer::Refused(Refusal::NotFound),
         Command::EraseAll { .. } => Answer::ErasedAll(3),
+    }
+}
+
+/// A self-test whose push was taken, and has not arrived yet.
+pub(super) fn test_view() -> TestView {
+    let requested_at = WallTime::from_unix_millis(1_795_291_200_000);
+    TestView {
+        test: uuid::Uuid::from_u128(11),
+        requested_at,
+        accepted: Some((requested_at + Duration::from_secs(1), Duration::from_millis(730))),
+        arrived: None,
+        failure: None,
     }
 }
 

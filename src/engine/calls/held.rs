@@ -190,7 +190,7 @@ impl Calls {
                 self.finish(id, CallOutcome::Limited, "limited", desk, now);
                 self.settle(id, now);
             }
-            Err(Unsent::OverBudget | Unsent::NoTarget) => held.wake = Wake::Failed,
+            Err(Unsent::OverBudget | Unsent::NoTarget | Unsent::Off | Unsent::Told) => held.wake = Wake::Failed,
         }
     }
 

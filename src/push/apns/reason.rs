@@ -84,8 +84,8 @@ pub(crate) fn verdict(reply: &Reply) -> Verdict {
 fn meaning(reason: &Reason, status: StatusCode, since: Option<WallTime>, after: Option<Duration>) -> Verdict {
     let said = || answer::fault(status, reason.as_str());
     match reason {
-        // A token of the other environment is as dead to us as a made-up one.
-        Reason::BadDeviceToken => Verdict::Settled(PushOutcome::TokenDead { since: None }),
+        // Said of a made-up token, and of every token of the other environment: it proves nothing by itself.
+        Reason::BadDeviceToken => Verdict::Settled(PushOutcome::TokenRejected(said())),
         Reason::Unregistered | Reason::ExpiredToken => Verdict::Settled(PushOutcome::TokenDead { since }),
         Reason::ExpiredProviderToken => Verdict::StaleProviderToken,
         Reason::TooManyRequests => Verdict::Settled(PushOutcome::Later { after }),
@@ -163,7 +163,12 @@ mod tests {
         assert_eq!(dead, Verdict::Settled(PushOutcome::TokenDead { since }));
         let expired = verdict(&reply(410, r#"{"reason":"ExpiredToken","timestamp":1454402113000}"#));
         assert_eq!(expired, Verdict::Settled(PushOutcome::TokenDead { since }));
-        assert_eq!(said(400, "BadDeviceToken"), Verdict::Settled(PushOutcome::TokenDead { since: None }));
+    }
+
+    #[test]
+    fn a_bad_token_may_be_one_of_the_other_environment() {
+        let rejected = PushOutcome::TokenRejected("400 BadDeviceToken".to_owned());
+        assert_eq!(said(400, "BadDeviceToken"), Verdict::Settled(rejected));
     }
 
     #[test]

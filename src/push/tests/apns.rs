@@ -25,24 +25,6 @@ async fn a_call_goes_out_as_a_voip_push_that_is_not_stored() {
 }
 
 #[tokio::test]
-async fn other_kinds_go_out_as_alerts_except_what_only_silences_the_phone() {
-    let apple = Apple::start().await;
-    for kind in WakeKind::ALL.into_iter().filter(|kind| *kind != WakeKind::Call) {
-        let job = apple.job(kind);
-        let expires_at = job.expires_at.unix_seconds();
-        assert_eq!(outcome(&apple.pusher, job).await, PushOutcome::Accepted, "{kind:?}");
-        let push = apple.stand_in.next_push(WAIT).await.expect("the push");
-        let silent = kind == WakeKind::CallEnded;
-        let expected = if silent { ("background", 5) } else { ("alert", 10) };
-        assert_eq!((push.push_type.as_str(), push.priority), expected, "{kind:?}");
-        assert_eq!((push.topic.as_str(), push.expiration), (APP, expires_at));
-        assert_eq!(push.payload["kind"], kind.as_str());
-        assert_eq!(push.payload["aps"].get("alert").is_some(), !silent, "{kind:?}");
-    }
-    assert_eq!(apple.stand_in.connections(), 1);
-}
-
-#[tokio::test]
 async fn a_device_without_a_voip_token_gets_its_call_as_an_alert() {
     let apple = Apple::start().await;
     let job = PushJob { purpose: PushPurpose::Other, ..apple.job(WakeKind::Call) };
@@ -69,6 +51,14 @@ async fn a_token_that_cannot_be_one_is_dead_without_asking() {
         assert_eq!(outcome(&apple.pusher, job).await, PushOutcome::TokenDead { since: None });
     }
     assert_eq!(apple.stand_in.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_token_that_the_provider_does_not_know_is_not_dead_yet() {
+    let apple = Apple::start().await;
+    let job = PushJob { token: "abc".to_owned(), ..apple.job(WakeKind::Call) };
+    let rejected = PushOutcome::TokenRejected("400 BadDeviceToken".to_owned());
+    assert_eq!(outcome(&apple.pusher, job).await, rejected);
 }
 
 #[tokio::test]

@@ -17,19 +17,6 @@ async fn a_call_goes_out_in_a_hurry_now_or_never() {
 }
 
 #[tokio::test]
-async fn other_kinds_take_their_time_and_expire_with_the_payload() {
-    let google = Google::start().await;
-    for kind in WakeKind::ALL.into_iter().filter(|kind| *kind != WakeKind::Call) {
-        assert_eq!(google.push(kind).await, PushOutcome::Accepted, "{kind:?}");
-        let push = google.stand_in.next_push(WAIT).await.expect("the push");
-        assert!(!push.high_priority, "{kind:?}");
-        let ttl = push.ttl.as_secs();
-        assert!((43..=45).contains(&ttl), "{ttl}");
-    }
-    assert_eq!((google.stand_in.grants(), google.stand_in.refusals()), (1, vec![]));
-}
-
-#[tokio::test]
 async fn a_caller_too_long_for_the_push_is_left_out() {
     let google = Google::start().await;
     let caller = Some(Caller { name: Some("x".repeat(5000)), number: "+1".to_owned() });

@@ -74,13 +74,14 @@ pub(super) fn check(apple: &Apple, request: &Request<Bytes>, peer: &Peer) -> Res
     let topic = topic(apple, headers, push_type)?;
     let priority = priority(headers, push_type)?;
     let expiration = expiration(headers, push_type)?;
-    if header(headers, "apns-collapse-id").is_some_and(|id| id.len() > COLLAPSE_ID_MAX) {
+    let collapse_id = header(headers, "apns-collapse-id").map(str::to_owned);
+    if collapse_id.as_ref().is_some_and(|id| id.len() > COLLAPSE_ID_MAX) {
         return Err(refuse(400, "BadCollapseId"));
     }
     let payload = payload(request.body(), push_type)?;
     device_token(apple, token, &topic)?;
     let (token, push_type) = (token.to_owned(), push_type.to_owned());
-    Ok(ApnsPush { token, id, topic, push_type, priority, expiration, payload, connection: peer.number })
+    Ok(ApnsPush { token, id, topic, push_type, priority, expiration, collapse_id, payload, connection: peer.number })
 }
 
 /// A header's value; one that is not text is as good as a wrong one.

@@ -17,7 +17,10 @@ impl World {
             | Command::Erase(id, ..)
             | Command::Data(id, ..)
             | Command::Call(id, ..)
-            | Command::Decline(id, ..) => id.shard(),
+            | Command::Decline(id, ..)
+            | Command::BeginTest(id, ..)
+            | Command::Test(id, ..)
+            | Command::TestArrived(id, ..) => id.shard(),
             Command::EraseAll { .. } => panic!("ask every shard: `erase_all`"),
         };
         self.command_at(shard, command)

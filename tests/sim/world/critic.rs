@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use reveille::engine::ids::{InstanceId, ShardId, WakeId};
+use reveille::engine::input::PushPurpose;
 use reveille::engine::output::{PushJob, WakeKind};
+use reveille::engine::policy::Provider;
 use reveille::sip::{HeaderName, Message, Method};
 
 use crate::sip_text::{call_id, field};
@@ -51,8 +53,13 @@ impl Critic {
         self.registers.insert(id, (number, branch));
     }
 
-    /// At most one call wake is outstanding for a call and device, and there are never more than two.
+    /// At most one call wake is outstanding for a call and device, and there are never more than two. A VoIP token carries
+    /// nothing but calls.
     pub(super) fn judge_push(&mut self, shard: ShardId, job: &PushJob) {
+        let voip = job.provider == Provider::Apns && job.purpose == PushPurpose::Call;
+        assert!(!voip || job.kind == WakeKind::Call, "{:?} on a VoIP token", job.kind);
+        let about_a_call = matches!(job.kind, WakeKind::Call | WakeKind::CallEnded | WakeKind::MissedCall);
+        assert_eq!(job.call.is_some(), about_a_call, "{:?}", job.kind);
         let (WakeKind::Call, Some(call)) = (job.kind, job.call) else { return };
         let ringing = (job.instance, call.to_string());
         assert!(!self.outstanding.values().any(|other| *other == ringing), "two wakes at once for one call");

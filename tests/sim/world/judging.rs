@@ -77,6 +77,9 @@ impl World {
             "destinations",
             "devices",
             "wakes.budgets",
+            "wakes.notices",
+            "wakes.suspects",
+            "wakes.tests",
             "erasures.graves",
         ];
         let left: BTreeMap<_, _> =
@@ -93,8 +96,11 @@ impl World {
     pub fn assert_empty(&mut self) {
         self.assert_nothing_left();
         let tables = self.tables();
-        for name in ["vault", "leases", "bindings", "bindings.trunks", "wakes.budgets", "devices"] {
+        for name in ["vault", "leases", "bindings", "bindings.trunks", "devices"] {
             assert_eq!(tables[name], 0, "{name}");
+        }
+        for (name, size) in tables.iter().filter(|(name, _)| name.starts_with("wakes.")) {
+            assert_eq!(*size, 0, "{name}");
         }
     }
 
