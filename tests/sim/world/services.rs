@@ -4,7 +4,7 @@ use super::*;
 use reveille::engine::account::{TrunkHost, TrunkUri};
 use reveille::engine::audit::Receipt;
 use reveille::engine::input::PushPurpose;
-use reveille::engine::output::{Caller, PushJob, RecordJob, WakeKind};
+use reveille::engine::output::{Caller, PushJob, RecordJob, WakeDetail, WakeKind};
 
 /// How the push service treats what it gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,7 @@ pub struct PushSeen {
     pub deadline: Instant,
     pub attach: String,
     pub caller: Option<Caller>,
+    pub detail: WakeDetail,
 }
 
 impl World {
@@ -64,6 +65,7 @@ impl World {
             deadline: job.deadline,
             attach: job.attach.clone(),
             caller: job.caller.clone(),
+            detail: job.detail,
         };
         self.story.tell(self.now.boot, &format!("push {:?} to {name:?}", job.kind));
         assert!(self.pushes_outstanding.insert((shard, job.wake)), "a wake id twice");
