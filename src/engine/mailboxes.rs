@@ -43,6 +43,9 @@ const ROUTES_MAX: usize = 8;
 /// Bytes of all of them, and of the notifier's Contact.
 const ROUTE_BYTES_MAX: usize = 1024;
 
+/// Bytes of a notifier's tag; one with a longer tag gets 481.
+const TAG_BYTES_MAX: usize = 256;
+
 /// What this room asks of the engine.
 pub(crate) enum Event {
     Send(Hop, Bytes),

@@ -382,3 +382,6 @@ fn fate(code: StatusCode) -> Fate {
 fn is_quiet(request: &Message) -> bool {
     content(request) != Content::Text
 }
+
+#[cfg(test)]
+mod tests;

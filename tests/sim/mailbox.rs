@@ -239,6 +239,21 @@ fn erasing_an_instance_ends_its_subscription_without_holding_up_the_wipe() {
 }
 
 #[test]
+fn an_app_that_wants_it_no_more_is_unsubscribed() {
+    let mut world = subscribed(20);
+    world.run_for(secs(10));
+    let again = world.offer("alice");
+    world.hand_over_this("alice", again);
+    world.run_for(minutes(12));
+    let last = world.pbx().mailbox.subscribes.last().expect("one");
+    assert_eq!((last.code, last.expires, last.in_dialog), (200, 0, true));
+    let before = world.pbx().mailbox.subscribes.len();
+    world.run_for(minutes(120));
+    assert_eq!(world.pbx().mailbox.subscribes.len(), before);
+    assert_eq!(world.table("leases"), 1, "the instance lives on");
+}
+
+#[test]
 fn a_silent_registrar_delays_no_wipe_by_an_open_subscription() {
     let mut world = subscribed(18);
     world.run_for(secs(10));

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{EXPIRES, ROUTE_BYTES_MAX, ROUTES_MAX};
+use super::{EXPIRES, ROUTE_BYTES_MAX, ROUTES_MAX, TAG_BYTES_MAX};
 use crate::clock::Instant;
 use crate::engine::challenges::Challenges;
 use crate::engine::ids::BranchId;
 use crate::engine::random::Random;
 use crate::engine::register::Target;
+use crate::sip::address::Address;
 use crate::sip::digest::Session;
 use crate::sip::transaction::NonInviteClient;
 use crate::sip::{HeaderName, Message};
@@ -107,8 +108,8 @@ impl Dialog {
 
     /// Whether a request of the notifier belongs to it.
     pub(super) fn is_of(&self, request: &Message) -> bool {
-        let to = request.to().ok().and_then(|to| to.tag().map(str::to_owned));
-        let from = request.from().ok().and_then(|from| from.tag().map(str::to_owned));
+        let to = request.to().ok().and_then(|to| tag_of(&to));
+        let from = request.from().ok().and_then(|from| tag_of(&from));
         request.call_id().ok() == Some(self.call_id.as_bytes())
             && to.as_deref() == Some(self.local_tag.as_str())
             && from.is_some()
@@ -117,7 +118,7 @@ impl Dialog {
 
     /// A 2xx to our SUBSCRIBE: the other end (RFC 3261 §12.1.2).
     pub(super) fn establish(&mut self, response: &Message) {
-        let tag = response.to().ok().and_then(|to| to.tag().map(str::to_owned));
+        let tag = response.to().ok().and_then(|to| tag_of(&to));
         self.remote_tag = tag.or_else(|| self.remote_tag.take());
         if let Some(contact) = response.contacts().find_map(Result::ok) {
             self.retarget(contact.uri().raw());
@@ -138,7 +139,7 @@ impl Dialog {
         }
         self.notified = Some(number);
         if self.remote_tag.is_none() {
-            self.remote_tag = notify.from().ok().and_then(|from| from.tag().map(str::to_owned));
+            self.remote_tag = notify.from().ok().and_then(|from| tag_of(&from));
         }
         if let Some(contact) = notify.contacts().find_map(Result::ok) {
             self.retarget(contact.uri().raw());
@@ -152,4 +153,9 @@ impl Dialog {
             self.target = Some(uri.to_vec());
         }
     }
+}
+
+/// The tag, if it is one to be kept.
+fn tag_of(address: &Address<'_>) -> Option<String> {
+    address.tag().filter(|tag| tag.len() <= TAG_BYTES_MAX).map(str::to_owned)
 }
