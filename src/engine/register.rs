@@ -335,14 +335,7 @@ impl Exchange {
         let request = identity.write(&target, branch, terms.expires, desk);
         let transaction =
             NonInviteClient::new(request.clone(), target.transport.is_reliable(), terms.datagrams_max, now);
-        let exchange = Self {
-            branch,
-            target,
-            transaction,
-            terms,
-            challenges: Challenges::default(),
-            bumped: false,
-        };
+        let exchange = Self { branch, target, transaction, terms, challenges: Challenges::default(), bumped: false };
         (exchange, request)
     }
 

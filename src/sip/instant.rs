@@ -56,8 +56,7 @@ pub fn write_kept(request: &Message, arrived: WallTime, out: &mut Vec<u8>) {
 #[must_use]
 pub fn date(at: WallTime) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let days = at.unix_seconds() / 86_400;
     // RFC 3339 has the calendar's work done: `2026-11-21T20:00:00Z`.
     let text = at.rfc3339();

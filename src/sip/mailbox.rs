@@ -45,7 +45,8 @@ pub fn summary(body: &[u8]) -> Option<Summary> {
     };
     // An empty line begins the headers of single messages.
     let voice = lines.take_while(|line| !line.is_empty()).filter_map(field);
-    let voice = voice.filter(|(name, _)| name.eq_ignore_ascii_case(b"voice-message")).find_map(|(_, value)| counts(value));
+    let voice =
+        voice.filter(|(name, _)| name.eq_ignore_ascii_case(b"voice-message")).find_map(|(_, value)| counts(value));
     let (new, old) = voice.unwrap_or_default();
     Some(Summary { waiting, new, old })
 }
@@ -174,7 +175,8 @@ mod tests {
 
     #[test]
     fn the_example_of_rfc_3842_is_read() {
-        let body = b"Messages-Waiting: yes\r\nMessage-Account: sip:alice@vmail.example.com\r\nVoice-Message: 4/8 (1/2)\r\n\
+        let body =
+            b"Messages-Waiting: yes\r\nMessage-Account: sip:alice@vmail.example.com\r\nVoice-Message: 4/8 (1/2)\r\n\
                      Fax-Message: 1/1\r\n\r\nTo: <alice@atlanta.example.com>\r\nVoice-Message: 9/9\r\n";
         assert_eq!(summary(body), Some(Summary { waiting: true, new: 4, old: 8 }));
     }

@@ -336,7 +336,12 @@ mod tests {
     #[test]
     fn gauges_are_the_sum_of_all_shards_as_they_are_now() {
         let meters = meters();
-        let census = |registered, held_calls| Census { instances: [0, registered, 0, 1], flows: 2, held_calls, texts: held_calls };
+        let census = |registered, held_calls| Census {
+            instances: [0, registered, 0, 1],
+            flows: 2,
+            held_calls,
+            texts: held_calls,
+        };
         meters.publish_census(ShardId(0), &census(10, 3));
         meters.publish_census(ShardId(1), &census(5, 1));
         meters.publish_census(ShardId(0), &census(7, 0));

@@ -125,7 +125,7 @@ impl Metric {
         match self {
             Self::Registers | Self::Calls | Self::Pushes | Self::Erasures | Self::TextsTotal | Self::Shed => {
                 MetricKind::Counter
-            },
+            }
             Self::Instances | Self::Flows | Self::HeldCalls | Self::Texts | Self::AuditBacklog => MetricKind::Gauge,
             Self::CallStageSeconds => MetricKind::Histogram(CALL_BUCKETS),
             Self::PushSeconds => MetricKind::Histogram(PUSH_BUCKETS),

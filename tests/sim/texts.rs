@@ -404,7 +404,8 @@ fn erasing_an_instance_wipes_its_texts() {
 
 #[test]
 fn erasing_an_instance_answers_who_is_just_telling_it_something() {
-    let mut world = World::new(seed(24)).with_attached_phone("alice").with("alice", |phone| phone.manner = Manner::Dead);
+    let mut world =
+        World::new(seed(24)).with_attached_phone("alice").with("alice", |phone| phone.manner = Manner::Dead);
     let text = world.pbx().text(Text::to("alice", "too late"));
     world.run_for(millis(300));
     world.delete("alice");

@@ -155,13 +155,7 @@ impl Mailboxes {
     }
 
     /// Again after a back-off, and not before `at_least`.
-    pub(super) fn come_again(
-        &mut self,
-        instance: InstanceId,
-        at_least: Duration,
-        desk: &mut Desk<'_>,
-        now: Instant,
-    ) {
+    pub(super) fn come_again(&mut self, instance: InstanceId, at_least: Duration, desk: &mut Desk<'_>, now: Instant) {
         let Some(subscription) = subscription_of(&mut self.boxes, instance) else { return };
         subscription.phase = Phase::Resting;
         let pause = backoff(subscription.backoff_step, desk.random).max(at_least);

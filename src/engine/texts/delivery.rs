@@ -6,13 +6,7 @@ use crate::sip::transaction::{NonInviteClient, Timeout, Verdict};
 
 impl Texts {
     /// The device is reachable from now on, or said so again.
-    pub(crate) fn handle_attached(
-        &mut self,
-        instance: InstanceId,
-        device: &Device,
-        desk: &mut Desk<'_>,
-        now: Instant,
-    ) {
+    pub(crate) fn handle_attached(&mut self, instance: InstanceId, device: &Device, desk: &mut Desk<'_>, now: Instant) {
         let Some(inbox) = self.inboxes.get_mut(&instance) else { return };
         inbox.woken = false;
         // What went out on another flow than this one is not answered any more.

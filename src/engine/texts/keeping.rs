@@ -26,13 +26,8 @@ impl Texts {
         write_kept(&origin.request, transit.arrived, &mut plain);
         let Some(sealed) = desk.vault.seal(plain, instance.as_bytes()) else { return self.drop_leg(id, instance) };
         transit.kept = true;
-        let text = Text {
-            id,
-            sealed,
-            until: transit.until,
-            name: transit.name.clone(),
-            quiet: is_quiet(&origin.request),
-        };
+        let text =
+            Text { id, sealed, until: transit.until, name: transit.name.clone(), quiet: is_quiet(&origin.request) };
         let inbox = self.inboxes.entry(instance).or_default();
         match transit.legs.get_mut(&instance) {
             // It keeps the place it had.

@@ -141,10 +141,9 @@ impl Shard {
             trunk: None,
             registrar: true,
         };
-        let recipients = recipients.iter().map(|&(device, attached)| Recipient {
-            instance: id(device),
-            device: attached.then(|| reached(device)),
-        });
+        let recipients = recipients
+            .iter()
+            .map(|&(device, attached)| Recipient { instance: id(device), device: attached.then(|| reached(device)) });
         let incoming = Incoming {
             request: Message::parse_datagram(text.into_bytes()).expect("a MESSAGE"),
             arrival: &arrival,

@@ -128,31 +128,32 @@ impl Mailbox {
 impl Pbx {
     /// Sends a MESSAGE (or an unsolicited NOTIFY) to the capability of its user.
     pub fn text(&mut self, text: Text) -> Call {
+        let Text { user, method, body, mut extra, call_id, own } = text;
         let minted = self.mint();
-        let capability = self.capability(&text.user).expect("a registration");
-        let bound = self.bindings.iter().rev().find(|it| it.user == text.user).map(|it| it.path);
-        let own = text.own.unwrap_or(self.address);
+        let capability = self.capability(&user).expect("a registration");
+        let bound = self.bindings.iter().rev().find(|it| it.user == user).map(|it| it.path);
+        let elsewhere = own.is_some();
+        let own = own.unwrap_or(self.address);
         let path = match bound {
-            Some(path @ Path::Stream(_)) if text.own.is_none() => path,
+            Some(path @ Path::Stream(_)) if !elsewhere => path,
             _ => Path::Datagram { own, peer: self.edge },
         };
         let uri = format!("sip:{capability}@{}", self.edge);
-        let name = text.call_id.clone().unwrap_or_else(|| format!("text-{minted}@{}", self.domain));
-        let mut extra = text.extra.clone();
+        let name = call_id.unwrap_or_else(|| format!("text-{minted}@{}", self.domain));
         extra.push(("User-Agent".to_owned(), "a PBX that tells who it is".to_owned()));
         let request = Request {
-            method: if text.method == "NOTIFY" { Method::Notify } else { Method::Message },
+            method: if method == "NOTIFY" { Method::Notify } else { Method::Message },
             uri: &uri,
             transport: transport(path),
             sent_by: own.to_string(),
             branch: format!("z9hG4bKtext{minted}"),
             routes: &[],
             from: format!("\"Carol\" <sip:carol@{}>;tag=of-{}", self.domain, name.len()),
-            to: format!("<sip:{}@{}>", text.user, self.domain),
+            to: format!("<sip:{}@{}>", user, self.domain),
             call_id: &name,
             cseq: 7,
             extra,
-            body: &text.body,
+            body: &body,
         };
         let message = request.write();
         self.transactions.request(&message, path, self.now);
@@ -271,4 +272,3 @@ impl Pbx {
         granted.map(|it| it.at.saturating_since(Instant::default())).collect()
     }
 }
-
