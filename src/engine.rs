@@ -1,7 +1,7 @@
 //! The product as one state machine; no IO.
 //!
 //! `Engine` routes between rooms that never import one another: `leases` (what we hold), `bindings` and `destinations`
-//! (staying registered), `edge` (attached devices), `calls`, `wakes`, `erasures`. The contract with the outside is in
+//! (staying registered), `edge` (attached devices), `calls`, `texts`, `mailboxes`, `wakes`, `erasures`. The contract with the outside is in
 //! `input` and `output`, the operator's decisions in `policy`, the bounds in `limits`.
 
 pub mod account;
@@ -16,6 +16,7 @@ pub mod tally;
 
 mod bindings;
 mod calls;
+mod challenges;
 mod commands;
 mod destinations;
 mod device;
@@ -28,12 +29,15 @@ mod filter;
 mod hand_over;
 mod instance;
 mod leases;
+mod mailboxes;
 mod messages;
 mod random;
 mod register;
 mod route_token;
 mod schedule;
 mod tags;
+mod texting;
+mod texts;
 mod wakes;
 mod waking;
 

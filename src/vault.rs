@@ -5,11 +5,18 @@
 //! behind a slot changes nothing outside. Its types have no `Debug`, `Clone` or `Serialize`: a credential cannot be
 //! logged, copied or stored by accident.
 //!
+//! Texts that wait for their devices are sealed here too (`sealing`): their key is a secret like any other.
+//!
 //! It refuses to interpret: it knows no SIP and computes no digest. Whoever needs an HA1 of a password brings the
 //! function along.
 
+mod sealing;
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use zeroize::Zeroizing;
+
+use sealing::Sealer;
+pub use sealing::{SEAL_OVERHEAD, Sealed};
 
 /// A password. Overwritten when dropped.
 pub struct Password(Zeroizing<Vec<u8>>);
@@ -81,6 +88,7 @@ pub struct Vault {
     /// Invariant: a slot is filled exactly while its `CredentialId` is out, and otherwise listed in `free`.
     slots: Vec<Option<Material>>,
     free: Vec<usize>,
+    sealer: Sealer,
 }
 
 impl Vault {
@@ -239,10 +247,10 @@ mod tests {
 
     #[test]
     fn secrets_cannot_be_printed_copied_or_stored() {
-        assert_not!(Debug: Password, Ha1, Material, Lent<'static>, Vault);
-        assert_not!(std::fmt::Display: Password, Ha1, Material, Lent<'static>, Vault);
-        assert_not!(Clone: Password, Ha1, Material, CredentialId, WipeReceipt, Vault);
-        assert_not!(serde::Serialize: Password, Ha1, Material, Vault);
+        assert_not!(Debug: Password, Ha1, Material, Lent<'static>, Sealed, Vault);
+        assert_not!(std::fmt::Display: Password, Ha1, Material, Lent<'static>, Sealed, Vault);
+        assert_not!(Clone: Password, Ha1, Material, CredentialId, WipeReceipt, Sealed, Vault);
+        assert_not!(serde::Serialize: Password, Ha1, Material, Sealed, Vault);
     }
 
     #[test]

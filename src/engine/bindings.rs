@@ -26,7 +26,7 @@ use super::filter::address_allowed;
 use super::ids::{BranchId, Capability, InstanceId, QueryId};
 use super::input::{LocateFault, Located, PermitOutcome, TrunkFault};
 use super::output::{DestinationKey, Hop, RegistrationState, RegistrationView, TrunkKey};
-use super::register::{Desk, End, Exchange, Identity, Leaving, Step, Target};
+use super::register::{Desk, End, Exchange, Identity, Leaving, Registered, Step, Target};
 use super::schedule::Schedule;
 use super::tally::RegisterOutcome;
 use crate::clock::Instant;
@@ -407,6 +407,13 @@ impl Bindings {
     /// The trunk a binding is registered over, for dialogs whose own connection is gone.
     pub(crate) fn trunk(&self, instance: InstanceId) -> Option<&Target> {
         self.bindings.get(&instance)?.target.as_ref()
+    }
+
+    /// The registration of an instance, while it holds.
+    pub(crate) fn registered(&self, instance: InstanceId, now: Instant) -> Option<Registered<'_>> {
+        let binding = self.bindings.get(&instance).filter(|binding| binding.is_registered(now))?;
+        let target = binding.target.as_ref()?;
+        Some(Registered { identity: &binding.identity, target, lease_ends: binding.lease_ends })
     }
 
     fn locate(&mut self, instance: InstanceId) {

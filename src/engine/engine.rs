@@ -16,6 +16,7 @@ use super::hand_over::HandOvers;
 use super::ids::{InstanceId, ReplyTo, ShardId};
 use super::input::{Input, PeerMessage, Recorded};
 use super::leases::Leases;
+use super::mailboxes::Mailboxes;
 use super::output::{Answer, Hop, Note, Output, PushOutcome, WakeDetail, WakeKind};
 use super::placement::Placement;
 use super::policy::Policy;
@@ -24,6 +25,7 @@ use super::register::Desk;
 use super::route_token::Mint;
 use super::tags::Tags;
 use super::tally::{Census, Tally};
+use super::texts::Texts;
 use super::wakes::{self, Wakes};
 use crate::clock::{Instant, Now};
 use crate::vault::Vault;
@@ -54,6 +56,8 @@ pub struct Engine {
     pub(super) devices: Devices,
     pub(super) edge: Edge,
     pub(super) calls: Calls,
+    pub(super) texts: Texts,
+    pub(super) mailboxes: Mailboxes,
     pub(super) wakes: Wakes,
     pub(super) erasures: Erasures,
     pub(super) hand_overs: HandOvers,
@@ -88,6 +92,7 @@ impl Engine {
         let mint = Mint::new(shard, random.bytes());
         let tags = Tags::new(random.bytes());
         let erasures = Erasures::new(&policy.limits, placement.shards());
+        let texts = Texts::new(random.bytes(), &policy.limits, placement.shards());
         Self {
             shard,
             edge: Edge::new(policy.domain.clone(), random.bytes()),
@@ -101,6 +106,8 @@ impl Engine {
             tags,
             leases: Leases::default(),
             bindings: Bindings::default(),
+            texts,
+            mailboxes: Mailboxes::default(),
             wakes: Wakes::default(),
             erasures,
             hand_overs: HandOvers::new(placement.shards()),
@@ -166,6 +173,9 @@ impl Engine {
         self.edge.handle_timeout(now.boot);
         let (calls, mut desk) = self.for_calls();
         calls.handle_timeout(&mut desk, now.boot);
+        let (texts, mut desk) = self.for_texts();
+        texts.handle_timeout(&mut desk, now.boot);
+        self.handle_mailbox_timeouts(now);
         let (erasures, mut desk) = self.for_erasures();
         erasures.handle_timeout(&mut desk, now);
         self.handle_hand_over_timeouts(now);
@@ -199,6 +209,8 @@ impl Engine {
             self.edge.poll_timeout(),
             self.calls.poll_timeout(),
             self.wakes.poll_timeout(),
+            self.texts.poll_timeout(),
+            self.mailboxes.poll_timeout(),
             self.erasures.poll_timeout(),
             self.hand_overs.poll_timeout(),
             drain,
@@ -220,6 +232,7 @@ impl Engine {
             instances: self.bindings.census(self.erasures.under_way()),
             flows: self.edge.len() as u64,
             held_calls: self.calls.held() as u64,
+            texts: self.texts.len() as u64,
         }
     }
 
@@ -230,6 +243,9 @@ impl Engine {
         self.bindings.tables(&mut tables);
         self.destinations.tables(&mut tables);
         self.calls.tables(&mut tables);
+        self.texts.tables(&mut tables);
+        self.mailboxes.tables(&mut tables);
+        tables.push(("vault.sealed", self.vault.sealed()));
         self.wakes.tables(&mut tables);
         self.erasures.tables(&mut tables);
         self.hand_overs.tables(&mut tables);
@@ -240,11 +256,14 @@ impl Engine {
     /// Erases an instance, by whatever trigger.
     pub(super) fn erase(&mut self, id: InstanceId, cause: Cause, reply: Option<ReplyTo>, now: Now) {
         self.wake_farewell(id, cause, now);
+        self.forget_mailbox(id, now);
         let Some(instance) = self.leases.take(id) else { return };
         self.devices.give_back(&instance.tenant, &instance.device);
         let Some(binding) = self.bindings.take(id) else { return };
         let (calls, mut desk) = self.for_calls();
         calls.end_instance(id, &mut desk, now.boot);
+        let (texts, mut desk) = self.for_texts();
+        texts.forget(id, &mut desk, now.boot);
         self.wakes.forget(id);
         if self.calls.has_dialogs(id) {
             self.edge.keep(id, now.boot + self.policy.limits.dialog_max);
@@ -263,6 +282,8 @@ impl Engine {
             || self.route_devices(now)
             || self.route_edge(now)
             || self.route_calls(now)
+            || self.route_texts(now)
+            || self.route_mailboxes(now)
             || self.route_erasures()
         {}
         while let Some(job) = self.wakes.poll_job() {
@@ -311,6 +332,7 @@ impl Engine {
     fn route_edge(&mut self, now: Now) -> bool {
         use edge::Event;
         let Some(event) = self.edge.poll_event() else { return false };
+        self.tell_texts(&event, now);
         match event {
             Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
             Event::Attached(instance) => {
@@ -391,6 +413,7 @@ impl Engine {
             let (calls, mut desk) = self.for_calls();
             calls.handle_wake_outcome(wake, accepted, &mut desk, now.boot);
         }
+        self.handle_text_pushed(verdict.instance, verdict.kind, &verdict.outcome);
         match verdict.outcome.clone() {
             PushOutcome::TokenDead { since } => {
                 let known_since = self.leases.get(verdict.instance).map(|instance| instance.push_since);
@@ -408,6 +431,7 @@ impl Engine {
     }
 
     fn handle_spoken(&mut self, instance: InstanceId, spoken: &Spoken, now: Now) {
+        self.review_mailbox(instance, now);
         if self.answer_hand_over(instance, spoken, now) {
             return;
         }

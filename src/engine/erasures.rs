@@ -280,6 +280,14 @@ impl Erasures {
         self.graves.contains_key(&id)
     }
 
+    /// What an instance on its way out still is at its registrar: until its credential is wiped.
+    pub(crate) fn identity(&self, id: InstanceId) -> Option<&Identity> {
+        match &self.graves.get(&id)?.erasure {
+            Erasure::Deregistering(leaving) => Some(&leaving.identity),
+            Erasure::Recording | Erasure::Buried { .. } => None,
+        }
+    }
+
     /// Erasures that have no receipt yet.
     pub(crate) fn under_way(&self) -> usize {
         self.under_way

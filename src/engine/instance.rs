@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::account::{Account, TenantId};
 use super::ids::{Capability, InstanceId};
-use super::input::{PushTarget, TokenHash};
+use super::input::{Preferences, PushTarget, TokenHash};
 use crate::clock::{Now, WallTime};
 
 /// One account on one device, held under a lease.
@@ -17,6 +17,8 @@ pub(crate) struct Instance {
     pub(crate) platform: String,
     pub(crate) account: Account,
     pub(crate) push: Vec<PushTarget>,
+    /// How the app wants it kept.
+    pub(crate) preferences: Preferences,
     /// When the push targets were last handed to us: older news of a dead token is no news.
     pub(crate) push_since: WallTime,
     pub(crate) capability: Capability,

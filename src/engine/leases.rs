@@ -53,6 +53,7 @@ impl Leases {
             platform: hand_over.platform.clone(),
             account: hand_over.account.clone(),
             push: hand_over.push.clone(),
+            preferences: hand_over.preferences,
             push_since: now.wall,
             capability: minted.capability,
             salt: minted.salt,
@@ -82,6 +83,7 @@ impl Leases {
         instance.platform.clone_from(&hand_over.platform);
         instance.account.clone_from(&hand_over.account);
         instance.push.clone_from(&hand_over.push);
+        instance.preferences = hand_over.preferences;
         instance.push_since = now.wall;
         instance.lease = hand_over.lease;
         instance.token = token;

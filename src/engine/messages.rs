@@ -12,10 +12,11 @@ use super::input::Arrival;
 use super::output::{Caller, Output};
 use super::policy::CallerInPush;
 use super::tally::Shed;
+use super::texting::event_package;
 use crate::clock::Now;
 use crate::sip::proxy::{self, Reply, Unforwardable};
 use crate::sip::uri::Uri;
-use crate::sip::{HeaderName, Message, Method, StatusCode};
+use crate::sip::{Message, Method, StatusCode};
 
 /// Events a registrar or PBX sends to a Contact by itself, harmless without a subscription.
 const KNOWN_EVENTS: [&str; 5] = ["message-summary", "keep-alive", "check-sync", "reg", "presence"];
@@ -40,6 +41,9 @@ impl Engine {
         }
         let (calls, mut desk) = self.for_calls();
         if calls.handle_response(branch, response, &mut desk, now.boot) {
+            return;
+        }
+        if self.handle_text_response(branch, response, now) {
             return;
         }
         let (erasures, mut desk) = self.for_erasures();
@@ -110,14 +114,14 @@ impl Engine {
             Some(Method::Cancel) => {
                 self.answer(&request, arrival, StatusCode::CALL_DOES_NOT_EXIST, &[]);
             }
+            Some(Method::Notify) => self.answer_notify(&request, arrival, id, now),
             _ if inside => {
                 self.answer(&request, arrival, StatusCode::CALL_DOES_NOT_EXIST, &[]);
             }
             Some(Method::Invite) => self.handle_invite(request, arrival, back, id, callee, now),
             // Deliberately without a wake: PBXs qualify their contacts with it every minute.
             Some(Method::Options) => self.answer(&request, arrival, StatusCode::OK, &[("Allow", ALLOWED.to_owned())]),
-            Some(Method::Notify) => self.answer_notify(&request, arrival),
-            Some(Method::Message) => self.answer(&request, arrival, StatusCode::TEMPORARILY_UNAVAILABLE, &[]),
+            Some(Method::Message) => self.handle_text(request, arrival, back, id, now),
             _ => {
                 let allow = [("Allow", ALLOWED.to_owned())];
                 self.answer(&request, arrival, StatusCode::METHOD_NOT_ALLOWED, &allow);
@@ -146,9 +150,14 @@ impl Engine {
         calls.handle_invite(incoming, &mut desk, now.boot);
     }
 
-    fn answer_notify(&mut self, request: &Message, arrival: &Arrival) {
-        let event = request.header(HeaderName::Event).unwrap_or_default();
-        let package = event.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    fn answer_notify(&mut self, request: &Message, arrival: &Arrival, id: InstanceId, now: Now) {
+        if let Some(code) = self.handle_mailbox_notify(request, id, now) {
+            return self.answer(request, arrival, code, &[]);
+        }
+        if request.to().is_ok_and(|to| to.tag().is_some()) {
+            return self.answer(request, arrival, StatusCode::CALL_DOES_NOT_EXIST, &[]);
+        }
+        let package = event_package(request);
         if KNOWN_EVENTS.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(package)) {
             self.answer(request, arrival, StatusCode::OK, &[]);
         } else {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::account::Account;
+use super::challenges::Challenges;
 use super::ids::{BranchId, Capability, InstanceId, ListenerId, ShardId};
 use super::output::Hop;
 use super::policy::Policy;
@@ -21,12 +22,6 @@ use crate::sip::registration::{self, Register};
 use crate::sip::transaction::{NonInviteClient, Timeout, Verdict};
 use crate::sip::{HeaderName, Message, Transport};
 use crate::vault::{CredentialId, Ha1, Ha1Algorithm, Lent, Vault};
-
-/// How often we answer a challenge within one exchange: the first 401, and once more on the new nonce of a second one.
-const CHALLENGE_ANSWERS_MAX: u8 = 2;
-
-/// How often a registrar may call our nonce stale within one exchange (RFC 7616 §3.3) before it counts as a refusal.
-const STALE_MAX: u8 = 1;
 
 /// What an exchange borrows from its shard.
 pub(crate) struct Desk<'a> {
@@ -62,6 +57,15 @@ pub(crate) struct Target {
     pub(crate) address: std::net::SocketAddr,
 }
 
+/// A registration that holds, for whoever else speaks to the registrar.
+#[derive(Clone, Copy)]
+pub(crate) struct Registered<'a> {
+    pub(crate) identity: &'a Identity,
+    /// Where it is registered: the pinned destination.
+    pub(crate) target: &'a Target,
+    pub(crate) lease_ends: Instant,
+}
+
 /// What is left of a binding that will never register again.
 pub(crate) struct Leaving {
     pub(crate) identity: Identity,
@@ -88,11 +92,7 @@ pub(crate) struct Exchange {
     pub(crate) target: Target,
     transaction: NonInviteClient,
     terms: Terms,
-    /// Whether the request on the wire answers a nonce that is fresh in this exchange.
-    answers_fresh: bool,
-    answers: u8,
-    stale: u8,
-    refusals: u8,
+    challenges: Challenges,
     bumped: bool,
 }
 
@@ -224,20 +224,50 @@ impl Identity {
     }
 
     fn authorize(&mut self, vault: &Vault, random: &mut Random) -> Option<(&'static str, String)> {
-        let session = self.session.as_mut()?;
+        let mut session = self.session.take()?;
+        let signed = self.sign(&mut session, "REGISTER", &self.request_uri, vault, random);
+        self.session = Some(session);
+        signed
+    }
+
+    /// The strongest challenge of a response that we hold an answer to.
+    pub(crate) fn choose(&self, response: &Message, vault: &Vault) -> Option<Session> {
+        Session::choose(response.challenges(), |realm, algorithm| self.can_answer(vault, realm, algorithm))
+    }
+
+    /// Name and value of the header that signs a request of ours to the registrar.
+    pub(crate) fn sign(
+        &self,
+        session: &mut Session,
+        method: &str,
+        uri: &str,
+        vault: &Vault,
+        random: &mut Random,
+    ) -> Option<(&'static str, String)> {
         let name = if session.proxy { "Proxy-Authorization" } else { "Authorization" };
         let cnonce = random.text::<10>();
-        let (username, uri) = (&self.username, &self.request_uri);
+        let username = &self.username;
         let value = vault.lend(&self.credential, |lent| match lent {
             Lent::Password(password) => {
-                Some(session.authorize(username, Secret::Password(password), "REGISTER", uri, &cnonce))
+                Some(session.authorize(username, Secret::Password(password), method, uri, &cnonce))
             }
             Lent::Ha1(held) => held
                 .iter()
                 .find(|ha1| ha1.realm == session.realm && ha1.algorithm == kept(session.algorithm))
-                .map(|ha1| session.authorize(username, Secret::Ha1(&ha1.value), "REGISTER", uri, &cnonce)),
+                .map(|ha1| session.authorize(username, Secret::Ha1(&ha1.value), method, uri, &cnonce)),
         })?;
         Some((name, value))
+    }
+
+    /// The address of record.
+    pub(crate) fn aor(&self) -> &str {
+        &self.aor
+    }
+
+    /// The Contact we register, without its header parameters; `None` before the first REGISTER.
+    pub(crate) fn contact_uri(&self) -> Option<&str> {
+        let (_, contact) = self.contact.as_ref()?;
+        contact.find('>').map(|end| &contact[..=end])
     }
 
     fn write(&mut self, target: &Target, branch: BranchId, expires: Duration, desk: &mut Desk<'_>) -> Bytes {
@@ -305,17 +335,7 @@ impl Exchange {
         let request = identity.write(&target, branch, terms.expires, desk);
         let transaction =
             NonInviteClient::new(request.clone(), target.transport.is_reliable(), terms.datagrams_max, now);
-        let exchange = Self {
-            branch,
-            target,
-            transaction,
-            terms,
-            answers_fresh: false,
-            answers: 0,
-            stale: 0,
-            refusals: 0,
-            bumped: false,
-        };
+        let exchange = Self { branch, target, transaction, terms, challenges: Challenges::default(), bumped: false };
         (exchange, request)
     }
 
@@ -380,26 +400,16 @@ impl Exchange {
         now: Instant,
     ) -> Step {
         let stale = response.challenges().any(|challenge| challenge.stale);
-        if self.answers_fresh {
-            if stale && self.stale < STALE_MAX {
-                self.stale += 1;
-            } else {
-                self.refusals += 1;
-            }
-        }
-        if self.refusals >= self.terms.refusals_max || self.answers >= CHALLENGE_ANSWERS_MAX + self.stale {
+        if !self.challenges.admit(stale, self.terms.refusals_max) {
             return Step::Done(End::Refused { verdict });
         }
-        let vault = &*desk.vault;
-        let chosen =
-            Session::choose(response.challenges(), |realm, algorithm| identity.can_answer(vault, realm, algorithm));
+        let chosen = identity.choose(response, desk.vault);
         if chosen.is_none() {
             // Nothing here that we could sign: an unknown algorithm, a weaker one than before, or another realm.
             return Step::Done(End::Refused { verdict });
         }
         identity.session = chosen;
-        self.answers += 1;
-        self.answers_fresh = true;
+        self.challenges.answer();
         self.resend(identity, desk, now)
     }
 

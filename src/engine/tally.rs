@@ -69,6 +69,60 @@ impl Stage {
     }
 }
 
+/// What became of a text message (MESSAGE outside a dialog), for one of its recipients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextOutcome {
+    /// Its device had it at once.
+    Passed,
+    /// Kept for its device.
+    Kept,
+    /// Kept, and told later.
+    Delivered,
+    /// Its device refused it for good.
+    Refused,
+    /// A limit was reached, or the process is about to end.
+    Limited,
+    /// Too large to be kept.
+    TooLarge,
+    /// A note that somebody types, for a device that sleeps.
+    Dropped,
+    /// Its time was over before its device came.
+    Expired,
+    /// Wiped with its instance.
+    Erased,
+}
+
+impl TextOutcome {
+    /// All outcomes, in the order of their counters.
+    pub const ALL: [Self; 9] = [
+        Self::Passed,
+        Self::Kept,
+        Self::Delivered,
+        Self::Refused,
+        Self::Limited,
+        Self::TooLarge,
+        Self::Dropped,
+        Self::Expired,
+        Self::Erased,
+    ];
+
+    /// The name used in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Kept => "kept",
+            Self::Delivered => "delivered",
+            Self::Refused => "refused",
+            Self::Limited => "limited",
+            Self::TooLarge => "too-large",
+            Self::Dropped => "dropped",
+            Self::Expired => "expired",
+            Self::Erased => "erased",
+        }
+    }
+}
+
 /// Why something was shed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shed {
@@ -111,6 +165,8 @@ pub struct Tally {
     pub shed: [u64; 4],
     /// Wakes that had a cause and were not sent, by [`Unsent::ALL`].
     pub unsent: [u64; Unsent::ALL.len()],
+    /// By [`TextOutcome::ALL`].
+    pub texts: [u64; 9],
     /// Milestones passed, with the time since the INVITE.
     pub stages: Vec<(Stage, Duration)>,
     /// From the trigger to the wipe.
@@ -144,6 +200,11 @@ impl Tally {
         self.unsent[why as usize] += 1;
     }
 
+    /// Counts what became of a text message.
+    pub fn text(&mut self, outcome: TextOutcome) {
+        self.texts[outcome as usize] += 1;
+    }
+
     /// Times a call's milestone.
     pub fn stage(&mut self, stage: Stage, since_invite: Duration) {
         self.stages.push((stage, since_invite));
@@ -159,4 +220,6 @@ pub struct Census {
     pub flows: u64,
     /// Calls held.
     pub held_calls: u64,
+    /// Text messages held.
+    pub texts: u64,
 }

@@ -19,6 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use zeroize::Zeroize;
 
 pub use self::method::Method;
 pub use self::name::HeaderName;
@@ -221,6 +222,13 @@ impl Message {
     /// The whole message as received (folding undone).
     pub fn bytes(&self) -> &Bytes {
         &self.buffer
+    }
+
+    /// Overwrites the message, if no clone of it or its bytes is left.
+    pub fn wipe(self) {
+        if let Ok(mut bytes) = self.buffer.try_into_mut() {
+            bytes.as_mut().zeroize();
+        }
     }
 }
 

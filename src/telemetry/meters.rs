@@ -12,7 +12,7 @@ use crate::engine::audit::Cause;
 use crate::engine::ids::ShardId;
 use crate::engine::output::{CallOutcome, PushOutcome, RegistrationState, Unsent, WakeKind};
 use crate::engine::policy::Provider;
-use crate::engine::tally::{Census, RegisterOutcome, Shed, Stage, Tally};
+use crate::engine::tally::{Census, RegisterOutcome, Shed, Stage, Tally, TextOutcome};
 
 const PROVIDERS: [Provider; 3] = [Provider::Apns, Provider::Fcm, Provider::Sandbox];
 
@@ -34,10 +34,12 @@ pub struct Meters {
     instances: [Gauge; RegistrationState::ALL.len()],
     flows: Gauge,
     held_calls: Gauge,
+    texts: Gauge,
     audit_backlog: Gauge,
     registers: [Counter; RegisterOutcome::ALL.len()],
     calls: [Counter; CallOutcome::ALL.len()],
     erasures: [Counter; Cause::ALL.len()],
+    text_outcomes: [Counter; TextOutcome::ALL.len()],
     shed: [Counter; Shed::ALL.len()],
     stages: [Histogram; Stage::ALL.len()],
     erasure_seconds: Histogram,
@@ -113,10 +115,12 @@ impl Meters {
                 .map(|state| gauge(&recorder, Metric::Instances, &[("state", state.as_str())])),
             flows: gauge(&recorder, Metric::Flows, &[]),
             held_calls: gauge(&recorder, Metric::HeldCalls, &[]),
+            texts: gauge(&recorder, Metric::Texts, &[]),
             audit_backlog: gauge(&recorder, Metric::AuditBacklog, &[]),
             registers: RegisterOutcome::ALL.map(|outcome| counter(Metric::Registers, "outcome", outcome.as_str())),
             calls: CallOutcome::ALL.map(|outcome| counter(Metric::Calls, "outcome", outcome.as_str())),
             erasures: Cause::ALL.map(|cause| counter(Metric::Erasures, "cause", cause.as_str())),
+            text_outcomes: TextOutcome::ALL.map(|outcome| counter(Metric::TextsTotal, "outcome", outcome.as_str())),
             shed: Shed::ALL.map(|reason| counter(Metric::Shed, "reason", reason.as_str())),
             stages: Stage::ALL
                 .map(|stage| histogram(&recorder, Metric::CallStageSeconds, &[("stage", stage.as_str())])),
@@ -136,6 +140,7 @@ impl Meters {
         add(&self.registers, &tally.registers);
         add(&self.calls, &tally.calls);
         add(&self.erasures, &tally.erasures);
+        add(&self.text_outcomes, &tally.texts);
         add(&self.shed, &tally.shed);
         add(&self.wakes_unsent, &tally.unsent);
         for (stage, since_invite) in &tally.stages {
@@ -156,6 +161,7 @@ impl Meters {
         }
         self.flows.set(sum(&|census| census.flows));
         self.held_calls.set(sum(&|census| census.held_calls));
+        self.texts.set(sum(&|census| census.texts));
     }
 
     /// Notes how late a shard was.
@@ -282,6 +288,9 @@ mod tests {
         for cause in Cause::ALL {
             tally.erasure(cause, Duration::from_millis(7));
         }
+        for outcome in TextOutcome::ALL {
+            tally.text(outcome);
+        }
         for reason in Shed::ALL {
             tally.shed(reason);
         }
@@ -293,7 +302,7 @@ mod tests {
         }
         meters.publish_tally(&tally);
         for shard in 0..64 {
-            meters.publish_census(ShardId(shard), &Census { instances: [1; 4], flows: 1, held_calls: 1 });
+            meters.publish_census(ShardId(shard), &Census { instances: [1; 4], flows: 1, held_calls: 1, texts: 1 });
         }
         for provider in PROVIDERS {
             for kind in WakeKind::ALL {
@@ -344,7 +353,12 @@ mod tests {
     #[test]
     fn gauges_are_the_sum_of_all_shards_as_they_are_now() {
         let meters = meters();
-        let census = |registered, held_calls| Census { instances: [0, registered, 0, 1], flows: 2, held_calls };
+        let census = |registered, held_calls| Census {
+            instances: [0, registered, 0, 1],
+            flows: 2,
+            held_calls,
+            texts: held_calls,
+        };
         meters.publish_census(ShardId(0), &census(10, 3));
         meters.publish_census(ShardId(1), &census(5, 1));
         meters.publish_census(ShardId(0), &census(7, 0));
@@ -354,6 +368,7 @@ mod tests {
             "reveille_instances{state=\"erasing\"} 2",
             "reveille_flows 4",
             "reveille_held_calls 1",
+            "reveille_texts 1",
         ] {
             assert!(page.lines().any(|shown| shown == line), "{line} is missing in\n{page}");
         }

@@ -25,6 +25,10 @@ pub enum Metric {
     Flows,
     /// Calls that wait for their device.
     HeldCalls,
+    /// Text messages, by outcome.
+    TextsTotal,
+    /// Text messages that wait for their device.
+    Texts,
     /// What was dropped, refused or closed, by reason.
     Shed,
     /// How late a shard does what is due.
@@ -55,7 +59,7 @@ const LAG_BUCKETS: &[f64] = &[0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Instances,
         Self::Registers,
         Self::Calls,
@@ -67,6 +71,8 @@ impl Metric {
         Self::ErasureSeconds,
         Self::Flows,
         Self::HeldCalls,
+        Self::TextsTotal,
+        Self::Texts,
         Self::Shed,
         Self::ShardLagSeconds,
         Self::AuditBacklog,
@@ -87,6 +93,8 @@ impl Metric {
             Self::ErasureSeconds => "reveille_erasure_seconds",
             Self::Flows => "reveille_flows",
             Self::HeldCalls => "reveille_held_calls",
+            Self::TextsTotal => "reveille_texts_total",
+            Self::Texts => "reveille_texts",
             Self::Shed => "reveille_shed_total",
             Self::ShardLagSeconds => "reveille_shard_lag_seconds",
             Self::AuditBacklog => "reveille_audit_backlog",
@@ -108,6 +116,8 @@ impl Metric {
             Self::ErasureSeconds => "From the trigger of an erasure to the wipe.",
             Self::Flows => "Devices attached.",
             Self::HeldCalls => "Calls that wait for their device.",
+            Self::TextsTotal => "Text messages, by outcome.",
+            Self::Texts => "Text messages that wait for their device.",
             Self::Shed => "What was dropped, refused or closed, by reason.",
             Self::ShardLagSeconds => "How late a shard does what is due.",
             Self::AuditBacklog => "Records that wait to be on disk.",
@@ -118,10 +128,14 @@ impl Metric {
     #[must_use]
     pub const fn kind(self) -> MetricKind {
         match self {
-            Self::Registers | Self::Calls | Self::Pushes | Self::WakesUnsent | Self::Erasures | Self::Shed => {
-                MetricKind::Counter
-            }
-            Self::Instances | Self::Flows | Self::HeldCalls | Self::AuditBacklog => MetricKind::Gauge,
+            Self::Registers
+            | Self::Calls
+            | Self::Pushes
+            | Self::WakesUnsent
+            | Self::Erasures
+            | Self::TextsTotal
+            | Self::Shed => MetricKind::Counter,
+            Self::Instances | Self::Flows | Self::HeldCalls | Self::Texts | Self::AuditBacklog => MetricKind::Gauge,
             Self::CallStageSeconds => MetricKind::Histogram(CALL_BUCKETS),
             Self::PushSeconds => MetricKind::Histogram(PUSH_BUCKETS),
             Self::ErasureSeconds => MetricKind::Histogram(ERASURE_BUCKETS),

@@ -2,6 +2,7 @@
 
 mod caller;
 mod registrar;
+mod texting;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use reveille::sip::{HeaderName, Message, Method, Transport};
 use crate::sip_text::{Answer, Dialog, call_id, code, field, values};
 use registrar::{Binding, Nonce};
 pub use registrar::{NonceLife, Registered, Registrar, Verdict};
+pub use texting::{Mailbox, Text};
 
 use crate::transactions::{Incoming, Path, Transactions};
 
@@ -65,6 +67,7 @@ pub struct Pbx {
     pub domain: String,
     pub registrar: Registrar,
     pub registers: Vec<Registered>,
+    pub mailbox: Mailbox,
     /// REGISTERs that came in the wrong order.
     pub out_of_order: usize,
     /// When it hangs up by itself after an answer.
@@ -186,6 +189,7 @@ impl Pbx {
             domain: domain.to_owned(),
             registrar,
             registers: Vec::new(),
+            mailbox: Mailbox::default(),
             out_of_order: 0,
             talk: None,
             passwords: BTreeMap::new(),
@@ -338,6 +342,7 @@ impl Pbx {
             }
             Method::Register if self.registrar.delay.is_zero() => self.judge(&request, path),
             Method::Register => self.later.push((self.now + self.registrar.delay, Todo::Judge(request, path))),
+            Method::Subscribe => self.handle_subscribe(&request, path),
             _ => self.handle_inside(&request, path),
         }
     }

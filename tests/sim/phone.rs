@@ -87,6 +87,10 @@ pub struct Phone {
     pub news: Vec<String>,
     /// Codes of answers to its REGISTERs.
     pub verdicts: Vec<u16>,
+    /// MESSAGEs and NOTIFYs it got, repetitions left out.
+    pub told: Vec<Message>,
+    /// What it answers to them.
+    pub telling: u16,
     /// Methods of requests it got, repetitions left out.
     pub requests: Vec<String>,
     pub calls: Vec<Rung>,
@@ -127,6 +131,8 @@ impl Phone {
             pushes: Vec::new(),
             news: Vec::new(),
             verdicts: Vec::new(),
+            told: Vec::new(),
+            telling: 200,
             requests: Vec::new(),
             calls: Vec::new(),
             answers: Vec::new(),
@@ -319,8 +325,17 @@ impl Phone {
                 };
                 self.respond(&request, path, code, false, b"");
             }
+            "MESSAGE" | "NOTIFY" if request.to().expect("To").tag().is_none() => {
+                self.respond(&request, path, self.telling, false, b"");
+                self.told.push(request);
+            }
             _ => self.respond(&request, path, 200, false, b""),
         }
+    }
+
+    /// The bodies of the MESSAGEs and NOTIFYs it got.
+    pub fn read(&self) -> Vec<String> {
+        self.told.iter().map(|message| String::from_utf8_lossy(message.body()).into_owned()).collect()
     }
 
     fn ring(&mut self, invite: Message, path: Path) {

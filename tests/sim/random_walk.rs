@@ -12,7 +12,7 @@ use reveille::engine::input::{Command, Decline, DeclineReason, Rectification};
 use reveille::engine::output::PushOutcome;
 use reveille::sip::{Method, Transport};
 
-use crate::pbx::{Call, Invite, NonceLife, Verdict};
+use crate::pbx::{Call, Invite, NonceLife, Text, Verdict};
 use crate::phone::Manner;
 use crate::sip_text::call_id;
 use crate::transactions::Path;
@@ -26,6 +26,29 @@ const WALKS: u64 = 16;
 const MOVES: u32 = 120;
 /// Seeds that found a bug once.
 const FAILED_BEFORE: [u64; 6] = [93, 190, 195, 243, 271, 565];
+
+/// Tables that are empty when everyone has been gone for days.
+const EMPTY_AT_LAST: [&str; 19] = [
+    "vault",
+    "leases",
+    "bindings",
+    "bindings.trunks",
+    "wakes.budgets",
+    "wakes.notices",
+    "wakes.tests",
+    "wakes.suspects",
+    "devices",
+    "erasures.graves",
+    "calls.dialogs",
+    "edge",
+    "destinations",
+    "vault.sealed",
+    "texts.held",
+    "texts.inboxes",
+    "texts.transits",
+    "mailboxes",
+    "mailboxes.leaving",
+];
 
 const NAMES: [&str; 4] = ["alice", "bob", "carol", "dave"];
 
@@ -83,6 +106,7 @@ impl Walk {
             // A token may be replaced while its last REGISTER is on its way.
             phone.stubborn = false;
         }
+        world.pbx().mailbox.state = Some("Messages-Waiting: yes\r\nVoice-Message: 1/0\r\n".to_owned());
         world.run_for(millis(1));
         let passwords = NAMES.map(|name| (name, password_of(name))).into_iter().collect();
         Self { world, dice, passwords, asked: Vec::new() }
@@ -98,7 +122,8 @@ impl Walk {
             74..82 => self.provider_changes(),
             82..90 => self.registrar_changes(),
             90..95 => self.wire_changes(),
-            _ => self.strangers_act(),
+            95..98 => self.strangers_act(),
+            _ => self.senders_act(),
         }
     }
 
@@ -248,8 +273,28 @@ impl Walk {
         if self.dice.chance(20) {
             offer.lease = minutes(self.dice.below(600) + 1);
         }
+        offer.preferences.voicemail_subscribe = self.dice.chance(30);
         let asked = self.world.hand_over_this(name, offer);
         self.asked.push(asked);
+    }
+
+    /// Texts, and news of mailboxes.
+    fn senders_act(&mut self) {
+        let name = self.name();
+        if self.world.pbx().capability(name).is_none() {
+            return;
+        }
+        let number = self.dice.below(5);
+        let text = Text::to(name, &"x".repeat(usize::try_from(number * 2500).expect("small")));
+        let text = match self.dice.below(6) {
+            0 => Text::news(name, &format!("Messages-Waiting: yes\r\nVoice-Message: {number}/1\r\n")),
+            1 => text.of_type("application/im-iscomposing+xml"),
+            2 => text.of_type("message/imdn+xml").with("Expires", "30"),
+            3 => text.named("always-the-same"),
+            _ => text,
+        };
+        self.world.pbx().text(text);
+        self.world.phone(name).telling = *self.dice.pick(&[200, 200, 200, 503, 486]);
     }
 
     fn provider_changes(&mut self) {
@@ -334,6 +379,8 @@ impl Walk {
             assert!(tables[name] <= leases, "{name}: {tables:?}");
         }
         assert!(tables["calls.held"] <= tables["calls.relays"], "{tables:?}");
+        assert!(tables["vault.sealed"] <= tables["texts.held"], "{tables:?}");
+        assert!(tables["mailboxes"] <= leases, "{tables:?}");
     }
 
     /// Everything gets well again, everyone hangs up, and then nothing may be left of anything.
@@ -391,21 +438,7 @@ impl Walk {
         for name in NAMES {
             assert!(world.pbx().contacts(name).is_empty());
         }
-        for name in [
-            "vault",
-            "leases",
-            "bindings",
-            "bindings.trunks",
-            "wakes.budgets",
-            "wakes.notices",
-            "wakes.tests",
-            "wakes.suspects",
-            "devices",
-            "erasures.graves",
-            "calls.dialogs",
-            "edge",
-            "destinations",
-        ] {
+        for name in EMPTY_AT_LAST {
             assert_eq!(world.table(name), 0, "{name}");
         }
     }

@@ -121,6 +121,8 @@ pub struct World {
     story: Story,
     queries: usize,
     records_waiting: usize,
+    /// What became of texts.
+    texts: [u64; 9],
 }
 
 impl World {
@@ -358,12 +360,14 @@ impl World {
 }
 
 /// Tables that something waits in.
-const TRANSIENT: [&str; 9] = [
+const TRANSIENT: [&str; 11] = [
     "bindings.branches",
     "bindings.queries",
     "destinations.outstanding",
     "calls.relays",
     "calls.held",
+    "texts.branches",
+    "mailboxes.branches",
     "wakes.pending",
     "erasures.under_way",
     "hand_overs.waiting",

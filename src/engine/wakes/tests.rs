@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::super::account::{Account, ContactStyle, TrunkSources, TrunkUri};
 use super::super::ids::{Capability, ShardId};
-use super::super::input::TokenHash;
+use super::super::input::{Preferences, TokenHash};
 use super::*;
 
 const NOW: Now = Now { boot: Instant::from_nanos(9), wall: WallTime::from_unix_millis(1_795_291_200_000) };
@@ -34,6 +34,7 @@ fn instance(push: Vec<PushTarget>) -> Instance {
             tls_spki_sha256: None,
         },
         push,
+        preferences: Preferences::default(),
         push_since: NOW.wall,
         capability: Capability::mint(ShardId(0), [2; 16]),
         salt: [0; 32],

@@ -105,6 +105,12 @@ impl NonInviteClient {
         &self.request
     }
 
+    /// The request, when nothing is to be repeated any more.
+    #[must_use]
+    pub fn into_request(self) -> Bytes {
+        self.request
+    }
+
     /// A final response came, or none will (timer F).
     #[must_use]
     pub fn is_over(&self) -> bool {

@@ -174,6 +174,11 @@ impl Pbx {
         };
         let message = request.write();
         self.transactions.request(&message, path, self.now);
+        self.log_outside(message, path)
+    }
+
+    /// Remembers a request outside any dialog, for its answers.
+    pub(super) fn log_outside(&mut self, message: Message, path: Path) -> Call {
         self.calls.push(CallState {
             user: String::new(),
             invite: message,

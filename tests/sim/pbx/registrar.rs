@@ -194,14 +194,15 @@ impl Pbx {
     }
 
     /// `Err(stale)`: the credentials do not do.
-    fn check(&mut self, request: &Message) -> Result<(), bool> {
+    pub(super) fn check(&mut self, request: &Message) -> Result<(), bool> {
         let credentials = request.credentials(self.challenge_fields().1, REALM).ok_or(false)?;
         let strongest = *self.registrar.algorithms.iter().max().expect("an algorithm");
         assert_eq!(credentials.algorithm, Some(strongest), "the strongest algorithm is answered");
         assert_eq!(credentials.uri, uri(request), "digest uri and Request-URI differ");
         let password = self.passwords.get(credentials.username.as_ref()).ok_or(false)?;
         let ha1 = digest::ha1(strongest, &credentials.username, REALM, password.as_bytes());
-        if !digest::verify(&credentials, &ha1, strongest, "REGISTER") {
+        let method = request.method().expect("a request");
+        if !digest::verify(&credentials, &ha1, strongest, method.as_str()) {
             return Err(false);
         }
         let nonce = self.nonces.get_mut(credentials.nonce.as_ref()).ok_or(true)?;
@@ -218,7 +219,7 @@ impl Pbx {
         Ok(())
     }
 
-    fn challenge(&mut self, stale: bool) -> Answer<'static> {
+    pub(super) fn challenge(&mut self, stale: bool) -> Answer<'static> {
         let mut extra = Vec::new();
         for algorithm in self.registrar.algorithms.clone() {
             let nonce = format!("nonce{}", self.mint());

@@ -60,6 +60,7 @@ impl World {
             story: Story::default(),
             queries: 0,
             records_waiting: 0,
+            texts: [0; 9],
         }
     }
 

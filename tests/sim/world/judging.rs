@@ -1,6 +1,7 @@
 //! Looking at everything that happened, and at what is left of it.
 
 use super::*;
+use reveille::engine::tally::TextOutcome;
 
 impl World {
     /// The engines sent no request since they had sent `count` messages.
@@ -52,6 +53,16 @@ impl World {
         there.map(|(_, _, bytes)| Message::parse_datagram(bytes.clone()).expect("SIP")).collect()
     }
 
+    /// How often that became of a text, over all shards so far.
+    pub fn texts_counted(&mut self, outcome: TextOutcome) -> u64 {
+        for engine in &mut self.engines {
+            for (sum, count) in self.texts.iter_mut().zip(engine.take_tally().texts) {
+                *sum += count;
+            }
+        }
+        self.texts[outcome as usize]
+    }
+
     /// How the calls ended, by the engines' own words.
     pub fn outcomes(&self) -> Vec<CallOutcome> {
         let of = |note: &Note| match note {
@@ -70,12 +81,16 @@ impl World {
         self.run_until_quiet();
         let resting = [
             "vault",
+            "vault.sealed",
+            "texts.held",
+            "texts.inboxes",
             "leases",
             "edge",
             "bindings",
             "bindings.trunks",
             "destinations",
             "devices",
+            "mailboxes",
             "wakes.budgets",
             "wakes.notices",
             "wakes.suspects",
@@ -87,6 +102,7 @@ impl World {
         assert!(left.is_empty(), "left: {left:?}");
         let tables = self.tables();
         assert_eq!(tables["vault"], tables["leases"], "a secret for each instance and none besides");
+        assert_eq!(tables["vault.sealed"], tables["texts.held"], "what waits is sealed, and nothing else is");
         assert_eq!(tables["bindings"], tables["leases"]);
         let alone: Vec<_> = self.phones.values().filter(|it| !it.transactions.unacknowledged.is_empty()).collect();
         assert!(alone.is_empty(), "{} waits for an ACK", alone[0].name);
@@ -96,6 +112,8 @@ impl World {
     pub fn assert_empty(&mut self) {
         self.assert_nothing_left();
         let tables = self.tables();
+        let sealed = ["vault.sealed", "texts.held", "texts.inboxes", "mailboxes"];
+        assert!(sealed.iter().all(|name| tables[name] == 0), "{tables:?}");
         for name in ["vault", "leases", "bindings", "bindings.trunks", "devices"] {
             assert_eq!(tables[name], 0, "{name}");
         }

@@ -1,0 +1,352 @@
+//! SUBSCRIBE: asking, refreshing, ending (RFC 6665 §4.1.2). Signed like a REGISTER, and sent nowhere else.
+
+use super::subscription::{Asking, Dialog};
+use super::*;
+use crate::engine::challenges::Challenges;
+use crate::engine::register::Identity;
+use crate::engine::schedule::backoff;
+use crate::sip::mailbox::{Request, write_subscribe};
+use crate::sip::proxy::OwnVia;
+use crate::sip::transaction::{NonInviteClient, Timeout, Verdict};
+use crate::sip::{HeaderName, Message};
+
+/// Refusals of the signed request that end it: it is signed with what registers.
+const REFUSALS_MAX: u8 = 1;
+
+impl Mailboxes {
+    /// Sends a SUBSCRIBE: the first one, or a refresh in its dialog.
+    pub(super) fn subscribe(
+        &mut self,
+        instance: InstanceId,
+        registered: Registered<'_>,
+        desk: &mut Desk<'_>,
+        now: Instant,
+    ) {
+        let Some(subscription) = subscription_of(&mut self.boxes, instance) else { return };
+        if subscription.until.is_some_and(|until| until <= now) {
+            // The notifier has forgotten it.
+            subscription.start_over(desk.random);
+        }
+        let remaining = registered.lease_ends.saturating_since(now);
+        let expires = subscription.expires.min(remaining).max(Duration::from_secs(1));
+        let Some(asking) = ask(&mut subscription.dialog, registered, expires, desk, now) else { return };
+        self.by_branch.insert(asking.branch, Awaited::Subscription(instance));
+        self.schedule.set((instance, Timer::Subscription), asking.client.poll_timeout());
+        self.events.push_back(Event::Send(asking.target.hop.clone(), asking.client.request().clone()));
+        subscription.phase = Phase::Asking(Box::new(asking));
+    }
+
+    /// Ends the subscription, if there is one: with one SUBSCRIBE for no time, which nobody waits for.
+    pub(super) fn unsubscribe(
+        &mut self,
+        instance: InstanceId,
+        registered: Option<Registered<'_>>,
+        desk: &mut Desk<'_>,
+        now: Instant,
+    ) {
+        let Some(subscription) = self.boxes.get_mut(&instance).and_then(|mailbox| mailbox.subscription.take()) else {
+            return;
+        };
+        self.schedule.remove((instance, Timer::Subscription));
+        if let Phase::Asking(asking) = &subscription.phase {
+            self.by_branch.remove(&asking.branch);
+        }
+        let mut dialog = subscription.dialog;
+        let Some(registered) = registered.filter(|_| dialog.is_established()) else { return };
+        let Some(asking) = ask(&mut dialog, registered, Duration::ZERO, desk, now) else { return };
+        self.events.push_back(Event::Send(asking.target.hop.clone(), asking.client.request().clone()));
+        self.by_branch.insert(asking.branch, Awaited::Leaving(instance));
+        let until = now + desk.policy.erasure_grace;
+        let due = asking.client.poll_timeout().map_or(until, |due| due.min(until));
+        self.schedule.set((instance, Timer::Leaving), Some(due));
+        if let Some(former) = self.leaving.insert(instance, Box::new(Leaving { dialog, asking, until })) {
+            self.by_branch.remove(&former.asking.branch);
+        }
+    }
+
+    /// A response to a request of ours, with what the instance still is at its registrar.
+    pub(crate) fn handle_response(
+        &mut self,
+        branch: BranchId,
+        response: &Message,
+        identity: Option<&Identity>,
+        desk: &mut Desk<'_>,
+        now: Instant,
+    ) {
+        match self.by_branch.get(&branch) {
+            Some(&Awaited::Subscription(instance)) => {
+                self.handle_subscription_response(instance, response, identity, desk, now);
+            }
+            Some(&Awaited::Leaving(instance)) => self.handle_leaving_response(instance, response, identity, desk, now),
+            Some(&Awaited::Handing(instance)) => self.handle_handing_response(instance, response, now),
+            None => {}
+        }
+    }
+
+    fn handle_subscription_response(
+        &mut self,
+        instance: InstanceId,
+        response: &Message,
+        identity: Option<&Identity>,
+        desk: &mut Desk<'_>,
+        now: Instant,
+    ) {
+        let Some(subscription) = subscription_of(&mut self.boxes, instance) else { return };
+        let Phase::Asking(asking) = &mut subscription.phase else { return };
+        let Some(status) = response.status() else { return };
+        if asking.client.handle_response(status, now) != Verdict::Deliver || status.is_provisional() {
+            return self.schedule.set((instance, Timer::Subscription), asking.client.poll_timeout());
+        }
+        let former = asking.branch;
+        let again = match status.code() {
+            401 | 407 => identity.is_some_and(|identity| {
+                answer(asking, &mut subscription.dialog, response, identity, desk, now).is_some()
+            }),
+            423 => identity.is_some_and(|identity| {
+                ask_longer(asking, &mut subscription.dialog, response, identity, desk, now).is_some()
+            }),
+            _ => false,
+        };
+        if again {
+            subscription.expires = asking.expires.max(EXPIRES);
+            let (branch, hop, bytes) = (asking.branch, asking.target.hop.clone(), asking.client.request().clone());
+            self.schedule.set((instance, Timer::Subscription), asking.client.poll_timeout());
+            self.by_branch.remove(&former);
+            self.by_branch.insert(branch, Awaited::Subscription(instance));
+            return self.events.push_back(Event::Send(hop, bytes));
+        }
+        self.by_branch.remove(&former);
+        match status.code() {
+            200..=299 => self.granted(instance, response, desk, now),
+            // Who we are is refused, or what we want: asking again would not change it.
+            401 | 403..=407 | 410 | 416 | 489 | 501 | 604 => self.stop(instance),
+            481 => {
+                subscription.start_over(desk.random);
+                self.come_again(instance, Duration::ZERO, desk, now);
+            }
+            _ => self.come_again(instance, response.retry_after().unwrap_or_default(), desk, now),
+        }
+    }
+
+    fn granted(&mut self, instance: InstanceId, response: &Message, desk: &mut Desk<'_>, now: Instant) {
+        let Some(subscription) = subscription_of(&mut self.boxes, instance) else { return };
+        let Phase::Asking(asking) = std::mem::replace(&mut subscription.phase, Phase::Resting) else { return };
+        if let (Some(session), Some(info)) =
+            (subscription.dialog.session.as_mut(), response.header(HeaderName::AuthenticationInfo))
+        {
+            session.handle_authentication_info(info);
+        }
+        subscription.dialog.establish(response);
+        subscription.backoff_step = 0;
+        // RFC 6665 §4.1.2.1: it may be shorter than asked for, never longer.
+        let granted = response.expires().ok().flatten().map(|seconds| Duration::from_secs(u64::from(seconds)));
+        let span = granted.unwrap_or(asking.expires).min(asking.expires);
+        subscription.until = Some(now + span);
+        subscription.since.get_or_insert(now);
+        let refresh = desk.random.jitter(span, 75, 90).max(Duration::from_secs(1));
+        self.schedule.set((instance, Timer::Subscription), Some(now + refresh));
+    }
+
+    /// Not again, until the instance asks anew.
+    pub(super) fn stop(&mut self, instance: InstanceId) {
+        let Some(subscription) = subscription_of(&mut self.boxes, instance) else { return };
+        subscription.phase = Phase::Stopped;
+        self.schedule.remove((instance, Timer::Subscription));
+    }
+
+    /// Again after a back-off, and not before `at_least`.
+    pub(super) fn come_again(&mut self, instance: InstanceId, at_least: Duration, desk: &mut Desk<'_>, now: Instant) {
+        let Some(subscription) = subscription_of(&mut self.boxes, instance) else { return };
+        subscription.phase = Phase::Resting;
+        let pause = backoff(subscription.backoff_step, desk.random).max(at_least);
+        subscription.backoff_step = subscription.backoff_step.saturating_add(1);
+        self.schedule.set((instance, Timer::Subscription), Some(now + pause));
+    }
+
+    pub(super) fn handle_subscription_due(
+        &mut self,
+        instance: InstanceId,
+        registered: Option<Registered<'_>>,
+        desk: &mut Desk<'_>,
+        now: Instant,
+    ) {
+        let Some(subscription) = subscription_of(&mut self.boxes, instance) else { return };
+        let Phase::Asking(asking) = &mut subscription.phase else {
+            return match registered {
+                Some(registered) => self.subscribe(instance, registered, desk, now),
+                None => self.come_again(instance, Duration::ZERO, desk, now),
+            };
+        };
+        match asking.client.handle_timeout(now) {
+            Timeout::Retransmit => {
+                let again = Event::Send(asking.target.hop.clone(), asking.client.request().clone());
+                self.events.push_back(again);
+                self.schedule.set((instance, Timer::Subscription), asking.client.poll_timeout());
+            }
+            Timeout::Idle => self.schedule.set((instance, Timer::Subscription), asking.client.poll_timeout()),
+            Timeout::TimedOut | Timeout::Terminated => {
+                self.by_branch.remove(&asking.branch);
+                self.come_again(instance, Duration::ZERO, desk, now);
+            }
+        }
+    }
+
+    fn handle_leaving_response(
+        &mut self,
+        instance: InstanceId,
+        response: &Message,
+        identity: Option<&Identity>,
+        desk: &mut Desk<'_>,
+        now: Instant,
+    ) {
+        let Some(leaving) = self.leaving.get_mut(&instance) else { return };
+        let Some(status) = response.status() else { return };
+        let Leaving { dialog, asking, until } = &mut **leaving;
+        if asking.client.handle_response(status, now) != Verdict::Deliver || status.is_provisional() {
+            return;
+        }
+        let former = asking.branch;
+        // The credential may be wiped by now; then the subscription ends by itself.
+        let challenged = matches!(status.code(), 401 | 407);
+        let again = identity
+            .filter(|_| challenged)
+            .is_some_and(|identity| answer(asking, dialog, response, identity, desk, now).is_some());
+        self.by_branch.remove(&former);
+        if again {
+            self.by_branch.insert(asking.branch, Awaited::Leaving(instance));
+            let due = asking.client.poll_timeout().map_or(*until, |due| due.min(*until));
+            self.schedule.set((instance, Timer::Leaving), Some(due));
+            let again = Event::Send(asking.target.hop.clone(), asking.client.request().clone());
+            self.events.push_back(again);
+        } else {
+            self.gone(instance);
+        }
+    }
+
+    pub(super) fn handle_leaving_due(&mut self, instance: InstanceId, now: Instant) {
+        let Some(leaving) = self.leaving.get_mut(&instance) else { return };
+        if leaving.until <= now {
+            return self.gone(instance);
+        }
+        let asking = &mut leaving.asking;
+        if asking.client.handle_timeout(now) == Timeout::Retransmit {
+            let again = Event::Send(asking.target.hop.clone(), asking.client.request().clone());
+            self.events.push_back(again);
+        }
+        let due = asking.client.poll_timeout().map_or(leaving.until, |due| due.min(leaving.until));
+        self.schedule.set((instance, Timer::Leaving), Some(due));
+    }
+
+    fn gone(&mut self, instance: InstanceId) {
+        self.schedule.remove((instance, Timer::Leaving));
+        if let Some(leaving) = self.leaving.remove(&instance) {
+            self.by_branch.remove(&leaving.asking.branch);
+        }
+    }
+}
+
+pub(super) fn subscription_of(
+    boxes: &mut HashMap<InstanceId, Mailbox>,
+    instance: InstanceId,
+) -> Option<&mut Subscription> {
+    boxes.get_mut(&instance)?.subscription.as_deref_mut()
+}
+
+/// Begins an exchange; the request is to be sent to its target. `None`: there is no Contact to be notified at.
+fn ask(
+    dialog: &mut Dialog,
+    registered: Registered<'_>,
+    expires: Duration,
+    desk: &mut Desk<'_>,
+    now: Instant,
+) -> Option<Asking> {
+    let contact = registered.identity.contact_uri()?.to_owned();
+    let target = registered.target.clone();
+    let (branch, client) = send(dialog, registered.identity, &target, &contact, expires, desk, now);
+    Some(Asking { branch, client, target, contact, challenges: Challenges::default(), expires, bumped: false })
+}
+
+/// Answers a challenge. `None`: it is a refusal.
+fn answer(
+    asking: &mut Asking,
+    dialog: &mut Dialog,
+    response: &Message,
+    identity: &Identity,
+    desk: &mut Desk<'_>,
+    now: Instant,
+) -> Option<()> {
+    let stale = response.challenges().any(|challenge| challenge.stale);
+    if !asking.challenges.admit(stale, REFUSALS_MAX) {
+        return None;
+    }
+    dialog.session = Some(identity.choose(response, desk.vault)?);
+    asking.challenges.answer();
+    resend(asking, dialog, identity, desk, now);
+    Some(())
+}
+
+/// 423: asks for as long as the notifier wants, once.
+fn ask_longer(
+    asking: &mut Asking,
+    dialog: &mut Dialog,
+    response: &Message,
+    identity: &Identity,
+    desk: &mut Desk<'_>,
+    now: Instant,
+) -> Option<()> {
+    let least = Duration::from_secs(u64::from(response.min_expires().ok().flatten()?));
+    if asking.bumped || least <= asking.expires || least > EXPIRES_MAX {
+        return None;
+    }
+    asking.bumped = true;
+    asking.expires = least;
+    resend(asking, dialog, identity, desk, now);
+    Some(())
+}
+
+fn resend(asking: &mut Asking, dialog: &mut Dialog, identity: &Identity, desk: &mut Desk<'_>, now: Instant) {
+    let (branch, client) = send(dialog, identity, &asking.target, &asking.contact, asking.expires, desk, now);
+    asking.branch = branch;
+    asking.client = client;
+}
+
+/// Writes a SUBSCRIBE in its dialog, signed as far as the session allows.
+fn send(
+    dialog: &mut Dialog,
+    identity: &Identity,
+    target: &crate::engine::register::Target,
+    contact: &str,
+    expires: Duration,
+    desk: &mut Desk<'_>,
+    now: Instant,
+) -> (BranchId, NonInviteClient) {
+    dialog.cseq += 1;
+    let branch = BranchId::mint(desk.shard, desk.random.bytes());
+    let aor = identity.aor();
+    let remote = dialog.target.as_deref().filter(|_| dialog.remote_tag.is_some()).unwrap_or(aor.as_bytes());
+    let request_uri = String::from_utf8_lossy(remote).into_owned();
+    let authorization = dialog
+        .session
+        .as_mut()
+        .and_then(|session| identity.sign(session, "SUBSCRIBE", &request_uri, desk.vault, desk.random));
+    let to = match &dialog.remote_tag {
+        Some(tag) => format!("<{aor}>;tag={tag}"),
+        None => format!("<{aor}>"),
+    };
+    let sent_by = desk.policy.listener(target.listener).map_or("", |listener| listener.advertise.as_str());
+    let request = Request {
+        request_uri: request_uri.as_bytes(),
+        via: OwnVia { transport: target.transport, sent_by, branch: &branch.branch() },
+        routes: &dialog.routes,
+        from: &format!("<{aor}>;tag={}", dialog.local_tag),
+        to: &to,
+        call_id: &dialog.call_id,
+        cseq: dialog.cseq,
+        contact,
+    };
+    let seconds = u32::try_from(expires.as_secs()).unwrap_or(u32::MAX);
+    let signed = authorization.as_ref().map(|(name, value)| (*name, value.as_str()));
+    let mut out = Vec::with_capacity(1024);
+    write_subscribe(&request, seconds, signed, &mut out);
+    (branch, NonInviteClient::new(Bytes::from(out), target.transport.is_reliable(), None, now))
+}
