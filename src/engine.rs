@@ -1,7 +1,7 @@
 //! The product as one state machine; no IO.
 //!
 //! `Engine` routes between rooms that never import one another: `leases` (what we hold), `bindings` and `destinations`
-//! (staying registered), `edge` (attached devices), `calls`, `wakes`, `erasures`. The contract with the outside is in
+//! (staying registered), `edge` (attached devices), `calls`, `wakes`, `stories`, `erasures`. The contract with the outside is in
 //! `input` and `output`, the operator's decisions in `policy`, the bounds in `limits`.
 
 pub mod account;
@@ -12,6 +12,7 @@ pub mod limits;
 pub mod output;
 pub mod placement;
 pub mod policy;
+pub mod story;
 pub mod tally;
 
 mod bindings;
@@ -33,6 +34,7 @@ mod random;
 mod register;
 mod route_token;
 mod schedule;
+mod stories;
 mod tags;
 mod wakes;
 

@@ -218,13 +218,10 @@ impl Calls {
     /// A call as its device may see it.
     pub(crate) fn view(&self, instance: InstanceId, uuid: CallUuid) -> Option<CallView> {
         if let Some(ended) = self.ended.get(&(instance, uuid)) {
-            return Some(CallView {
-                state: ended.state,
-                reason: Some(ended.reason).filter(|reason| !reason.is_empty()),
-            });
+            return Some(CallView::new(ended.state, Some(ended.reason).filter(|reason| !reason.is_empty())));
         }
         let held = self.held.get(&self.find_call(instance, uuid)?)?;
-        Some(CallView { state: held.state(), reason: None })
+        Some(CallView::new(held.state(), None))
     }
 
     /// What an attaching device should hear of calls it was woken for: `UUID;state=ended;reason=…`.

@@ -3,7 +3,7 @@
 use super::audit::{Cause, LifeEvent};
 use super::engine::Engine;
 use super::erasures::life_record;
-use super::ids::{InstanceId, ReplyTo};
+use super::ids::{CallUuid, InstanceId, ReplyTo};
 use super::input::{Command, TokenHash};
 use super::instance::Instance;
 use super::output::{Answer, AttachView, CallState, CallView, DataView, InstanceView, Output, Refusal};
@@ -27,7 +27,7 @@ impl Engine {
             Command::Data(id, token) => self.data(id, &token, reply, now),
             Command::Call(id, token, uuid) => {
                 let Some(()) = self.check(id, &token, reply) else { return };
-                let answer = match self.calls.view(id, uuid) {
+                let answer = match self.call_view(id, uuid) {
                     Some(view) => Answer::Call(view),
                     None => Answer::Refused(Refusal::NotFound),
                 };
@@ -38,13 +38,19 @@ impl Engine {
                 let (calls, mut desk) = self.for_calls();
                 let declined = calls.decline(id, uuid, decline, &mut desk, now.boot);
                 let answer = if declined {
-                    Answer::Call(CallView { state: CallState::Ended, reason: Some("declined") })
+                    self.settle(now);
+                    let ended = CallView::new(CallState::Ended, Some("declined"));
+                    Answer::Call(self.call_view(id, uuid).unwrap_or(ended))
                 } else if self.calls.view(id, uuid).is_some() {
                     Answer::Refused(Refusal::CallOver)
                 } else {
                     Answer::Refused(Refusal::NotFound)
                 };
                 self.reply(reply, answer);
+            }
+            Command::Stories { call, most } => {
+                let stories = self.stories.newest(call, most);
+                self.reply(reply, Answer::Stories(stories));
             }
             Command::EraseAll { tenant, device, cause } => {
                 let instances = self.leases.of_tenant(&tenant, device.as_deref());
@@ -113,6 +119,17 @@ impl Engine {
         }
     }
 
+    /// A call with its story; `None`: there is none such.
+    fn call_view(&self, id: InstanceId, uuid: CallUuid) -> Option<CallView> {
+        let story = self.stories.of(id, uuid);
+        // A call that was turned away at once has a story, but no place among the calls.
+        let turned_away = || story.map(|story| CallView::new(CallState::Ended, story.reason()));
+        let mut view = self.calls.view(id, uuid).or_else(turned_away)?;
+        view.story = story.cloned().map(Box::new);
+        view.private_media_address = self.stories.private_media(id);
+        Some(view)
+    }
+
     fn instance_view(&self, id: InstanceId, now: Now) -> Option<InstanceView> {
         let instance = self.leases.get(id)?;
         Some(InstanceView {
@@ -122,6 +139,7 @@ impl Engine {
             attach: self.attach_view(id),
             attached: self.edge.device(id).is_some(),
             trunk_drops: instance.trunk_drops,
+            private_media_address: self.stories.private_media(id),
         })
     }
 

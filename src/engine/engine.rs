@@ -16,12 +16,13 @@ use super::hand_over::HandOvers;
 use super::ids::{InstanceId, ReplyTo, ShardId};
 use super::input::{Input, PeerMessage, Recorded};
 use super::leases::Leases;
-use super::output::{Answer, Hop, Note, Output, PushOutcome, Unsent, WakeDetail, WakeKind};
+use super::output::{Answer, Hop, Note, Output, PushOutcome, Step, Unsent, WakeDetail, WakeKind};
 use super::placement::Placement;
 use super::policy::Policy;
 use super::random::Random;
 use super::register::Desk;
 use super::route_token::Mint;
+use super::stories::Stories;
 use super::tags::Tags;
 use super::tally::{Census, Tally};
 use super::wakes::{self, Wakes};
@@ -55,6 +56,7 @@ pub struct Engine {
     pub(super) edge: Edge,
     pub(super) calls: Calls,
     pub(super) wakes: Wakes,
+    pub(super) stories: Stories,
     pub(super) erasures: Erasures,
     pub(super) hand_overs: HandOvers,
     pub(super) outputs: VecDeque<Effect>,
@@ -92,6 +94,7 @@ impl Engine {
             shard,
             edge: Edge::new(policy.domain.clone(), random.bytes()),
             calls: Calls::new(mint, &policy.limits, placement.shards()),
+            stories: Stories::new(&policy.limits, placement.shards()),
             destinations: Destinations::new(shard, placement.clone(), policy.registrars.rate),
             devices: Devices::new(shard, placement.clone(), policy.limits.instances_per_device),
             policy,
@@ -164,6 +167,7 @@ impl Engine {
         self.edge.handle_timeout(now.boot);
         let (calls, mut desk) = self.for_calls();
         calls.handle_timeout(&mut desk, now.boot);
+        self.stories.handle_timeout(now.boot);
         let (erasures, mut desk) = self.for_erasures();
         erasures.handle_timeout(&mut desk, now);
         self.handle_hand_over_timeouts(now);
@@ -196,6 +200,7 @@ impl Engine {
             self.bindings.poll_timeout(),
             self.edge.poll_timeout(),
             self.calls.poll_timeout(),
+            self.stories.poll_timeout(),
             self.erasures.poll_timeout(),
             self.hand_overs.poll_timeout(),
             drain,
@@ -228,6 +233,7 @@ impl Engine {
         self.destinations.tables(&mut tables);
         self.calls.tables(&mut tables);
         self.wakes.tables(&mut tables);
+        self.stories.tables(&mut tables);
         self.erasures.tables(&mut tables);
         self.hand_overs.tables(&mut tables);
         self.devices.tables(&mut tables);
@@ -243,6 +249,7 @@ impl Engine {
         let (calls, mut desk) = self.for_calls();
         calls.end_instance(id, &mut desk, now.boot);
         self.wakes.forget(id);
+        self.stories.forget(id);
         if self.calls.has_dialogs(id) {
             self.edge.keep(id, now.boot + self.policy.limits.dialog_max);
         } else {
@@ -254,7 +261,7 @@ impl Engine {
     }
 
     /// Drains every room until none has anything left to say.
-    fn settle(&mut self, now: Now) {
+    pub(super) fn settle(&mut self, now: Now) {
         while self.route_bindings(now)
             || self.route_destinations(now)
             || self.route_devices(now)
@@ -264,6 +271,9 @@ impl Engine {
         {}
         while let Some(job) = self.wakes.poll_job() {
             self.emit(Output::Push(Box::new(job)));
+        }
+        while let Some(story) = self.stories.poll_ended() {
+            self.emit(Output::Note(Note::CallStory(Box::new(story))));
         }
         self.advance_drain(now);
     }
@@ -320,6 +330,7 @@ impl Engine {
                 calls.handle_detached(instance, &mut desk, now.boot);
             }
             Event::Proven(address, span) => self.emit(Output::Proven(address, span)),
+            Event::Refused(instance, reason) => self.stories.note_refused(instance, reason, &mut self.tally, now),
         }
         true
     }
@@ -332,8 +343,20 @@ impl Engine {
             Event::Wake(wanted) => self.send_call_wake(wanted, now),
             Event::Silent(instance) => self.edge.handle_silence(instance),
             Event::LastDialog(instance) if self.leases.get(instance).is_none() => self.edge.release(instance),
-            Event::LastDialog(_) | Event::Step(..) => {}
-            Event::Note(note) => self.emit(Output::Note(note)),
+            Event::LastDialog(_) => {}
+            Event::Step(instance, call, step) => {
+                // A dialog outlives its instance; what is kept for the instance does not.
+                if step == Step::PrivateMediaAddress && self.leases.get(instance).is_some() {
+                    self.stories.note_private_media(instance);
+                }
+                self.stories.note(instance, call, step, &mut self.tally, now);
+            }
+            Event::Note(note) => {
+                if let Note::CallEnded(call, instance, outcome) = note {
+                    self.stories.note_outcome(instance, call, outcome);
+                }
+                self.emit(Output::Note(note));
+            }
         }
         true
     }

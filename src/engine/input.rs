@@ -179,6 +179,13 @@ pub enum Command {
     Call(InstanceId, TokenHash, CallUuid),
     /// `POST /v1/instances/{id}/calls/{call}/decline`.
     Decline(InstanceId, TokenHash, CallUuid, Decline),
+    /// The stories of calls, for the operator.
+    Stories {
+        /// Only this call's.
+        call: Option<CallUuid>,
+        /// At most so many, the newest first.
+        most: usize,
+    },
     /// Erase all instances of a tenant or one device of it, by administrator or off-boarding.
     EraseAll {
         /// The tenant.

@@ -18,7 +18,7 @@ impl World {
             | Command::Data(id, ..)
             | Command::Call(id, ..)
             | Command::Decline(id, ..) => id.shard(),
-            Command::EraseAll { .. } => panic!("ask every shard: `erase_all`"),
+            Command::EraseAll { .. } | Command::Stories { .. } => panic!("ask every shard: `erase_all`, `stories`"),
         };
         self.command_at(shard, command)
     }

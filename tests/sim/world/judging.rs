@@ -77,6 +77,7 @@ impl World {
             "destinations",
             "devices",
             "wakes.budgets",
+            "stories.private_media",
             "erasures.graves",
         ];
         let left: BTreeMap<_, _> =
@@ -93,7 +94,9 @@ impl World {
     pub fn assert_empty(&mut self) {
         self.assert_nothing_left();
         let tables = self.tables();
-        for name in ["vault", "leases", "bindings", "bindings.trunks", "wakes.budgets", "devices"] {
+        for name in
+            ["vault", "leases", "bindings", "bindings.trunks", "wakes.budgets", "stories.private_media", "devices"]
+        {
             assert_eq!(tables[name], 0, "{name}");
         }
     }
