@@ -4,6 +4,7 @@
 //! `drain`. It decides nothing about calls or instances.
 
 mod open;
+mod stories;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -23,10 +24,9 @@ use crate::config::{Settings, TlsFiles};
 use crate::effects::Sinks;
 use crate::engine::ids::ShardId;
 use crate::engine::input::Command;
-use crate::engine::output::{Answer, CallOutcome, Note, Step};
+use crate::engine::output::{Answer, Note};
 use crate::engine::placement::Placement;
 use crate::engine::policy::{Listener, Policy};
-use crate::engine::story::Story;
 use crate::engine::{Engine, Start};
 use crate::net::{self, Net, ServerTls};
 use crate::push::Pusher;
@@ -161,7 +161,7 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
         meters,
         readiness: Arc::clone(&readiness),
         refresh: Box::new(refresh(net.handle(), router.clone(), Arc::clone(&audit), &pusher, &readiness)),
-        stories: ask_stories(router.clone()),
+        stories: stories::ask(router.clone()),
     };
     let ops_task = ops::serve(endpoints, bound.ops, stopping.clone());
     let audit_watch = watch_audit(router.clone(), Arc::clone(&readiness), writable_changes, stopping);
@@ -289,22 +289,6 @@ fn refresh(
     }
 }
 
-/// Asks every shard for its stories.
-fn ask_stories(router: Router) -> ops::AskStories {
-    Box::new(move |call| {
-        let router = router.clone();
-        Box::pin(async move {
-            let mut all = Vec::new();
-            for shard in 0..router.placement().shards() {
-                let command = Command::Stories { call, most: ops::CALLS_MAX };
-                let Answer::Stories(stories) = router.ask(ShardId(shard), command).await else { return None };
-                all.extend(stories);
-            }
-            Some(ops::calls::newest(all))
-        })
-    })
-}
-
 /// Tells the shards and `/readyz` whether the audit log can be written.
 async fn watch_audit(
     router: Router,
@@ -353,33 +337,12 @@ fn log_note(note: &Note) {
             // Its story says the same and more.
             debug!(call = %Redacted(call), instance = %Redacted(instance), outcome = outcome.as_str(), "call counted");
         }
-        Note::CallStory(story) => log_story(story),
+        Note::CallStory(story) => stories::log(story),
         Note::PushMisconfigured(provider, reason) => {
             warn!(provider = provider.as_str(), reason, "the push provider refuses us");
         }
         Note::Erased(instance, cause) => info!(instance = %Redacted(instance), cause = cause.as_str(), "erased"),
     }
-}
-
-/// The one line of a call.
-fn log_story(story: &Story) {
-    let ms =
-        |kind: fn(Step) -> bool| story.first(kind).map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
-    info!(
-        call = %Redacted(story.call),
-        instance = %Redacted(story.instance),
-        outcome = story.outcome.map(CallOutcome::as_str),
-        reason = story.reason(),
-        why = story.why(),
-        wake_sent_ms = ms(|step| step == Step::WakeSent),
-        wake_accepted_ms = ms(|step| step == Step::WakeAccepted),
-        attached_ms = ms(|step| step == Step::Attached),
-        forwarded_ms = ms(|step| step == Step::Forwarded),
-        ringing_ms = ms(|step| step == Step::Ringing),
-        answered_ms = ms(|step| step == Step::Answered),
-        ended_ms = ms(|step| matches!(step, Step::Ended(_))),
-        "call ended"
-    );
 }
 
 fn observer(meters: &Arc<Meters>) -> crate::shard::Observer {

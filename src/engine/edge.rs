@@ -37,8 +37,6 @@ pub(crate) enum Event {
     Detached(InstanceId),
     /// The source has proven itself for this long.
     Proven(IpAddr, Duration),
-    /// A REGISTER that names the instance was refused, for this reason.
-    Refused(InstanceId, &'static str),
 }
 
 struct Attachment {
@@ -98,16 +96,12 @@ impl Edge {
         now: Instant,
     ) -> bool {
         let Some(ha1) = known.ha1 else {
-            self.events.push_back(Event::Refused(known.instance, "erased"));
             self.reply(request, arrival, StatusCode::NOT_FOUND, tag, &[]);
             return false;
         };
         match self.check(request, arrival, known.instance, ha1, now) {
             Ok(()) => self.register(request, arrival, known, tag, now),
             Err(stale) => {
-                if !stale && request.credentials(HeaderName::Authorization, &self.realm).is_some() {
-                    self.events.push_back(Event::Refused(known.instance, "wrong-token"));
-                }
                 self.challenge(request, arrival, known.instance, stale, tag, now);
                 return false;
             }

@@ -330,7 +330,6 @@ impl Engine {
                 calls.handle_detached(instance, &mut desk, now.boot);
             }
             Event::Proven(address, span) => self.emit(Output::Proven(address, span)),
-            Event::Refused(instance, reason) => self.stories.note_refused(instance, reason, &mut self.tally, now),
         }
         true
     }

@@ -1,6 +1,6 @@
 //! Stories: what happened to each call at each instance, step by step, for a short time.
 //!
-//! Its own room because the steps come from several others (`calls`, `edge`, `wakes`) and are asked for by people: the
+//! Its own room because steps are told by `calls` and asked for by people: the
 //! device, the operator, the log. It decides nothing about a call, and it holds nothing personal: ids, steps and times.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -43,8 +43,6 @@ pub(crate) struct Stories {
     /// In the order in which they began.
     stories: BTreeMap<u64, Kept>,
     by_call: HashMap<Key, u64>,
-    /// Stories that are not over, by instance.
-    unended: BTreeSet<(InstanceId, u64)>,
     /// Until when each is kept. One that is over has minutes, any other an hour: the first that is due is the first to go.
     until: Schedule<u64>,
     /// Over since they were last asked for.
@@ -61,7 +59,6 @@ impl Stories {
             next: 0,
             stories: BTreeMap::new(),
             by_call: HashMap::default(),
-            unended: BTreeSet::new(),
             until: Schedule::default(),
             ended: VecDeque::new(),
             private_media: BTreeSet::new(),
@@ -90,7 +87,6 @@ impl Stories {
         kept.add(Moment { step, after });
         if matches!(step, Step::Answered | Step::Ended(_)) && !kept.over {
             kept.over = true;
-            self.unended.remove(&(instance, id));
             self.ended.push_back(id);
             self.until.set(id, Some(now.boot + ENDED_KEPT));
         } else if !kept.over {
@@ -101,18 +97,6 @@ impl Stories {
     /// A phone of this instance, which is held, was offered media on a private address.
     pub(crate) fn note_private_media(&mut self, instance: InstanceId) {
         self.private_media.insert(instance);
-    }
-
-    /// The instance's phone was not let in: a step of each of its calls that is not over.
-    pub(crate) fn note_refused(&mut self, instance: InstanceId, reason: &'static str, tally: &mut Tally, now: Now) {
-        let calls: Vec<CallUuid> = self
-            .unended
-            .range((instance, 0)..=(instance, u64::MAX))
-            .filter_map(|(_, id)| Some(self.stories.get(id)?.story.call))
-            .collect();
-        for call in calls {
-            self.note(instance, call, Step::AttachRefused(reason), tally, now);
-        }
     }
 
     /// How the call was counted.
@@ -171,7 +155,6 @@ impl Stories {
     pub(crate) fn tables(&self, out: &mut Vec<(&'static str, usize)>) {
         out.extend([
             ("stories", self.stories.len()),
-            ("stories.unended", self.unended.len()),
             ("stories.ended", self.ended.len()),
             ("stories.private_media", self.private_media.len()),
         ]);
@@ -189,7 +172,6 @@ impl Stories {
         let story = Story { instance, call, began: now.wall, moments, omitted: 0, outcome: None };
         self.stories.insert(id, Kept { story, began: now.boot, over: false, told: false });
         self.by_call.insert(key, id);
-        self.unended.insert((instance, id));
         id
     }
 
@@ -197,7 +179,6 @@ impl Stories {
         self.until.remove(id);
         let Some(kept) = self.stories.remove(&id) else { return };
         self.by_call.remove(&(kept.story.instance, kept.story.call));
-        self.unended.remove(&(kept.story.instance, id));
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::ids::{CallUuid, InstanceId};
-use super::output::{CallOutcome, PushOutcome, Step};
+use super::output::{CallOutcome, Step};
 use crate::clock::WallTime;
 
 /// What became of one call at one instance.
@@ -75,19 +75,6 @@ impl Story {
             Some((reason, at)) => happened.told_after(reason, at),
             None => happened.told_meanwhile(),
         }
-    }
-}
-
-/// The reason a provider's answer leaves in a story; `None` if it accepted.
-#[must_use]
-pub fn wake_fault(outcome: &PushOutcome) -> Option<&'static str> {
-    match outcome {
-        PushOutcome::Accepted => None,
-        PushOutcome::TokenDead { .. } => Some("token-dead"),
-        PushOutcome::OurFault(_) => Some("our-fault"),
-        PushOutcome::Theirs(_) => Some("theirs"),
-        PushOutcome::Later { .. } => Some("later"),
-        PushOutcome::NotSent => Some("not-sent"),
     }
 }
 
@@ -194,12 +181,12 @@ fn refusal(reason: &str) -> String {
 
 fn fault(reason: &str) -> &'static str {
     match reason {
-        "token-dead" => "the provider refused the token",
-        "our-fault" => "the provider refuses us: a key, topic or payload is wrong",
-        "theirs" => "the provider failed",
-        "later" => "the provider asked us to come later",
+        "token-dead" | "token-rejected" => "the provider refused the token",
+        "misconfigured" => "the provider refuses us: a key, topic or payload is wrong",
+        "provider-failed" => "the provider failed",
+        "provider-busy" => "the provider asked us to come later",
         "not-sent" => "it could not be sent in time",
-        "over-budget" | "limited" => "the instance has used its budget of wakes",
+        "over-budget" => "the instance has used its budget of wakes",
         "no-target" => "the app gave no push target for calls",
         _ => "it failed",
     }
@@ -210,6 +197,7 @@ fn ending(reason: &str, at: Duration) -> String {
     match reason {
         "cancelled" => format!("the caller hung up after {at}"),
         "answered-elsewhere" => format!("it was answered elsewhere after {at}"),
+        "stepped-aside" => format!("the app went to its PBX by itself after {at}"),
         "declined" => format!("the phone declined after {at}"),
         "no-device" => format!("no phone came within {at}"),
         "no-answer" => format!("nobody answered within {at}"),
@@ -227,7 +215,7 @@ struct Span(Duration);
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tenths = (self.0.as_millis() + 50) / 100;
-        if tenths >= 100 || tenths % 10 == 0 {
+        if tenths >= 100 || tenths.is_multiple_of(10) {
             write!(f, "{} s", (tenths + 5) / 10)
         } else {
             write!(f, "{}.{} s", tenths / 10, tenths % 10)
@@ -307,14 +295,20 @@ mod tests {
         assert_eq!(story(&with_wake(&forwarded[..2])).why(), "forwarded, the phone has not answered yet");
         let broke = "forwarded, but the phone's connection broke; the caller still waits";
         assert_eq!(story(&with_wake(&forwarded)).why(), broke);
-        let failed = story(&[WOKEN[0], (WakeFailed("theirs"), 5)]);
-        assert_eq!(failed.why(), "no wake: the provider failed (theirs); the caller still waits");
+        let failed = story(&[WOKEN[0], (WakeFailed("provider-failed"), 5)]);
+        assert_eq!(failed.why(), "no wake: the provider failed (provider-failed); the caller still waits");
     }
 
     #[test]
     fn the_reason_is_the_end_s_or_else_the_last_fault_s() {
-        assert_eq!(story(&[(Step::WakeFailed("theirs"), 1), (Step::Ended("no-push"), 2)]).reason(), Some("no-push"));
-        assert_eq!(story(&[(Step::WakeFailed("theirs"), 1), (Step::FlowLost, 2)]).reason(), Some("theirs"));
+        assert_eq!(
+            story(&[(Step::WakeFailed("provider-failed"), 1), (Step::Ended("no-push"), 2)]).reason(),
+            Some("no-push")
+        );
+        assert_eq!(
+            story(&[(Step::WakeFailed("provider-failed"), 1), (Step::FlowLost, 2)]).reason(),
+            Some("provider-failed")
+        );
         assert_eq!(story(&WOKEN).reason(), None);
     }
 

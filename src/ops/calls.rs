@@ -135,7 +135,7 @@ pub fn calls(arguments: &CallsArguments) -> Exit {
     }
 }
 
-fn tell(calls: &Calls, arguments: &CallsArguments) -> Exit {
+pub(super) fn tell(calls: &Calls, arguments: &CallsArguments) -> Exit {
     if arguments.json {
         say(serde_json::to_string(calls).expect("texts and numbers always become JSON"));
     }

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::client::url_of;
 use super::*;
+use crate::cli::{CallsArguments, Exit};
 use crate::clock::WallTime;
 use crate::engine::audit::Cause;
 use crate::engine::ids::{CallUuid, InstanceId, ShardId};
@@ -192,6 +193,19 @@ async fn calls_of_a_busy_daemon_are_unavailable_and_no_calls_are_no_fault() {
     assert_eq!(daemon.get("/calls").await.0, 503);
     assert!(matches!(calls::ask(&daemon.url(), None).await, Err(AskError::Unavailable { .. })));
     daemon.stop().await;
+}
+
+#[test]
+fn the_exit_code_of_calls_says_what_came_of_it() {
+    let ask = |ops: &str| calls(&CallsArguments { ops: Some(ops.to_owned()), ..CallsArguments::default() });
+    assert_eq!(ask("nonsense"), Exit::Usage);
+    // The port of no protocol: nobody listens there.
+    assert_eq!(ask("http://127.0.0.1:1"), Exit::Unavailable);
+    let one = CallsArguments { call: Some(id(1)), ..CallsArguments::default() };
+    let (none, some) = (Calls::from(Vec::new()), Calls::from(vec![story(1, &REFUSED, None)]));
+    assert_eq!(calls::tell(&none, &CallsArguments::default()), Exit::Success, "an idle daemon is no fault");
+    assert_eq!(calls::tell(&none, &one), Exit::Unavailable, "a forgotten call is");
+    assert_eq!(calls::tell(&some, &one), Exit::Success);
 }
 
 #[test]

@@ -77,24 +77,10 @@ fn a_step_that_repeats_the_last_one_is_only_counted() {
     let mut room = Room::new(10);
     room.note(1, Step::Invited);
     for _ in 0..1_000 {
-        room.stories.note_refused(instance(), "wrong-token", &mut room.tally, room.now);
+        room.note(1, Step::AttachRefused("wrong-token"));
     }
     assert_eq!(steps(&room.story(1)), [(Step::Invited, 0), (Step::AttachRefused("wrong-token"), 0)]);
     assert_eq!(room.story(1).omitted, 999);
-}
-
-#[test]
-fn a_refused_phone_is_told_of_in_calls_that_are_not_over_and_begins_no_story() {
-    let mut room = Room::new(10);
-    room.stories.note_refused(instance(), "wrong-token", &mut room.tally, room.now);
-    room.assert_empty();
-    room.note(1, Step::Invited);
-    room.note(2, Step::Invited);
-    room.note(1, Step::Ended("cancelled"));
-    room.stories.note_refused(instance(), "wrong-token", &mut room.tally, room.now);
-    room.stories.note_refused(other(), "wrong-token", &mut room.tally, room.now);
-    assert_eq!(steps(&room.story(1)).len(), 2);
-    assert_eq!(steps(&room.story(2))[1].0, Step::AttachRefused("wrong-token"));
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Looking at everything that happened, and at what is left of it.
 
+use reveille::engine::story::Story;
+use reveille::engine::tally::Tally;
+
 use super::*;
 
 impl World {
@@ -59,6 +62,19 @@ impl World {
             _ => None,
         };
         self.notes.iter().filter_map(of).collect()
+    }
+
+    /// The stories of the calls that are over, as the log has them.
+    pub fn stories(&self) -> Vec<&Story> {
+        fn of(note: &Note) -> Option<&Story> {
+            if let Note::CallStory(story) = note { Some(story) } else { None }
+        }
+        self.notes.iter().filter_map(of).collect()
+    }
+
+    /// What the engines counted since they were last asked.
+    pub fn take_tallies(&mut self) -> Vec<Tally> {
+        self.engines.iter_mut().map(Engine::take_tally).collect()
     }
 
     /// Everything that has to end by itself has ended: no transaction, held call, dialog, wake, waiting command, erasure
