@@ -351,6 +351,9 @@ impl Engine {
     }
 
     fn send_call_wake(&mut self, wanted: calls::WakeWanted, now: Now) {
+        if !self.calls.is_wanted(&wanted) {
+            return;
+        }
         let call_wake = wanted.kind == WakeKind::Call;
         let reason = wakes::Reason {
             kind: wanted.kind,
@@ -366,7 +369,7 @@ impl Engine {
         };
         if call_wake {
             let (calls, mut desk) = self.for_calls();
-            calls.handle_wake_sent(wanted.call, sent, &mut desk, now.boot);
+            calls.handle_wake_sent(wanted.call, wanted.instance, sent, &mut desk, now.boot);
         }
     }
 
@@ -396,10 +399,9 @@ impl Engine {
 
     fn handle_pushed(&mut self, wake: super::ids::WakeId, outcome: PushOutcome, now: Now) {
         let Some(verdict) = self.wakes.handle_outcome(wake, outcome) else { return };
-        let accepted = verdict.outcome == PushOutcome::Accepted;
         if verdict.kind == WakeKind::Call {
             let (calls, mut desk) = self.for_calls();
-            calls.handle_wake_outcome(wake, accepted, &mut desk, now.boot);
+            calls.handle_wake_outcome(wake, taken(&verdict.outcome), &mut desk, now.boot);
         }
         match verdict.outcome {
             PushOutcome::TokenDead { since } => {
@@ -467,5 +469,17 @@ impl Engine {
     pub(super) fn for_calls(&mut self) -> (&mut Calls, calls::Desk<'_>) {
         let Self { shard, policy, random, tally, tags, calls, .. } = self;
         (calls, calls::Desk { shard: *shard, policy, random, tally, tags })
+    }
+}
+
+/// Whether a provider took a push, and if not, why, in the words of a call's story.
+fn taken(outcome: &PushOutcome) -> Result<(), &'static str> {
+    match outcome {
+        PushOutcome::Accepted => Ok(()),
+        PushOutcome::TokenDead { .. } => Err("token-dead"),
+        PushOutcome::OurFault(_) => Err("misconfigured"),
+        PushOutcome::Theirs(_) => Err("provider-failed"),
+        PushOutcome::Later { .. } => Err("provider-busy"),
+        PushOutcome::NotSent => Err("not-sent"),
     }
 }

@@ -3,12 +3,12 @@
 use bytes::Bytes;
 
 use super::account::TrunkSources;
-use super::calls::{Incoming, Passing};
+use super::calls::{Callee, Incoming, Inside, Passing};
 use super::device::reply_hop;
 use super::edge::Known;
 use super::engine::{Drain, Effect, Engine};
 use super::ids::{BranchId, Capability, InstanceId};
-use super::input::Arrival;
+use super::input::{Arrival, CallHandOver};
 use super::output::{Caller, Output};
 use super::policy::CallerInPush;
 use super::tally::Shed;
@@ -48,7 +48,8 @@ impl Engine {
 
     fn handle_request(&mut self, request: Message, arrival: &Arrival, now: Now) {
         let back = reply_hop(&request, arrival);
-        if self.calls.handle_known(&request, arrival, &back, now.boot) {
+        let (calls, mut desk) = self.for_calls();
+        if calls.handle_known(&request, arrival, &back, &mut desk, now.boot) {
             return;
         }
         let inside = self.calls.inside(&request);
@@ -58,20 +59,30 @@ impl Engine {
         if inside.is_none() && known.is_none() && attaching.is_none() {
             return self.handle_stranger(&request, arrival, callee);
         }
-        if let Err(fault) = proxy::validate(&request) {
-            return self.answer_unforwardable(&request, arrival, fault);
-        }
+        let fault = proxy::validate(&request).err();
         if let Some(inside) = inside {
             let device = self.edge.device(inside.instance).cloned();
             let trunk = self.bindings.trunk(inside.instance).cloned();
             let passing = Passing { request, arrival, back, device, trunk };
-            let (calls, mut desk) = self.for_calls();
-            calls.handle_inside(&inside, passing, &mut desk, now.boot);
+            self.handle_inside(&inside, passing, fault, now);
+        } else if let Some(fault) = fault {
+            self.answer_unforwardable(&request, arrival, fault);
         } else if let Some(instance) = attaching {
             self.handle_attach(&request, arrival, instance, now);
         } else if let (Some(instance), Some(callee)) = (known, callee) {
             self.handle_to_capability(request, arrival, back, instance, callee, now);
         }
+    }
+
+    fn handle_inside(&mut self, inside: &Inside, passing: Passing<'_>, fault: Option<Unforwardable>, now: Now) {
+        let Some(fault) = fault else {
+            let (calls, mut desk) = self.for_calls();
+            return calls.handle_inside(inside, passing, &mut desk, now.boot);
+        };
+        self.tally.shed(Shed::Malformed);
+        let extra = extra_of(&passing.request, fault);
+        let (calls, mut desk) = self.for_calls();
+        calls.refuse_inside(inside, passing, fault.status(), &extra, &mut desk, now.boot);
     }
 
     fn handle_attach(&mut self, request: &Message, arrival: &Arrival, id: InstanceId, now: Now) {
@@ -136,14 +147,27 @@ impl Engine {
     ) {
         let Some(instance) = self.leases.get(id) else { return };
         let early = instance.account.early_response.unwrap_or(self.policy.early_response);
-        let clear = self.policy.tenant(&instance.tenant).is_some_and(|it| it.caller_in_push == CallerInPush::Clear);
-        let caller = if clear { caller_of(&request) } else { None };
-        let device = self.edge.device(id).cloned();
+        let callees = self.callees_of(id, &request);
         let draining = self.draining != Drain::No;
-        let incoming =
-            Incoming { request, arrival, back, instance: id, capability: callee, early, caller, device, draining };
+        let incoming = Incoming { request, arrival, back, capability: callee, early, callees, draining };
         let (calls, mut desk) = self.for_calls();
         calls.handle_invite(incoming, &mut desk, now.boot);
+    }
+
+    /// The devices a call to this instance's capability rings at.
+    fn callees_of(&self, id: InstanceId, request: &Message) -> Vec<Callee> {
+        let of = |id: InstanceId| {
+            let instance = self.leases.get(id)?;
+            let clear = self.policy.tenant(&instance.tenant).is_some_and(|it| it.caller_in_push == CallerInPush::Clear);
+            Some(Callee {
+                instance: id,
+                platform_ios: instance.platform.eq_ignore_ascii_case("ios"),
+                hand_over: CallHandOver::default(),
+                caller: clear.then(|| caller_of(request)).flatten(),
+                device: self.edge.device(id).cloned(),
+            })
+        };
+        of(id).into_iter().collect()
     }
 
     fn answer_notify(&mut self, request: &Message, arrival: &Arrival) {
@@ -185,9 +209,7 @@ impl Engine {
 
     fn answer_unforwardable(&mut self, request: &Message, arrival: &Arrival, fault: Unforwardable) {
         self.tally.shed(Shed::Malformed);
-        let unsupported = [("Unsupported", proxy::unsupported(request))];
-        let extra = if fault == Unforwardable::BadExtension { &unsupported[..] } else { &[] };
-        self.answer(request, arrival, fault.status(), extra);
+        self.answer(request, arrival, fault.status(), &extra_of(request, fault));
     }
 
     fn shut_out(&mut self, arrival: &Arrival) {
@@ -213,6 +235,14 @@ impl Engine {
             return;
         }
         self.outputs.push_back(Effect::Send(reply_hop(request, arrival), Bytes::from(out)));
+    }
+}
+
+/// What the answer to a request that cannot be forwarded says besides.
+fn extra_of(request: &Message, fault: Unforwardable) -> Vec<(&'static str, String)> {
+    match fault {
+        Unforwardable::BadExtension => vec![("Unsupported", proxy::unsupported(request))],
+        Unforwardable::Malformed(_) | Unforwardable::TooManyHops | Unforwardable::Loop => Vec::new(),
     }
 }
 
