@@ -224,9 +224,11 @@ impl Calls {
         Some(CallView { state: called.state(), reason: None })
     }
 
-    /// The call of the instance that is held now, if there is one: the latest.
-    pub(crate) fn held_call(&self, instance: InstanceId) -> Option<CallUuid> {
-        self.held_of(instance).last().and_then(|id| self.held.get(&id)).map(|held| held.uuid)
+    /// The edge did not let somebody in who spoke for the instance: calls that wait for its device tell of it.
+    pub(crate) fn handle_attach_refused(&mut self, instance: InstanceId, reason: &'static str) {
+        let held: Vec<CallUuid> = self.held_of(instance).filter_map(|id| Some(self.held.get(&id)?.uuid)).collect();
+        let steps = held.into_iter().map(|uuid| Event::Step(instance, uuid, Step::AttachRefused(reason)));
+        self.events.extend(steps);
     }
 
     /// What an attaching device should hear of calls it was woken for: `UUID;state=ended;reason=…`.

@@ -90,7 +90,9 @@ impl Engine {
         let tag = self.tags.of(request);
         let ha1 = self.leases.get(id).map(|instance| instance.edge_ha1.as_str());
         let known = Known { instance: id, ha1, calls };
-        let _ = self.edge.handle_register(request, arrival, known, &tag, now.boot);
+        if let Err(Some(reason)) = self.edge.handle_register(request, arrival, known, &tag, now.boot) {
+            self.calls.handle_attach_refused(id, reason);
+        }
     }
 
     /// A request to a capability we hold, outside a dialog.

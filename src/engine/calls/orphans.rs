@@ -65,6 +65,10 @@ impl Orphans {
         if leg.request.call_id().ok() != response.call_id().ok() {
             return true;
         }
+        if leg.lost && code.is_success() && cseq.method == Method::Invite {
+            // ACK and BYE would reach nobody: the phone repeats its 2xx, and hears them when it is back.
+            return true;
+        }
         if cseq.method == Method::Cancel {
             leg.handle_cancel_response(code, now);
             if code == StatusCode::CALL_DOES_NOT_EXIST {
