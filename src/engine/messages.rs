@@ -7,8 +7,9 @@ use super::calls::{Incoming, Passing};
 use super::device::reply_hop;
 use super::edge::Known;
 use super::engine::{Drain, Effect, Engine};
-use super::ids::{BranchId, Capability, InstanceId};
+use super::ids::{BindingId, BranchId, Capability, InstanceId};
 use super::input::Arrival;
+use super::instance::Instance;
 use super::output::{Caller, Output};
 use super::policy::CallerInPush;
 use super::tally::Shed;
@@ -53,7 +54,7 @@ impl Engine {
         }
         let inside = self.calls.inside(&request);
         let callee = capability_of(&request);
-        let known = callee.and_then(|callee| self.leases.by_capability(&callee)).map(|instance| instance.id);
+        let known = callee.and_then(|callee| self.leases.by_capability(&callee));
         let attaching = registering(&request).filter(|&id| self.leases.get(id).is_some() || self.erasures.knows(id));
         if inside.is_none() && known.is_none() && attaching.is_none() {
             return self.handle_stranger(&request, arrival, callee);
@@ -63,15 +64,31 @@ impl Engine {
         }
         if let Some(inside) = inside {
             let device = self.edge.device(inside.instance).cloned();
-            let trunk = self.bindings.trunk(inside.instance).cloned();
+            let binding = self.leases.get(inside.instance).map(|instance| instance.binding);
+            let trunk = binding.and_then(|binding| self.bindings.trunk(binding)).cloned();
             let passing = Passing { request, arrival, back, device, trunk };
             let (calls, mut desk) = self.for_calls();
             calls.handle_inside(&inside, passing, &mut desk, now.boot);
         } else if let Some(instance) = attaching {
             self.handle_attach(&request, arrival, instance, now);
-        } else if let (Some(instance), Some(callee)) = (known, callee) {
-            self.handle_to_capability(request, arrival, back, instance, callee, now);
+        } else if let (Some(binding), Some(callee)) = (known, callee) {
+            self.handle_to_capability(request, arrival, back, binding, callee, now);
         }
+    }
+
+    /// The instances a request to a binding may reach, in the order of their ids: those that take its source. `None`: the
+    /// source is refused by all.
+    fn callees_of(&mut self, binding: BindingId, arrival: &Arrival, now: Now) -> Option<Vec<InstanceId>> {
+        let pinned = arrival.trunk.is_some() || self.bindings.is_source(binding, arrival.peer.ip(), now.boot);
+        let takes = |member: &&Instance| pinned || member.account.trunk_sources == TrunkSources::Any;
+        let callees: Vec<InstanceId> = self.leases.members(binding).filter(takes).map(|member| member.id).collect();
+        if !callees.is_empty() {
+            return Some(callees);
+        }
+        for member in self.members_of(binding) {
+            self.leases.count_drop(member);
+        }
+        None
     }
 
     fn handle_attach(&mut self, request: &Message, arrival: &Arrival, id: InstanceId, now: Now) {
@@ -88,22 +105,14 @@ impl Engine {
         request: Message,
         arrival: &Arrival,
         back: super::output::Hop,
-        id: InstanceId,
+        binding: BindingId,
         callee: Capability,
         now: Now,
     ) {
-        let Some(instance) = self.leases.get(id) else { return };
-        let allowed = match instance.account.trunk_sources {
-            TrunkSources::Any => true,
-            TrunkSources::Registrar => {
-                arrival.trunk.is_some() || self.bindings.is_source(id, arrival.peer.ip(), now.boot)
-            }
-        };
-        if !allowed {
-            self.leases.count_drop(id);
+        let Some(callees) = self.callees_of(binding, arrival, now) else {
             self.tally.shed(Shed::Source);
             return self.shut_out(arrival);
-        }
+        };
         let inside = request.to().is_ok_and(|to| to.tag().is_some());
         match request.method() {
             Some(Method::Ack) => {}
@@ -113,7 +122,7 @@ impl Engine {
             _ if inside => {
                 self.answer(&request, arrival, StatusCode::CALL_DOES_NOT_EXIST, &[]);
             }
-            Some(Method::Invite) => self.handle_invite(request, arrival, back, id, callee, now),
+            Some(Method::Invite) => self.handle_invite(request, arrival, back, &callees, callee, now),
             // Deliberately without a wake: PBXs qualify their contacts with it every minute.
             Some(Method::Options) => self.answer(&request, arrival, StatusCode::OK, &[("Allow", ALLOWED.to_owned())]),
             Some(Method::Notify) => self.answer_notify(&request, arrival),
@@ -130,10 +139,13 @@ impl Engine {
         request: Message,
         arrival: &Arrival,
         back: super::output::Hop,
-        id: InstanceId,
+        callees: &[InstanceId],
         callee: Capability,
         now: Now,
     ) {
+        // One device for now: the one that is attached, else the first.
+        let attached = callees.iter().copied().find(|&id| self.edge.device(id).is_some());
+        let Some(id) = attached.or_else(|| callees.first().copied()) else { return };
         let Some(instance) = self.leases.get(id) else { return };
         let early = instance.account.early_response.unwrap_or(self.policy.early_response);
         let clear = self.policy.tenant(&instance.tenant).is_some_and(|it| it.caller_in_push == CallerInPush::Clear);
