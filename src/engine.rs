@@ -30,6 +30,7 @@ mod instance;
 mod leases;
 mod messages;
 mod random;
+mod rectify;
 mod register;
 mod route_token;
 mod schedule;

@@ -21,6 +21,7 @@ mod manners;
 mod pbx;
 mod phone;
 mod random_walk;
+mod share;
 mod sip_text;
 mod transactions;
 mod trunks;
