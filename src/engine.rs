@@ -31,6 +31,7 @@ mod instance;
 mod leases;
 mod messages;
 mod random;
+mod rectify;
 mod register;
 mod route_token;
 mod schedule;

@@ -3,11 +3,13 @@
 use super::audit::{Cause, LifeEvent};
 use super::engine::Engine;
 use super::erasures::life_record;
-use super::ids::{CallUuid, InstanceId, ReplyTo};
+use super::ids::{BindingId, CallUuid, InstanceId, ReplyTo};
 use super::input::{Command, TokenHash};
 use super::instance::Instance;
-use super::output::{Answer, AttachView, CallState, CallView, DataView, InstanceView, Output, Refusal};
-use crate::clock::Now;
+use super::output::{
+    Answer, AttachView, CallState, CallView, DataView, InstanceView, Output, Refusal, RegistrationView,
+};
+use crate::clock::{Instant, Now};
 use crate::vault::{Ha1Algorithm, Lent};
 
 impl Engine {
@@ -71,7 +73,9 @@ impl Engine {
     fn refresh(&mut self, id: InstanceId, token: &TokenHash, reply: ReplyTo, now: Now) {
         let Some(()) = self.check(id, token, reply) else { return };
         self.leases.extend(id, now);
-        self.adjust_binding(id, now);
+        if let Some(binding) = self.leases.get(id).map(|instance| instance.binding) {
+            self.adjust_binding(binding, now);
+        }
         self.record(id, LifeEvent::LeasedOn, now);
         self.reply_instance(id, reply, now);
     }
@@ -80,7 +84,7 @@ impl Engine {
         let Some(()) = self.check(id, token, reply) else { return };
         let Some(view) = self.instance_view(id, now) else { return };
         let Some(instance) = self.leases.get(id) else { return };
-        let held = self.bindings.credential(id).map(|credential| {
+        let held = self.bindings.copy_of(instance.binding, id).map(|credential| {
             self.vault.lend(credential, |lent| match lent {
                 Lent::Password(_) => (true, Vec::new()),
                 Lent::Ha1(list) => {
@@ -134,13 +138,18 @@ impl Engine {
         let instance = self.leases.get(id)?;
         Some(InstanceView {
             instance: id,
-            registration: self.bindings.view(id, now.boot),
+            registration: self.registration_view(instance, now),
             lease_ends: instance.lease_ends().wall,
             attach: self.attach_view(id),
             attached: self.edge.device(id).is_some(),
             trunk_drops: instance.trunk_drops,
             private_media_address: self.stories.private_media(id),
         })
+    }
+
+    /// The registration as this member of its binding may know it.
+    pub(super) fn registration_view(&self, instance: &Instance, now: Now) -> RegistrationView {
+        self.bindings.view(instance.binding, now.boot)
     }
 
     pub(super) fn attach_view(&self, id: InstanceId) -> AttachView {
@@ -152,11 +161,16 @@ impl Engine {
         }
     }
 
-    pub(super) fn adjust_binding(&mut self, id: InstanceId, now: Now) {
-        let Some(instance) = self.leases.get(id) else { return };
-        let (expires, ends) = (instance.account.register_expires, instance.lease_ends().boot);
+    /// A binding is kept as long as the longest lease of those that share it, by the shortest expiry they ask for.
+    pub(super) fn adjust_binding(&mut self, id: BindingId, now: Now) {
+        let Some(expires) = self.leases.members(id).map(|member| member.account.register_expires).min() else { return };
+        let ends = self.binding_ends(id).unwrap_or(now.boot);
         let (bindings, mut desk) = self.for_bindings();
         bindings.adjust(id, expires, ends, &mut desk, now.boot);
+    }
+
+    pub(super) fn binding_ends(&self, id: BindingId) -> Option<Instant> {
+        self.leases.members(id).map(|member| member.lease_ends().boot).max()
     }
 
     pub(super) fn record(&mut self, id: InstanceId, event: LifeEvent, now: Now) {

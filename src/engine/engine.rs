@@ -13,8 +13,9 @@ use super::devices::Devices;
 use super::edge::{self, Edge};
 use super::erasures::{self, Erasures, Sentence};
 use super::hand_over::HandOvers;
-use super::ids::{InstanceId, ReplyTo, ShardId};
+use super::ids::{BindingId, InstanceId, ReplyTo, ShardId};
 use super::input::{Input, PeerMessage, Recorded};
+use super::instance::Instance;
 use super::leases::Leases;
 use super::output::{Answer, Hop, Note, Output, PushOutcome, Step, Unsent, WakeDetail, WakeKind};
 use super::placement::Placement;
@@ -228,7 +229,8 @@ impl Engine {
     /// How full each table is, by name: what a leak would show in.
     #[must_use]
     pub fn tables(&self) -> Vec<(&'static str, usize)> {
-        let mut tables = vec![("vault", self.vault.len()), ("leases", self.leases.len()), ("edge", self.edge.len())];
+        let mut tables = vec![("vault", self.vault.len()), ("edge", self.edge.len())];
+        self.leases.tables(&mut tables);
         self.bindings.tables(&mut tables);
         self.destinations.tables(&mut tables);
         self.calls.tables(&mut tables);
@@ -245,7 +247,6 @@ impl Engine {
         self.wake_farewell(id, cause, now);
         let Some(instance) = self.leases.take(id) else { return };
         self.devices.give_back(&instance.tenant, &instance.device);
-        let Some(binding) = self.bindings.take(id) else { return };
         let (calls, mut desk) = self.for_calls();
         calls.end_instance(id, &mut desk, now.boot);
         self.wakes.forget(id);
@@ -255,9 +256,21 @@ impl Engine {
         } else {
             self.edge.release(id);
         }
-        let (erasures, mut desk) = self.for_erasures();
-        erasures.begin(instance, binding, Sentence { cause, reply }, &mut desk, now);
-        self.abandon_hand_over(id, cause);
+        self.abandon_hand_over(&instance, cause, now);
+        self.bury(instance, Sentence { cause, reply }, now);
+    }
+
+    /// The last member of a binding takes it along; one of several leaves with its own copy of the credentials.
+    fn bury(&mut self, instance: Instance, sentence: Sentence, now: Now) {
+        let shared = instance.binding;
+        if let Some(credential) = self.bindings.leave(shared, instance.id) {
+            let (erasures, mut desk) = self.for_erasures();
+            erasures.begin_shared(instance, credential, sentence, &mut desk, now);
+            self.adjust_binding(shared, now);
+        } else if let Some(binding) = self.bindings.take(shared, now.boot) {
+            let (erasures, mut desk) = self.for_erasures();
+            erasures.begin(instance, binding, sentence, &mut desk, now);
+        }
     }
 
     /// Drains every room until none has anything left to say.
@@ -283,21 +296,27 @@ impl Engine {
         let Some(event) = self.bindings.poll_event() else { return false };
         match event {
             Event::Locate(query, uri) => self.emit(Output::Locate(query, uri)),
-            Event::Want(destination, instance) => {
-                self.destinations.want(destination, instance, &mut self.random, now.boot);
+            Event::Want(destination, binding) => {
+                self.destinations.want(destination, binding, &mut self.random, now.boot);
             }
-            Event::Withdraw(destination, instance) => self.destinations.withdraw(destination, instance),
+            Event::Withdraw(destination, binding) => self.destinations.withdraw(destination, binding),
             Event::Report(destination, outcome) => {
                 self.destinations.report(destination, outcome, &mut self.random, now.boot);
             }
             Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
             Event::Proven(address, span) => self.emit(Output::Proven(address, span)),
-            Event::Changed(instance, state, code) => {
-                self.emit(Output::Note(Note::Registration(instance, state, code)));
+            Event::Changed(binding, state, code) => {
+                for member in self.members_of(binding) {
+                    self.emit(Output::Note(Note::Registration(member, state, code)));
+                }
             }
-            Event::Spoken(instance, spoken) => self.handle_spoken(instance, &spoken, now),
-            Event::GiveUp(instance, cause) => self.erase(instance, cause, None, now),
-            Event::Tried(instance, tried) => self.handle_tried(instance, tried, now),
+            Event::Spoken(binding, spoken) => self.handle_spoken(binding, &spoken, now),
+            Event::GiveUp(binding, cause) => {
+                for member in self.members_of(binding) {
+                    self.erase(member, cause, None, now);
+                }
+            }
+            Event::Tried(binding, tried) => self.handle_tried(binding, tried, now),
         }
         true
     }
@@ -307,9 +326,9 @@ impl Engine {
         let Some(event) = self.destinations.poll_event() else { return false };
         match event {
             Event::Peer(shard, message) => self.emit(Output::Peer(shard, message)),
-            Event::Permit { destination, instance, proven } => {
+            Event::Permit { destination, binding, proven } => {
                 let (bindings, mut desk) = self.for_bindings();
-                bindings.handle_permit(instance, destination, proven, &mut desk, now.boot);
+                bindings.handle_permit(binding, destination, proven, &mut desk, now.boot);
             }
         }
         true
@@ -373,6 +392,9 @@ impl Engine {
     }
 
     fn send_call_wake(&mut self, wanted: calls::WakeWanted, now: Now) {
+        if !self.calls.is_wanted(&wanted) {
+            return;
+        }
         let call_wake = wanted.kind == WakeKind::Call;
         let reason = wakes::Reason {
             kind: wanted.kind,
@@ -388,7 +410,7 @@ impl Engine {
         };
         if call_wake {
             let (calls, mut desk) = self.for_calls();
-            calls.handle_wake_sent(wanted.call, sent, &mut desk, now.boot);
+            calls.handle_wake_sent(wanted.call, wanted.instance, sent, &mut desk, now.boot);
         }
     }
 
@@ -418,10 +440,9 @@ impl Engine {
 
     fn handle_pushed(&mut self, wake: super::ids::WakeId, outcome: PushOutcome, now: Now) {
         let Some(verdict) = self.wakes.handle_outcome(wake, outcome) else { return };
-        let accepted = verdict.outcome == PushOutcome::Accepted;
         if verdict.kind == WakeKind::Call {
             let (calls, mut desk) = self.for_calls();
-            calls.handle_wake_outcome(wake, accepted, &mut desk, now.boot);
+            calls.handle_wake_outcome(wake, taken(&verdict.outcome), &mut desk, now.boot);
         }
         match verdict.outcome {
             PushOutcome::TokenDead { since } => {
@@ -438,13 +459,20 @@ impl Engine {
         }
     }
 
-    fn handle_spoken(&mut self, instance: InstanceId, spoken: &Spoken, now: Now) {
-        if self.answer_hand_over(instance, spoken, now) {
-            return;
+    /// The registrar has spoken: to all who share the binding.
+    fn handle_spoken(&mut self, binding: BindingId, spoken: &Spoken, now: Now) {
+        for member in self.members_of(binding) {
+            if !self.answer_hand_over(member, spoken, now)
+                && let Spoken::Refused(_) = spoken
+            {
+                self.erase(member, Cause::Refused, None, now);
+            }
         }
-        if let Spoken::Refused(_) = spoken {
-            self.erase(instance, Cause::Refused, None, now);
-        }
+    }
+
+    /// The instances that share a binding, in the order of their ids.
+    pub(super) fn members_of(&self, binding: BindingId) -> Vec<InstanceId> {
+        self.leases.members(binding).map(|member| member.id).collect()
     }
 
     /// Goes on with a shutdown: calls first, then every instance, then the end.
@@ -489,5 +517,17 @@ impl Engine {
     pub(super) fn for_calls(&mut self) -> (&mut Calls, calls::Desk<'_>) {
         let Self { shard, policy, random, tally, tags, calls, .. } = self;
         (calls, calls::Desk { shard: *shard, policy, random, tally, tags })
+    }
+}
+
+/// Whether a provider took a push, and if not, why, in the words of a call's story.
+fn taken(outcome: &PushOutcome) -> Result<(), &'static str> {
+    match outcome {
+        PushOutcome::Accepted => Ok(()),
+        PushOutcome::TokenDead { .. } => Err("token-dead"),
+        PushOutcome::OurFault(_) => Err("misconfigured"),
+        PushOutcome::Theirs(_) => Err("provider-failed"),
+        PushOutcome::Later { .. } => Err("provider-busy"),
+        PushOutcome::NotSent => Err("not-sent"),
     }
 }

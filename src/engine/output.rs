@@ -524,12 +524,14 @@ pub enum Refusal {
     },
     /// The account cannot be used as given.
     InvalidAccount(String),
-    /// Predecessor exists and the credentials neither match nor register.
+    /// The registrar or proxy is not one that may be registered at.
     RegistrarNotAllowed(String),
     /// The registrar's verdict, verbatim.
     RegistrarRefused(String),
     /// No verdict came: DNS, connect, TLS and filter alike.
     RegistrarUnreachable,
+    /// The account was moved, its former credentials are wiped, and the new place refused: the instance is erased.
+    ErasedByMove(Box<Refusal>),
     /// The call cannot be declined any more.
     CallOver,
     /// A bound of the device, tenant or source.

@@ -42,7 +42,10 @@ fn why_a_phone_did_not_ring_is_told_in_one_sentence() {
     let mut world = World::new(seed(402)).with_sleeping_phone("alice").with_push(dead);
     world.pbx().invite("alice");
     world.run_for(secs(50));
-    assert_eq!(last(&world).why(), "no wake: the provider refuses us: a key, topic or payload is wrong (misconfigured)");
+    assert_eq!(
+        last(&world).why(),
+        "no wake: the provider refuses us: a key, topic or payload is wrong (misconfigured)"
+    );
 
     let swallowed = PushMode::Swallow(millis(90));
     let mut world = World::new(seed(403)).with_sleeping_phone("alice").with_push(swallowed);

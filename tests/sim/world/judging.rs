@@ -87,6 +87,10 @@ impl World {
         let resting = [
             "vault",
             "leases",
+            "leases.accounts",
+            "leases.benches",
+            "leases.capabilities",
+            "leases.ways",
             "edge",
             "bindings",
             "bindings.trunks",
@@ -101,7 +105,8 @@ impl World {
         assert!(left.is_empty(), "left: {left:?}");
         let tables = self.tables();
         assert_eq!(tables["vault"], tables["leases"], "a secret for each instance and none besides");
-        assert_eq!(tables["bindings"], tables["leases"]);
+        assert_eq!(tables["bindings"], tables["leases.benches"], "a registration for each binding");
+        assert_eq!(tables["leases.capabilities"], tables["leases.benches"]);
         let alone: Vec<_> = self.phones.values().filter(|it| !it.transactions.unacknowledged.is_empty()).collect();
         assert!(alone.is_empty(), "{} waits for an ACK", alone[0].name);
     }
@@ -110,9 +115,9 @@ impl World {
     pub fn assert_empty(&mut self) {
         self.assert_nothing_left();
         let tables = self.tables();
-        for name in
-            ["vault", "leases", "bindings", "bindings.trunks", "wakes.budgets", "stories.private_media", "devices"]
-        {
+        let held = ["vault", "bindings", "bindings.trunks", "wakes.budgets", "stories.private_media", "devices"];
+        let leases = tables.keys().filter(|name| name.starts_with("leases"));
+        for name in leases.copied().chain(held) {
             assert_eq!(tables[name], 0, "{name}");
         }
     }
