@@ -4,6 +4,7 @@
 //! `drain`. It decides nothing about calls or instances.
 
 mod open;
+mod stories;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use open::{Bound, net_settings, open_audit, open_pusher, split_tenants, unavailable};
 
@@ -160,6 +161,7 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
         meters,
         readiness: Arc::clone(&readiness),
         refresh: Box::new(refresh(net.handle(), router.clone(), Arc::clone(&audit), &pusher, &readiness)),
+        stories: stories::ask(router.clone()),
     };
     let ops_task = ops::serve(endpoints, bound.ops, stopping.clone());
     let audit_watch = watch_audit(router.clone(), Arc::clone(&readiness), writable_changes, stopping);
@@ -332,8 +334,10 @@ fn log_note(note: &Note) {
             info!(instance = %Redacted(instance), state = state.as_str(), code, "registration");
         }
         Note::CallEnded(call, instance, outcome) => {
-            info!(call = %Redacted(call), instance = %Redacted(instance), outcome = outcome.as_str(), "call ended");
+            // Its story says the same and more.
+            debug!(call = %Redacted(call), instance = %Redacted(instance), outcome = outcome.as_str(), "call counted");
         }
+        Note::CallStory(story) => stories::log(story),
         Note::PushMisconfigured(provider, reason) => {
             warn!(provider = provider.as_str(), reason, "the push provider refuses us");
         }

@@ -1,7 +1,8 @@
 //! The product as one state machine; no IO.
 //!
 //! `Engine` routes between rooms that never import one another: `leases` (what we hold), `bindings` and `destinations`
-//! (staying registered), `edge` (attached devices), `calls`, `texts`, `mailboxes`, `wakes`, `erasures`. The contract with the outside is in
+//! (staying registered), `edge` (attached devices), `calls`, `texts`, `mailboxes`, `wakes`, `stories`, `erasures`. The
+//! contract with the outside is in
 //! `input` and `output`, the operator's decisions in `policy`, the bounds in `limits`.
 
 pub mod account;
@@ -12,6 +13,7 @@ pub mod limits;
 pub mod output;
 pub mod placement;
 pub mod policy;
+pub mod story;
 pub mod tally;
 
 mod bindings;
@@ -32,9 +34,11 @@ mod leases;
 mod mailboxes;
 mod messages;
 mod random;
+mod rectify;
 mod register;
 mod route_token;
 mod schedule;
+mod stories;
 mod tags;
 mod texting;
 mod texts;

@@ -23,6 +23,7 @@ fn run(command: Command) -> Exit {
         Command::CheckConfig { file } => cli::check_config(&file),
         Command::Audit(AuditCommand::Verify { file, key }) => verify(&file, key.as_deref()),
         Command::Status(arguments) => ops::status(&arguments),
+        Command::Calls(arguments) => ops::calls(&arguments),
     }
 }
 

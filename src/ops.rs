@@ -1,14 +1,19 @@
-//! For operators: metrics and health over plain HTTP, and `reveille status` that asks for them.
+//! For operators: metrics, health and the stories of calls over plain HTTP, and `reveille status` and `reveille calls` that
+//! ask for them.
 //!
 //! Its own room because it must work when everything else does not: it shares no listener, no limit and no code with the
 //! API. It changes nothing and knows nothing of instances; what it tells is made in `telemetry`.
 
+pub(crate) mod calls;
+mod client;
 mod overview;
 mod server;
 mod status;
 #[cfg(test)]
 mod tests;
 
+pub use calls::{AskStories, CALLS_MAX, Calls, calls};
+pub use client::AskError;
 pub use overview::Overview;
 pub use server::{Endpoints, bind, serve};
-pub use status::{StatusError, ask, status};
+pub use status::{ask, status};

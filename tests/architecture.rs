@@ -26,8 +26,19 @@ const EXCEPTIONS: [(&str, &str); 2] = [
 ];
 
 /// The rooms of the engine: they never import one another; `engine::engine` and its continuations join them.
-const ENGINE_ROOMS: [&str; 10] =
-    ["leases", "devices", "bindings", "destinations", "edge", "calls", "texts", "mailboxes", "wakes", "erasures"];
+const ENGINE_ROOMS: [&str; 11] = [
+    "leases",
+    "devices",
+    "bindings",
+    "destinations",
+    "edge",
+    "calls",
+    "texts",
+    "mailboxes",
+    "wakes",
+    "stories",
+    "erasures",
+];
 
 struct Source {
     path: PathBuf,

@@ -13,7 +13,7 @@ use utoipa::{IntoResponses, Modify, OpenApi};
 use super::handlers;
 use super::problem::{Kind, ProblemBody};
 use crate::engine::audit::Cause;
-use crate::engine::output::{CallState, RegistrationState};
+use crate::engine::output::{CallState, RegistrationState, Step};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -181,6 +181,11 @@ pub(crate) fn registration_states() -> Schema {
 pub(crate) fn call_states() -> Schema {
     let states = [CallState::Waking, CallState::Ringing, CallState::Answered, CallState::Ended];
     names(states.map(CallState::as_str), "Where it stands.")
+}
+
+/// What may happen to a call.
+pub(crate) fn steps() -> Schema {
+    names(Step::ALL.map(Step::as_str), "What happened.")
 }
 
 /// Why an instance may have been erased.

@@ -17,8 +17,10 @@ use crate::engine::account::{Account, ContactStyle, TrunkSources};
 use crate::engine::audit::{Inclusion, Receipt};
 use crate::engine::input::PushPurpose;
 use crate::engine::output::{
-    Answer, AttachView, CallView, DataView, HandedOver, InstanceView, RegistrationState, RegistrationView, TestView,
+    Answer, AttachView, CallView, DataView, HandedOver, InstanceView, Refusal, RegistrationState, RegistrationView,
+    TestView,
 };
+use crate::engine::story::{Moment, Story};
 
 /// More than the answer to a hand-over needs.
 const JSON_BYTES_USUAL: usize = 4096;
@@ -90,6 +92,9 @@ pub(crate) struct InstanceBody {
     attached: bool,
     /// Requests to the instance that were dropped because of where they came from (`trunk_sources`).
     trunk_drops: u64,
+    /// Whether its phone was offered media on a private address since the hand-over: such a call has no sound. The PBX
+    /// counts Reveille among its local networks, or lacks symmetric RTP.
+    private_media_address: bool,
 }
 
 /// Everything held about an instance; secrets only as present or absent.
@@ -171,6 +176,30 @@ pub(crate) struct CallBody {
     /// Why it ended.
     #[schema(value_type = Option<String>)]
     reason: Option<&'static str>,
+    /// What happened so far, in order; empty where it is forgotten.
+    story: Vec<StepBody>,
+    /// Steps that are not in `story`: repetitions, and those of the middle where there were too many.
+    story_omitted: u32,
+    /// As in the instance.
+    private_media_address: bool,
+}
+
+/// A step of a call.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Step)]
+pub(crate) struct StepBody {
+    /// What happened.
+    #[schema(schema_with = super::openapi::steps)]
+    event: &'static str,
+    /// Why, for the events that have a reason: `wake-failed`, `attach-refused`, `ended`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false)]
+    reason: Option<&'static str>,
+    /// Milliseconds since the first step.
+    ms: u64,
+    /// When, RFC 3339 in UTC, to the second.
+    #[schema(example = "2026-11-24T20:00:00Z")]
+    at: String,
 }
 
 /// A self-test that has begun.
@@ -285,7 +314,8 @@ impl From<AttachView> for AttachBody {
 
 impl From<InstanceView> for InstanceBody {
     fn from(view: InstanceView) -> Self {
-        let InstanceView { instance, registration, lease_ends, attach, attached, trunk_drops } = view;
+        let InstanceView { instance, registration, lease_ends, attach, attached, trunk_drops, private_media_address } =
+            view;
         Self {
             instance: instance.to_string(),
             registration: registration.into(),
@@ -293,6 +323,7 @@ impl From<InstanceView> for InstanceBody {
             attach: attach.into(),
             attached,
             trunk_drops,
+            private_media_address,
         }
     }
 }
@@ -355,8 +386,10 @@ fn account_data(account: Account, password: bool, ha1: Vec<(String, &'static str
 
 impl From<CallView> for CallBody {
     fn from(view: CallView) -> Self {
-        let CallView { state, reason } = view;
-        Self { state: state.as_str(), reason }
+        let CallView { state, reason, story, private_media_address } = view;
+        let story_omitted = story.as_ref().map_or(0, |story| story.omitted);
+        let story = story.map(|story| step_bodies(&story)).unwrap_or_default();
+        Self { state: state.as_str(), reason, story, story_omitted, private_media_address }
     }
 }
 
@@ -383,6 +416,16 @@ impl From<TestView> for TestBody {
             failure,
         }
     }
+}
+
+fn step_bodies(story: &Story) -> Vec<StepBody> {
+    let body = |moment: &Moment| StepBody {
+        event: moment.step.as_str(),
+        reason: moment.step.reason(),
+        ms: u64::try_from(moment.after.as_millis()).unwrap_or(u64::MAX),
+        at: story.at(moment).rfc3339(),
+    };
+    story.moments.iter().map(body).collect()
 }
 
 /// The response to a hand-over: 202 while the registrar has not spoken, 200 in a predecessor's place, else 201.
@@ -419,6 +462,8 @@ pub(crate) fn answered(answer: Answer) -> Result<Response, Problem> {
         Answer::Test(view) => json(StatusCode::OK, &TestBody::from(view)),
         Answer::Erased { receipt, logged } => json(StatusCode::OK, &ErasedBody { receipt: (*receipt).into(), logged }),
         Answer::ErasedAll(erased) => json(StatusCode::OK, &ErasedAllBody { erased }),
+        // Asked for by operators alone, and not through here.
+        Answer::Stories(_) => return Err(Refusal::NotFound.into()),
         Answer::Refused(refusal) => return Err(refusal.into()),
     })
 }

@@ -41,6 +41,8 @@ pub enum Command {
     Audit(AuditCommand),
     /// Ask a running daemon how it is
     Status(StatusArguments),
+    /// Ask a running daemon what became of its calls, and why a phone did not ring
+    Calls(CallsArguments),
 }
 
 /// `reveille demo`.
@@ -165,6 +167,23 @@ pub struct StatusArguments {
     /// The daemon's operators' endpoints
     #[arg(long, value_name = "URL")]
     pub ops: Option<String>,
+}
+
+/// `reveille calls`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallsArguments {
+    /// The daemon's configuration, for its ops.listen; without it and --ops, the default one is asked
+    #[arg(long, value_name = "FILE", conflicts_with = "ops")]
+    pub config: Option<PathBuf>,
+    /// The daemon's operators' endpoints
+    #[arg(long, value_name = "URL")]
+    pub ops: Option<String>,
+    /// Tell it as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Only this call, by the id that push, INVITE and API share; without it, the last ones
+    #[arg(value_name = "CALL-UUID")]
+    pub call: Option<uuid::Uuid>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -19,6 +19,14 @@ fn the_commands_of_the_contract_are_understood() {
     assert_eq!(command("status"), Command::Status(StatusArguments::default()));
     let status = StatusArguments { config: None, ops: Some("http://127.0.0.1:1".to_owned()) };
     assert_eq!(command("status --ops http://127.0.0.1:1"), Command::Status(status));
+    assert_eq!(command("calls"), Command::Calls(CallsArguments::default()));
+    let calls = CallsArguments {
+        config: Some(file()),
+        ops: None,
+        json: true,
+        call: Some(uuid::uuid!("0d9c1f5e-52a5-5b8f-9a6e-3c0e2f7b9d41")),
+    };
+    assert_eq!(command("calls --config a.toml --json 0d9c1f5e-52a5-5b8f-9a6e-3c0e2f7b9d41"), Command::Calls(calls));
     let Command::Sandbox(sandbox) = command("sandbox --listen [::1]:1") else { panic!("not the sandbox") };
     assert_eq!(sandbox.listen.to_string(), "[::1]:1");
 }
@@ -56,7 +64,16 @@ fn no_argument_takes_a_secret() {
 
 #[test]
 fn wrong_usage_and_help_have_their_exit_codes() {
-    for wrong in ["", "serve", "nonsense", "demo --twice", "audit", "status --config a --ops b"] {
+    for wrong in [
+        "",
+        "serve",
+        "nonsense",
+        "demo --twice",
+        "audit",
+        "status --config a --ops b",
+        "calls --config a --ops b",
+        "calls no-uuid",
+    ] {
         assert_eq!(parse_line(wrong), Err(Exit::Usage), "{wrong}");
     }
     for help in ["--help", "--version", "serve --help", "help phone"] {

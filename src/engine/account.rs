@@ -65,7 +65,7 @@ pub enum TrunkSources {
 }
 
 /// What stands in the user part of the Contact we register.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ContactStyle {
     /// The capability.
     #[default]

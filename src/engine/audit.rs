@@ -72,6 +72,8 @@ pub enum Unregister {
     Unanswered,
     /// There was no binding to remove.
     NotNeeded,
+    /// Other devices share the binding: it stays, with their copies of the credentials.
+    Shared,
 }
 
 /// A life event of an instance.

@@ -1,10 +1,11 @@
-//! Bindings: keeping each instance registered at its registrar, for the whole lease.
+//! Bindings: keeping accounts registered at their registrars, for the whole lease.
 //!
 //! A binding is located, asks for a permit, registers, rests until its refresh, and backs off when refused. It decides
 //! when to register and when to give up; how a challenge is answered is `register`'s, how fast a destination may be
 //! asked is `destinations`'. It never removes a registration: that is `erasures`'.
 
 mod binding;
+mod sharing;
 mod trial;
 mod verdicts;
 
@@ -23,7 +24,7 @@ pub(crate) use trial::Tried;
 use super::account::{Account, TrunkUri};
 use super::audit::Cause;
 use super::filter::address_allowed;
-use super::ids::{BranchId, Capability, InstanceId, QueryId};
+use super::ids::{BindingId, BranchId, Capability, InstanceId, QueryId};
 use super::input::{LocateFault, Located, PermitOutcome, TrunkFault};
 use super::output::{DestinationKey, Hop, RegistrationState, RegistrationView, TrunkKey};
 use super::register::{Desk, End, Exchange, Identity, Leaving, Registered, Step, Target};
@@ -44,32 +45,35 @@ const REFUSAL_PAUSE: Duration = Duration::from_secs(1801);
 const UNPROVEN_ATTEMPTS_MAX: u8 = 3;
 /// Datagrams of one request to a destination that never answered.
 const UNPROVEN_DATAGRAMS_MAX: u8 = 3;
-/// An instance that is not registered for so long is erased.
+/// A binding that is not registered for so long is given up.
 const UNREGISTERED_MAX: Duration = Duration::from_secs(12 * 3600);
 /// Addresses of one trunk that are tried.
 const TARGETS_MAX: usize = 8;
 /// How long a refresh waits while other credentials are tried.
 const TRIAL_PAUSE: Duration = Duration::from_secs(1);
+/// How long after a trial the next one for a further device has to wait: several `TRIAL_PAUSE`, so that a refresh gets its
+/// turn whoever keeps guessing.
+const TRIAL_REST: Duration = Duration::from_secs(10);
 /// A registrar that closes its connections by habit is not registered at more often than this on that account.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(30);
 
 /// What this room asks of the engine.
 pub(crate) enum Event {
     Locate(QueryId, TrunkUri),
-    Want(DestinationKey, InstanceId),
-    Withdraw(DestinationKey, InstanceId),
+    Want(DestinationKey, BindingId),
+    Withdraw(DestinationKey, BindingId),
     Report(DestinationKey, PermitOutcome),
     Send(Hop, Bytes),
     /// The address answered us validly; it is a registrar for this long.
     Proven(IpAddr, Duration),
     /// The state changed, with the code that changed it.
-    Changed(InstanceId, RegistrationState, Option<u16>),
+    Changed(BindingId, RegistrationState, Option<u16>),
     /// What a hand-over waits for.
-    Spoken(InstanceId, Spoken),
+    Spoken(BindingId, Spoken),
     /// Keeping it is hopeless.
-    GiveUp(InstanceId, Cause),
+    GiveUp(BindingId, Cause),
     /// How a trial of other credentials ended.
-    Tried(InstanceId, Tried),
+    Tried(BindingId, Tried),
 }
 
 /// What a hand-over waits for.
@@ -85,7 +89,9 @@ pub(crate) enum Spoken {
 
 /// What a binding is opened with.
 pub(crate) struct Opening<'a> {
-    pub(crate) instance: InstanceId,
+    pub(crate) id: BindingId,
+    /// The device whose credentials these are.
+    pub(crate) holder: InstanceId,
     pub(crate) capability: Capability,
     pub(crate) credential: CredentialId,
     pub(crate) account: &'a Account,
@@ -114,11 +120,11 @@ impl Timer {
 #[derive(Default)]
 pub(crate) struct Bindings {
     /// Boxed, so that a table that grows moves pointers: nobody shall wait while it copies a hundred megabytes.
-    bindings: HashMap<InstanceId, Box<Binding>>,
-    by_branch: HashMap<BranchId, InstanceId>,
-    by_query: HashMap<QueryId, InstanceId>,
-    by_trunk: HashMap<Arc<TrunkKey>, BTreeSet<InstanceId>>,
-    schedule: Schedule<(InstanceId, Timer)>,
+    bindings: HashMap<BindingId, Box<Binding>>,
+    by_branch: HashMap<BranchId, BindingId>,
+    by_query: HashMap<QueryId, BindingId>,
+    by_trunk: HashMap<Arc<TrunkKey>, BTreeSet<BindingId>>,
+    schedule: Schedule<(BindingId, Timer)>,
     events: VecDeque<Event>,
     queries: u64,
     census: [u64; RegistrationState::ALL.len()],
@@ -127,42 +133,42 @@ pub(crate) struct Bindings {
 impl Bindings {
     /// Begins to keep an account registered.
     pub(crate) fn open(&mut self, opening: Opening<'_>, desk: &mut Desk<'_>, now: Instant) {
-        let Opening { instance, capability, credential, account, lease_ends } = opening;
-        let identity = Identity::new(instance, capability, credential, account, desk.random);
+        let Opening { id, holder, capability, credential, account, lease_ends } = opening;
+        let identity = Identity::new(capability, credential, account, desk.random);
         self.census[RegistrationState::Registering as usize] += 1;
-        self.bindings.insert(instance, Box::new(Binding::new(identity, account, lease_ends)));
-        self.schedule.set((instance, Timer::GiveUp), Some(now + UNREGISTERED_MAX));
-        self.locate(instance);
+        self.bindings.insert(id, Box::new(Binding::new(identity, holder, account, lease_ends)));
+        self.schedule.set((id, Timer::GiveUp), Some(now + UNREGISTERED_MAX));
+        self.locate(id);
     }
 
     /// The lease ends at another time, or another expiry is wanted, from the next REGISTER on.
     pub(crate) fn adjust(
         &mut self,
-        instance: InstanceId,
+        id: BindingId,
         register_expires: Duration,
         lease_ends: Instant,
         desk: &mut Desk<'_>,
         now: Instant,
     ) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         binding.register_expires = register_expires;
         binding.lease_ends = lease_ends;
         let at_rest = matches!(binding.phase, Phase::Resting);
-        if at_rest && !self.schedule.has((instance, Timer::Next)) {
-            self.schedule_refresh(instance, desk, now);
+        if at_rest && !self.schedule.has((id, Timer::Next)) {
+            self.schedule_refresh(id, desk, now);
         }
     }
 
     /// The account is reached another way from now on: located anew, registered there with the same Contact.
-    pub(crate) fn redirect(&mut self, instance: InstanceId, account: &Account) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+    pub(crate) fn redirect(&mut self, id: BindingId, account: &Account) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         binding.next_hop = binding::next_hop(account);
         binding.spki_sha256 = account.tls_spki_sha256;
         if matches!(binding.phase, Phase::Exchanging(_)) {
             binding.moved = true;
         } else {
-            self.cease(instance);
-            self.locate(instance);
+            self.cease(id);
+            self.locate(id);
         }
     }
 
@@ -174,8 +180,8 @@ impl Bindings {
         desk: &mut Desk<'_>,
         now: Instant,
     ) {
-        let Some(instance) = self.by_query.remove(&query) else { return };
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+        let Some(id) = self.by_query.remove(&query) else { return };
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         let found = answer.unwrap_or_default();
         let targets: VecDeque<Target> = found
             .into_iter()
@@ -192,19 +198,19 @@ impl Bindings {
         }
         binding.candidates = targets;
         binding.phase = Phase::Resting;
-        self.next_target(instance, desk, now);
+        self.next_target(id, desk, now);
     }
 
-    /// The instance may send one exchange.
+    /// The binding may send one exchange.
     pub(crate) fn handle_permit(
         &mut self,
-        instance: InstanceId,
+        id: BindingId,
         destination: DestinationKey,
         proven: bool,
         desk: &mut Desk<'_>,
         now: Instant,
     ) {
-        let Some(binding) = self.bindings.get_mut(&instance) else {
+        let Some(binding) = self.bindings.get_mut(&id) else {
             self.events.push_back(Event::Report(destination, PermitOutcome::Unused));
             return;
         };
@@ -215,17 +221,17 @@ impl Bindings {
             // One REGISTER at a time for a binding (RFC 3261 §10.2.4).
             (Some(_), Phase::Waiting(waiting), Some(true)) if *waiting == destination => {
                 binding.phase = Phase::Resting;
-                self.schedule.set((instance, Timer::Next), Some(now + TRIAL_PAUSE));
+                self.schedule.set((id, Timer::Next), Some(now + TRIAL_PAUSE));
                 self.events.push_back(Event::Report(destination, PermitOutcome::Unused));
             }
             (Some(target), Phase::Waiting(waiting), _) if *waiting == destination => {
-                self.start_exchange(instance, target, desk, now);
+                self.start_exchange(id, target, desk, now);
             }
             (Some(_), Phase::Exchanging(_), Some(false)) => {
-                self.postpone_trial(instance);
+                self.postpone_trial(id);
                 self.events.push_back(Event::Report(destination, PermitOutcome::Unused));
             }
-            (Some(target), _, Some(false)) => self.start_trial(instance, target, desk, now),
+            (Some(target), _, Some(false)) => self.start_trial(id, target, desk, now),
             _ => self.events.push_back(Event::Report(destination, PermitOutcome::Unused)),
         }
     }
@@ -238,8 +244,8 @@ impl Bindings {
         desk: &mut Desk<'_>,
         now: Instant,
     ) -> bool {
-        let Some(&instance) = self.by_branch.get(&branch) else { return false };
-        let Some(binding) = self.bindings.get_mut(&instance) else { return false };
+        let Some(&id) = self.by_branch.get(&branch) else { return false };
+        let Some(binding) = self.bindings.get_mut(&id) else { return false };
         if let Phase::Exchanging(exchange) = &mut binding.phase
             && exchange.branch == branch
         {
@@ -249,14 +255,14 @@ impl Bindings {
                 binding.bound_at = Some(exchange.target.clone());
             }
             let step = exchange.handle_response(response, &mut binding.identity, desk, now);
-            self.advance(instance, branch, step, desk, now);
+            self.advance(id, branch, step, desk, now);
         } else if let Some(Trial { twin, exchange: Some(exchange), .. }) = binding.trial.as_deref_mut()
             && exchange.branch == branch
         {
             twin.catch_up(&binding.identity);
             let step = exchange.handle_response(response, twin, desk, now);
             binding.identity.catch_up(twin);
-            self.advance_trial(instance, branch, step, desk, now);
+            self.advance_trial(id, branch, step, desk, now);
         }
         true
     }
@@ -269,38 +275,38 @@ impl Bindings {
         desk: &mut Desk<'_>,
         now: Instant,
     ) {
-        let users: Vec<InstanceId> =
+        let users: Vec<BindingId> =
             self.by_trunk.get(trunk).map(|users| users.iter().copied().collect()).unwrap_or_default();
-        for instance in users {
-            let tried = self.bindings.get(&instance).and_then(|binding| binding.trial.as_ref());
+        for id in users {
+            let tried = self.bindings.get(&id).and_then(|binding| binding.trial.as_ref());
             if tried.is_some_and(|trial| trial.exchange.is_some()) {
-                self.finish_trial(instance, End::Silent, desk, now);
+                self.finish_trial(id, End::Silent, desk, now);
             }
-            self.handle_cut(instance, fault, desk, now);
+            self.handle_cut(id, fault, desk, now);
         }
     }
 
     /// The connection of one binding is gone.
-    fn handle_cut(&mut self, instance: InstanceId, fault: TrunkFault, desk: &mut Desk<'_>, now: Instant) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+    fn handle_cut(&mut self, id: BindingId, fault: TrunkFault, desk: &mut Desk<'_>, now: Instant) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         match &binding.phase {
             Phase::Exchanging(exchange) => {
                 let branch = exchange.branch;
                 let idle = fault == TrunkFault::Closed && binding.is_registered(now);
                 // An idle connection that broke under a refresh says nothing about the registrar: once more at once.
                 if idle && !std::mem::replace(&mut binding.cut_off, true) {
-                    self.cease(instance);
-                    self.register_again(instance);
+                    self.cease(id);
+                    self.register_again(id);
                 } else {
-                    self.advance(instance, branch, Step::Done(End::Silent), desk, now);
+                    self.advance(id, branch, Step::Done(End::Silent), desk, now);
                 }
             }
             Phase::Resting if fault == TrunkFault::Closed && binding.is_content(now) => {
                 let earliest = binding.registered_at.map_or(now, |at| at + RECONNECT_PAUSE);
                 if earliest <= now {
-                    self.register_again(instance);
+                    self.register_again(id);
                 } else {
-                    self.schedule.set((instance, Timer::Next), Some(earliest));
+                    self.schedule.set((id, Timer::Next), Some(earliest));
                 }
             }
             Phase::Resting | Phase::Locating(_) | Phase::Waiting(_) => {}
@@ -309,45 +315,45 @@ impl Bindings {
 
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, desk: &mut Desk<'_>, now: Instant) {
-        while let Some((instance, timer)) = self.schedule.pop_due(now) {
-            let Some(binding) = self.bindings.get_mut(&instance) else { continue };
+        while let Some((id, timer)) = self.schedule.pop_due(now) {
+            let Some(binding) = self.bindings.get_mut(&id) else { continue };
             match timer {
                 Timer::Exchange => {
                     let Phase::Exchanging(exchange) = &mut binding.phase else { continue };
                     let branch = exchange.branch;
                     let step = exchange.handle_timeout(now);
-                    self.advance(instance, branch, step, desk, now);
+                    self.advance(id, branch, step, desk, now);
                 }
                 Timer::Trial => {
                     let Some(Trial { exchange: Some(exchange), .. }) = binding.trial.as_deref_mut() else { continue };
                     let branch = exchange.branch;
                     let step = exchange.handle_timeout(now);
-                    self.advance_trial(instance, branch, step, desk, now);
+                    self.advance_trial(id, branch, step, desk, now);
                 }
                 Timer::Next => {
                     let lapsed = binding.ever_registered && !binding.is_registered(now);
                     if lapsed || binding.target.is_none() {
-                        self.locate(instance);
+                        self.locate(id);
                     } else {
-                        self.register_again(instance);
+                        self.register_again(id);
                     }
                 }
-                Timer::Lapse => self.recount(instance, None, now),
-                Timer::GiveUp => self.events.push_back(Event::GiveUp(instance, Cause::Unregistrable)),
+                Timer::Lapse => self.recount(id, None, now),
+                Timer::GiveUp => self.events.push_back(Event::GiveUp(id, Cause::Unregistrable)),
             }
         }
     }
 
-    /// Takes a binding out, by value: it will never register again.
-    pub(crate) fn take(&mut self, instance: InstanceId) -> Option<Leaving> {
-        self.cease(instance);
-        self.end_trial(instance);
-        let binding = *self.bindings.remove(&instance)?;
+    /// Takes a binding with one member left out, by value: it will never register again.
+    pub(crate) fn take(&mut self, id: BindingId, now: Instant) -> Option<Leaving> {
+        self.cease(id);
+        self.end_trial(id, now);
+        let binding = *self.bindings.remove(&id)?;
         self.census[binding.counted as usize] -= 1;
         for timer in Timer::ALL {
-            self.schedule.remove((instance, timer));
+            self.schedule.remove((id, timer));
         }
-        self.unlink_trunk(instance, binding.target.as_ref());
+        self.unlink_trunk(id, binding.target.as_ref());
         Some(Leaving { identity: binding.identity, bound_at: binding.bound_at })
     }
 
@@ -376,14 +382,14 @@ impl Bindings {
         census
     }
 
-    /// The credential of an instance, for comparing.
-    pub(crate) fn credential(&self, instance: InstanceId) -> Option<&CredentialId> {
-        self.bindings.get(&instance).map(|binding| &binding.identity.credential)
+    /// The credential a binding registers with, for comparing.
+    pub(crate) fn credential(&self, id: BindingId) -> Option<&CredentialId> {
+        self.bindings.get(&id).map(|binding| &binding.identity.credential)
     }
 
     /// The registration as the app may know it.
-    pub(crate) fn view(&self, instance: InstanceId, now: Instant) -> RegistrationView {
-        let Some(binding) = self.bindings.get(&instance) else {
+    pub(crate) fn view(&self, id: BindingId, now: Instant) -> RegistrationView {
+        let Some(binding) = self.bindings.get(&id) else {
             return RegistrationView { state: RegistrationState::Erasing, expires: None, verdict: None };
         };
         let state = binding.state(now);
@@ -395,8 +401,8 @@ impl Bindings {
     }
 
     /// Whether the address is one the registrar or its proxy resolved to (now, or one expiry ago).
-    pub(crate) fn is_source(&self, instance: InstanceId, address: IpAddr, now: Instant) -> bool {
-        self.bindings.get(&instance).is_some_and(|binding| {
+    pub(crate) fn is_source(&self, id: BindingId, address: IpAddr, now: Instant) -> bool {
+        self.bindings.get(&id).is_some_and(|binding| {
             let (former, until) = &binding.former_sources;
             binding.sources.contains(&address)
                 || (*until > now && former.contains(&address))
@@ -405,93 +411,93 @@ impl Bindings {
     }
 
     /// The trunk a binding is registered over, for dialogs whose own connection is gone.
-    pub(crate) fn trunk(&self, instance: InstanceId) -> Option<&Target> {
-        self.bindings.get(&instance)?.target.as_ref()
+    pub(crate) fn trunk(&self, id: BindingId) -> Option<&Target> {
+        self.bindings.get(&id)?.target.as_ref()
     }
 
-    /// The registration of an instance, while it holds.
-    pub(crate) fn registered(&self, instance: InstanceId, now: Instant) -> Option<Registered<'_>> {
-        let binding = self.bindings.get(&instance).filter(|binding| binding.is_registered(now))?;
+    /// A registration, while it holds.
+    pub(crate) fn registered(&self, id: BindingId, now: Instant) -> Option<Registered<'_>> {
+        let binding = self.bindings.get(&id).filter(|binding| binding.is_registered(now))?;
         let target = binding.target.as_ref()?;
         Some(Registered { identity: &binding.identity, target, lease_ends: binding.lease_ends })
     }
 
-    fn locate(&mut self, instance: InstanceId) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+    fn locate(&mut self, id: BindingId) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         self.queries += 1;
         let query = QueryId(self.queries);
         binding.phase = Phase::Locating(query);
-        self.schedule.remove((instance, Timer::Next));
-        self.by_query.insert(query, instance);
+        self.schedule.remove((id, Timer::Next));
+        self.by_query.insert(query, id);
         self.events.push_back(Event::Locate(query, binding.next_hop.clone()));
     }
 
     /// Goes on with the next address, or fails when there is none.
-    fn next_target(&mut self, instance: InstanceId, desk: &mut Desk<'_>, now: Instant) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+    fn next_target(&mut self, id: BindingId, desk: &mut Desk<'_>, now: Instant) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         let former = binding.target.take();
         let next = binding.candidates.pop_front();
         binding.target.clone_from(&next);
         if !binding.ever_registered {
             binding.identity.forget_contact();
         }
-        self.unlink_trunk(instance, former.as_ref());
+        self.unlink_trunk(id, former.as_ref());
         match next {
             Some(target) => {
                 if let Hop::Trunk(key) = &target.hop {
-                    self.by_trunk.entry(Arc::clone(key)).or_default().insert(instance);
+                    self.by_trunk.entry(Arc::clone(key)).or_default().insert(id);
                 }
-                self.register_again(instance);
+                self.register_again(id);
             }
-            None => self.unreachable(instance, desk, now),
+            None => self.unreachable(id, desk, now),
         }
     }
 
-    fn unlink_trunk(&mut self, instance: InstanceId, target: Option<&Target>) {
+    fn unlink_trunk(&mut self, id: BindingId, target: Option<&Target>) {
         let Some(Hop::Trunk(key)) = target.map(|target| &target.hop) else { return };
         if let Some(users) = self.by_trunk.get_mut(key) {
-            users.remove(&instance);
+            users.remove(&id);
             if users.is_empty() {
                 self.by_trunk.remove(key);
             }
         }
     }
 
-    fn register_again(&mut self, instance: InstanceId) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+    fn register_again(&mut self, id: BindingId) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         let Some(target) = &binding.target else { return };
         let destination = destination_of(target);
         binding.phase = Phase::Waiting(destination);
-        self.schedule.remove((instance, Timer::Next));
-        self.events.push_back(Event::Want(destination, instance));
+        self.schedule.remove((id, Timer::Next));
+        self.events.push_back(Event::Want(destination, id));
     }
 
-    fn start_exchange(&mut self, instance: InstanceId, target: Target, desk: &mut Desk<'_>, now: Instant) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+    fn start_exchange(&mut self, id: BindingId, target: Target, desk: &mut Desk<'_>, now: Instant) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         let terms = binding.terms(now);
         let hop = target.hop.clone();
         let (exchange, request) = Exchange::start(&mut binding.identity, target, terms, desk, now);
-        self.by_branch.insert(exchange.branch, instance);
-        self.schedule.set((instance, Timer::Exchange), exchange.poll_timeout());
+        self.by_branch.insert(exchange.branch, id);
+        self.schedule.set((id, Timer::Exchange), exchange.poll_timeout());
         binding.phase = Phase::Exchanging(exchange);
         self.events.push_back(Event::Send(hop, request));
     }
 
-    fn advance(&mut self, instance: InstanceId, branch: BranchId, step: Step, desk: &mut Desk<'_>, now: Instant) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+    fn advance(&mut self, id: BindingId, branch: BranchId, step: Step, desk: &mut Desk<'_>, now: Instant) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         let Phase::Exchanging(exchange) = &binding.phase else { return };
         match step {
-            Step::Wait => self.schedule.set((instance, Timer::Exchange), exchange.poll_timeout()),
+            Step::Wait => self.schedule.set((id, Timer::Exchange), exchange.poll_timeout()),
             Step::Send(request) => {
                 self.by_branch.remove(&branch);
-                self.by_branch.insert(exchange.branch, instance);
-                self.schedule.set((instance, Timer::Exchange), exchange.poll_timeout());
+                self.by_branch.insert(exchange.branch, id);
+                self.schedule.set((id, Timer::Exchange), exchange.poll_timeout());
                 self.events.push_back(Event::Send(exchange.target.hop.clone(), request));
             }
             Step::Done(end) => {
                 self.by_branch.remove(&branch);
-                self.schedule.remove((instance, Timer::Exchange));
-                self.finish(instance, end, desk, now);
+                self.schedule.remove((id, Timer::Exchange));
+                self.finish(id, end, desk, now);
             }
         }
     }

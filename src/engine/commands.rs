@@ -3,11 +3,13 @@
 use super::audit::{Cause, LifeEvent};
 use super::engine::Engine;
 use super::erasures::life_record;
-use super::ids::{InstanceId, ReplyTo};
+use super::ids::{BindingId, CallUuid, InstanceId, ReplyTo};
 use super::input::{Command, TokenHash};
 use super::instance::Instance;
-use super::output::{Answer, AttachView, CallState, CallView, DataView, InstanceView, Output, Refusal};
-use crate::clock::Now;
+use super::output::{
+    Answer, AttachView, CallState, CallView, DataView, InstanceView, Output, Refusal, RegistrationView,
+};
+use crate::clock::{Instant, Now};
 use crate::vault::{Ha1Algorithm, Lent};
 
 impl Engine {
@@ -27,7 +29,7 @@ impl Engine {
             Command::Data(id, token) => self.data(id, &token, reply, now),
             Command::Call(id, token, uuid) => {
                 let Some(()) = self.check(id, &token, reply) else { return };
-                let answer = match self.calls.view(id, uuid) {
+                let answer = match self.call_view(id, uuid) {
                     Some(view) => Answer::Call(view),
                     None => Answer::Refused(Refusal::NotFound),
                 };
@@ -38,7 +40,9 @@ impl Engine {
                 let (calls, mut desk) = self.for_calls();
                 let declined = calls.decline(id, uuid, decline, &mut desk, now.boot);
                 let answer = if declined {
-                    Answer::Call(CallView { state: CallState::Ended, reason: Some("declined") })
+                    self.settle(now);
+                    let ended = CallView::new(CallState::Ended, Some("declined"));
+                    Answer::Call(self.call_view(id, uuid).unwrap_or(ended))
                 } else if self.calls.view(id, uuid).is_some() {
                     Answer::Refused(Refusal::CallOver)
                 } else {
@@ -49,6 +53,10 @@ impl Engine {
             Command::BeginTest(id, token) => self.begin_test(id, &token, reply, now),
             Command::Test(id, token, test) => self.show_test(id, &token, test, reply),
             Command::TestArrived(id, token, test) => self.test_arrived(id, &token, test, reply, now),
+            Command::Stories { call, most } => {
+                let stories = self.stories.newest(call, most);
+                self.reply(reply, Answer::Stories(stories));
+            }
             Command::EraseAll { tenant, device, cause } => {
                 let instances = self.leases.of_tenant(&tenant, device.as_deref());
                 let count = u32::try_from(instances.len()).unwrap_or(u32::MAX);
@@ -69,7 +77,9 @@ impl Engine {
         let Some(()) = self.check(id, token, reply) else { return };
         self.leases.extend(id, now);
         self.watch_lease(id, now);
-        self.adjust_binding(id, now);
+        if let Some(binding) = self.leases.get(id).map(|instance| instance.binding) {
+            self.adjust_binding(binding, now);
+        }
         self.record(id, LifeEvent::LeasedOn, now);
         self.reply_instance(id, reply, now);
     }
@@ -78,7 +88,7 @@ impl Engine {
         let Some(()) = self.check(id, token, reply) else { return };
         let Some(view) = self.instance_view(id, now) else { return };
         let Some(instance) = self.leases.get(id) else { return };
-        let held = self.bindings.credential(id).map(|credential| {
+        let held = self.bindings.copy_of(instance.binding, id).map(|credential| {
             self.vault.lend(credential, |lent| match lent {
                 Lent::Password(_) => (true, Vec::new()),
                 Lent::Ha1(list) => {
@@ -117,16 +127,33 @@ impl Engine {
         }
     }
 
+    /// A call with its story; `None`: there is none such.
+    fn call_view(&self, id: InstanceId, uuid: CallUuid) -> Option<CallView> {
+        let story = self.stories.of(id, uuid);
+        // A call that was turned away at once has a story, but no place among the calls.
+        let turned_away = || story.map(|story| CallView::new(CallState::Ended, story.reason()));
+        let mut view = self.calls.view(id, uuid).or_else(turned_away)?;
+        view.story = story.cloned().map(Box::new);
+        view.private_media_address = self.stories.private_media(id);
+        Some(view)
+    }
+
     fn instance_view(&self, id: InstanceId, now: Now) -> Option<InstanceView> {
         let instance = self.leases.get(id)?;
         Some(InstanceView {
             instance: id,
-            registration: self.bindings.view(id, now.boot),
+            registration: self.registration_view(instance, now),
             lease_ends: instance.lease_ends().wall,
             attach: self.attach_view(id),
             attached: self.edge.device(id).is_some(),
             trunk_drops: instance.trunk_drops,
+            private_media_address: self.stories.private_media(id),
         })
+    }
+
+    /// The registration as this member of its binding may know it.
+    pub(super) fn registration_view(&self, instance: &Instance, now: Now) -> RegistrationView {
+        self.bindings.view(instance.binding, now.boot)
     }
 
     pub(super) fn attach_view(&self, id: InstanceId) -> AttachView {
@@ -139,11 +166,16 @@ impl Engine {
         }
     }
 
-    pub(super) fn adjust_binding(&mut self, id: InstanceId, now: Now) {
-        let Some(instance) = self.leases.get(id) else { return };
-        let (expires, ends) = (instance.account.register_expires, instance.lease_ends().boot);
+    /// A binding is kept as long as the longest lease of those that share it, by the shortest expiry they ask for.
+    pub(super) fn adjust_binding(&mut self, id: BindingId, now: Now) {
+        let Some(expires) = self.leases.members(id).map(|member| member.account.register_expires).min() else { return };
+        let ends = self.binding_ends(id).unwrap_or(now.boot);
         let (bindings, mut desk) = self.for_bindings();
         bindings.adjust(id, expires, ends, &mut desk, now.boot);
+    }
+
+    pub(super) fn binding_ends(&self, id: BindingId) -> Option<Instant> {
+        self.leases.members(id).map(|member| member.lease_ends().boot).max()
     }
 
     pub(super) fn record(&mut self, id: InstanceId, event: LifeEvent, now: Now) {

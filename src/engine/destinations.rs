@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ahash::{HashMap, HashSet};
 
-use super::ids::{InstanceId, ShardId};
+use super::ids::{BindingId, ShardId};
 use super::input::{PeerMessage, PermitOutcome};
 use super::output::DestinationKey;
 use super::placement::Placement;
@@ -28,8 +28,8 @@ const IDLE_UNPROVEN_MAX: Duration = Duration::from_secs(3600);
 pub(crate) enum Event {
     /// Tell another shard.
     Peer(ShardId, PeerMessage),
-    /// The instance may send one REGISTER exchange there.
-    Permit { destination: DestinationKey, instance: InstanceId, proven: bool },
+    /// The binding may send one REGISTER exchange there.
+    Permit { destination: DestinationKey, binding: BindingId, proven: bool },
 }
 
 /// The room.
@@ -43,12 +43,12 @@ pub(crate) struct Destinations {
     events: VecDeque<Event>,
 }
 
-/// The instances of this shard that wait for a permit.
+/// The bindings of this shard that wait for a permit.
 #[derive(Default)]
 struct Queue {
-    instances: VecDeque<InstanceId>,
+    bindings: VecDeque<BindingId>,
     /// Those among them that are passed over: searching the line for each would take long when all leave at once.
-    withdrawn: HashSet<InstanceId>,
+    withdrawn: HashSet<BindingId>,
     asked: u32,
 }
 
@@ -82,25 +82,19 @@ impl Destinations {
         }
     }
 
-    /// An instance wants to send a REGISTER exchange; `Event::Permit` follows when it may.
-    pub(crate) fn want(
-        &mut self,
-        destination: DestinationKey,
-        instance: InstanceId,
-        random: &mut Random,
-        now: Instant,
-    ) {
+    /// A binding wants to send a REGISTER exchange; `Event::Permit` follows when it may.
+    pub(crate) fn want(&mut self, destination: DestinationKey, binding: BindingId, random: &mut Random, now: Instant) {
         let queue = self.waiting.entry(destination).or_default();
-        queue.withdrawn.remove(&instance);
-        queue.instances.push_back(instance);
+        queue.withdrawn.remove(&binding);
+        queue.bindings.push_back(binding);
         queue.asked += 1;
         self.tell_home(destination, PeerMessage::PermitsWanted { destination, count: 1 }, random, now);
     }
 
-    /// The instance does not want it any more. Its permit, when it comes, is given back.
-    pub(crate) fn withdraw(&mut self, destination: DestinationKey, instance: InstanceId) {
+    /// The binding does not want it any more. Its permit, when it comes, is given back.
+    pub(crate) fn withdraw(&mut self, destination: DestinationKey, binding: BindingId) {
         if let Some(queue) = self.waiting.get_mut(&destination) {
-            queue.withdrawn.insert(instance);
+            queue.withdrawn.insert(binding);
         }
     }
 
@@ -170,11 +164,11 @@ impl Destinations {
             for _ in 0..count {
                 queue.asked = queue.asked.saturating_sub(1);
                 match queue.pop() {
-                    Some(instance) => self.events.push_back(Event::Permit { destination, instance, proven }),
+                    Some(binding) => self.events.push_back(Event::Permit { destination, binding, proven }),
                     None => unused += 1,
                 }
             }
-            if queue.asked == 0 && queue.instances.is_empty() {
+            if queue.asked == 0 && queue.bindings.is_empty() {
                 self.waiting.remove(&destination);
             }
         }
@@ -222,11 +216,11 @@ impl Destinations {
 }
 
 impl Queue {
-    fn pop(&mut self) -> Option<InstanceId> {
+    fn pop(&mut self) -> Option<BindingId> {
         loop {
-            let instance = self.instances.pop_front()?;
-            if !self.withdrawn.remove(&instance) {
-                return Some(instance);
+            let binding = self.bindings.pop_front()?;
+            if !self.withdrawn.remove(&binding) {
+                return Some(binding);
             }
         }
     }
@@ -330,8 +324,8 @@ mod tests {
         (Destinations::new(ShardId(0), placement, rate), Random::new([7; 32]), key)
     }
 
-    fn instance(number: u8) -> InstanceId {
-        InstanceId::mint(ShardId(0), [number; 16])
+    fn binding(number: u8) -> BindingId {
+        BindingId(number.into())
     }
 
     fn permits(room: &mut Destinations) -> usize {
@@ -343,7 +337,7 @@ mod tests {
         let (mut room, mut random, key) = room(50);
         let now = Instant::from_nanos(1);
         for number in 0..20 {
-            room.want(key, instance(number), &mut random, now);
+            room.want(key, binding(number), &mut random, now);
         }
         assert_eq!(permits(&mut room), UNPROVEN_OUTSTANDING_MAX as usize);
     }
@@ -352,14 +346,14 @@ mod tests {
     fn a_dead_destination_is_probed_by_one_exchange_and_its_answer_frees_all() {
         let (mut room, mut random, key) = room(50);
         let mut now = Instant::from_nanos(1);
-        room.want(key, instance(0), &mut random, now);
+        room.want(key, binding(0), &mut random, now);
         assert_eq!(permits(&mut room), 1);
         room.report(key, PermitOutcome::Answered, &mut random, now);
-        room.want(key, instance(0), &mut random, now);
+        room.want(key, binding(0), &mut random, now);
         assert_eq!(permits(&mut room), 1);
         room.report(key, PermitOutcome::Silent, &mut random, now);
         for number in 0..10 {
-            room.want(key, instance(number), &mut random, now);
+            room.want(key, binding(number), &mut random, now);
         }
         assert_eq!(permits(&mut room), 0, "the destination is down");
 
@@ -375,11 +369,11 @@ mod tests {
     fn permits_go_out_at_the_rate_once_the_burst_is_used() {
         let (mut room, mut random, key) = room(10);
         let mut now = Instant::from_nanos(1);
-        room.want(key, instance(0), &mut random, now);
+        room.want(key, binding(0), &mut random, now);
         permits(&mut room);
         room.report(key, PermitOutcome::Answered, &mut random, now);
         for number in 0..60 {
-            room.want(key, instance(number), &mut random, now);
+            room.want(key, binding(number), &mut random, now);
         }
         let mut granted = permits(&mut room);
         assert!(granted <= 11, "{granted} at once");
@@ -398,10 +392,10 @@ mod tests {
         let (mut room, mut random, key) = room(50);
         let now = Instant::from_nanos(1);
         for number in 0..4 {
-            room.want(key, instance(number), &mut random, now);
+            room.want(key, binding(number), &mut random, now);
         }
         permits(&mut room);
-        room.withdraw(key, instance(3));
+        room.withdraw(key, binding(3));
         room.report(key, PermitOutcome::Answered, &mut random, now);
         assert_eq!(permits(&mut room), 0);
         assert_eq!(room.homes[&key].outstanding, 2);
@@ -412,21 +406,21 @@ mod tests {
         let (mut room, mut random, key) = room(50);
         let now = Instant::from_nanos(1);
         for number in 0..5 {
-            room.want(key, instance(number), &mut random, now);
+            room.want(key, binding(number), &mut random, now);
         }
         permits(&mut room);
         // The permit is out already, and 3 and 4 wait: 0 is in no line any more.
-        room.withdraw(key, instance(0));
-        room.withdraw(key, instance(3));
-        room.want(key, instance(0), &mut random, now);
+        room.withdraw(key, binding(0));
+        room.withdraw(key, binding(3));
+        room.want(key, binding(0), &mut random, now);
         room.report(key, PermitOutcome::Answered, &mut random, now);
 
-        let permitted: Vec<InstanceId> = std::iter::from_fn(|| room.poll_event())
+        let permitted: Vec<BindingId> = std::iter::from_fn(|| room.poll_event())
             .filter_map(|event| match event {
-                Event::Permit { instance, .. } => Some(instance),
+                Event::Permit { binding, .. } => Some(binding),
                 Event::Peer(..) => None,
             })
             .collect();
-        assert_eq!(permitted, [instance(4), instance(0)]);
+        assert_eq!(permitted, [binding(4), binding(0)]);
     }
 }

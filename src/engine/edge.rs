@@ -86,7 +86,10 @@ impl Edge {
         }
     }
 
-    /// A REGISTER that names an instance. Returns whether it was let in (attached, refreshed, detached or asked).
+    /// A REGISTER that names an instance: attached, refreshed, detached or asked.
+    ///
+    /// # Errors
+    /// Why it was not let in, in the words of a call's story; `None` for a challenge that every device gets.
     pub(crate) fn handle_register(
         &mut self,
         request: &Message,
@@ -94,19 +97,22 @@ impl Edge {
         known: Known<'_>,
         tag: &str,
         now: Instant,
-    ) -> bool {
+    ) -> Result<(), Option<&'static str>> {
         let Some(ha1) = known.ha1 else {
             self.reply(request, arrival, StatusCode::NOT_FOUND, tag, &[]);
-            return false;
+            return Err(Some("erased"));
         };
         match self.check(request, arrival, known.instance, ha1, now) {
-            Ok(()) => self.register(request, arrival, known, tag, now),
+            Ok(()) => {
+                self.register(request, arrival, known, tag, now);
+                Ok(())
+            }
             Err(stale) => {
                 self.challenge(request, arrival, known.instance, stale, tag, now);
-                return false;
+                let tried = request.credentials(HeaderName::Authorization, &self.realm).is_some();
+                Err((tried && !stale).then_some("wrong-token"))
             }
         }
-        true
     }
 
     /// A stream connection is gone.

@@ -13,16 +13,18 @@ use super::devices::Devices;
 use super::edge::{self, Edge};
 use super::erasures::{self, Erasures, Sentence};
 use super::hand_over::HandOvers;
-use super::ids::{InstanceId, ReplyTo, ShardId};
+use super::ids::{BindingId, InstanceId, ReplyTo, ShardId};
 use super::input::{Input, PeerMessage, Recorded};
+use super::instance::Instance;
 use super::leases::Leases;
 use super::mailboxes::Mailboxes;
-use super::output::{Answer, Hop, Note, Output, PushOutcome, WakeDetail, WakeKind};
+use super::output::{Answer, Hop, Note, Output, PushOutcome, Step, WakeDetail, WakeKind};
 use super::placement::Placement;
 use super::policy::Policy;
 use super::random::Random;
 use super::register::Desk;
 use super::route_token::Mint;
+use super::stories::Stories;
 use super::tags::Tags;
 use super::tally::{Census, Tally};
 use super::texts::Texts;
@@ -59,6 +61,7 @@ pub struct Engine {
     pub(super) texts: Texts,
     pub(super) mailboxes: Mailboxes,
     pub(super) wakes: Wakes,
+    pub(super) stories: Stories,
     pub(super) erasures: Erasures,
     pub(super) hand_overs: HandOvers,
     pub(super) outputs: VecDeque<Effect>,
@@ -97,6 +100,7 @@ impl Engine {
             shard,
             edge: Edge::new(policy.domain.clone(), random.bytes()),
             calls: Calls::new(mint, &policy.limits, placement.shards()),
+            stories: Stories::new(&policy.limits, placement.shards()),
             destinations: Destinations::new(shard, placement.clone(), policy.registrars.rate),
             devices: Devices::new(shard, placement.clone(), policy.limits.instances_per_device),
             policy,
@@ -176,6 +180,7 @@ impl Engine {
         let (texts, mut desk) = self.for_texts();
         texts.handle_timeout(&mut desk, now.boot);
         self.handle_mailbox_timeouts(now);
+        self.stories.handle_timeout(now.boot);
         let (erasures, mut desk) = self.for_erasures();
         erasures.handle_timeout(&mut desk, now);
         self.handle_hand_over_timeouts(now);
@@ -211,6 +216,7 @@ impl Engine {
             self.wakes.poll_timeout(),
             self.texts.poll_timeout(),
             self.mailboxes.poll_timeout(),
+            self.stories.poll_timeout(),
             self.erasures.poll_timeout(),
             self.hand_overs.poll_timeout(),
             drain,
@@ -239,7 +245,8 @@ impl Engine {
     /// How full each table is, by name: what a leak would show in.
     #[must_use]
     pub fn tables(&self) -> Vec<(&'static str, usize)> {
-        let mut tables = vec![("vault", self.vault.len()), ("leases", self.leases.len()), ("edge", self.edge.len())];
+        let mut tables = vec![("vault", self.vault.len()), ("edge", self.edge.len())];
+        self.leases.tables(&mut tables);
         self.bindings.tables(&mut tables);
         self.destinations.tables(&mut tables);
         self.calls.tables(&mut tables);
@@ -247,6 +254,7 @@ impl Engine {
         self.mailboxes.tables(&mut tables);
         tables.push(("vault.sealed", self.vault.sealed()));
         self.wakes.tables(&mut tables);
+        self.stories.tables(&mut tables);
         self.erasures.tables(&mut tables);
         self.hand_overs.tables(&mut tables);
         self.devices.tables(&mut tables);
@@ -259,24 +267,36 @@ impl Engine {
         self.forget_mailbox(id, now);
         let Some(instance) = self.leases.take(id) else { return };
         self.devices.give_back(&instance.tenant, &instance.device);
-        let Some(binding) = self.bindings.take(id) else { return };
         let (calls, mut desk) = self.for_calls();
         calls.end_instance(id, &mut desk, now.boot);
         let (texts, mut desk) = self.for_texts();
         texts.forget(id, &mut desk, now.boot);
         self.wakes.forget(id);
+        self.stories.forget(id);
         if self.calls.has_dialogs(id) {
             self.edge.keep(id, now.boot + self.policy.limits.dialog_max);
         } else {
             self.edge.release(id);
         }
-        let (erasures, mut desk) = self.for_erasures();
-        erasures.begin(instance, binding, Sentence { cause, reply }, &mut desk, now);
-        self.abandon_hand_over(id, cause);
+        self.abandon_hand_over(&instance, cause, now);
+        self.bury(instance, Sentence { cause, reply }, now);
+    }
+
+    /// The last member of a binding takes it along; one of several leaves with its own copy of the credentials.
+    fn bury(&mut self, instance: Instance, sentence: Sentence, now: Now) {
+        let shared = instance.binding;
+        if let Some(credential) = self.bindings.leave(shared, instance.id) {
+            let (erasures, mut desk) = self.for_erasures();
+            erasures.begin_shared(instance, credential, sentence, &mut desk, now);
+            self.adjust_binding(shared, now);
+        } else if let Some(binding) = self.bindings.take(shared, now.boot) {
+            let (erasures, mut desk) = self.for_erasures();
+            erasures.begin(instance, binding, sentence, &mut desk, now);
+        }
     }
 
     /// Drains every room until none has anything left to say.
-    fn settle(&mut self, now: Now) {
+    pub(super) fn settle(&mut self, now: Now) {
         while self.route_bindings(now)
             || self.route_destinations(now)
             || self.route_devices(now)
@@ -289,6 +309,9 @@ impl Engine {
         while let Some(job) = self.wakes.poll_job() {
             self.emit(Output::Push(Box::new(job)));
         }
+        while let Some(story) = self.stories.poll_ended() {
+            self.emit(Output::Note(Note::CallStory(Box::new(story))));
+        }
         self.advance_drain(now);
     }
 
@@ -297,21 +320,27 @@ impl Engine {
         let Some(event) = self.bindings.poll_event() else { return false };
         match event {
             Event::Locate(query, uri) => self.emit(Output::Locate(query, uri)),
-            Event::Want(destination, instance) => {
-                self.destinations.want(destination, instance, &mut self.random, now.boot);
+            Event::Want(destination, binding) => {
+                self.destinations.want(destination, binding, &mut self.random, now.boot);
             }
-            Event::Withdraw(destination, instance) => self.destinations.withdraw(destination, instance),
+            Event::Withdraw(destination, binding) => self.destinations.withdraw(destination, binding),
             Event::Report(destination, outcome) => {
                 self.destinations.report(destination, outcome, &mut self.random, now.boot);
             }
             Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
             Event::Proven(address, span) => self.emit(Output::Proven(address, span)),
-            Event::Changed(instance, state, code) => {
-                self.emit(Output::Note(Note::Registration(instance, state, code)));
+            Event::Changed(binding, state, code) => {
+                for member in self.members_of(binding) {
+                    self.emit(Output::Note(Note::Registration(member, state, code)));
+                }
             }
-            Event::Spoken(instance, spoken) => self.handle_spoken(instance, &spoken, now),
-            Event::GiveUp(instance, cause) => self.erase(instance, cause, None, now),
-            Event::Tried(instance, tried) => self.handle_tried(instance, tried, now),
+            Event::Spoken(binding, spoken) => self.handle_spoken(binding, &spoken, now),
+            Event::GiveUp(binding, cause) => {
+                for member in self.members_of(binding) {
+                    self.erase(member, cause, None, now);
+                }
+            }
+            Event::Tried(binding, tried) => self.handle_tried(binding, tried, now),
         }
         true
     }
@@ -321,9 +350,9 @@ impl Engine {
         let Some(event) = self.destinations.poll_event() else { return false };
         match event {
             Event::Peer(shard, message) => self.emit(Output::Peer(shard, message)),
-            Event::Permit { destination, instance, proven } => {
+            Event::Permit { destination, binding, proven } => {
                 let (bindings, mut desk) = self.for_bindings();
-                bindings.handle_permit(instance, destination, proven, &mut desk, now.boot);
+                bindings.handle_permit(binding, destination, proven, &mut desk, now.boot);
             }
         }
         true
@@ -358,8 +387,20 @@ impl Engine {
             Event::Wake(wanted) => self.send_call_wake(wanted, now),
             Event::Silent(instance) => self.edge.handle_silence(instance),
             Event::LastDialog(instance) if self.leases.get(instance).is_none() => self.edge.release(instance),
-            Event::LastDialog(_) | Event::Step(..) => {}
-            Event::Note(note) => self.emit(Output::Note(note)),
+            Event::LastDialog(_) => {}
+            Event::Step(instance, call, step) => {
+                // A dialog outlives its instance; what is kept for the instance does not.
+                if step == Step::PrivateMediaAddress && self.leases.get(instance).is_some() {
+                    self.stories.note_private_media(instance);
+                }
+                self.stories.note(instance, call, step, &mut self.tally, now);
+            }
+            Event::Note(note) => {
+                if let Note::CallEnded(call, instance, outcome) = note {
+                    self.stories.note_outcome(instance, call, outcome);
+                }
+                self.emit(Output::Note(note));
+            }
         }
         true
     }
@@ -377,6 +418,9 @@ impl Engine {
     }
 
     fn send_call_wake(&mut self, wanted: calls::WakeWanted, now: Now) {
+        if !self.calls.is_wanted(&wanted) {
+            return;
+        }
         let call_wake = wanted.kind == WakeKind::Call;
         let reason = wakes::Reason {
             kind: wanted.kind,
@@ -388,7 +432,7 @@ impl Engine {
         let sent = self.send_wake(wanted.instance, reason, now);
         if call_wake {
             let (calls, mut desk) = self.for_calls();
-            calls.handle_wake_sent(wanted.call, sent, &mut desk, now.boot);
+            calls.handle_wake_sent(wanted.call, wanted.instance, sent, &mut desk, now.boot);
         }
     }
 
@@ -408,10 +452,9 @@ impl Engine {
 
     fn handle_pushed(&mut self, wake: super::ids::WakeId, outcome: PushOutcome, now: Now) {
         let Some(verdict) = self.wakes.handle_outcome(wake, outcome, now) else { return };
-        let accepted = verdict.outcome == PushOutcome::Accepted;
         if verdict.kind == WakeKind::Call {
             let (calls, mut desk) = self.for_calls();
-            calls.handle_wake_outcome(wake, accepted, &mut desk, now.boot);
+            calls.handle_wake_outcome(wake, taken(&verdict.outcome), &mut desk, now.boot);
         }
         self.handle_text_pushed(verdict.instance, verdict.kind, &verdict.outcome);
         match verdict.outcome.clone() {
@@ -430,14 +473,21 @@ impl Engine {
         }
     }
 
-    fn handle_spoken(&mut self, instance: InstanceId, spoken: &Spoken, now: Now) {
-        self.review_mailbox(instance, now);
-        if self.answer_hand_over(instance, spoken, now) {
-            return;
+    /// The registrar has spoken: to all who share the binding.
+    fn handle_spoken(&mut self, binding: BindingId, spoken: &Spoken, now: Now) {
+        for member in self.members_of(binding) {
+            self.review_mailbox(member, now);
+            if !self.answer_hand_over(member, spoken, now)
+                && let Spoken::Refused(_) = spoken
+            {
+                self.erase(member, Cause::Refused, None, now);
+            }
         }
-        if let Spoken::Refused(_) = spoken {
-            self.erase(instance, Cause::Refused, None, now);
-        }
+    }
+
+    /// The instances that share a binding, in the order of their ids.
+    pub(super) fn members_of(&self, binding: BindingId) -> Vec<InstanceId> {
+        self.leases.members(binding).map(|member| member.id).collect()
     }
 
     /// Goes on with a shutdown: calls first, then every instance, then the end.
@@ -482,5 +532,18 @@ impl Engine {
     pub(super) fn for_calls(&mut self) -> (&mut Calls, calls::Desk<'_>) {
         let Self { shard, policy, random, tally, tags, calls, .. } = self;
         (calls, calls::Desk { shard: *shard, policy, random, tally, tags })
+    }
+}
+
+/// Whether a provider took a push, and if not, why, in the words of a call's story.
+fn taken(outcome: &PushOutcome) -> Result<(), &'static str> {
+    match outcome {
+        PushOutcome::Accepted => Ok(()),
+        PushOutcome::TokenDead { .. } => Err("token-dead"),
+        PushOutcome::TokenRejected(_) => Err("token-rejected"),
+        PushOutcome::OurFault(_) => Err("misconfigured"),
+        PushOutcome::Theirs(_) => Err("provider-failed"),
+        PushOutcome::Later { .. } => Err("provider-busy"),
+        PushOutcome::NotSent => Err("not-sent"),
     }
 }

@@ -23,7 +23,7 @@ use super::register::{Desk, End, Exchange, Identity, Leaving, Step, Terms};
 use super::schedule::Schedule;
 use crate::clock::{Instant, Now};
 use crate::sip::Message;
-use crate::vault::WipeReceipt;
+use crate::vault::{CredentialId, WipeReceipt};
 
 /// How long a tombstone stands.
 const TOMBSTONE_KEPT: Duration = Duration::from_secs(24 * 3600);
@@ -164,6 +164,27 @@ impl Erasures {
         if idle {
             self.wipe(id, Unregister::NotNeeded, desk, now);
         }
+    }
+
+    /// Erases an instance whose binding other devices go on sharing: its own copy of the credentials is wiped at once.
+    pub(crate) fn begin_shared(
+        &mut self,
+        instance: Instance,
+        credential: CredentialId,
+        sentence: Sentence,
+        desk: &mut Desk<'_>,
+        now: Now,
+    ) {
+        let Sentence { cause, reply } = sentence;
+        self.make_room();
+        self.under_way += 1;
+        let (id, token) = (instance.id, instance.token());
+        let waiting = reply.into_iter().collect();
+        self.graves.insert(id, Grave { token, cause, erasure: Erasure::Recording, waiting });
+        let subject = Subject { instance: id, tenant: instance.tenant, salt: instance.salt };
+        let proof = desk.vault.wipe(credential);
+        desk.tally.erasure(cause, Duration::ZERO);
+        self.enter(&subject, proof, cause, Unregister::Shared, now);
     }
 
     /// A response whose branch may be ours. `false`: it is not.
@@ -347,12 +368,18 @@ impl Erasures {
         }
         let proof = desk.vault.wipe(identity.credential);
         desk.tally.erasure(grave.cause, now.boot.saturating_since(started));
+        let cause = grave.cause;
+        self.enter(&subject, proof, cause, unregister, now);
+    }
+
+    /// Sends the record of a wipe.
+    fn enter(&mut self, subject: &Subject, proof: WipeReceipt, cause: Cause, unregister: Unregister, now: Now) {
         self.records += 1;
         let record = RecordId(self.records);
-        self.by_record.insert(record, id);
-        let job = subject.record(proof, grave.cause, unregister, record, now);
+        self.by_record.insert(record, subject.instance);
+        let job = subject.record(proof, cause, unregister, record, now);
         self.events.push_back(Event::Record(Box::new(job)));
-        self.events.push_back(Event::Note(Note::Erased(id, grave.cause)));
+        self.events.push_back(Event::Note(Note::Erased(subject.instance, cause)));
     }
 
     /// The oldest tombstones give way; an erasure under way never does.

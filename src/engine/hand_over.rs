@@ -1,27 +1,30 @@
-//! Handing over: a new instance, a newer hand-over of one we hold, and a rectified account; each may have to wait for the
-//! registrar before its app is answered.
+//! Handing over: a new instance, a further device of an account, and a newer hand-over of one we hold; each may have to
+//! wait for the registrar before its app is answered.
 
 use std::time::Duration;
 
 use ahash::HashMap;
 use zeroize::Zeroizing;
 
-use super::account::Account;
+use super::account::{Account, TenantId};
 use super::audit::{Cause, LifeEvent};
 use super::bindings::{Opening, Spoken, Tried};
 use super::devices;
 use super::engine::{Drain, Engine};
 use super::filter::registrar_allowed;
-use super::ids::{Capability, InstanceId, ReplyTo, base32};
-use super::input::{HandOver, PushTarget, Rectification, TokenHash};
+use super::ids::{BindingId, Capability, InstanceId, ReplyTo, base32};
+use super::input::{HandOver, TokenHash};
+use super::instance::Instance;
 use super::leases::Minted;
 use super::limits::share;
 use super::output::{Answer, HandedOver, Note, Output, Refusal};
-use super::register::{self, ha1_of};
+use super::rectify::Amendment;
+use super::register::ha1_of;
 use super::schedule::Schedule;
 use crate::clock::{Instant, Now};
 use crate::sip::auth::Algorithm;
 use crate::sip::digest;
+use crate::vault::{CredentialId, Material};
 
 /// When a refused hand-over may come again.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
@@ -32,8 +35,18 @@ pub(super) struct HandOvers {
     /// Hand-overs that wait for a place among their device's instances.
     asking: HashMap<u64, (Box<HandOver>, ReplyTo)>,
     waiting: HashMap<InstanceId, Waiting>,
-    trials: HashMap<InstanceId, Trial>,
-    schedule: Schedule<InstanceId>,
+    /// One at a time for a binding.
+    trials: HashMap<BindingId, Trial>,
+    schedule: Schedule<Wait>,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Wait {
+    /// An instance's first registration.
+    First(InstanceId),
+    /// A trial on a binding.
+    Trial(BindingId),
 }
 
 /// A first registration that somebody waits for.
@@ -44,21 +57,34 @@ struct Waiting {
     refusal: Option<Refusal>,
 }
 
-enum Kind {
-    HandOver { token: Zeroizing<String> },
+pub(super) enum Kind {
+    HandOver { token: Zeroizing<String>, replaced: bool },
     Rectify,
 }
 
-/// Other credentials for an instance we hold, until they have registered by themselves.
+/// Other credentials for a binding we hold, until they have registered by themselves.
 struct Trial {
     reply: ReplyTo,
     change: Change,
     verdict: Option<Refusal>,
 }
 
-enum Change {
-    Renew(Box<HandOver>),
-    Rectify(Box<Account>, Option<Vec<PushTarget>>),
+pub(super) enum Change {
+    /// A newer hand-over of this instance.
+    Renew(InstanceId, Box<HandOver>),
+    /// A changed account of this instance.
+    Rectify(InstanceId, Box<Amendment>),
+    /// A further device of the account.
+    Join(Box<HandOver>),
+}
+
+impl Change {
+    fn concerns(&self, instance: InstanceId) -> bool {
+        match self {
+            Self::Renew(id, _) | Self::Rectify(id, _) => *id == instance,
+            Self::Join(_) => false,
+        }
+    }
 }
 
 impl HandOvers {
@@ -88,6 +114,11 @@ impl HandOvers {
     pub(super) fn is_waiting(&self, instance: InstanceId) -> bool {
         self.waiting.get(&instance).is_some_and(|waiting| matches!(waiting.kind, Kind::HandOver { .. }))
     }
+
+    /// Whether the registrar is being asked about this instance, or its binding.
+    pub(super) fn is_busy(&self, instance: &Instance) -> bool {
+        self.trials.contains_key(&instance.binding) || self.waiting.contains_key(&instance.id)
+    }
 }
 
 impl Engine {
@@ -113,12 +144,12 @@ impl Engine {
         // Meanwhile the same account may have come a second time, or the end of the process.
         let refusal = self.may_hand_over(&hand_over).err();
         let predecessor = self.leases.predecessor(&hand_over);
-        if refusal.is_some() || predecessor.is_some() {
-            self.devices.give_back(&hand_over.tenant, &hand_over.device);
-        }
         match (refusal, predecessor) {
-            (Some(refusal), _) => self.reply(reply, Answer::Refused(refusal)),
-            (None, Some(id)) => self.replace(id, hand_over, reply, now),
+            (Some(refusal), _) => self.turn_away(&hand_over, refusal, reply),
+            (None, Some(id)) => {
+                self.devices.give_back(&hand_over.tenant, &hand_over.device);
+                self.replace(id, hand_over, reply, now);
+            }
             (None, None) => self.take_in(hand_over, reply, now),
         }
     }
@@ -147,7 +178,7 @@ impl Engine {
         Ok(())
     }
 
-    fn may_register(&self, account: &Account) -> Result<(), Refusal> {
+    pub(super) fn may_register(&self, account: &Account) -> Result<(), Refusal> {
         let hops = [Some(&account.registrar), account.outbound_proxy.as_ref()];
         for hop in hops.into_iter().flatten() {
             registrar_allowed(&self.policy.registrars, hop)
@@ -156,119 +187,310 @@ impl Engine {
         Ok(())
     }
 
-    fn take_in(&mut self, hand_over: Box<HandOver>, reply: ReplyTo, now: Now) {
-        let id = InstanceId::mint(self.shard, self.random.bytes());
-        let (token, hash, edge_ha1) = self.mint_token(id);
-        let capability = Capability::mint(self.shard, self.random.bytes());
-        let minted = Minted { capability, salt: self.random.bytes(), token: hash, edge_ha1 };
-        self.leases.open(id, &hand_over, minted, now);
-        self.watch_lease(id, now);
-        let HandOver { account, material, .. } = *hand_over;
-        self.open_binding(id, capability, &account, material, now);
-        self.record(id, LifeEvent::HandedOver, now);
-        self.emit(Output::Note(Note::HandedOver(id)));
-        self.wait_for(id, reply, Kind::HandOver { token }, now);
+    /// A hand-over that had a place among its device's instances is refused.
+    fn turn_away(&mut self, hand_over: &HandOver, refusal: Refusal, reply: ReplyTo) {
+        self.devices.give_back(&hand_over.tenant, &hand_over.device);
+        self.reply(reply, Answer::Refused(refusal));
     }
 
+    /// An account this device has not handed over before: it shares the binding of another device if its credentials are
+    /// those in use, or register by themselves; else it gets a binding of its own.
+    ///
+    /// Who does not have the credentials is told by the registrar alone, as for an account that nobody holds.
+    fn take_in(&mut self, mut hand_over: Box<HandOver>, reply: ReplyTo, now: Now) {
+        let username = hand_over.account.auth_username.clone();
+        let credential = self.admit(&mut hand_over);
+        if let Some(binding) = self.shareable(&hand_over.tenant, &hand_over.account, &credential) {
+            if self.is_full(binding) {
+                let _ = self.vault.wipe(credential);
+                return self.turn_away(&hand_over, Refusal::RateLimited { after: RETRY_AFTER }, reply);
+            }
+            let (id, token) = self.open_instance(&hand_over, binding, now);
+            let (bindings, mut desk) = self.for_bindings();
+            bindings.join(binding, id, credential, &username, &mut desk);
+            return self.welcome(id, token, reply, now);
+        }
+        let alike = self.leases.alike(&hand_over.tenant, &hand_over.account);
+        let free = |id: &BindingId| self.bindings.may_try(*id, now.boot) && !self.hand_overs.trials.contains_key(id);
+        match alike.into_iter().find(free) {
+            Some(binding) => {
+                self.begin_trial(binding, credential, &username, Change::Join(hand_over), reply, now);
+            }
+            None => self.found(&hand_over, credential, reply, now.boot + self.policy.register_wait, now),
+        }
+    }
+
+    /// A new instance with a binding of its own; answered when the registrar has spoken, or at `until`.
+    fn found(&mut self, hand_over: &HandOver, credential: CredentialId, reply: ReplyTo, until: Instant, now: Now) {
+        let HandOver { tenant, account, .. } = hand_over;
+        let capability = Capability::mint(self.shard, self.random.bytes());
+        let binding = self.leases.found(tenant, account, capability);
+        let (id, token) = self.open_instance(hand_over, binding, now);
+        self.open_binding(binding, id, account, credential, now);
+        self.wait_for(id, reply, Kind::HandOver { token, replaced: false }, until);
+    }
+
+    /// A further device shares a binding: answered at once, if the registrar has spoken to it before.
+    fn welcome(&mut self, id: InstanceId, token: Zeroizing<String>, reply: ReplyTo, now: Now) {
+        let Some(binding) = self.leases.get(id).map(|instance| instance.binding) else { return };
+        self.adjust_binding(binding, now);
+        if self.bindings.has_spoken(binding, now.boot) {
+            self.reply_handed_over(id, token, false, reply, now);
+        } else {
+            let kind = Kind::HandOver { token, replaced: false };
+            self.wait_for(id, reply, kind, now.boot + self.policy.register_wait);
+        }
+    }
+
+    fn open_instance(&mut self, hand_over: &HandOver, binding: BindingId, now: Now) -> (InstanceId, Zeroizing<String>) {
+        let id = InstanceId::mint(self.shard, self.random.bytes());
+        let (token, hash, edge_ha1) = self.mint_token(id);
+        let minted = Minted { salt: self.random.bytes(), token: hash, edge_ha1 };
+        self.leases.open(id, hand_over, binding, minted, now);
+        self.watch_lease(id, now);
+        self.record(id, LifeEvent::HandedOver, now);
+        self.emit(Output::Note(Note::HandedOver(id)));
+        (id, token)
+    }
+
+    /// Opens the binding of one instance.
     fn open_binding(
         &mut self,
-        id: InstanceId,
-        capability: Capability,
+        id: BindingId,
+        holder: InstanceId,
         account: &Account,
-        material: crate::vault::Material,
+        credential: CredentialId,
         now: Now,
     ) {
-        let credential = self.vault.admit(material);
-        let lease_ends = self.leases.get(id).map_or(now.boot, |instance| instance.lease_ends().boot);
-        let opening = Opening { instance: id, capability, credential, account, lease_ends };
+        let Some(capability) = self.leases.capability(id) else { return };
+        let lease_ends = self.binding_ends(id).unwrap_or(now.boot);
+        let opening = Opening { id, holder, capability, credential, account, lease_ends };
         let (bindings, mut desk) = self.for_bindings();
         bindings.open(opening, &mut desk, now.boot);
     }
 
-    fn wait_for(&mut self, id: InstanceId, reply: ReplyTo, kind: Kind, now: Now) {
+    /// A binding that a holder of these very credentials may share.
+    fn shareable(&self, tenant: &TenantId, account: &Account, credential: &CredentialId) -> Option<BindingId> {
+        let same = |id: &BindingId| {
+            let held = self.bindings.credential(*id);
+            held.is_some_and(|held| self.vault.matches(held, credential, ha1_of(&account.auth_username)))
+        };
+        self.leases.alike(tenant, account).into_iter().find(same)
+    }
+
+    fn is_full(&self, binding: BindingId) -> bool {
+        self.leases.members(binding).count() >= self.policy.limits.devices_per_account as usize
+    }
+
+    /// Moves an instance that is in no binding any more to one its account and credentials fit: a shared one, or one of its
+    /// own.
+    pub(super) fn seat(&mut self, id: InstanceId, account: &Account, credential: CredentialId, now: Now) {
+        let Some(tenant) = self.leases.get(id).map(|instance| instance.tenant.clone()) else { return };
+        match self.shareable(&tenant, account, &credential).filter(|binding| !self.is_full(*binding)) {
+            Some(binding) => {
+                self.leases.reseat(id, binding);
+                let (bindings, mut desk) = self.for_bindings();
+                bindings.join(binding, id, credential, &account.auth_username, &mut desk);
+                self.adjust_binding(binding, now);
+            }
+            None => {
+                let capability = Capability::mint(self.shard, self.random.bytes());
+                let binding = self.leases.found(&tenant, account, capability);
+                self.leases.reseat(id, binding);
+                self.open_binding(binding, id, account, credential, now);
+            }
+        }
+    }
+
+    /// Somebody waits for the first verdict on an instance's binding.
+    pub(super) fn wait_for(&mut self, id: InstanceId, reply: ReplyTo, kind: Kind, until: Instant) {
         let waiting = Waiting { reply, kind, unreachable: false, refusal: None };
         self.hand_overs.waiting.insert(id, waiting);
-        self.hand_overs.schedule.set(id, Some(now.boot + self.policy.register_wait));
+        self.hand_overs.schedule.set(Wait::First(id), Some(until));
+    }
+
+    /// Puts the credentials of a hand-over into the vault.
+    fn admit(&mut self, hand_over: &mut HandOver) -> CredentialId {
+        self.vault.admit(std::mem::replace(&mut hand_over.material, Material::Ha1(Vec::new())))
     }
 
     /// A hand-over of an account this device has handed over before: at once if the credentials are the same, else when
     /// they have registered by themselves. Until then the predecessor stays as it is.
     fn replace(&mut self, id: InstanceId, mut hand_over: Box<HandOver>, reply: ReplyTo, now: Now) {
-        if self.hand_overs.trials.contains_key(&id) || self.hand_overs.waiting.contains_key(&id) {
-            return self.reply(reply, Answer::Refused(Refusal::RateLimited { after: self.policy.register_wait }));
-        }
-        let empty = crate::vault::Material::Ha1(Vec::new());
-        let material = std::mem::replace(&mut hand_over.material, empty);
+        let Some(instance) = self.leases.get(id) else { return };
+        let (binding, present) = (instance.binding, instance.account.auth_username.clone());
+        let busy = self.hand_overs.is_busy(instance);
+        let own_trial = self.hand_overs.trials.get(&binding).is_some_and(|trial| trial.change.concerns(id));
         let username = hand_over.account.auth_username.clone();
-        let present = self.leases.get(id).map(|instance| instance.account.auth_username.clone());
-        let credential = self.vault.admit(material);
-        let same = present.as_deref() == Some(username.as_str())
+        let credential = self.admit(&mut hand_over);
+        let same = present == username
             && self
                 .bindings
-                .credential(id)
+                .credential(binding)
                 .is_some_and(|held| self.vault.matches(held, &credential, ha1_of(&username)));
-        if same {
+        if self.hand_overs.waiting.contains_key(&id) || own_trial || (busy && !same) {
             let _ = self.vault.wipe(credential);
-            self.renew(id, &hand_over, reply, now);
+            return self.reply(reply, Answer::Refused(Refusal::RateLimited { after: self.policy.register_wait }));
+        }
+        if same {
+            self.renew(id, &hand_over, Some(credential), reply, now);
         } else {
-            let change = Change::Renew(hand_over);
-            self.begin_trial(id, credential, &username, change, reply, now);
+            self.begin_trial(binding, credential, &username, Change::Renew(id, hand_over), reply, now);
         }
     }
 
-    fn begin_trial(
+    pub(super) fn begin_trial(
         &mut self,
-        id: InstanceId,
-        credential: crate::vault::CredentialId,
+        id: BindingId,
+        credential: CredentialId,
         username: &str,
         change: Change,
         reply: ReplyTo,
         now: Now,
     ) {
         self.hand_overs.trials.insert(id, Trial { reply, change, verdict: None });
-        self.hand_overs.schedule.set(id, Some(now.boot + self.policy.register_wait));
+        self.hand_overs.schedule.set(Wait::Trial(id), Some(now.boot + self.policy.register_wait));
         self.bindings.try_credential(id, credential, username);
     }
 
-    /// The newer hand-over takes its predecessor's place: same instance, Call-ID and Contact; new token.
-    fn renew(&mut self, id: InstanceId, hand_over: &HandOver, reply: ReplyTo, now: Now) {
-        let former = self.leases.get(id).map(|instance| instance.account.clone());
+    /// The newer hand-over takes its predecessor's place: same instance, Call-ID and Contact; new token. `credential` is
+    /// what it brought, unless the binding has taken it over already.
+    fn renew(
+        &mut self,
+        id: InstanceId,
+        hand_over: &HandOver,
+        credential: Option<CredentialId>,
+        reply: ReplyTo,
+        now: Now,
+    ) {
+        let Some(former) = self.leases.get(id).map(|instance| instance.account.clone()) else { return };
+        let moves = self.must_move(id, &hand_over.account);
         let (token, hash, edge_ha1) = self.mint_token(id);
         self.leases.renew(id, hand_over, hash, edge_ha1, now);
         self.watch_lease(id, now);
-        self.adjust_binding(id, now);
-        if former.is_some_and(|former| leads_elsewhere(&former, &hand_over.account)) {
-            self.bindings.redirect(id, &hand_over.account);
-        }
         self.record(id, LifeEvent::HandedOver, now);
+        if moves {
+            let own = self.unseat(id, now);
+            let (fresh, stale) = match credential {
+                Some(fresh) => (Some(fresh), own),
+                None => (own, None),
+            };
+            stale.map(|stale| self.vault.wipe(stale));
+            let Some(fresh) = fresh else { return };
+            self.seat(id, &hand_over.account, fresh, now);
+            let kind = Kind::HandOver { token, replaced: true };
+            return self.wait_for_seat(id, reply, kind, now);
+        }
+        credential.map(|unused| self.vault.wipe(unused));
+        let Some(binding) = self.leases.get(id).map(|instance| instance.binding) else { return };
+        self.adjust_binding(binding, now);
+        if leads_elsewhere(&former, &hand_over.account) {
+            self.bindings.redirect(binding, &hand_over.account);
+        }
         self.reply_handed_over(id, token, true, reply, now);
     }
 
+    /// Waits for the verdict on a binding an instance was moved to; not at all where there is one.
+    pub(super) fn wait_for_seat(&mut self, id: InstanceId, reply: ReplyTo, kind: Kind, now: Now) {
+        let spoken = self.leases.get(id).is_some_and(|it| self.bindings.has_spoken(it.binding, now.boot));
+        self.wait_for(id, reply, kind, now.boot + self.policy.register_wait);
+        if spoken {
+            self.release(id, now);
+        }
+    }
+
     /// How a trial of other credentials ended.
-    pub(super) fn handle_tried(&mut self, id: InstanceId, tried: Tried, now: Now) {
+    pub(super) fn handle_tried(&mut self, id: BindingId, tried: Tried, now: Now) {
+        let joins = self.hand_overs.trials.get(&id).is_some_and(|trial| matches!(trial.change, Change::Join(_)));
         let (credential, refusal) = match tried {
-            Tried::Accepted(former) => (former, None),
-            Tried::Refused(credential, verdict) => (credential, Some(Refusal::RegistrarRefused(verdict))),
-            Tried::Unreachable(credential) => (credential, Some(Refusal::RegistrarUnreachable)),
+            Tried::Accepted(former, username) => return self.handle_accepted(id, former, &username, now),
+            Tried::Failed(credential, _) | Tried::Unreachable(credential) if joins => {
+                return self.found_after_trial(id, credential, now);
+            }
+            Tried::Refused(credential, verdict) | Tried::Failed(credential, verdict) => {
+                (credential, Refusal::RegistrarRefused(verdict))
+            }
+            Tried::Unreachable(credential) => (credential, Refusal::RegistrarUnreachable),
         };
         let _ = self.vault.wipe(credential);
         let Some(trial) = self.hand_overs.trials.get_mut(&id) else { return };
-        if refusal == Some(Refusal::RegistrarUnreachable) && self.hand_overs.schedule.has(id) {
+        if refusal == Refusal::RegistrarUnreachable && self.hand_overs.schedule.has(Wait::Trial(id)) {
             // Told when the wait is over, like every registrar that cannot be reached.
-            trial.verdict = refusal;
+            trial.verdict = Some(refusal);
             return;
         }
-        self.hand_overs.schedule.remove(id);
-        let Some(Trial { reply, change, .. }) = self.hand_overs.trials.remove(&id) else { return };
-        match (refusal, change) {
-            (Some(refusal), _) => self.reply(reply, Answer::Refused(refusal)),
-            (None, Change::Renew(hand_over)) => self.renew(id, &hand_over, reply, now),
-            (None, Change::Rectify(account, push)) => {
-                self.retarget(id, push, now);
-                self.leases.rectify(id, *account);
-                self.finish_rectify(id, reply, now);
+        let Some(Trial { reply, change, .. }) = self.end_wait(id) else { return };
+        match change {
+            Change::Join(hand_over) => self.turn_away(&hand_over, refusal, reply),
+            Change::Renew(..) | Change::Rectify(..) => self.reply(reply, Answer::Refused(refusal)),
+        }
+    }
+
+    /// The credentials registered and are in use; `former` were before.
+    fn handle_accepted(&mut self, id: BindingId, former: CredentialId, username: &str, now: Now) {
+        let Some(Trial { reply, change, .. }) = self.end_wait(id) else {
+            let _ = self.vault.wipe(former);
+            return;
+        };
+        match change {
+            Change::Renew(member, hand_over) => {
+                self.adopt(id, member, former, username);
+                self.renew(member, &hand_over, None, reply, now);
+            }
+            Change::Rectify(member, amendment) => {
+                self.adopt(id, member, former, username);
+                self.amend(member, *amendment, reply, now);
+            }
+            Change::Join(hand_over) => {
+                if let Err(refusal) = self.may_join(id, &hand_over) {
+                    // The binding goes on with the credentials it had.
+                    let nobody = InstanceId::mint(self.shard, self.random.bytes());
+                    self.adopt(id, nobody, former, username);
+                    self.bindings.leave(id, nobody).map(|tried| self.vault.wipe(tried));
+                    return self.turn_away(&hand_over, refusal, reply);
+                }
+                let (member, token) = self.open_instance(&hand_over, id, now);
+                self.adopt(id, member, former, username);
+                self.welcome(member, token, reply, now);
             }
         }
+    }
+
+    fn may_join(&self, binding: BindingId, hand_over: &HandOver) -> Result<(), Refusal> {
+        self.may_hand_over(hand_over)?;
+        let full = self.is_full(binding) || self.leases.predecessor(hand_over).is_some();
+        if full { Err(Refusal::RateLimited { after: RETRY_AFTER }) } else { Ok(()) }
+    }
+
+    /// The binding speaks with this member's credentials from now on.
+    fn adopt(&mut self, id: BindingId, member: InstanceId, former: CredentialId, username: &str) {
+        if let Some(stale) = self.bindings.adopt(id, member, former, username) {
+            let _ = self.vault.wipe(stale);
+        }
+    }
+
+    /// The registrar neither took nor refused the credentials of a further device: it goes on as if it were the only one.
+    fn found_after_trial(&mut self, id: BindingId, credential: CredentialId, now: Now) {
+        let until = self.hand_overs.schedule.at(Wait::Trial(id)).unwrap_or(now.boot);
+        let ended = self.end_wait(id);
+        let Some(Trial { reply, change: Change::Join(hand_over), .. }) = ended else {
+            let _ = self.vault.wipe(credential);
+            return;
+        };
+        let again = self.leases.predecessor(&hand_over).is_some();
+        let busy = again.then_some(Refusal::RateLimited { after: RETRY_AFTER });
+        match self.may_hand_over(&hand_over).err().or(busy) {
+            Some(refusal) => {
+                let _ = self.vault.wipe(credential);
+                self.turn_away(&hand_over, refusal, reply);
+            }
+            None => self.found(&hand_over, credential, reply, until, now),
+        }
+    }
+
+    fn end_wait(&mut self, id: BindingId) -> Option<Trial> {
+        self.hand_overs.schedule.remove(Wait::Trial(id));
+        self.hand_overs.trials.remove(&id)
     }
 
     /// Answers who waits for an instance's first verdict. `false`: nobody does.
@@ -277,7 +499,7 @@ impl Engine {
         match spoken {
             Spoken::Verdict => self.release(id, now),
             Spoken::Refused(verdict) => {
-                waiting.refusal = Some(Refusal::RegistrarRefused(verdict.clone()));
+                waiting.refusal = Some(waiting.kind.refusal(Refusal::RegistrarRefused(verdict.clone())));
                 self.erase(id, Cause::Refused, None, now);
             }
             Spoken::Unreachable => waiting.unreachable = true,
@@ -286,44 +508,50 @@ impl Engine {
     }
 
     /// The instance is gone while somebody still waits for it.
-    pub(super) fn abandon_hand_over(&mut self, id: InstanceId, cause: Cause) {
-        self.hand_overs.schedule.remove(id);
-        if let Some(Waiting { reply, refusal, .. }) = self.hand_overs.waiting.remove(&id) {
+    pub(super) fn abandon_hand_over(&mut self, instance: &Instance, cause: Cause, now: Now) {
+        self.hand_overs.schedule.remove(Wait::First(instance.id));
+        if let Some(Waiting { reply, refusal, .. }) = self.hand_overs.waiting.remove(&instance.id) {
             let refusal = refusal.unwrap_or_else(|| unfinished(cause));
             self.reply(reply, Answer::Refused(refusal));
         }
-        if let Some(Trial { reply, .. }) = self.hand_overs.trials.remove(&id) {
-            self.reply(reply, Answer::Refused(unfinished(cause)));
+        if self.hand_overs.trials.get(&instance.binding).is_some_and(|trial| trial.change.concerns(instance.id)) {
+            self.bindings.end_trial(instance.binding, now.boot);
+            if let Some(Trial { reply, .. }) = self.end_wait(instance.binding) {
+                self.reply(reply, Answer::Refused(unfinished(cause)));
+            }
         }
     }
 
     pub(super) fn handle_hand_over_timeouts(&mut self, now: Now) {
-        while let Some(id) = self.hand_overs.schedule.pop_due(now.boot) {
-            if let Some(trial) = self.hand_overs.trials.get_mut(&id) {
-                if trial.verdict.is_some() {
-                    let Some(Trial { reply, verdict, .. }) = self.hand_overs.trials.remove(&id) else { continue };
-                    let refusal = verdict.unwrap_or(Refusal::RegistrarUnreachable);
+        while let Some(wait) = self.hand_overs.schedule.pop_due(now.boot) {
+            match wait {
+                Wait::Trial(id) => {
+                    let verdict = self.hand_overs.trials.get(&id).and_then(|trial| trial.verdict.clone());
+                    let Some(refusal) = verdict else {
+                        self.bindings.end_trial(id, now.boot);
+                        continue;
+                    };
+                    let Some(Trial { reply, .. }) = self.end_wait(id) else { continue };
                     self.reply(reply, Answer::Refused(refusal));
-                } else {
-                    self.bindings.end_trial(id);
                 }
-                continue;
-            }
-            let Some(waiting) = self.hand_overs.waiting.get_mut(&id) else { continue };
-            if waiting.unreachable {
-                waiting.refusal = Some(Refusal::RegistrarUnreachable);
-                self.erase(id, Cause::Unregistrable, None, now);
-            } else {
-                self.release(id, now);
+                Wait::First(id) => {
+                    let Some(waiting) = self.hand_overs.waiting.get_mut(&id) else { continue };
+                    if waiting.unreachable {
+                        waiting.refusal = Some(waiting.kind.refusal(Refusal::RegistrarUnreachable));
+                        self.erase(id, Cause::Unregistrable, None, now);
+                    } else {
+                        self.release(id, now);
+                    }
+                }
             }
         }
     }
 
     fn release(&mut self, id: InstanceId, now: Now) {
-        self.hand_overs.schedule.remove(id);
+        self.hand_overs.schedule.remove(Wait::First(id));
         let Some(Waiting { reply, kind, .. }) = self.hand_overs.waiting.remove(&id) else { return };
         match kind {
-            Kind::HandOver { token } => self.reply_handed_over(id, token, false, reply, now),
+            Kind::HandOver { token, replaced } => self.reply_handed_over(id, token, replaced, reply, now),
             Kind::Rectify => self.finish_rectify(id, reply, now),
         }
     }
@@ -341,99 +569,11 @@ impl Engine {
             instance: id,
             token,
             lease_ends: instance.lease_ends().wall,
-            registration: self.bindings.view(id, now.boot),
+            registration: self.registration_view(instance, now),
             attach: self.attach_view(id),
             replaced,
         };
         self.reply(reply, Answer::HandedOver(Box::new(handed_over)));
-    }
-
-    pub(super) fn rectify(
-        &mut self,
-        id: InstanceId,
-        token: &TokenHash,
-        change: Rectification,
-        reply: ReplyTo,
-        now: Now,
-    ) {
-        let Some(()) = self.check(id, token, reply) else { return };
-        let Rectification { push, account, material, .. } = change;
-        if self.hand_overs.trials.contains_key(&id) || self.hand_overs.waiting.contains_key(&id) {
-            return self.reply(reply, Answer::Refused(Refusal::RateLimited { after: self.policy.register_wait }));
-        }
-        if let Some(Err(refusal)) = account.as_ref().map(|account| self.may_register(account)) {
-            return self.reply(reply, Answer::Refused(refusal));
-        }
-        let Some(present) = self.leases.get(id).map(|instance| instance.account.clone()) else { return };
-        let account = account.unwrap_or_else(|| present.clone());
-        let moved = leads_elsewhere(&present, &account)
-            || present.aor != account.aor
-            || present.auth_username != account.auth_username;
-        if moved && material.is_none() {
-            let needed = "account: another destination or user needs the credentials again".to_owned();
-            return self.reply(reply, Answer::Refused(Refusal::InvalidAccount(needed)));
-        }
-        match material {
-            None => {
-                self.retarget(id, push, now);
-                self.leases.rectify(id, account);
-                self.finish_rectify(id, reply, now);
-            }
-            Some(material) if moved => {
-                self.retarget(id, push, now);
-                self.move_binding(id, account, material, now);
-                self.wait_for(id, reply, Kind::Rectify, now);
-            }
-            Some(material) => {
-                let username = account.auth_username.clone();
-                let credential = self.vault.admit(material);
-                let change = Change::Rectify(Box::new(account), push);
-                self.begin_trial(id, credential, &username, change, reply, now);
-            }
-        }
-    }
-
-    /// Another destination: the secret for the former one is wiped before anything else happens. The registrar is told
-    /// with the nonce at hand; a challenge to that finds nobody who could answer it.
-    fn move_binding(&mut self, id: InstanceId, account: Account, material: crate::vault::Material, now: Now) {
-        if let Some(binding) = self.bindings.take(id) {
-            let mut identity = binding.identity;
-            let mut desk = register::Desk {
-                shard: self.shard,
-                policy: &self.policy,
-                random: &mut self.random,
-                vault: &mut self.vault,
-                tally: &mut self.tally,
-            };
-            if let Some(target) = binding.bound_at {
-                let terms = register::Terms {
-                    expires: Duration::ZERO,
-                    expires_max: Duration::ZERO,
-                    refusals_max: 1,
-                    datagrams_max: Some(1),
-                };
-                let hop = target.hop.clone();
-                let (_, request) = register::Exchange::start(&mut identity, target, terms, &mut desk, now.boot);
-                self.outputs.push_back(super::engine::Effect::Send(hop, request));
-            }
-            let _ = self.vault.wipe(identity.credential);
-        }
-        let capability = Capability::mint(self.shard, self.random.bytes());
-        self.leases.replace_capability(id, capability);
-        self.open_binding(id, capability, &account, material, now);
-        self.leases.rectify(id, account);
-    }
-
-    fn retarget(&mut self, id: InstanceId, push: Option<Vec<PushTarget>>, now: Now) {
-        if let Some(push) = push {
-            self.leases.retarget(id, push, now);
-        }
-    }
-
-    fn finish_rectify(&mut self, id: InstanceId, reply: ReplyTo, now: Now) {
-        self.adjust_binding(id, now);
-        self.record(id, LifeEvent::Rectified, now);
-        self.reply_instance(id, reply, now);
     }
 
     /// A bearer token of 256 bits: its text once, its hash and its digest HA1 for keeping.
@@ -449,6 +589,16 @@ impl Engine {
     }
 }
 
+impl Kind {
+    /// What the app is told when the registrar does not take a moved account: the instance is gone with it.
+    fn refusal(&self, refusal: Refusal) -> Refusal {
+        match self {
+            Self::HandOver { replaced: false, .. } => refusal,
+            Self::HandOver { replaced: true, .. } | Self::Rectify => Refusal::ErasedByMove(Box::new(refusal)),
+        }
+    }
+}
+
 /// What a hand-over is told whose instance was erased before the registrar spoke.
 fn unfinished(cause: Cause) -> Refusal {
     match cause {
@@ -461,6 +611,6 @@ fn unfinished(cause: Cause) -> Refusal {
 }
 
 /// Whether REGISTERs of the two accounts go to different places.
-fn leads_elsewhere(a: &Account, b: &Account) -> bool {
+pub(super) fn leads_elsewhere(a: &Account, b: &Account) -> bool {
     a.registrar != b.registrar || a.outbound_proxy != b.outbound_proxy || a.tls_spki_sha256 != b.tls_spki_sha256
 }

@@ -185,6 +185,13 @@ pub enum Command {
     Test(InstanceId, TokenHash, uuid::Uuid),
     /// `POST /v1/instances/{id}/test/{test}`: its push arrived.
     TestArrived(InstanceId, TokenHash, uuid::Uuid),
+    /// The stories of calls, for the operator.
+    Stories {
+        /// Only this call's.
+        call: Option<CallUuid>,
+        /// At most so many, the newest first.
+        most: usize,
+    },
     /// Erase all instances of a tenant or one device of it, by administrator or off-boarding.
     EraseAll {
         /// The tenant.

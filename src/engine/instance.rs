@@ -5,7 +5,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::account::{Account, TenantId};
-use super::ids::{Capability, InstanceId};
+use super::ids::{BindingId, InstanceId};
 use super::input::{Preferences, PushTarget, TokenHash};
 use crate::clock::{Now, WallTime};
 
@@ -21,7 +21,10 @@ pub(crate) struct Instance {
     pub(crate) preferences: Preferences,
     /// When the push targets were last handed to us: older news of a dead token is no news.
     pub(crate) push_since: WallTime,
-    pub(crate) capability: Capability,
+    /// The registration it is reached by; other devices of the account may share it.
+    pub(crate) binding: BindingId,
+    /// Whether its app is in the foreground and the credentials are wiped.
+    pub(crate) foreground: Option<Foreground>,
     /// Links the id to its records; dies with the instance.
     pub(crate) salt: [u8; 32],
     /// Digest HA1 of the token, for the edge.
@@ -44,6 +47,15 @@ impl Instance {
     pub(crate) fn token(&self) -> TokenHash {
         self.token
     }
+}
+
+/// What became of the binding when the app came to the foreground.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Foreground {
+    /// Removed at the registrar, or left to the devices that share it: calls are not this instance's any more.
+    Released,
+    /// Left at the registrar until its granted expiry: calls go on reaching it.
+    Kept,
 }
 
 /// Compares without telling by its time where they differ.

@@ -1,24 +1,24 @@
 //! Leases: which instances we hold, whose they are, until when.
 //!
-//! Finds an instance by its id, its capability or its account, checks tokens, and tells when a lease ends by either clock.
+//! Finds an instance by its id or its account, and those that share a binding by its capability; checks tokens, and tells
+//! when a lease ends by either clock.
 //! Holds no credential, sends nothing.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ahash::HashMap;
+use ahash::{HashMap, RandomState};
 use zeroize::Zeroizing;
 
-use super::account::{Account, TenantId};
-use super::ids::{Capability, InstanceId};
-use super::input::{HandOver, PushTarget, TokenHash};
-use super::instance::{Instance, tokens_equal};
+use super::account::{Account, ContactStyle, TenantId};
+use super::ids::{BindingId, Capability, InstanceId};
+use super::input::{HandOver, Preferences, PushTarget, TokenHash};
+use super::instance::{Foreground, Instance, tokens_equal};
 use super::schedule::Schedule;
 use crate::clock::{Instant, Now, WallTime};
 
 /// What an app's hand-over adds to the account: minted secrets.
 pub(crate) struct Minted {
-    pub(crate) capability: Capability,
     pub(crate) salt: [u8; 32],
     pub(crate) token: TokenHash,
     pub(crate) edge_ha1: Zeroizing<String>,
@@ -32,20 +32,57 @@ struct AccountKey {
     registrar: String,
 }
 
+/// What two instances must have in common to share a binding: one address of record, reached and presented the same way.
+#[derive(PartialEq, Eq, Hash)]
+struct Way<'a> {
+    tenant: &'a str,
+    aor: &'a str,
+    registrar: &'a str,
+    outbound_proxy: Option<&'a str>,
+    auth_username: &'a str,
+    contact_style: ContactStyle,
+    tls_spki_sha256: Option<&'a [u8; 32]>,
+}
+
+/// A binding as its members see it.
+struct Bench {
+    capability: Capability,
+    /// In the order of their ids. A vector, because nearly all hold one.
+    members: Vec<InstanceId>,
+    /// The hash of its `Way`.
+    way: u64,
+}
+
 /// The room.
 #[derive(Default)]
 pub(crate) struct Leases {
     /// Boxed, so that a table that grows moves pointers.
     instances: HashMap<InstanceId, Box<Instance>>,
-    by_capability: HashMap<Capability, InstanceId>,
+    benches: HashMap<BindingId, Bench>,
+    by_capability: HashMap<Capability, BindingId>,
+    /// By the hash of a `Way`, the oldest first; who looks compares the ways themselves.
+    by_way: HashMap<u64, Vec<BindingId>>,
+    hasher: RandomState,
+    bindings: u64,
     by_account: HashMap<AccountKey, InstanceId>,
     ends: Schedule<InstanceId>,
     ends_by_wall: BTreeSet<(WallTime, InstanceId)>,
 }
 
 impl Leases {
-    /// Takes an instance in.
-    pub(crate) fn open(&mut self, id: InstanceId, hand_over: &HandOver, minted: Minted, now: Now) {
+    /// Names a new binding for the account, found by `capability`; it needs a first member at once.
+    pub(crate) fn found(&mut self, tenant: &TenantId, account: &Account, capability: Capability) -> BindingId {
+        self.bindings += 1;
+        let id = BindingId(self.bindings);
+        let way = self.hasher.hash_one(way(tenant, account));
+        self.by_capability.insert(capability, id);
+        self.by_way.entry(way).or_default().push(id);
+        self.benches.insert(id, Bench { capability, members: Vec::new(), way });
+        id
+    }
+
+    /// Takes an instance in, as a member of `binding`.
+    pub(crate) fn open(&mut self, id: InstanceId, hand_over: &HandOver, binding: BindingId, minted: Minted, now: Now) {
         let instance = Instance {
             id,
             tenant: hand_over.tenant.clone(),
@@ -55,7 +92,8 @@ impl Leases {
             push: hand_over.push.clone(),
             preferences: hand_over.preferences,
             push_since: now.wall,
-            capability: minted.capability,
+            binding,
+            foreground: None,
             salt: minted.salt,
             edge_ha1: minted.edge_ha1,
             handed_over: now.wall,
@@ -64,7 +102,7 @@ impl Leases {
             lease_ends: ends(hand_over.lease, now),
             token: minted.token,
         };
-        self.by_capability.insert(instance.capability, id);
+        self.sit_down(binding, id);
         self.by_account.insert(key(&instance.tenant, &instance.device, &instance.account), id);
         self.schedule(id, instance.lease_ends);
         self.instances.insert(id, Box::new(instance));
@@ -82,12 +120,15 @@ impl Leases {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         instance.platform.clone_from(&hand_over.platform);
         instance.account.clone_from(&hand_over.account);
+        instance.preferences = hand_over.preferences;
+        instance.foreground = None;
         instance.push.clone_from(&hand_over.push);
         instance.preferences = hand_over.preferences;
         instance.push_since = now.wall;
         instance.lease = hand_over.lease;
         instance.token = token;
         instance.edge_ha1 = edge_ha1;
+        self.follow_way(id);
         self.extend(id, now);
     }
 
@@ -111,14 +152,36 @@ impl Leases {
             self.by_account.remove(&former);
             self.by_account.insert(present, id);
         }
+        self.follow_way(id);
     }
 
-    /// The instance is found by another capability from now on.
-    pub(crate) fn replace_capability(&mut self, id: InstanceId, capability: Capability) {
+    /// The instance is a member of another binding from now on; one that has no member left is forgotten.
+    pub(crate) fn reseat(&mut self, id: InstanceId, binding: BindingId) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
-        self.by_capability.remove(&instance.capability);
-        instance.capability = capability;
-        self.by_capability.insert(capability, id);
+        let former = std::mem::replace(&mut instance.binding, binding);
+        self.stand_up(former, id);
+        self.sit_down(binding, id);
+    }
+
+    /// The instance has left its binding and is about to get another one.
+    pub(crate) fn stand_aside(&mut self, id: InstanceId) {
+        if let Some(binding) = self.get(id).map(|instance| instance.binding) {
+            self.stand_up(binding, id);
+        }
+    }
+
+    /// New preferences.
+    pub(crate) fn prefer(&mut self, id: InstanceId, preferences: Preferences) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.preferences = preferences;
+        }
+    }
+
+    /// The app is in the foreground, and the credentials are wiped.
+    pub(crate) fn come_forward(&mut self, id: InstanceId, foreground: Foreground) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.foreground = Some(foreground);
+        }
     }
 
     /// New push targets.
@@ -139,7 +202,7 @@ impl Leases {
     /// Takes an instance out, by value.
     pub(crate) fn take(&mut self, id: InstanceId) -> Option<Instance> {
         let instance = *self.instances.remove(&id)?;
-        self.by_capability.remove(&instance.capability);
+        self.stand_up(instance.binding, id);
         self.by_account.remove(&key(&instance.tenant, &instance.device, &instance.account));
         self.ends.remove(id);
         self.ends_by_wall.remove(&(instance.lease_ends.wall, id));
@@ -189,12 +252,82 @@ impl Leases {
         self.instances.get(&id).map(Box::as_ref)
     }
 
-    pub(crate) fn by_capability(&self, capability: &Capability) -> Option<&Instance> {
-        self.by_capability.get(capability).and_then(|id| self.get(*id))
+    /// The binding a capability names.
+    pub(crate) fn by_capability(&self, capability: &Capability) -> Option<BindingId> {
+        self.by_capability.get(capability).copied()
+    }
+
+    /// The capability of a binding.
+    pub(crate) fn capability(&self, binding: BindingId) -> Option<Capability> {
+        self.benches.get(&binding).map(|bench| bench.capability)
+    }
+
+    /// The instances that share a binding, in the order of their ids.
+    pub(crate) fn members(&self, binding: BindingId) -> impl Iterator<Item = &Instance> {
+        self.benches.get(&binding).into_iter().flat_map(|bench| bench.members.iter()).filter_map(|id| self.get(*id))
+    }
+
+    /// The bindings a further device of the account could share, the oldest first.
+    pub(crate) fn alike(&self, tenant: &TenantId, account: &Account) -> Vec<BindingId> {
+        let wanted = way(tenant, account);
+        let found = self.by_way.get(&self.hasher.hash_one(&wanted)).into_iter().flatten().copied();
+        let is_like = |member: &Instance| way(&member.tenant, &member.account) == wanted;
+        found.filter(|id| self.members(*id).next().is_some_and(is_like)).collect()
+    }
+
+    /// Whether an instance may stay in its binding with this form of its account.
+    pub(crate) fn stays(&self, id: InstanceId, account: &Account) -> bool {
+        self.get(id).is_some_and(|instance| way(&instance.tenant, &instance.account) == way(&instance.tenant, account))
     }
 
     pub(crate) fn len(&self) -> usize {
         self.instances.len()
+    }
+
+    /// How full each table is.
+    pub(crate) fn tables(&self, out: &mut Vec<(&'static str, usize)>) {
+        out.extend([
+            ("leases", self.instances.len()),
+            ("leases.accounts", self.by_account.len()),
+            ("leases.benches", self.benches.len()),
+            ("leases.capabilities", self.by_capability.len()),
+            ("leases.ways", self.by_way.len()),
+        ]);
+    }
+
+    /// A binding of one instance is found by the instance's account as it is now.
+    fn follow_way(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.get(&id) else { return };
+        let Some(bench) = self.benches.get_mut(&instance.binding).filter(|bench| bench.members.len() == 1) else {
+            return;
+        };
+        let present = self.hasher.hash_one(way(&instance.tenant, &instance.account));
+        let former = std::mem::replace(&mut bench.way, present);
+        if former != present {
+            forget_way(&mut self.by_way, former, instance.binding);
+            let ids = self.by_way.entry(present).or_default();
+            ids.push(instance.binding);
+            ids.sort_unstable();
+        }
+    }
+
+    fn sit_down(&mut self, binding: BindingId, id: InstanceId) {
+        let Some(bench) = self.benches.get_mut(&binding) else { return };
+        if let Err(place) = bench.members.binary_search(&id) {
+            bench.members.insert(place, id);
+        }
+    }
+
+    /// An instance is no member any more; a binding without members is forgotten.
+    fn stand_up(&mut self, binding: BindingId, id: InstanceId) {
+        let Some(bench) = self.benches.get_mut(&binding) else { return };
+        bench.members.retain(|member| *member != id);
+        if bench.members.is_empty()
+            && let Some(bench) = self.benches.remove(&binding)
+        {
+            self.by_capability.remove(&bench.capability);
+            forget_way(&mut self.by_way, bench.way, binding);
+        }
     }
 
     fn schedule(&mut self, id: InstanceId, ends: Now) {
@@ -206,6 +339,27 @@ impl Leases {
 fn ends(lease: Duration, now: Now) -> Now {
     let lease = lease.min(super::limits::LEASE_CEILING);
     Now { boot: now.boot + lease, wall: now.wall + lease }
+}
+
+fn forget_way(by_way: &mut HashMap<u64, Vec<BindingId>>, way: u64, binding: BindingId) {
+    if let Some(ids) = by_way.get_mut(&way) {
+        ids.retain(|id| *id != binding);
+        if ids.is_empty() {
+            by_way.remove(&way);
+        }
+    }
+}
+
+fn way<'a>(tenant: &'a TenantId, account: &'a Account) -> Way<'a> {
+    Way {
+        tenant,
+        aor: &account.aor,
+        registrar: &account.registrar.text,
+        outbound_proxy: account.outbound_proxy.as_ref().map(|proxy| proxy.text.as_str()),
+        auth_username: &account.auth_username,
+        contact_style: account.contact_style,
+        tls_spki_sha256: account.tls_spki_sha256.as_ref(),
+    }
 }
 
 fn key(tenant: &TenantId, device: &str, account: &Account) -> AccountKey {

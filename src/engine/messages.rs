@@ -3,12 +3,13 @@
 use bytes::Bytes;
 
 use super::account::TrunkSources;
-use super::calls::{Incoming, Passing};
+use super::calls::{Callee, Incoming, Inside, Passing};
 use super::device::reply_hop;
 use super::edge::Known;
 use super::engine::{Drain, Effect, Engine};
-use super::ids::{BranchId, Capability, InstanceId};
+use super::ids::{BindingId, BranchId, Capability, InstanceId};
 use super::input::Arrival;
+use super::instance::Instance;
 use super::output::{Caller, Output};
 use super::policy::CallerInPush;
 use super::tally::Shed;
@@ -52,30 +53,57 @@ impl Engine {
 
     fn handle_request(&mut self, request: Message, arrival: &Arrival, now: Now) {
         let back = reply_hop(&request, arrival);
-        if self.calls.handle_known(&request, arrival, &back, now.boot) {
+        let (calls, mut desk) = self.for_calls();
+        if calls.handle_known(&request, arrival, &back, &mut desk, now.boot) {
             return;
         }
         let inside = self.calls.inside(&request);
         let callee = capability_of(&request);
-        let known = callee.and_then(|callee| self.leases.by_capability(&callee)).map(|instance| instance.id);
+        let known = callee.and_then(|callee| self.leases.by_capability(&callee));
         let attaching = registering(&request).filter(|&id| self.leases.get(id).is_some() || self.erasures.knows(id));
         if inside.is_none() && known.is_none() && attaching.is_none() {
             return self.handle_stranger(&request, arrival, callee);
         }
-        if let Err(fault) = proxy::validate(&request) {
-            return self.answer_unforwardable(&request, arrival, fault);
-        }
+        let fault = proxy::validate(&request).err();
         if let Some(inside) = inside {
             let device = self.edge.device(inside.instance).cloned();
-            let trunk = self.bindings.trunk(inside.instance).cloned();
+            let binding = self.leases.get(inside.instance).map(|instance| instance.binding);
+            let trunk = binding.and_then(|binding| self.bindings.trunk(binding)).cloned();
             let passing = Passing { request, arrival, back, device, trunk };
-            let (calls, mut desk) = self.for_calls();
-            calls.handle_inside(&inside, passing, &mut desk, now.boot);
+            self.handle_inside(&inside, passing, fault, now);
+        } else if let Some(fault) = fault {
+            self.answer_unforwardable(&request, arrival, fault);
         } else if let Some(instance) = attaching {
             self.handle_attach(&request, arrival, instance, now);
-        } else if let (Some(instance), Some(callee)) = (known, callee) {
-            self.handle_to_capability(request, arrival, back, instance, callee, now);
+        } else if let (Some(binding), Some(callee)) = (known, callee) {
+            self.handle_to_capability(request, arrival, back, binding, callee, now);
         }
+    }
+
+    fn handle_inside(&mut self, inside: &Inside, passing: Passing<'_>, fault: Option<Unforwardable>, now: Now) {
+        let Some(fault) = fault else {
+            let (calls, mut desk) = self.for_calls();
+            return calls.handle_inside(inside, passing, &mut desk, now.boot);
+        };
+        self.tally.shed(Shed::Malformed);
+        let extra = extra_of(&passing.request, fault);
+        let (calls, mut desk) = self.for_calls();
+        calls.refuse_inside(inside, passing, fault.status(), &extra, &mut desk, now.boot);
+    }
+
+    /// The instances a request to a binding may reach, in the order of their ids: those that take its source. `None`: the
+    /// source is refused by all.
+    fn callees_of(&mut self, binding: BindingId, arrival: &Arrival, now: Now) -> Option<Vec<InstanceId>> {
+        let pinned = arrival.trunk.is_some() || self.bindings.is_source(binding, arrival.peer.ip(), now.boot);
+        let takes = |member: &&Instance| pinned || member.account.trunk_sources == TrunkSources::Any;
+        let callees: Vec<InstanceId> = self.leases.members(binding).filter(takes).map(|member| member.id).collect();
+        if !callees.is_empty() {
+            return Some(callees);
+        }
+        for member in self.members_of(binding) {
+            self.leases.count_drop(member);
+        }
+        None
     }
 
     fn handle_attach(&mut self, request: &Message, arrival: &Arrival, id: InstanceId, now: Now) {
@@ -83,7 +111,9 @@ impl Engine {
         let tag = self.tags.of(request);
         let ha1 = self.leases.get(id).map(|instance| instance.edge_ha1.as_str());
         let known = Known { instance: id, ha1, calls };
-        let _ = self.edge.handle_register(request, arrival, known, &tag, now.boot);
+        if let Err(Some(reason)) = self.edge.handle_register(request, arrival, known, &tag, now.boot) {
+            self.calls.handle_attach_refused(id, reason);
+        }
     }
 
     /// A request to a capability we hold, outside a dialog.
@@ -92,36 +122,28 @@ impl Engine {
         request: Message,
         arrival: &Arrival,
         back: super::output::Hop,
-        id: InstanceId,
+        binding: BindingId,
         callee: Capability,
         now: Now,
     ) {
-        let Some(instance) = self.leases.get(id) else { return };
-        let allowed = match instance.account.trunk_sources {
-            TrunkSources::Any => true,
-            TrunkSources::Registrar => {
-                arrival.trunk.is_some() || self.bindings.is_source(id, arrival.peer.ip(), now.boot)
-            }
-        };
-        if !allowed {
-            self.leases.count_drop(id);
+        let Some(callees) = self.callees_of(binding, arrival, now) else {
             self.tally.shed(Shed::Source);
             return self.shut_out(arrival);
-        }
+        };
         let inside = request.to().is_ok_and(|to| to.tag().is_some());
         match request.method() {
             Some(Method::Ack) => {}
             Some(Method::Cancel) => {
                 self.answer(&request, arrival, StatusCode::CALL_DOES_NOT_EXIST, &[]);
             }
-            Some(Method::Notify) => self.answer_notify(&request, arrival, id, now),
+            Some(Method::Notify) => self.answer_notify(&request, arrival, &callees, now),
             _ if inside => {
                 self.answer(&request, arrival, StatusCode::CALL_DOES_NOT_EXIST, &[]);
             }
-            Some(Method::Invite) => self.handle_invite(request, arrival, back, id, callee, now),
+            Some(Method::Invite) => self.handle_invite(request, arrival, back, &callees, callee, now),
             // Deliberately without a wake: PBXs qualify their contacts with it every minute.
             Some(Method::Options) => self.answer(&request, arrival, StatusCode::OK, &[("Allow", ALLOWED.to_owned())]),
-            Some(Method::Message) => self.handle_text(request, arrival, back, id, now),
+            Some(Method::Message) => self.handle_text(request, arrival, back, &callees, now),
             _ => {
                 let allow = [("Allow", ALLOWED.to_owned())];
                 self.answer(&request, arrival, StatusCode::METHOD_NOT_ALLOWED, &allow);
@@ -134,24 +156,34 @@ impl Engine {
         request: Message,
         arrival: &Arrival,
         back: super::output::Hop,
-        id: InstanceId,
+        callees: &[InstanceId],
         callee: Capability,
         now: Now,
     ) {
-        let Some(instance) = self.leases.get(id) else { return };
-        let early = instance.account.early_response.unwrap_or(self.policy.early_response);
-        let clear = self.policy.tenant(&instance.tenant).is_some_and(|it| it.caller_in_push == CallerInPush::Clear);
-        let caller = if clear { caller_of(&request) } else { None };
-        let device = self.edge.device(id).cloned();
+        let wished = callees.iter().find_map(|&id| self.leases.get(id)?.account.early_response);
+        let early = wished.unwrap_or(self.policy.early_response);
+        let callees = callees.iter().filter_map(|&id| self.callee(id, &request)).collect();
         let draining = self.draining != Drain::No;
-        let incoming =
-            Incoming { request, arrival, back, instance: id, capability: callee, early, caller, device, draining };
+        let incoming = Incoming { request, arrival, back, capability: callee, early, callees, draining };
         let (calls, mut desk) = self.for_calls();
         calls.handle_invite(incoming, &mut desk, now.boot);
     }
 
-    fn answer_notify(&mut self, request: &Message, arrival: &Arrival, id: InstanceId, now: Now) {
-        if let Some(code) = self.handle_mailbox_notify(request, id, now) {
+    /// A device as a call to it has to know it.
+    fn callee(&self, id: InstanceId, request: &Message) -> Option<Callee> {
+        let instance = self.leases.get(id)?;
+        let clear = self.policy.tenant(&instance.tenant).is_some_and(|it| it.caller_in_push == CallerInPush::Clear);
+        Some(Callee {
+            instance: id,
+            platform_ios: instance.platform.eq_ignore_ascii_case("ios"),
+            hand_over: instance.preferences.hand_over,
+            caller: if clear { caller_of(request) } else { None },
+            device: self.edge.device(id).cloned(),
+        })
+    }
+
+    fn answer_notify(&mut self, request: &Message, arrival: &Arrival, callees: &[InstanceId], now: Now) {
+        if let Some(code) = self.handle_mailbox_notify(request, callees, now) {
             return self.answer(request, arrival, code, &[]);
         }
         if request.to().is_ok_and(|to| to.tag().is_some()) {
@@ -194,9 +226,7 @@ impl Engine {
 
     fn answer_unforwardable(&mut self, request: &Message, arrival: &Arrival, fault: Unforwardable) {
         self.tally.shed(Shed::Malformed);
-        let unsupported = [("Unsupported", proxy::unsupported(request))];
-        let extra = if fault == Unforwardable::BadExtension { &unsupported[..] } else { &[] };
-        self.answer(request, arrival, fault.status(), extra);
+        self.answer(request, arrival, fault.status(), &extra_of(request, fault));
     }
 
     fn shut_out(&mut self, arrival: &Arrival) {
@@ -222,6 +252,14 @@ impl Engine {
             return;
         }
         self.outputs.push_back(Effect::Send(reply_hop(request, arrival), Bytes::from(out)));
+    }
+}
+
+/// What the answer to a request that cannot be forwarded says besides.
+fn extra_of(request: &Message, fault: Unforwardable) -> Vec<(&'static str, String)> {
+    match fault {
+        Unforwardable::BadExtension => vec![("Unsupported", proxy::unsupported(request))],
+        Unforwardable::Malformed(_) | Unforwardable::TooManyHops | Unforwardable::Loop => Vec::new(),
     }
 }
 

@@ -12,6 +12,7 @@ use super::audit::{AuditRecord, Cause, Receipt};
 use super::ids::{CallUuid, FlowId, InstanceId, ListenerId, QueryId, RecordId, ReplyTo, ShardId, WakeId};
 use super::input::{PeerMessage, PushPurpose};
 use super::policy::Provider;
+use super::story::Story;
 use crate::clock::{Instant, WallTime};
 use crate::sip::Transport;
 
@@ -174,6 +175,22 @@ pub enum Step {
 }
 
 impl Step {
+    /// All steps, with empty reasons.
+    pub const ALL: [Self; 12] = [
+        Self::Invited,
+        Self::WakeSent,
+        Self::WakeAccepted,
+        Self::WakeFailed(""),
+        Self::Attached,
+        Self::AttachRefused(""),
+        Self::Forwarded,
+        Self::Ringing,
+        Self::FlowLost,
+        Self::PrivateMediaAddress,
+        Self::Answered,
+        Self::Ended(""),
+    ];
+
     /// The name used in the API, the log and `reveille calls`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -363,6 +380,8 @@ pub enum Answer {
     },
     /// To `EraseAll`: how many.
     ErasedAll(u32),
+    /// To `Stories`, the newest first.
+    Stories(Vec<Story>),
     /// To any.
     Refused(Refusal),
 }
@@ -452,6 +471,8 @@ pub struct InstanceView {
     pub attached: bool,
     /// Requests to the capability that were dropped for their source.
     pub trunk_drops: u64,
+    /// Whether its phone was offered media on a private address since the hand-over.
+    pub private_media_address: bool,
 }
 
 /// Everything held about an instance; secrets only as present or absent.
@@ -483,6 +504,18 @@ pub struct CallView {
     pub state: CallState,
     /// Why it ended.
     pub reason: Option<&'static str>,
+    /// What happened so far; `None` in the answer to `Decline`, and where it is forgotten.
+    pub story: Option<Box<Story>>,
+    /// Whether the instance's phone was offered media on a private address since the hand-over.
+    pub private_media_address: bool,
+}
+
+impl CallView {
+    /// A call without its story.
+    #[must_use]
+    pub fn new(state: CallState, reason: Option<&'static str>) -> Self {
+        Self { state, reason, story: None, private_media_address: false }
+    }
 }
 
 /// A self-test as its app may see it.
@@ -540,12 +573,14 @@ pub enum Refusal {
     },
     /// The account cannot be used as given.
     InvalidAccount(String),
-    /// Predecessor exists and the credentials neither match nor register.
+    /// The registrar or proxy is not one that may be registered at.
     RegistrarNotAllowed(String),
     /// The registrar's verdict, verbatim.
     RegistrarRefused(String),
     /// No verdict came: DNS, connect, TLS and filter alike.
     RegistrarUnreachable,
+    /// The account was moved, its former credentials are wiped, and the new place refused: the instance is erased.
+    ErasedByMove(Box<Refusal>),
     /// The call cannot be declined any more.
     CallOver,
     /// No push target of the device takes this kind of wake.
@@ -573,6 +608,8 @@ pub enum Note {
     Registration(InstanceId, RegistrationState, Option<u16>),
     /// A call ended.
     CallEnded(CallUuid, InstanceId, CallOutcome),
+    /// The same call's story, once it is over.
+    CallStory(Box<Story>),
     /// A push was refused for a fault of ours or the operator's.
     PushMisconfigured(Provider, String),
     /// An instance was erased.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::account::Account;
 use super::challenges::Challenges;
-use super::ids::{BranchId, Capability, InstanceId, ListenerId, ShardId};
+use super::ids::{BranchId, Capability, ListenerId, ShardId};
 use super::output::Hop;
 use super::policy::Policy;
 use super::random::Random;
@@ -34,7 +34,6 @@ pub(crate) struct Desk<'a> {
 
 /// What we are at the registrar: all that stays the same for a binding's whole life, and its counters.
 pub(crate) struct Identity {
-    pub(crate) instance: InstanceId,
     pub(crate) capability: Capability,
     pub(crate) credential: CredentialId,
     aor: String,
@@ -122,7 +121,6 @@ pub(crate) enum End {
 impl Identity {
     /// A new identity at the registrar of `account`.
     pub(crate) fn new(
-        instance: InstanceId,
         capability: Capability,
         credential: CredentialId,
         account: &Account,
@@ -130,7 +128,6 @@ impl Identity {
     ) -> Self {
         let urn = uuid::Builder::from_random_bytes(random.bytes()).into_uuid();
         Self {
-            instance,
             capability,
             credential,
             aor: account.aor.clone(),
@@ -148,7 +145,6 @@ impl Identity {
     /// The same registrant with other credentials, for trying them out: same Call-ID and Contact.
     pub(crate) fn with_credential(&self, credential: CredentialId, username: &str) -> Self {
         Self {
-            instance: self.instance,
             capability: self.capability,
             credential,
             aor: self.aor.clone(),
@@ -171,6 +167,17 @@ impl Identity {
         }
     }
 
+    /// Speaks with other credentials of the same account from now on; the former ones come back.
+    pub(crate) fn exchange_credential(&mut self, credential: CredentialId, username: String) -> (CredentialId, String) {
+        let former = std::mem::replace(&mut self.credential, credential);
+        (former, std::mem::replace(&mut self.username, username))
+    }
+
+    /// What it spoke with.
+    pub(crate) fn into_credential(self) -> (CredentialId, String) {
+        (self.credential, self.username)
+    }
+
     /// Forgets the Contact, so that the next target may choose the listener. Only before the first 200.
     pub(crate) fn forget_contact(&mut self) {
         self.contact = None;
@@ -179,12 +186,17 @@ impl Identity {
     /// Puts HA1 in the place of the password: for the realm met (the AOR's domain where there was no challenge), for the
     /// algorithm answered and the stronger ones, so that a later downgrade cannot be answered.
     pub(crate) fn distill(&self, vault: &mut Vault) {
+        self.distill_copy(&self.credential, &self.username, vault);
+    }
+
+    /// The same for another copy of the credentials, by what the registrar accepted last.
+    pub(crate) fn distill_copy(&self, credential: &CredentialId, username: &str, vault: &mut Vault) {
         let domain = self.aor.rsplit_once('@').map_or("", |(_, domain)| domain);
         let (realm, weakest) = match &self.session {
             Some(session) => (session.realm.as_str(), session.algorithm),
             None => (domain.split(['>', ';', '?']).next().unwrap_or(domain), Algorithm::Md5),
         };
-        let derived = vault.lend(&self.credential, |lent| match lent {
+        let derived = vault.lend(credential, |lent| match lent {
             Lent::Ha1(_) => Vec::new(),
             Lent::Password(password) => ALGORITHMS
                 .into_iter()
@@ -192,15 +204,15 @@ impl Identity {
                 .map(|(algorithm, kept)| Ha1 {
                     realm: realm.to_owned(),
                     algorithm: kept,
-                    value: digest::ha1(algorithm, &self.username, realm, password),
+                    value: digest::ha1(algorithm, username, realm, password),
                 })
                 .collect(),
         });
         if !derived.is_empty() {
-            vault.distill(&self.credential, derived);
+            vault.distill(credential, derived);
         }
         if let Some(session) = &self.session {
-            vault.forget_weaker(&self.credential, &session.realm, kept(session.algorithm));
+            vault.forget_weaker(credential, &session.realm, kept(session.algorithm));
         }
     }
 

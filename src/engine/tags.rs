@@ -19,13 +19,16 @@ impl Tags {
         Self(hmac::Key::new(hmac::HMAC_SHA256, &key))
     }
 
-    /// The tag for the answers to `request`.
+    /// The tag for the answers to `request`. The ACK to one of them has it too: a hop's ACK shares the top Via, From,
+    /// Call-ID and CSeq number of its INVITE (RFC 3261 §17.1.1.3).
     pub(crate) fn of(&self, request: &Message) -> String {
         let mut context = hmac::Context::with_key(&self.0);
-        for name in [HeaderName::Via, HeaderName::From, HeaderName::CallId, HeaderName::CSeq] {
-            context.update(request.header(name).unwrap_or_default());
+        let via = request.list(HeaderName::Via).next();
+        for part in [via, request.header(HeaderName::From), request.header(HeaderName::CallId)] {
+            context.update(part.unwrap_or_default());
             context.update(b"\n");
         }
+        context.update(&request.cseq().map_or(0, |cseq| cseq.number).to_be_bytes());
         let mut tag = String::with_capacity(13);
         base32(&context.sign().as_ref()[..TAG_BYTES], &mut tag);
         tag

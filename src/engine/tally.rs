@@ -40,6 +40,8 @@ impl RegisterOutcome {
 /// A milestone of a call, timed from the INVITE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// A wake was handed to the provider.
+    PushSent,
     /// The provider accepted the wake.
     PushAccepted,
     /// The device attached.
@@ -54,12 +56,14 @@ pub enum Stage {
 
 impl Stage {
     /// All stages.
-    pub const ALL: [Self; 5] = [Self::PushAccepted, Self::Attached, Self::Forwarded, Self::Ringing, Self::Answered];
+    pub const ALL: [Self; 6] =
+        [Self::PushSent, Self::PushAccepted, Self::Attached, Self::Forwarded, Self::Ringing, Self::Answered];
 
     /// The name used in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::PushSent => "push-sent",
             Self::PushAccepted => "push-accepted",
             Self::Attached => "attached",
             Self::Forwarded => "forwarded",

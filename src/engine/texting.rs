@@ -14,9 +14,17 @@ use crate::sip::mailbox::EVENT;
 use crate::sip::{HeaderName, Message, StatusCode};
 
 impl Engine {
-    /// A MESSAGE to a capability, outside a dialog.
-    pub(super) fn handle_text(&mut self, request: Message, arrival: &Arrival, back: Hop, id: InstanceId, now: Now) {
-        let recipients = vec![Recipient { instance: id, device: self.edge.device(id).cloned() }];
+    /// A MESSAGE to a capability, outside a dialog: for each device that shares the account.
+    pub(super) fn handle_text(
+        &mut self,
+        request: Message,
+        arrival: &Arrival,
+        back: Hop,
+        callees: &[InstanceId],
+        now: Now,
+    ) {
+        let recipient = |&instance: &InstanceId| Recipient { instance, device: self.edge.device(instance).cloned() };
+        let recipients = callees.iter().map(recipient).collect();
         let draining = self.draining != Drain::No;
         let incoming = Incoming { request, arrival, back, recipients, draining };
         let (texts, mut desk) = self.for_texts();
@@ -66,19 +74,34 @@ impl Engine {
     }
 
     /// A NOTIFY about a mailbox, to a capability. `None`: it is about something else.
-    pub(super) fn handle_mailbox_notify(&mut self, request: &Message, id: InstanceId, now: Now) -> Option<StatusCode> {
+    ///
+    /// Inside a subscription it is for the device that asked for it; unsolicited, for each that shares the account.
+    pub(super) fn handle_mailbox_notify(
+        &mut self,
+        request: &Message,
+        callees: &[InstanceId],
+        now: Now,
+    ) -> Option<StatusCode> {
         if !event_package(request).eq_ignore_ascii_case(EVENT.as_bytes()) {
             return None;
         }
-        let device = self.edge.device(id).cloned();
-        let Self { shard, policy, random, vault, tally, leases, mailboxes, .. } = self;
-        let mut desk = register::Desk { shard: *shard, policy, random, vault, tally };
-        let audience = Audience { instance: id, aor: &leases.get(id)?.account.aor, device };
-        if request.to().is_ok_and(|to| to.tag().is_some()) {
-            return Some(mailboxes.handle_notify(audience, request, &mut desk, now.boot));
+        let inside = request.to().is_ok_and(|to| to.tag().is_some());
+        for &id in callees {
+            let device = self.edge.device(id).cloned();
+            let Self { shard, policy, random, vault, tally, leases, mailboxes, .. } = self;
+            let mut desk = register::Desk { shard: *shard, policy, random, vault, tally };
+            let Some(instance) = leases.get(id) else { continue };
+            let audience = Audience { instance: id, aor: &instance.account.aor, device };
+            if !inside {
+                mailboxes.handle_unsolicited(audience, request, &mut desk, now.boot);
+                continue;
+            }
+            let code = mailboxes.handle_notify(audience, request, &mut desk, now.boot);
+            if code != StatusCode::CALL_DOES_NOT_EXIST {
+                return Some(code);
+            }
         }
-        mailboxes.handle_unsolicited(audience, request, &mut desk, now.boot);
-        Some(StatusCode::OK)
+        Some(if inside { StatusCode::CALL_DOES_NOT_EXIST } else { StatusCode::OK })
     }
 
     /// Subscribes to the instance's mailbox where it wants that, and is registered.
@@ -109,9 +132,11 @@ impl Engine {
             return true;
         }
         let Some(id) = self.mailboxes.whose(branch) else { return false };
+        let binding = self.leases.get(id).map(|instance| instance.binding);
         let Self { shard, policy, random, vault, tally, bindings, erasures, mailboxes, .. } = self;
         let mut desk = register::Desk { shard: *shard, policy, random, vault, tally };
-        let registered = bindings.registered(id, now.boot).map(|registered| registered.identity);
+        let registered = binding.and_then(|binding| bindings.registered(binding, now.boot));
+        let registered = registered.map(|registered| registered.identity);
         let identity = registered.or_else(|| erasures.identity(id));
         mailboxes.handle_response(branch, response, identity, &mut desk, now.boot);
         true
@@ -137,9 +162,10 @@ impl Engine {
         now: Now,
         act: impl FnOnce(&mut Mailboxes, Option<register::Registered<'_>>, &mut register::Desk<'_>),
     ) {
+        let binding = self.leases.get(id).map(|instance| instance.binding);
         let Self { shard, policy, random, vault, tally, bindings, mailboxes, .. } = self;
         let mut desk = register::Desk { shard: *shard, policy, random, vault, tally };
-        act(mailboxes, bindings.registered(id, now.boot), &mut desk);
+        act(mailboxes, binding.and_then(|binding| bindings.registered(binding, now.boot)), &mut desk);
     }
 
     /// Sends a wake that is about no call. `false`: the device has no target for it, or its tenant does not want it.

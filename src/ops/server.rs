@@ -1,4 +1,4 @@
-//! `GET /metrics`, `/healthz` and `/readyz`.
+//! `GET /metrics`, `/healthz`, `/readyz` and `/calls`.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,6 +19,8 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::warn;
 
+use super::calls::{AskStories, Calls};
+use crate::engine::ids::CallUuid;
 use crate::telemetry::{Meters, Readiness};
 
 /// Connections at once for one listener; a further one is closed. A scraper, a probe and an operator need three.
@@ -31,8 +33,13 @@ const CONNECTION_MAX: Duration = Duration::from_secs(60);
 const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Pause after `accept` has failed, so that a full file-descriptor table is no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long the shards may take to tell their stories.
+const STORIES_PATIENCE: Duration = Duration::from_secs(3);
 /// How often histograms are sorted in and gauges of others are read.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What is told.
 pub struct Endpoints {
@@ -42,6 +49,8 @@ pub struct Endpoints {
     pub readiness: Arc<Readiness>,
     /// Reads into the meters what nobody pushes, before each scrape and every few seconds. Must not block.
     pub refresh: Box<dyn Fn(&Meters) + Send + Sync>,
+    /// For `/calls`.
+    pub stories: AskStories,
 }
 
 /// Binds all addresses.
@@ -100,8 +109,8 @@ async fn accept(listener: TcpListener, endpoints: Arc<Endpoints>) {
 
 async fn connection(stream: TcpStream, endpoints: Arc<Endpoints>) {
     let service = service_fn(|request| {
-        let response = respond(&request, &endpoints);
-        async move { Ok::<_, Infallible>(response) }
+        let endpoints = Arc::clone(&endpoints);
+        async move { Ok::<_, Infallible>(respond(&request, &endpoints).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -112,13 +121,12 @@ async fn connection(stream: TcpStream, endpoints: Arc<Endpoints>) {
     let _ = timeout(CONNECTION_MAX, served).await;
 }
 
-fn respond<B>(request: &Request<B>, endpoints: &Endpoints) -> Response<Full<Bytes>> {
-    const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+async fn respond<B>(request: &Request<B>, endpoints: &Endpoints) -> Response<Full<Bytes>> {
     const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    const JSON: HeaderValue = HeaderValue::from_static("application/json");
     let path = request.uri().path();
-    if !matches!(path, "/metrics" | "/healthz" | "/readyz") {
-        return answer(StatusCode::NOT_FOUND, TEXT, "/metrics, /healthz and /readyz are here\n");
+    let call = path.strip_prefix("/calls/");
+    if call.is_none() && !matches!(path, "/metrics" | "/healthz" | "/readyz" | "/calls") {
+        return answer(StatusCode::NOT_FOUND, TEXT, "/metrics, /healthz, /readyz, /calls and /calls/{call} are here\n");
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refusal = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n");
@@ -137,8 +145,24 @@ fn respond<B>(request: &Request<B>, endpoints: &Endpoints) -> Response<Full<Byte
             answer(status, JSON, body)
         }
         // That we answer is the answer.
-        _ => answer(StatusCode::OK, TEXT, "ok\n"),
+        "/healthz" => answer(StatusCode::OK, TEXT, "ok\n"),
+        _ => respond_calls(call, endpoints).await,
     }
+}
+
+/// `/calls`, or `/calls/{call}`.
+async fn respond_calls(call: Option<&str>, endpoints: &Endpoints) -> Response<Full<Bytes>> {
+    let call = match call.map(uuid::Uuid::try_parse) {
+        Some(Ok(call)) => Some(CallUuid(call)),
+        Some(Err(_)) => return answer(StatusCode::BAD_REQUEST, TEXT, "a call's id is a UUID\n"),
+        None => None,
+    };
+    let Ok(Some(stories)) = timeout(STORIES_PATIENCE, (endpoints.stories)(call)).await else {
+        return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "busy\n");
+    };
+    let status = if call.is_some() && stories.is_empty() { StatusCode::NOT_FOUND } else { StatusCode::OK };
+    let body = serde_json::to_string(&Calls::from(stories)).expect("texts and numbers always become JSON");
+    answer(status, JSON, body)
 }
 
 fn answer(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

@@ -1,8 +1,8 @@
 //! The endpoints over real sockets.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,11 +10,14 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::status::url_of;
+use super::client::url_of;
 use super::*;
+use crate::cli::{CallsArguments, Exit};
+use crate::clock::WallTime;
 use crate::engine::audit::Cause;
-use crate::engine::ids::ShardId;
-use crate::engine::output::CallOutcome;
+use crate::engine::ids::{CallUuid, InstanceId, ShardId};
+use crate::engine::output::{CallOutcome, Step};
+use crate::engine::story::{Moment, Story};
 use crate::engine::tally::{Census, Tally};
 use crate::telemetry::{Meters, Metric, Readiness};
 
@@ -106,9 +109,9 @@ async fn a_daemon_that_is_not_there_is_unavailable() {
     let daemon = Daemon::start().await;
     let url = daemon.url();
     daemon.stop().await;
-    assert!(matches!(ask(&url).await, Err(StatusError::Unavailable { .. })));
-    assert!(matches!(ask("https://127.0.0.1:1").await, Err(StatusError::Url(_))));
-    assert!(matches!(ask("nonsense").await, Err(StatusError::Url(_))));
+    assert!(matches!(ask(&url).await, Err(AskError::Unavailable { .. })));
+    assert!(matches!(ask("https://127.0.0.1:1").await, Err(AskError::Url(_))));
+    assert!(matches!(ask("nonsense").await, Err(AskError::Url(_))));
 }
 
 #[tokio::test]
@@ -125,7 +128,93 @@ async fn something_else_is_not_taken_for_a_daemon() {
         answer = ask(&url) => answer.expect_err("it is no daemon"),
         () = async { other.await; std::future::pending().await } => unreachable!("pending"),
     };
-    assert!(matches!(error, StatusError::Unavailable { .. }), "{error}");
+    assert!(matches!(error, AskError::Unavailable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn calls_are_told_with_the_reason_why_no_phone_rang() {
+    let daemon = Daemon::start().await;
+    daemon.tell(vec![
+        story(2, &[(Step::Invited, 0), (Step::WakeSent, 4)], None),
+        story(1, &REFUSED, Some(CallOutcome::NoPush)),
+    ]);
+    let told = calls::ask(&daemon.url(), None).await.expect("it runs").to_string();
+    let instance = InstanceId::mint(ShardId(0), [1; 16]);
+    let (one, two) = (id(1), id(2));
+    assert_eq!(
+        told,
+        format!(
+            "2026-11-24T20:00:02Z {two}: the wake is with the provider, which has not answered yet\n\
+             \x20 under way, instance {instance}\n\
+             \x20     0.000 s  invited\n\
+             \x20     0.004 s  wake-sent\n\
+             \n\
+             2026-11-24T20:00:01Z {one}: no wake: the provider refused the token (token-dead)\n\
+             \x20 no-push, instance {instance}\n\
+             \x20     0.000 s  invited\n\
+             \x20     0.092 s  wake-failed (token-dead)\n\
+             \x20    45.000 s  ended (no-device)\n\
+             \x20 3 steps are left out"
+        )
+    );
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn one_call_can_be_asked_for_and_one_that_is_forgotten_is_not_there() {
+    let daemon = Daemon::start().await;
+    daemon.tell(vec![story(2, &REFUSED, None), story(1, &REFUSED, None)]);
+    let (status, body) = daemon.get(&format!("/calls/{}", id(1))).await;
+    let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    let wanted = serde_json::json!({"calls": [{
+        "call": id(1).to_string(), "instance": InstanceId::mint(ShardId(0), [1; 16]).to_string(),
+        "began": "2026-11-24T20:00:01Z", "over": true, "outcome": null, "reason": "no-device",
+        "why": "no wake: the provider refused the token (token-dead)",
+        "story": [{"event": "invited", "ms": 0, "at": "2026-11-24T20:00:01Z"},
+                  {"event": "wake-failed", "reason": "token-dead", "ms": 92, "at": "2026-11-24T20:00:01Z"},
+                  {"event": "ended", "reason": "no-device", "ms": 45_000, "at": "2026-11-24T20:00:46Z"}],
+        "story_omitted": 3,
+    }]});
+    assert_eq!((status, body), (200, wanted));
+    assert!(!calls::ask(&daemon.url(), Some(id(2))).await.expect("it runs").is_empty());
+
+    assert_eq!(daemon.get(&format!("/calls/{}", id(3))).await.0, 404);
+    assert!(calls::ask(&daemon.url(), Some(id(3))).await.expect("it runs").is_empty());
+    assert_eq!(daemon.get("/calls/3").await.0, 400);
+    assert_eq!(daemon.get("/calls/").await.0, 400);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn calls_of_a_busy_daemon_are_unavailable_and_no_calls_are_no_fault() {
+    let daemon = Daemon::start().await;
+    assert_eq!(daemon.get("/calls").await, (200, "{\"calls\":[]}".to_owned()));
+    *daemon.stories.lock().expect("no test panics with it") = None;
+    assert_eq!(daemon.get("/calls").await.0, 503);
+    assert!(matches!(calls::ask(&daemon.url(), None).await, Err(AskError::Unavailable { .. })));
+    daemon.stop().await;
+}
+
+#[test]
+fn the_exit_code_of_calls_says_what_came_of_it() {
+    let ask = |ops: &str| calls(&CallsArguments { ops: Some(ops.to_owned()), ..CallsArguments::default() });
+    assert_eq!(ask("nonsense"), Exit::Usage);
+    // The port of no protocol: nobody listens there.
+    assert_eq!(ask("http://127.0.0.1:1"), Exit::Unavailable);
+    let one = CallsArguments { call: Some(id(1)), ..CallsArguments::default() };
+    let (none, some) = (Calls::from(Vec::new()), Calls::from(vec![story(1, &REFUSED, None)]));
+    assert_eq!(calls::tell(&none, &CallsArguments::default()), Exit::Success, "an idle daemon is no fault");
+    assert_eq!(calls::tell(&none, &one), Exit::Unavailable, "a forgotten call is");
+    assert_eq!(calls::tell(&some, &one), Exit::Success);
+}
+
+#[test]
+fn the_newest_calls_of_all_shards_are_told_and_no_more_than_the_bound() {
+    let of_one = (1..=CALLS_MAX as u64).rev().map(|number| story(number * 2, &REFUSED, None));
+    let of_other = (1..=CALLS_MAX as u64).rev().map(|number| story(number * 2 + 1, &REFUSED, None));
+    let told: Vec<u64> = calls::newest(of_one.chain(of_other).collect()).iter().map(number).collect();
+    let wanted: Vec<u64> = (0..CALLS_MAX as u64).map(|back| CALLS_MAX as u64 * 2 + 1 - back).collect();
+    assert_eq!(told, wanted);
 }
 
 #[test]
@@ -134,16 +223,42 @@ fn status_asks_the_first_address_of_the_configuration() {
     assert_eq!(url("127.0.0.1:9464"), "http://127.0.0.1:9464");
     assert_eq!(url("0.0.0.0:9464"), "http://127.0.0.1:9464");
     assert_eq!(url("[::]:9464"), "http://[::1]:9464");
-    assert!(matches!(url_of(&[]), Err(StatusError::NotServed)));
+    assert!(matches!(url_of(&[]), Err(AskError::NotServed)));
 }
 
 fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
+const REFUSED: [(Step, u64); 3] =
+    [(Step::Invited, 0), (Step::WakeFailed("token-dead"), 92), (Step::Ended("no-device"), 45_000)];
+
+/// The story of call `number`, which began at that second.
+fn story(number: u64, steps: &[(Step, u64)], outcome: Option<CallOutcome>) -> Story {
+    let moment = |&(step, ms)| Moment { step, after: Duration::from_millis(ms) };
+    Story {
+        instance: InstanceId::mint(ShardId(0), [1; 16]),
+        call: CallUuid(id(number)),
+        began: WallTime::from_unix_millis(1_795_550_400_000 + number * 1_000),
+        moments: steps.iter().map(moment).collect(),
+        omitted: if steps.len() == REFUSED.len() { 3 } else { 0 },
+        outcome,
+    }
+}
+
+fn id(number: u64) -> uuid::Uuid {
+    uuid::Uuid::from_u128(number.into())
+}
+
+fn number(story: &Story) -> u64 {
+    u64::try_from(story.call.0.as_u128()).expect("small")
+}
+
 /// The endpoints of a daemon that does nothing else.
 struct Daemon {
     address: SocketAddr,
+    /// `None`: it has no time.
+    stories: Arc<Mutex<Option<Vec<Story>>>>,
     meters: Arc<Meters>,
     readiness: Arc<Readiness>,
     backlog: Arc<AtomicUsize>,
@@ -159,14 +274,25 @@ impl Daemon {
         let (readiness, backlog) = (Arc::new(Readiness::new()), Arc::new(AtomicUsize::new(0)));
         let (stop, stopping) = watch::channel(false);
         let seen = Arc::clone(&backlog);
+        let stories = Arc::new(Mutex::new(Some(Vec::new())));
+        let told = Arc::clone(&stories);
         let endpoints = Endpoints {
             meters: Arc::clone(&meters),
             readiness: Arc::clone(&readiness),
             refresh: Box::new(move |meters| meters.publish_audit_backlog(seen.load(Ordering::Relaxed))),
+            stories: Box::new(move |call| {
+                let all: Option<Vec<Story>> = told.lock().expect("no test panics with it").clone();
+                let of = move |story: &Story| call.is_none_or(|call| story.call == call);
+                Box::pin(async move { Some(all?.into_iter().filter(of).collect()) })
+            }),
         };
         #[expect(clippy::disallowed_methods, reason = "awaited in `stop`")]
         let task = tokio::spawn(serve(endpoints, listeners, stopping));
-        Self { address, meters, readiness, backlog, stop, task }
+        Self { address, stories, meters, readiness, backlog, stop, task }
+    }
+
+    fn tell(&self, stories: Vec<Story>) {
+        *self.stories.lock().expect("no test panics with it") = Some(stories);
     }
 
     fn url(&self) -> String {

@@ -110,7 +110,8 @@ fn a_call_nobody_comes_for_gets_480_when_the_hold_is_over_and_one_wake() {
     assert_eq!(world.pushed(WakeKind::Call), 1);
     assert_eq!(world.outcomes(), [CallOutcome::NoDevice]);
     world.assert_nothing_left();
-    assert_eq!(world.pushes.len(), 1);
+    let kinds: Vec<WakeKind> = world.pushes.iter().map(|push| push.kind).collect();
+    assert_eq!(kinds, [WakeKind::Call, WakeKind::MissedCall]);
 }
 
 #[test]

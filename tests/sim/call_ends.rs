@@ -9,7 +9,7 @@ use crate::world::{World, millis, minutes, secs, seed};
 
 #[test]
 fn a_caller_hanging_up_before_the_wake_gets_487_and_the_phone_stays_silent() {
-    let mut world = World::new(seed(16)).with_sleeping_phone("alice").with_push_delay(secs(5));
+    let mut world = World::new(seed(16)).with_sleeping_android("alice").with_push_delay(secs(5));
     let call = world.pbx().invite("alice");
     world.run_for(secs(1));
     world.pbx().cancel(call);
@@ -24,7 +24,7 @@ fn a_caller_hanging_up_before_the_wake_gets_487_and_the_phone_stays_silent() {
 
 #[test]
 fn a_phone_that_attaches_late_is_told_that_its_call_ended_and_why() {
-    let mut world = World::new(seed(17)).with_sleeping_phone("alice").with("alice", |phone| phone.boot = secs(8));
+    let mut world = World::new(seed(17)).with_sleeping_android("alice").with("alice", |phone| phone.boot = secs(8));
     let call = world.pbx().invite("alice");
     world.run_for(secs(2));
     world.pbx().cancel_because(call, Some("SIP;cause=200;text=\"Call completed elsewhere\""));

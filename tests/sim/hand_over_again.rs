@@ -102,18 +102,6 @@ fn a_replacement_that_nobody_judges_in_time_is_unreachable_and_changes_nothing()
 }
 
 #[test]
-fn another_device_of_the_same_account_gets_an_instance_of_its_own() {
-    let mut world = World::new(seed(32)).with_sleeping_phone("alice");
-    let mut offer = world.offer("alice");
-    offer.device = "urn:uuid:tablet".to_owned();
-    let asked = world.command(Command::HandOver(Box::new(offer)));
-    world.run_until_quiet();
-    assert!(!world.handed_over(asked).replaced);
-    assert_eq!(world.pbx().contacts("alice").len(), 2);
-    assert_eq!(world.handed_over(asked).instance.shard(), world.key_of("alice").0.shard(), "they meet in one shard");
-}
-
-#[test]
 fn a_device_has_no_more_instances_than_its_limit() {
     let mut world = World::new(seed(33)).with_shards(4).with_policy(|policy| policy.limits.instances_per_device = 2);
     for name in ["alice", "bob", "carol"] {

@@ -6,7 +6,7 @@ use crate::pbx::{Call, Invite};
 use crate::phone::Manner;
 use crate::sip_text::{bytes, code, field, values};
 use crate::world::build::EDGE;
-use crate::world::{World, hours, minutes, secs, seed};
+use crate::world::{World, hours, millis, minutes, secs, seed};
 
 #[test]
 fn either_side_hangs_up_and_the_other_hears_it_once() {
@@ -45,13 +45,15 @@ fn re_invites_and_their_acks_travel_both_ways() {
 #[test]
 fn any_other_request_inside_travels_both_ways_too() {
     let (mut world, call) = talking(4);
-    for method in [Method::Info, Method::Update, Method::Refer, Method::Other("DANCE")] {
+    for method in
+        [Method::Info, Method::Update, Method::Refer, Method::Message, Method::Options, Method::Other("DANCE")]
+    {
         world.pbx().inside(call, method, b"");
         world.phone("alice").inside(0, method, b"");
     }
     world.run_until_quiet();
-    assert_eq!(world.pbx().call(call).answers.len(), 4);
-    assert_eq!(world.phone("alice").answers.len(), 4);
+    assert_eq!(world.pbx().call(call).answers.len(), 6);
+    assert_eq!(world.phone("alice").answers.len(), 6);
     assert!(world.phone("alice").answers.iter().all(|(_, code)| *code == 200));
     world.pbx().hang_up(call);
     world.assert_nothing_left();
@@ -147,6 +149,97 @@ fn a_token_needs_a_to_tag() {
     assert_eq!(world.phone("alice").answers, [("INVITE".to_owned(), 403)]);
     let called = world.sent_to("198.51.100.10:5060").iter().any(|it| it.method() == Some(Method::Invite));
     assert!(!called, "nobody calls out through a preloaded route");
+    let acks = |world: &World| sent_to_pbx(world, Method::Ack);
+    let before = acks(&world);
+    let refused = world.sent.iter().rev().find(|(_, _, bytes)| bytes.starts_with(b"SIP/2.0 403")).expect("the 403");
+    let refused = Message::parse_datagram(refused.2.clone()).expect("SIP");
+    let mut ack = Vec::new();
+    reveille::sip::proxy::write_ack(&parse(&preloaded), &refused, &mut ack).expect("an ACK");
+    world.phone("alice").send(&Message::parse_datagram(ack).expect("SIP"));
+    world.run_until_quiet();
+    assert_eq!(acks(&world), before, "and the ACK to our refusal ends here");
+}
+
+#[test]
+fn an_invite_inside_that_we_refuse_ourselves_is_repeated_to_its_sender_and_its_ack_ends_here() {
+    let (mut world, call) = talking(23);
+    let invite = world.phone("alice").write_inside(0, Method::Invite, b"", None);
+    let text = String::from_utf8(bytes(&invite).to_vec()).expect("text");
+    let before = (world.pbx().call(call).received.len(), sent_to_pbx(&world, Method::Ack));
+    for (odd, code) in [("Proxy-Require: dance\r\n", 420), ("Max-Forwards: 0\r\n", 483)] {
+        let odd = text.replace("Max-Forwards: 70\r\n", "").replace("Contact:", &format!("{odd}Contact:"));
+        let odd = odd.replace("z9hG4bK", &format!("z9hG4bK{code}"));
+        world.phone("alice").send(&parse(&odd));
+        world.run_until_quiet();
+        assert_eq!(world.phone("alice").answers.pop(), Some(("INVITE".to_owned(), code)));
+    }
+    assert_eq!((world.pbx().call(call).received.len(), sent_to_pbx(&world, Method::Ack)), before);
+    world.pbx().hang_up(call);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_request_on_its_way_to_a_flow_that_breaks_is_sent_again_on_the_next_one() {
+    for method in [Method::Info, Method::Invite, Method::Message, Method::Options] {
+        let (mut world, call) = talking_over(Transport::Tls, 24);
+        world.pbx().inside(call, method, b"");
+        world.run_until(secs(1), |world| sent_inside(world, method) == 1);
+        world.phone("alice").lose_flow();
+        world.run_for(secs(2));
+        assert!(world.pbx().call(call).answers.is_empty());
+        world.phone("alice").reattach();
+        world.run_until_quiet();
+        assert_eq!(world.pbx().call(call).answers, [(method.as_str().to_owned(), 200)]);
+        assert_eq!(sent_inside(&world, method), 2, "once on each flow");
+        world.phone("alice").reattach();
+        world.run_until_quiet();
+        assert_eq!(sent_inside(&world, method), 2, "what was answered is not sent again");
+        world.pbx().hang_up(call);
+        world.assert_nothing_left();
+    }
+}
+
+#[test]
+fn the_answer_to_a_request_of_a_phone_follows_it_to_its_next_flow() {
+    let (mut world, call) = talking_over(Transport::Tcp, 25);
+    world.phone("alice").inside(0, Method::Info, b"");
+    world.run_until(secs(1), |world| sent_to_pbx(world, Method::Info) == 1);
+    // Its answer is slow, and the phone is quick.
+    world.wire.latency = secs(1);
+    world.run_for(millis(15));
+    world.wire.latency = millis(10);
+    world.phone("alice").lose_flow();
+    world.phone("alice").reattach();
+    world.run_until_quiet();
+    assert_eq!(methods(&world.pbx().call(call).received), ["INFO"]);
+    assert_eq!(world.phone("alice").answers, [("INFO".to_owned(), 200)]);
+    world.pbx().hang_up(call);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_phone_that_changes_its_flow_again_and_again_keeps_its_call_and_both_ends_may_re_invite() {
+    for transport in [Transport::Udp, Transport::Tcp, Transport::Tls] {
+        let (mut world, call) = talking_over(transport, 26);
+        for round in 1..=4 {
+            if transport != Transport::Udp {
+                world.phone("alice").lose_flow();
+            }
+            world.phone("alice").reattach();
+            world.run_until_quiet();
+            world.pbx().inside(call, Method::Invite, b"v=0\r\ns=there\r\n");
+            world.run_until_quiet();
+            world.phone("alice").inside(0, Method::Invite, b"v=0\r\ns=back\r\n");
+            world.run_until_quiet();
+            assert_eq!(world.pbx().call(call).answers.len(), round);
+            assert_eq!(world.phone("alice").answers.len(), round);
+        }
+        assert!(world.phone("alice").answers.iter().all(|(_, code)| *code == 200));
+        world.pbx().hang_up(call);
+        world.run_until_quiet();
+        assert_eq!(world.phone("alice").calls[0].ended, Some("caller"));
+        world.assert_nothing_left();
+    }
 }
 
 #[test]
@@ -325,11 +418,26 @@ fn the_ack_of_a_2xx_repeated_is_forwarded_each_time() {
 }
 
 fn talking(number: u64) -> (World, Call) {
-    let mut world = World::new(seed(number)).with_sleeping_phone("alice");
+    talking_over(Transport::Udp, number)
+}
+
+fn talking_over(transport: Transport, number: u64) -> (World, Call) {
+    let mut world = World::new(seed(number)).with_sleeping_phone("alice").with("alice", |it| it.transport = transport);
     let call = world.pbx().invite("alice");
     world.run_until_quiet();
     assert!(world.pbx().call(call).is_up());
     (world, call)
+}
+
+fn sent_to_pbx(world: &World, method: Method<'_>) -> usize {
+    world.sent_to("198.51.100.10:5060").iter().filter(|it| it.method() == Some(method)).count()
+}
+
+/// Requests of this method, inside calls, that went to phones.
+fn sent_inside(world: &World, method: Method<'_>) -> usize {
+    let sent = world.sent.iter().filter(|(_, to, _)| to.starts_with("203.0.113."));
+    let sent = sent.map(|(_, _, bytes)| parse(std::str::from_utf8(bytes).expect("text")));
+    sent.filter(|it| it.method() == Some(method) && it.to().expect("To").tag().is_some()).count()
 }
 
 fn parse(text: &str) -> Message {

@@ -12,6 +12,7 @@
 
 mod call;
 mod call_ends;
+mod call_late;
 mod erase;
 mod hand_over;
 mod hand_over_again;
@@ -21,7 +22,9 @@ mod manners;
 mod pbx;
 mod phone;
 mod random_walk;
+mod share;
 mod sip_text;
+mod stories;
 mod texts;
 mod transactions;
 mod trunks;

@@ -91,6 +91,8 @@ enum Todo {
     Judge(Message, Path),
     HangUp(Call),
     GiveUp(Call),
+    /// A request inside a call.
+    GiveUpInside(Message),
 }
 
 /// How long the PBX waits for the final of a call.
@@ -268,6 +270,7 @@ impl Pbx {
                         self.transactions.give_up(&self.calls[call.0].invite);
                     }
                 }
+                Todo::GiveUpInside(request) => self.transactions.give_up(&request),
                 Todo::HangUp(call) => {
                     if self.calls[call.0].dialog.is_some() && self.calls[call.0].ended.is_none() {
                         self.hang_up(call);
@@ -284,7 +287,7 @@ impl Pbx {
 
     /// Whether nothing of it is on its way.
     pub fn is_quiet(&self) -> bool {
-        self.later.iter().all(|(_, todo)| matches!(todo, Todo::GiveUp(_)))
+        self.later.iter().all(|(_, todo)| matches!(todo, Todo::GiveUp(_) | Todo::GiveUpInside(_)))
     }
 
     pub fn handle(&mut self, message: Message, path: Path) {

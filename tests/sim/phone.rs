@@ -66,6 +66,8 @@ enum Todo {
 /// A phone and its app.
 pub struct Phone {
     pub name: String,
+    /// What its app hands over as its platform.
+    pub platform: &'static str,
     pub transport: Transport,
     pub address: SocketAddr,
     pub manner: Manner,
@@ -117,6 +119,7 @@ impl Phone {
         let last = u8::try_from(number % 200 + 1).expect("a small number");
         Self {
             name: name.to_owned(),
+            platform: "ios",
             transport: Transport::Udp,
             address: SocketAddr::from(([203, 0, 113, last], 40_000)),
             manner: Manner::Answer(Duration::from_secs(2)),

@@ -60,7 +60,8 @@ async fn a_hand_over_answers_201_200_or_202_with_the_token() {
 async fn instance_calls_answer_their_shapes() {
     let world = World::new();
     let shown = json!({"instance": instance().to_string(), "registration": registered(),
-                       "lease_ends": "2026-11-24T20:00:00Z", "attach": attach(), "attached": true, "trunk_drops": 7});
+                       "lease_ends": "2026-11-24T20:00:00Z", "attach": attach(), "attached": true, "trunk_drops": 7,
+                       "private_media_address": false});
     for (method, rest) in [(Method::GET, ""), (Method::POST, "/refresh")] {
         let reply = world.ask(method, &path(rest), TOKEN).await;
         assert_eq!((reply.status.as_u16(), reply.json()), (200, shown.clone()));
@@ -91,7 +92,14 @@ async fn instance_calls_answer_their_shapes() {
 async fn calls_are_shown_and_declined() {
     let world = World::new();
     let call = path(&format!("/calls/{CALL}"));
-    assert_eq!(world.ask(Method::GET, &call, TOKEN).await.json(), json!({"state": "waking", "reason": null}));
+    let shown = json!({
+        "state": "waking", "reason": null, "story_omitted": 2, "private_media_address": true,
+        "story": [{"event": "invited", "ms": 0, "at": "2026-11-24T20:00:00Z"},
+                  {"event": "wake-failed", "reason": "token-dead", "ms": 1300, "at": "2026-11-24T20:00:02Z"}],
+    });
+    assert_eq!(world.ask(Method::GET, &call, TOKEN).await.json(), shown);
+    let declined = json!({"state": "ended", "reason": "declined", "story": [], "story_omitted": 0,
+                          "private_media_address": false});
     for (body, wanted) in [
         (json!({"reason": "busy"}), Decline { reason: DeclineReason::Busy, everywhere: false }),
         (
@@ -105,7 +113,7 @@ async fn calls_are_shown_and_declined() {
     ] {
         world.engine.asked();
         let reply = world.send(post(&format!("{call}/decline"), TOKEN, body.to_string())).await;
-        assert_eq!(reply.json(), json!({"state": "ended", "reason": "declined"}), "{}", reply.text);
+        assert_eq!(reply.json(), declined, "{}", reply.text);
         assert!(
             matches!(world.engine.asked().pop(), Some((_, Command::Decline(_, _, _, decline))) if decline == wanted)
         );

@@ -35,10 +35,11 @@ use crate::engine::input::{Command, PushPurpose};
 use crate::engine::limits::Limits;
 use crate::engine::output::{
     Answer, AttachView, CallState, CallView, DataView, HandedOver, InstanceView, Refusal, RegistrationState,
-    RegistrationView, TestView,
+    RegistrationView, Step, TestView,
 };
 use crate::engine::placement::Placement;
 use crate::engine::policy::{AppPolicy, Policy, Provider, RegistrarPolicy, TenantPolicy};
+use crate::engine::story::{Moment, Story};
 
 pub(super) const APP_KEY: &str = "acme-app-key-of-many-characters";
 pub(super) const SECOND_APP_KEY: &str = "acme-app-key-that-comes-next";
@@ -411,6 +412,7 @@ fn instance_view() -> InstanceView {
         attach: attach(),
         attached: true,
         trunk_drops: 7,
+        private_media_address: false,
     }
 }
 
@@ -458,16 +460,15 @@ pub(super) fn usual_answer(command: &Command) -> Answer {
         Command::Show(..) | Command::Rectify(..) | Command::Refresh(..) => Answer::Instance(Box::new(instance_view())),
         Command::Erase(..) => Answer::Erased { receipt: Box::new(receipt()), logged: true },
         Command::Data(..) => Answer::Data(Box::new(data_view())),
-        Command::Call(_, _, call) if call_id() == *call => {
-            Answer::Call(CallView { state: CallState::Waking, reason: None })
-        }
+        Command::Call(_, _, call) if call_id() == *call => Answer::Call(call_view()),
         Command::Call(..) => Answer::Refused(Refusal::NotFound),
-        Command::Decline(..) => Answer::Call(CallView { state: CallState::Ended, reason: Some("declined") }),
+        Command::Decline(..) => Answer::Call(CallView::new(CallState::Ended, Some("declined"))),
         Command::BeginTest(..) => Answer::TestBegun(test_view()),
         Command::Test(_, _, test) | Command::TestArrived(_, _, test) if test_view().test == *test => {
             Answer::Test(test_view())
         }
         Command::Test(..) | Command::TestArrived(..) => Answer::Refused(Refusal::NotFound),
+        Command::Stories { .. } => Answer::Stories(Vec::new()),
         Command::EraseAll { .. } => Answer::ErasedAll(3),
     }
 }
@@ -482,6 +483,21 @@ pub(super) fn test_view() -> TestView {
         arrived: None,
         failure: None,
     }
+}
+
+/// A call whose wake failed.
+fn call_view() -> CallView {
+    let moment = |step, ms| Moment { step, after: Duration::from_millis(ms) };
+    let story = Story {
+        instance: instance(),
+        call: call_id(),
+        began: WallTime::from_unix_millis(1_795_550_400_700),
+        moments: vec![moment(Step::Invited, 0), moment(Step::WakeFailed("token-dead"), 1_300)],
+        omitted: 2,
+        outcome: None,
+    };
+    let view = CallView::new(CallState::Waking, None);
+    CallView { story: Some(Box::new(story)), private_media_address: true, ..view }
 }
 
 pub(super) fn call_id() -> CallUuid {

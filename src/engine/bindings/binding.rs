@@ -1,6 +1,6 @@
 //! One registration we keep: what it is, and where it stands.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +9,21 @@ use super::trial::Trial;
 use super::{REFUSALS_AT_HAND_OVER, UNPROVEN_DATAGRAMS_MAX};
 use crate::clock::Instant;
 use crate::engine::account::{Account, TrunkHost, TrunkUri};
-use crate::engine::ids::QueryId;
+use crate::engine::ids::{InstanceId, QueryId};
 use crate::engine::input::Located;
 use crate::engine::output::{DestinationKey, Hop, RegistrationState, TlsIdentity, TrunkKey};
 use crate::engine::policy::Policy;
 use crate::engine::register::{Exchange, Identity, Target, Terms};
 use crate::sip::Transport;
+use crate::vault::CredentialId;
 
 /// One registration we keep.
 pub(crate) struct Binding {
     pub(crate) identity: Identity,
+    /// The device whose credentials the identity speaks with.
+    pub(super) holder: InstanceId,
+    /// The other devices that share the binding, each with its own copy of the credentials.
+    pub(super) spare: BTreeMap<InstanceId, Spare>,
     /// Where the registrar may hold our Contact.
     pub(crate) bound_at: Option<Target>,
     pub(super) target: Option<Target>,
@@ -47,8 +52,16 @@ pub(crate) struct Binding {
     pub(super) first_refusal: Option<Instant>,
     /// Rare, and larger than most of the rest together.
     pub(super) trial: Option<Box<Trial>>,
+    /// No credentials of further devices are tried before.
+    pub(super) trial_rest: Instant,
     /// As what the census counts it.
     pub(super) counted: RegistrationState,
+}
+
+/// A copy of the credentials that is not in use.
+pub(super) struct Spare {
+    pub(super) credential: CredentialId,
+    pub(super) username: String,
 }
 
 pub(super) enum Phase {
@@ -60,9 +73,11 @@ pub(super) enum Phase {
 }
 
 impl Binding {
-    pub(super) fn new(identity: Identity, account: &Account, lease_ends: Instant) -> Self {
+    pub(super) fn new(identity: Identity, holder: InstanceId, account: &Account, lease_ends: Instant) -> Self {
         Self {
             identity,
+            holder,
+            spare: BTreeMap::new(),
             bound_at: None,
             target: None,
             next_hop: next_hop(account),
@@ -86,8 +101,14 @@ impl Binding {
             refusals: 0,
             first_refusal: None,
             trial: None,
+            trial_rest: Instant::default(),
             counted: RegistrationState::Registering,
         }
+    }
+
+    /// How many devices share it.
+    pub(super) fn members(&self) -> u64 {
+        1 + self.spare.len() as u64
     }
 
     /// Where the registration stands.

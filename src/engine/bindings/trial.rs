@@ -4,20 +4,22 @@
 //! and whoever has it must not replace an instance through a registrar of his own.
 
 use super::binding::{Phase, destination_of};
-use super::{Bindings, Event, REFUSALS_AT_HAND_OVER, Timer};
+use super::{Bindings, Event, REFUSALS_AT_HAND_OVER, TRIAL_REST, Timer};
 use crate::clock::Instant;
-use crate::engine::ids::{BranchId, InstanceId};
+use crate::engine::ids::{BindingId, BranchId};
 use crate::engine::input::PermitOutcome;
 use crate::engine::register::{Desk, End, Exchange, Identity, Step, Target};
 use crate::vault::CredentialId;
 
 /// How a trial of other credentials ended.
 pub(crate) enum Tried {
-    /// They registered; the former ones come back to be wiped.
-    Accepted(CredentialId),
-    /// They did not, in the registrar's words; they come back to be wiped.
+    /// They registered and are in use; the former ones come back, with their user name.
+    Accepted(CredentialId, String),
+    /// They are wrong, in the registrar's words; they come back.
     Refused(CredentialId, String),
-    /// Nobody answered; they come back to be wiped.
+    /// The registrar refused for another reason, in its words; they come back.
+    Failed(CredentialId, String),
+    /// Nobody answered; they come back.
     Unreachable(CredentialId),
 }
 
@@ -31,42 +33,44 @@ pub(super) struct Trial {
 
 impl Bindings {
     /// Tries other credentials; `Event::Tried` follows, also when the binding goes.
-    pub(crate) fn try_credential(&mut self, instance: InstanceId, credential: CredentialId, username: &str) {
-        let binding = self.bindings.get_mut(&instance).filter(|binding| binding.trial.is_none());
+    pub(crate) fn try_credential(&mut self, id: BindingId, credential: CredentialId, username: &str) {
+        let binding = self.bindings.get_mut(&id).filter(|binding| binding.trial.is_none());
         let Some((binding, target)) =
             binding.and_then(|binding| binding.target.clone().map(|target| (binding, target)))
         else {
-            self.events.push_back(Event::Tried(instance, Tried::Unreachable(credential)));
+            self.events.push_back(Event::Tried(id, Tried::Unreachable(credential)));
             return;
         };
         let twin = binding.identity.with_credential(credential, username);
         binding.trial = Some(Box::new(Trial { twin, exchange: None, postponed: false }));
-        self.events.push_back(Event::Want(destination_of(&target), instance));
+        self.events.push_back(Event::Want(destination_of(&target), id));
     }
 
-    pub(super) fn postpone_trial(&mut self, instance: InstanceId) {
-        if let Some(trial) = self.bindings.get_mut(&instance).and_then(|binding| binding.trial.as_mut()) {
+    pub(super) fn postpone_trial(&mut self, id: BindingId) {
+        if let Some(trial) = self.bindings.get_mut(&id).and_then(|binding| binding.trial.as_mut()) {
             trial.postponed = true;
         }
     }
 
     /// The binding's own exchange is over: a trial that waited for that may go on.
-    pub(super) fn resume_trial(&mut self, instance: InstanceId) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+    pub(super) fn resume_trial(&mut self, id: BindingId) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         let (Some(target), Some(trial)) = (&binding.target, &mut binding.trial) else { return };
         if std::mem::take(&mut trial.postponed) {
-            self.events.push_back(Event::Want(destination_of(target), instance));
+            self.events.push_back(Event::Want(destination_of(target), id));
         }
     }
 
     /// Gives up a trial, if one is under way.
-    pub(crate) fn end_trial(&mut self, instance: InstanceId) {
-        let Some(trial) = self.bindings.get_mut(&instance).and_then(|binding| binding.trial.take()) else { return };
-        self.drop_trial(instance, *trial);
+    pub(crate) fn end_trial(&mut self, id: BindingId, now: Instant) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
+        let Some(trial) = binding.trial.take() else { return };
+        binding.trial_rest = now + TRIAL_REST;
+        self.drop_trial(id, *trial);
     }
 
-    pub(super) fn start_trial(&mut self, instance: InstanceId, target: Target, desk: &mut Desk<'_>, now: Instant) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+    pub(super) fn start_trial(&mut self, id: BindingId, target: Target, desk: &mut Desk<'_>, now: Instant) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         let mut terms = binding.terms(now);
         terms.refusals_max = REFUSALS_AT_HAND_OVER;
         let Some(trial) = &mut binding.trial else { return };
@@ -74,38 +78,39 @@ impl Bindings {
         let hop = target.hop.clone();
         let (exchange, request) = Exchange::start(&mut trial.twin, target, terms, desk, now);
         binding.identity.catch_up(&trial.twin);
-        self.by_branch.insert(exchange.branch, instance);
-        self.schedule.set((instance, Timer::Trial), exchange.poll_timeout());
+        self.by_branch.insert(exchange.branch, id);
+        self.schedule.set((id, Timer::Trial), exchange.poll_timeout());
         trial.exchange = Some(exchange);
         self.events.push_back(Event::Send(hop, request));
     }
 
     pub(super) fn advance_trial(
         &mut self,
-        instance: InstanceId,
+        id: BindingId,
         branch: BranchId,
         step: Step,
         desk: &mut Desk<'_>,
         now: Instant,
     ) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         let Some(Trial { exchange: Some(exchange), .. }) = binding.trial.as_deref() else { return };
         match step {
-            Step::Wait => self.schedule.set((instance, Timer::Trial), exchange.poll_timeout()),
+            Step::Wait => self.schedule.set((id, Timer::Trial), exchange.poll_timeout()),
             Step::Send(request) => {
                 self.by_branch.remove(&branch);
-                self.by_branch.insert(exchange.branch, instance);
-                self.schedule.set((instance, Timer::Trial), exchange.poll_timeout());
+                self.by_branch.insert(exchange.branch, id);
+                self.schedule.set((id, Timer::Trial), exchange.poll_timeout());
                 self.events.push_back(Event::Send(exchange.target.hop.clone(), request));
             }
-            Step::Done(end) => self.finish_trial(instance, end, desk, now),
+            Step::Done(end) => self.finish_trial(id, end, desk, now),
         }
     }
 
-    pub(super) fn finish_trial(&mut self, instance: InstanceId, end: End, desk: &mut Desk<'_>, now: Instant) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+    pub(super) fn finish_trial(&mut self, id: BindingId, end: End, desk: &mut Desk<'_>, now: Instant) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         let Some(mut trial) = binding.trial.take() else { return };
-        self.schedule.remove((instance, Timer::Trial));
+        binding.trial_rest = now + TRIAL_REST;
+        self.schedule.remove((id, Timer::Trial));
         if let Some(exchange) = &trial.exchange {
             self.by_branch.remove(&exchange.branch);
             let outcome = if matches!(end, End::Silent) { PermitOutcome::Silent } else { PermitOutcome::Answered };
@@ -115,35 +120,37 @@ impl Bindings {
             End::Granted { expires, verdict } => {
                 std::mem::swap(&mut binding.identity, &mut trial.twin);
                 // What the former credentials have under way must not answer for the new ones.
-                self.cease(instance);
-                self.granted(instance, expires, verdict, desk, now);
-                Tried::Accepted(trial.twin.credential)
+                self.cease(id);
+                self.granted(id, expires, verdict, desk, now);
+                let (former, username) = trial.twin.into_credential();
+                Tried::Accepted(former, username)
             }
-            End::Refused { verdict } | End::Failed { verdict, .. } => Tried::Refused(trial.twin.credential, verdict),
+            End::Refused { verdict } => Tried::Refused(trial.twin.credential, verdict),
+            End::Failed { verdict, .. } => Tried::Failed(trial.twin.credential, verdict),
             End::Silent => Tried::Unreachable(trial.twin.credential),
         };
-        self.events.push_back(Event::Tried(instance, tried));
+        self.events.push_back(Event::Tried(id, tried));
     }
 
-    pub(super) fn drop_trial(&mut self, instance: InstanceId, trial: Trial) {
-        self.schedule.remove((instance, Timer::Trial));
+    pub(super) fn drop_trial(&mut self, id: BindingId, trial: Trial) {
+        self.schedule.remove((id, Timer::Trial));
         if let Some(exchange) = &trial.exchange {
             self.by_branch.remove(&exchange.branch);
             self.events.push_back(Event::Report(destination_of(&exchange.target), PermitOutcome::Unused));
         }
-        self.events.push_back(Event::Tried(instance, Tried::Unreachable(trial.twin.credential)));
+        self.events.push_back(Event::Tried(id, Tried::Unreachable(trial.twin.credential)));
     }
 
     /// Ends whatever the binding is doing, and gives back what it holds for it.
-    pub(super) fn cease(&mut self, instance: InstanceId) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+    pub(super) fn cease(&mut self, id: BindingId) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         match std::mem::replace(&mut binding.phase, Phase::Resting) {
             Phase::Exchanging(exchange) => {
                 self.by_branch.remove(&exchange.branch);
-                self.schedule.remove((instance, Timer::Exchange));
+                self.schedule.remove((id, Timer::Exchange));
                 self.events.push_back(Event::Report(destination_of(&exchange.target), PermitOutcome::Unused));
             }
-            Phase::Waiting(destination) => self.events.push_back(Event::Withdraw(destination, instance)),
+            Phase::Waiting(destination) => self.events.push_back(Event::Withdraw(destination, id)),
             Phase::Locating(query) => {
                 self.by_query.remove(&query);
             }

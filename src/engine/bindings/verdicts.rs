@@ -9,7 +9,7 @@ use super::{
 };
 use crate::clock::Instant;
 use crate::engine::audit::Cause;
-use crate::engine::ids::InstanceId;
+use crate::engine::ids::BindingId;
 use crate::engine::input::PermitOutcome;
 use crate::engine::random::Random;
 use crate::engine::register::{Desk, End};
@@ -20,49 +20,49 @@ use crate::engine::tally::RegisterOutcome;
 const LEASE_SLACK: Duration = Duration::from_secs(2);
 
 impl Bindings {
-    pub(super) fn finish(&mut self, instance: InstanceId, end: End, desk: &mut Desk<'_>, now: Instant) {
+    pub(super) fn finish(&mut self, id: BindingId, end: End, desk: &mut Desk<'_>, now: Instant) {
         let outcome = match &end {
             End::Granted { .. } | End::Refused { .. } => PermitOutcome::Answered,
             End::Failed { code: 500 | 503, retry_after: Some(span), .. } => PermitOutcome::RetryAfter(*span),
             End::Failed { .. } => PermitOutcome::Answered,
             End::Silent => PermitOutcome::Silent,
         };
-        self.report_current(instance, outcome);
-        if let Some(binding) = self.bindings.get_mut(&instance) {
+        self.report_current(id, outcome);
+        if let Some(binding) = self.bindings.get_mut(&id) {
             binding.phase = Phase::Resting;
         }
         match end {
             End::Granted { expires, verdict } => {
                 desk.tally.register(RegisterOutcome::Granted);
-                self.granted(instance, expires, verdict, desk, now);
+                self.granted(id, expires, verdict, desk, now);
             }
             End::Refused { verdict } => {
                 desk.tally.register(RegisterOutcome::Refused);
-                self.refused(instance, verdict, desk, now);
+                self.refused(id, verdict, desk, now);
             }
             End::Failed { code, verdict, retry_after } => {
                 desk.tally.register(RegisterOutcome::Failed);
-                self.failed(instance, code, verdict, retry_after.unwrap_or_default(), desk, now);
+                self.failed(id, code, verdict, retry_after.unwrap_or_default(), desk, now);
             }
             End::Silent => {
                 desk.tally.register(RegisterOutcome::Silent);
-                self.silent(instance, desk, now);
+                self.silent(id, desk, now);
             }
         }
-        self.follow_move(instance);
-        self.resume_trial(instance);
+        self.follow_move(id);
+        self.resume_trial(id);
     }
 
     pub(super) fn granted(
         &mut self,
-        instance: InstanceId,
+        id: BindingId,
         expires: Duration,
         verdict: String,
         desk: &mut Desk<'_>,
         now: Instant,
     ) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
-        binding.identity.distill(desk.vault);
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
+        binding.distill(desk.vault);
         binding.bound_at.clone_from(&binding.target);
         binding.registered_at = Some(now);
         binding.registered_until = Some(now + expires);
@@ -76,108 +76,108 @@ impl Bindings {
         if let Some(target) = &binding.target {
             self.events.push_back(Event::Proven(target.address.ip(), expires));
         }
-        self.schedule.set((instance, Timer::Lapse), Some(now + expires));
-        self.schedule.set((instance, Timer::GiveUp), Some(now + expires + UNREGISTERED_MAX));
-        self.schedule_refresh(instance, desk, now);
-        self.recount(instance, Some(200), now);
-        self.events.push_back(Event::Spoken(instance, Spoken::Verdict));
+        self.schedule.set((id, Timer::Lapse), Some(now + expires));
+        self.schedule.set((id, Timer::GiveUp), Some(now + expires + UNREGISTERED_MAX));
+        self.schedule_refresh(id, desk, now);
+        self.recount(id, Some(200), now);
+        self.events.push_back(Event::Spoken(id, Spoken::Verdict));
     }
 
     /// When the registration is to be refreshed; not at all where it holds until the lease ends.
-    pub(super) fn schedule_refresh(&mut self, instance: InstanceId, desk: &mut Desk<'_>, now: Instant) {
-        let Some(binding) = self.bindings.get(&instance) else { return };
+    pub(super) fn schedule_refresh(&mut self, id: BindingId, desk: &mut Desk<'_>, now: Instant) {
+        let Some(binding) = self.bindings.get(&id) else { return };
         let Some(until) = binding.registered_until.filter(|until| *until > now) else { return };
         let needed = binding.lease_ends > until + LEASE_SLACK;
         let due = needed.then(|| now + refresh_after(until.saturating_since(now), desk.random));
-        self.schedule.set((instance, Timer::Next), due);
+        self.schedule.set((id, Timer::Next), due);
     }
 
-    fn refused(&mut self, instance: InstanceId, verdict: String, desk: &mut Desk<'_>, now: Instant) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+    fn refused(&mut self, id: BindingId, verdict: String, desk: &mut Desk<'_>, now: Instant) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         binding.verdict = Some(verdict.clone());
         if !binding.ever_registered {
             binding.bound_at = None;
-            self.recount(instance, Some(401), now);
-            self.events.push_back(Event::Spoken(instance, Spoken::Refused(verdict)));
+            self.recount(id, Some(401), now);
+            self.events.push_back(Event::Spoken(id, Spoken::Refused(verdict)));
             return;
         }
         binding.refusals += 1;
         let first = *binding.first_refusal.get_or_insert(now);
         if binding.refusals >= REFUSALS_LATER && now.saturating_since(first) >= REFUSAL_SPAN {
-            self.events.push_back(Event::GiveUp(instance, Cause::Refused));
+            self.events.push_back(Event::GiveUp(id, Cause::Refused));
             return;
         }
         let pause = desk.random.jitter(REFUSAL_PAUSE, 100, 110);
-        self.schedule.set((instance, Timer::Next), Some(now + pause));
-        self.recount(instance, Some(401), now);
+        self.schedule.set((id, Timer::Next), Some(now + pause));
+        self.recount(id, Some(401), now);
     }
 
     fn failed(
         &mut self,
-        instance: InstanceId,
+        id: BindingId,
         code: u16,
         verdict: String,
         at_least: Duration,
         desk: &mut Desk<'_>,
         now: Instant,
     ) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         binding.verdict = Some(verdict);
         let pause = backoff(binding.backoff_step, desk.random).max(at_least);
         binding.backoff_step += 1;
-        self.schedule.set((instance, Timer::Next), Some(now + pause));
-        self.recount(instance, Some(code), now);
-        self.events.push_back(Event::Spoken(instance, Spoken::Verdict));
+        self.schedule.set((id, Timer::Next), Some(now + pause));
+        self.recount(id, Some(code), now);
+        self.events.push_back(Event::Spoken(id, Spoken::Verdict));
     }
 
-    fn silent(&mut self, instance: InstanceId, desk: &mut Desk<'_>, now: Instant) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+    fn silent(&mut self, id: BindingId, desk: &mut Desk<'_>, now: Instant) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         if !binding.permit_proven && !binding.ever_registered {
             binding.unproven_attempts += 1;
             if binding.unproven_attempts >= UNPROVEN_ATTEMPTS_MAX {
-                self.events.push_back(Event::GiveUp(instance, Cause::Unregistrable));
+                self.events.push_back(Event::GiveUp(id, Cause::Unregistrable));
                 return;
             }
         }
-        self.next_target(instance, desk, now);
+        self.next_target(id, desk, now);
     }
 
     /// No address is left: say so, and look again after a pause.
-    pub(super) fn unreachable(&mut self, instance: InstanceId, desk: &mut Desk<'_>, now: Instant) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+    pub(super) fn unreachable(&mut self, id: BindingId, desk: &mut Desk<'_>, now: Instant) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         binding.phase = Phase::Resting;
         binding.verdict = Some("the registrar cannot be reached".to_owned());
         let pause = backoff(binding.backoff_step, desk.random);
         binding.backoff_step += 1;
-        self.schedule.set((instance, Timer::Next), Some(now + pause));
-        self.events.push_back(Event::Spoken(instance, Spoken::Unreachable));
-        self.recount(instance, None, now);
+        self.schedule.set((id, Timer::Next), Some(now + pause));
+        self.events.push_back(Event::Spoken(id, Spoken::Unreachable));
+        self.recount(id, None, now);
     }
 
     /// Counts the binding as what it is now, and says so if that is news.
-    pub(super) fn recount(&mut self, instance: InstanceId, code: Option<u16>, now: Instant) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+    pub(super) fn recount(&mut self, id: BindingId, code: Option<u16>, now: Instant) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         let present = binding.state(now);
         let former = std::mem::replace(&mut binding.counted, present);
         if former != present {
-            self.census[former as usize] -= 1;
-            self.census[present as usize] += 1;
-            self.events.push_back(Event::Changed(instance, present, code));
+            self.census[former as usize] -= binding.members();
+            self.census[present as usize] += binding.members();
+            self.events.push_back(Event::Changed(id, present, code));
         }
     }
 
-    pub(super) fn report_current(&mut self, instance: InstanceId, outcome: PermitOutcome) {
-        if let Some(target) = self.bindings.get(&instance).and_then(|binding| binding.target.as_ref()) {
+    pub(super) fn report_current(&mut self, id: BindingId, outcome: PermitOutcome) {
+        if let Some(target) = self.bindings.get(&id).and_then(|binding| binding.target.as_ref()) {
             self.events.push_back(Event::Report(destination_of(target), outcome));
         }
     }
 
     /// The way there changed during the exchange that just ended.
-    fn follow_move(&mut self, instance: InstanceId) {
-        let Some(binding) = self.bindings.get_mut(&instance) else { return };
+    fn follow_move(&mut self, id: BindingId) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         if std::mem::take(&mut binding.moved) {
-            self.cease(instance);
-            self.locate(instance);
+            self.cease(id);
+            self.locate(id);
         }
     }
 }

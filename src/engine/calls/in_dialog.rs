@@ -9,10 +9,11 @@ use crate::engine::filter::range_allowed;
 use crate::engine::ids::ListenerId;
 use crate::engine::register::Target;
 use crate::engine::route_token::DialogId;
+use crate::sip::Transport;
 use crate::sip::uri::Host;
-use crate::sip::{Method, Transport};
 
 /// A request with a valid token, and whom it belongs to.
+#[derive(Clone, Copy)]
 pub(crate) struct Inside {
     pub(crate) instance: InstanceId,
     dialog: DialogId,
@@ -50,9 +51,10 @@ impl Calls {
                 listener: device.listener,
                 transport: device.transport,
                 to_device: true,
+                instance: inside.instance,
             })
         } else {
-            self.way_to_trunk(inside.dialog, trunk.as_ref(), desk.policy)
+            self.way_to_trunk(inside, trunk.as_ref(), desk.policy)
         };
         let carried = Carried {
             request_uri: Self::kept_uri(&request),
@@ -61,61 +63,116 @@ impl Calls {
             extra: Vec::new(),
         };
         if request.method() == Some(Method::Ack) {
-            if let Some(way) = way {
+            // The ACK to an answer that we gave without a transaction has the tag of that answer, and is for us.
+            let own = request.to().is_ok_and(|to| to.tag() == Some(desk.tags.of(&request).as_str()));
+            if let (Some(way), false) = (way, own) {
                 self.pass_ack(&request, arrival, &way, &carried, desk);
             }
             return;
         }
-        let Ok(key) = ServerKey::of(&request) else { return };
+        let came = Came { request, arrival, back, allowance: Allowance::PROVEN };
+        let Some(id) = self.open_inside(inside, came, desk, now) else { return };
+        let sent = match way {
+            Some(way) => self.send_on(id, &way, &carried, None, desk, now),
+            None => {
+                self.refuse(id, StatusCode::TEMPORARILY_UNAVAILABLE, now);
+                self.end_if_bye(id, now);
+                true
+            }
+        };
+        if !sent {
+            self.refuse(id, StatusCode::MESSAGE_TOO_LARGE, now);
+        }
+        self.settle(id);
+    }
+
+    /// A request inside a dialog that cannot be forwarded. It gets a transaction all the same, so that the ACK to a refused
+    /// INVITE ends here and not at the other end of the dialog.
+    pub(crate) fn refuse_inside(
+        &mut self,
+        inside: &Inside,
+        passing: Passing<'_>,
+        code: StatusCode,
+        extra: &[(&str, String)],
+        desk: &mut Desk<'_>,
+        now: Instant,
+    ) {
+        let Passing { request, arrival, back, .. } = passing;
+        if request.method() == Some(Method::Ack) {
+            return;
+        }
+        let came = Came { request, arrival, back, allowance: Allowance::PROVEN };
+        let Some(id) = self.open_inside(inside, came, desk, now) else { return };
+        if let Some(relay) = self.relays.get_mut(&id)
+            && let Some(bytes) = relay.answer(code, false, extra, now)
+        {
+            self.events.push_back(Event::Send(relay.back.clone(), bytes));
+        }
+        self.settle(id);
+    }
+
+    /// Opens the server transaction of a request inside a dialog. `None`: there is no room for it, and it has its answer.
+    fn open_inside(&mut self, inside: &Inside, came: Came<'_>, desk: &mut Desk<'_>, now: Instant) -> Option<RelayId> {
+        let key = ServerKey::of(&came.request).ok()?;
         if self.relays.len() >= self.relays_max {
-            return self.refuse_inside(&request, arrival, back, desk);
+            self.refuse_when_full(&came, desk);
+            return None;
         }
         let id = self.mint_relay();
-        let came = Came { request, arrival, back, allowance: Allowance::PROVEN };
-        let mut relay = Relay::new(inside.instance, came, desk.random.text::<8>(), now);
-        relay.dialog = Some(inside.dialog);
+        let mut relay = Relay::new(came, desk.random.text::<8>(), now);
+        relay.inside = Some(*inside);
         if let Some(Method::Invite) = relay.request.method()
             && let Some(trying) = relay.answer(StatusCode::TRYING, false, &[], now)
         {
             self.events.push_back(Event::Send(relay.back.clone(), trying));
         }
-        let bye = relay.request.method() == Some(Method::Bye);
         self.by_key.insert(key, id);
+        self.by_instance.insert((inside.instance, id));
         self.relays.insert(id, relay);
-        match way {
-            Some(way) => self.send_on(id, &way, &carried, None, desk, now),
-            None => {
-                self.refuse(id, StatusCode::TEMPORARILY_UNAVAILABLE, now);
-                if bye {
-                    self.end_dialog(inside.dialog, now);
-                }
+        Some(id)
+    }
+
+    /// The device is on another flow: a request it has not answered is sent there, and the answer to one of its own too.
+    pub(super) fn move_inside(&mut self, id: RelayId, device: &Device, now: Instant) {
+        let Some(relay) = self.relays.get_mut(&id) else { return };
+        for leg in relay.legs.iter_mut().filter(|leg| leg.to_device) {
+            if !leg.client.is_over() && leg.hop != device.hop {
+                leg.move_to(device, &mut self.events, now);
             }
+        }
+        let from_device = relay.legs.iter().any(|leg| !leg.to_device);
+        if from_device && matches!(relay.back, Hop::Flow(_)) {
+            relay.back = device.hop.clone();
         }
     }
 
     /// The process is full: the request gets its answer without a transaction.
-    fn refuse_inside(&mut self, request: &Message, arrival: &Arrival, back: Hop, desk: &mut Desk<'_>) {
+    fn refuse_when_full(&mut self, came: &Came<'_>, desk: &mut Desk<'_>) {
         let later = [("Retry-After", held::FULL_RETRY_SECONDS.to_string())];
-        let tag = desk.tags.of(request);
+        let tag = desk.tags.of(&came.request);
         let reply = Reply {
             code: StatusCode::SERVICE_UNAVAILABLE,
             to_tag: Some(&tag),
-            source: Some(arrival.peer),
+            source: Some(came.arrival.peer),
             record_route: false,
             extra: &later,
         };
         let mut out = Vec::with_capacity(384);
-        if proxy::write_reply(request, &reply, &mut out).is_ok() {
-            self.events.push_back(Event::Send(back, Bytes::from(out)));
+        if proxy::write_reply(&came.request, &reply, &mut out).is_ok() {
+            self.events.push_back(Event::Send(came.back.clone(), Bytes::from(out)));
         }
     }
 
-    /// BYE was answered: the call is over for its device as well.
-    pub(super) fn end_dialog(&mut self, dialog: DialogId, now: Instant) {
+    /// A BYE was answered: the call is over for its device as well.
+    pub(super) fn end_if_bye(&mut self, id: RelayId, now: Instant) {
+        let Some(relay) = self.relays.get(&id).filter(|relay| relay.request.method() == Some(Method::Bye)) else {
+            return;
+        };
+        let Some(Inside { dialog, .. }) = relay.inside else { return };
         if let Some(known) = self.dialogs.get(dialog) {
-            let uuid = held::call_uuid(&known.call_id);
+            let key = (known.instance, held::call_uuid(&known.call_id));
             let ended = Ended { state: CallState::Ended, reason: "hung-up", woken: false };
-            self.remember(known.instance, uuid, ended, now);
+            self.ended.add(key, ended, None, now);
         }
         self.dialogs.end(dialog, now);
     }
@@ -137,18 +194,20 @@ impl Calls {
     }
 
     /// The trunk's side: the next hop of the token, or the connection the binding uses now where that one is gone.
-    fn way_to_trunk(&self, dialog: DialogId, trunk: Option<&Target>, policy: &Policy) -> Option<Way> {
-        let dialog = self.dialogs.get(dialog)?;
+    fn way_to_trunk(&self, inside: &Inside, trunk: Option<&Target>, policy: &Policy) -> Option<Way> {
+        let instance = inside.instance;
+        let dialog = self.dialogs.get(inside.dialog)?;
         if dialog.trunk_lost {
             let Target { hop, transport, listener, .. } = trunk?.clone();
-            return Some(Way { hop, listener, transport, to_device: false });
+            return Some(Way { hop, listener, transport, to_device: false, instance });
         }
         let transport = match &dialog.trunk {
             Hop::Datagram { .. } => Transport::Udp,
             Hop::Trunk(key) => key.transport,
             Hop::Flow(_) => policy.listener(dialog.trunk_listener)?.transport,
         };
-        Some(Way { hop: dialog.trunk.clone(), listener: dialog.trunk_listener, transport, to_device: false })
+        let (hop, listener) = (dialog.trunk.clone(), dialog.trunk_listener);
+        Some(Way { hop, listener, transport, to_device: false, instance })
     }
 }
 

@@ -1,31 +1,28 @@
 //! What time does to calls.
 
-use super::held::{Progress, Wake};
+use super::callee::Progress;
+use super::leg::Due;
 use super::*;
-use crate::sip::Method;
 use crate::sip::transaction::Timeout;
 
 impl Calls {
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, desk: &mut Desk<'_>, now: Instant) {
-        while let Some((id, timer)) = self.schedule.pop_due(now) {
-            match timer {
-                Timer::Transaction => self.handle_transaction_timeout(id, desk, now),
-                Timer::Hold => self.handle_hold_timeout(id, desk, now),
-                Timer::Silence => self.wake_beside(id),
-                Timer::C => self.handle_timer_c(id, desk, now),
-                Timer::Cancel => self.handle_cancel_timeout(id, desk, now),
-            }
+        while let Some(id) = self.schedule.pop_due(now) {
+            self.handle_server_timeout(id, now);
+            self.handle_legs_timeout(id, desk, now);
+            self.handle_hold_timeout(id, desk, now);
+            self.wake_silent(id, now);
+            self.settle(id);
         }
         let again = self.farewells.handle_timeout(now);
         self.events.extend(again.into_iter().map(|(hop, bytes)| Event::Send(hop, bytes)));
+        self.orphans.handle_timeout(&mut self.events, now);
         self.dialogs.handle_timeout(now);
-        while let Some(key) = self.ended_until.pop_due(now) {
-            self.ended.remove(&key);
-        }
+        self.ended.handle_timeout(now);
     }
 
-    fn handle_transaction_timeout(&mut self, id: RelayId, desk: &mut Desk<'_>, now: Instant) {
+    fn handle_server_timeout(&mut self, id: RelayId, now: Instant) {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         if relay.server.handle_timeout(now) == Timeout::Retransmit
             && let Some(bytes) = relay.server.last().cloned()
@@ -33,72 +30,69 @@ impl Calls {
         {
             self.events.push_back(Event::Send(relay.back.clone(), bytes));
         }
-        let mut unanswered = false;
-        if let Some(leg) = &mut relay.leg {
-            if let Cancel::Sent(cancel) = &mut leg.cancel
-                && cancel.handle_timeout(now) == Timeout::Retransmit
-            {
-                self.events.push_back(Event::Send(leg.hop.clone(), cancel.request().clone()));
-            }
-            match leg.client.handle_timeout(now) {
-                Timeout::Retransmit => {
-                    self.events.push_back(Event::Send(leg.hop.clone(), leg.client.request().clone()));
-                }
-                Timeout::TimedOut => unanswered = true,
-                Timeout::Idle | Timeout::Terminated => {}
-            }
-        }
-        if unanswered {
-            self.handle_unanswered(id, desk, now);
-        }
-        self.settle(id, now);
     }
 
-    /// The next hop said nothing at all until timer B or F.
-    fn handle_unanswered(&mut self, id: RelayId, desk: &mut Desk<'_>, now: Instant) {
-        let Some(relay) = self.relays.get(&id) else { return };
-        let instance = relay.instance;
-        if self.held.contains_key(&id) {
-            // The flow is dead without having been closed: the call waits for the device again.
-            self.events.push_back(Event::Silent(instance));
-            self.handle_detached(instance, desk, now);
-        } else if relay.request.method() == Some(Method::Invite) {
-            self.refuse(id, StatusCode::REQUEST_TIMEOUT, now);
-        } else {
-            // RFC 4320 §4.1: no 408 for anything but INVITE; the other side has timed out as well.
-            self.remove(id);
+    fn handle_legs_timeout(&mut self, id: RelayId, desk: &mut Desk<'_>, now: Instant) {
+        let Some(relay) = self.relays.get_mut(&id) else { return };
+        let events = &mut self.events;
+        let due: Vec<(InstanceId, Due)> = relay
+            .legs
+            .iter_mut()
+            .map(|leg| (leg.instance, leg.handle_timeout(events, now)))
+            .filter(|(_, due)| *due != Due::default())
+            .collect();
+        for (instance, due) in due {
+            match self.held.get(&id).map(|held| held.place_of(instance)) {
+                Some(Some(place)) => self.handle_callee_timeout(id, place, due, desk, now),
+                Some(None) => {}
+                None => self.handle_inside_timeout(id, due, now),
+            }
         }
+    }
+
+    /// A device that was sent the INVITE let time pass.
+    fn handle_callee_timeout(&mut self, id: RelayId, place: usize, due: Due, desk: &mut Desk<'_>, now: Instant) {
+        let Some(held) = self.held.get(&id) else { return };
+        let (instance, cancelled) = (held.callees[place].instance, held.cancelled);
+        if due.unanswered {
+            // The flow is dead without having been closed: its calls wait for the device again.
+            self.events.push_back(Event::Silent(instance));
+            return self.handle_detached(instance, desk, now);
+        }
+        let why = match cancelled {
+            Some(why) => why,
+            // It rings for ever: end it, on both sides.
+            None => {
+                self.offer(id, Best::own(StatusCode::REQUEST_TIMEOUT, Why::NoAnswer));
+                Why::NoAnswer
+            }
+        };
+        self.end_callee(id, place, why, now);
+        self.conclude(id, desk, now);
+    }
+
+    /// A request inside a dialog whose next hop let time pass.
+    fn handle_inside_timeout(&mut self, id: RelayId, due: Due, now: Instant) {
+        let Some(relay) = self.relays.get_mut(&id) else { return };
+        if relay.request.method() != Some(Method::Invite) {
+            // RFC 4320 §4.1: no 408 for anything but INVITE; the other side has timed out as well.
+            return self.remove(id);
+        }
+        let code = if due.given_up { StatusCode::REQUEST_TERMINATED } else { StatusCode::REQUEST_TIMEOUT };
+        for mut leg in std::mem::take(&mut relay.legs) {
+            self.by_branch.remove(&leg.branch);
+            leg.cancel(None, &mut self.events, now);
+            self.orphans.add(leg, now);
+        }
+        self.refuse(id, code, now);
     }
 
     fn handle_hold_timeout(&mut self, id: RelayId, desk: &mut Desk<'_>, now: Instant) {
-        let Some(held) = self.held.get(&id) else { return };
-        if held.stage != Progress::Waiting {
-            return;
+        let Some(held) = self.held.get_mut(&id).filter(|held| !held.overdue && held.deadline <= now) else { return };
+        held.overdue = true;
+        // Who rings may go on ringing; nobody else is waited for.
+        if held.callees.iter().any(|called| called.stage == Progress::Waiting) {
+            self.conclude(id, desk, now);
         }
-        let outcome = if held.wake == Wake::Failed { CallOutcome::NoPush } else { CallOutcome::NoDevice };
-        self.refuse(id, StatusCode::TEMPORARILY_UNAVAILABLE, now);
-        self.finish(id, outcome, "no-device", desk, now);
-        self.settle(id, now);
-    }
-
-    /// The device rings for ever: end it, on both sides.
-    fn handle_timer_c(&mut self, id: RelayId, desk: &mut Desk<'_>, now: Instant) {
-        self.cancel_leg(id, None, now);
-        self.refuse(id, StatusCode::REQUEST_TIMEOUT, now);
-        self.finish(id, CallOutcome::Failed, "no-answer", desk, now);
-        self.settle(id, now);
-    }
-
-    /// A cancelled call whose device gave no final in time (RFC 3261 §9.1), or that was never forwarded.
-    fn handle_cancel_timeout(&mut self, id: RelayId, desk: &mut Desk<'_>, now: Instant) {
-        if self.relays.get(&id).is_some_and(|relay| !relay.is_answered()) {
-            self.end_cancelled(id, desk, now);
-        }
-        if let Some(relay) = self.relays.get_mut(&id)
-            && relay.leg.as_ref().is_some_and(|leg| !leg.client.is_over())
-        {
-            relay.leg = None;
-        }
-        self.settle(id, now);
     }
 }

@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::super::account::{Account, ContactStyle, TrunkSources, TrunkUri};
-use super::super::ids::{Capability, ShardId};
+use super::super::ids::{BindingId, ShardId};
 use super::super::input::{Preferences, TokenHash};
 use super::*;
 
@@ -36,7 +36,8 @@ fn instance(push: Vec<PushTarget>) -> Instance {
         push,
         preferences: Preferences::default(),
         push_since: NOW.wall,
-        capability: Capability::mint(ShardId(0), [2; 16]),
+        binding: BindingId(1),
+        foreground: None,
         salt: [0; 32],
         edge_ha1: Zeroizing::new(String::new()),
         handed_over: NOW.wall,

@@ -126,6 +126,7 @@ impl Pbx {
         let request = self.write_inside(call, method, body, None);
         let path = self.calls[call.0].path;
         self.transactions.request(&request, path, self.now);
+        self.later.push((self.now + PATIENCE, Todo::GiveUpInside(request)));
     }
 
     /// A request outside any dialog, to a capability or whatever URI, from `own`.

@@ -21,7 +21,9 @@ impl World {
             | Command::BeginTest(id, ..)
             | Command::Test(id, ..)
             | Command::TestArrived(id, ..) => id.shard(),
-            Command::EraseAll { .. } => panic!("ask every shard: `erase_all`"),
+            Command::EraseAll { .. } | Command::Stories { .. } => {
+                panic!("ask every shard: `erase_all`, `ask_every_shard`")
+            }
         };
         self.command_at(shard, command)
     }
@@ -32,6 +34,11 @@ impl World {
         let asked = self.asked;
         self.feed(shard, Input::Command(command, ReplyTo(asked)));
         asked
+    }
+
+    /// Asks each engine the same.
+    pub fn ask_every_shard(&mut self, command: impl Fn() -> Command) -> Vec<u64> {
+        (0..self.shards).map(|shard| self.command_at(ShardId(shard), command())).collect()
     }
 
     /// The answer to a command, once there is one.

@@ -119,6 +119,14 @@ impl World {
         world
     }
 
+    /// A phone of another platform than iOS, with its account handed over and registered, asleep.
+    pub fn with_sleeping_android(mut self, name: &str) -> Self {
+        self.add_phone(name);
+        self.phone(name).platform = "android";
+        self.hand_over_now(name);
+        self
+    }
+
     /// Changes a phone.
     pub fn with(mut self, name: &str, change: impl FnOnce(&mut Phone)) -> Self {
         change(self.phone(name));
@@ -156,7 +164,7 @@ impl World {
         HandOver {
             tenant: TENANT.into(),
             device: format!("urn:uuid:device-of-{name}"),
-            platform: "ios".to_owned(),
+            platform: self.phones[name].platform.to_owned(),
             account: account(name),
             material: password(&password_of(name)),
             push: targets(&self.phones[name].token),

@@ -1,5 +1,8 @@
 //! Looking at everything that happened, and at what is left of it.
 
+use reveille::engine::story::Story;
+use reveille::engine::tally::Tally;
+
 use super::*;
 use reveille::engine::tally::TextOutcome;
 
@@ -72,6 +75,19 @@ impl World {
         self.notes.iter().filter_map(of).collect()
     }
 
+    /// The stories of the calls that are over, as the log has them.
+    pub fn stories(&self) -> Vec<&Story> {
+        fn of(note: &Note) -> Option<&Story> {
+            if let Note::CallStory(story) = note { Some(story) } else { None }
+        }
+        self.notes.iter().filter_map(of).collect()
+    }
+
+    /// What the engines counted since they were last asked.
+    pub fn take_tallies(&mut self) -> Vec<Tally> {
+        self.engines.iter_mut().map(Engine::take_tally).collect()
+    }
+
     /// Everything that has to end by itself has ended: no transaction, held call, dialog, wake, waiting command, erasure
     /// or permit is left, and the peers are content too.
     pub fn assert_nothing_left(&mut self) {
@@ -85,6 +101,10 @@ impl World {
             "texts.held",
             "texts.inboxes",
             "leases",
+            "leases.accounts",
+            "leases.benches",
+            "leases.capabilities",
+            "leases.ways",
             "edge",
             "bindings",
             "bindings.trunks",
@@ -95,6 +115,7 @@ impl World {
             "wakes.notices",
             "wakes.suspects",
             "wakes.tests",
+            "stories.private_media",
             "erasures.graves",
         ];
         let left: BTreeMap<_, _> =
@@ -103,7 +124,8 @@ impl World {
         let tables = self.tables();
         assert_eq!(tables["vault"], tables["leases"], "a secret for each instance and none besides");
         assert_eq!(tables["vault.sealed"], tables["texts.held"], "what waits is sealed, and nothing else is");
-        assert_eq!(tables["bindings"], tables["leases"]);
+        assert_eq!(tables["bindings"], tables["leases.benches"], "a registration for each binding");
+        assert_eq!(tables["leases.capabilities"], tables["leases.benches"]);
         let alone: Vec<_> = self.phones.values().filter(|it| !it.transactions.unacknowledged.is_empty()).collect();
         assert!(alone.is_empty(), "{} waits for an ACK", alone[0].name);
     }
@@ -114,7 +136,9 @@ impl World {
         let tables = self.tables();
         let sealed = ["vault.sealed", "texts.held", "texts.inboxes", "mailboxes"];
         assert!(sealed.iter().all(|name| tables[name] == 0), "{tables:?}");
-        for name in ["vault", "leases", "bindings", "bindings.trunks", "devices"] {
+        let held = ["vault", "bindings", "bindings.trunks", "stories.private_media", "devices"];
+        let leases = tables.keys().filter(|name| name.starts_with("leases"));
+        for name in leases.copied().chain(held) {
             assert_eq!(tables[name], 0, "{name}");
         }
         for (name, size) in tables.iter().filter(|(name, _)| name.starts_with("wakes.")) {

@@ -1,0 +1,148 @@
+//! Rectifying: changes of an instance we hold. A changed destination or user takes the instance out of its binding into
+//! another one, and the devices that shared it stay where they are.
+
+use std::time::Duration;
+
+use super::account::Account;
+use super::audit::LifeEvent;
+use super::engine::{Effect, Engine};
+use super::hand_over::{Change, Kind, leads_elsewhere};
+use super::ids::{InstanceId, ReplyTo};
+use super::input::{Preferences, PushTarget, Rectification, TokenHash};
+use super::output::{Answer, Refusal};
+use super::register::{Exchange, Leaving, Terms};
+use crate::clock::Now;
+use crate::vault::{CredentialId, Material};
+
+/// What changes once the credentials are accepted.
+pub(super) struct Amendment {
+    account: Account,
+    push: Option<Vec<PushTarget>>,
+    preferences: Option<Preferences>,
+}
+
+impl Engine {
+    pub(super) fn rectify(
+        &mut self,
+        id: InstanceId,
+        token: &TokenHash,
+        change: Rectification,
+        reply: ReplyTo,
+        now: Now,
+    ) {
+        let Some(()) = self.check(id, token, reply) else { return };
+        let Rectification { push, account, material, preferences } = change;
+        let Some(instance) = self.leases.get(id) else { return };
+        let (present, binding) = (instance.account.clone(), instance.binding);
+        if self.hand_overs.is_busy(instance) {
+            return self.reply(reply, Answer::Refused(Refusal::RateLimited { after: self.policy.register_wait }));
+        }
+        if let Some(Err(refusal)) = account.as_ref().map(|account| self.may_register(account)) {
+            return self.reply(reply, Answer::Refused(refusal));
+        }
+        let account = account.unwrap_or_else(|| present.clone());
+        let elsewhere = leads_elsewhere(&present, &account)
+            || present.aor != account.aor
+            || present.auth_username != account.auth_username;
+        let amendment = Amendment { account, push, preferences };
+        match material {
+            None if elsewhere => {
+                let needed = "account: another destination or user needs the credentials again".to_owned();
+                self.reply(reply, Answer::Refused(Refusal::InvalidAccount(needed)));
+            }
+            None => self.amend(id, amendment, reply, now),
+            Some(material) if elsewhere => self.resettle(id, amendment, material, reply, now),
+            Some(material) => {
+                let username = amendment.account.auth_username.clone();
+                let credential = self.vault.admit(material);
+                let change = Change::Rectify(id, Box::new(amendment));
+                self.begin_trial(binding, credential, &username, change, reply, now);
+            }
+        }
+    }
+
+    /// Changes what needs no other credentials than those that are held.
+    pub(super) fn amend(&mut self, id: InstanceId, amendment: Amendment, reply: ReplyTo, now: Now) {
+        let Amendment { account, push, preferences } = amendment;
+        self.set_wishes(id, push, preferences, now);
+        if self.must_move(id, &account) {
+            let Some(credential) = self.unseat(id, now) else { return };
+            self.seat(id, &account, credential, now);
+            self.leases.rectify(id, account);
+            return self.wait_for_seat(id, reply, Kind::Rectify, now);
+        }
+        self.leases.rectify(id, account);
+        self.finish_rectify(id, reply, now);
+    }
+
+    /// Another destination or user: the secret for the former one is wiped before anything else happens.
+    fn resettle(&mut self, id: InstanceId, amendment: Amendment, material: Material, reply: ReplyTo, now: Now) {
+        let Amendment { account, push, preferences } = amendment;
+        self.set_wishes(id, push, preferences, now);
+        if let Some(former) = self.unseat(id, now) {
+            let _ = self.vault.wipe(former);
+        }
+        let credential = self.vault.admit(material);
+        self.seat(id, &account, credential, now);
+        self.leases.rectify(id, account);
+        self.wait_for_seat(id, reply, Kind::Rectify, now);
+    }
+
+    /// Whether this form of the account cannot stay in the instance's binding: it is presented in another way, or others
+    /// share the binding and it is not theirs.
+    pub(super) fn must_move(&self, id: InstanceId, account: &Account) -> bool {
+        let Some(instance) = self.leases.get(id) else { return false };
+        let shared = self.leases.members(instance.binding).nth(1).is_some();
+        (shared && !self.leases.stays(id, account)) || instance.account.contact_style != account.contact_style
+    }
+
+    /// Takes an instance out of its binding; its credentials come back. Those that share the binding go on with it. Where
+    /// there are none the registrar is told with the nonce at hand; a challenge to that finds nobody who could answer it.
+    pub(super) fn unseat(&mut self, id: InstanceId, now: Now) -> Option<CredentialId> {
+        let binding = self.leases.get(id)?.binding;
+        if let Some(credential) = self.bindings.leave(binding, id) {
+            self.leases.stand_aside(id);
+            self.adjust_binding(binding, now);
+            return Some(credential);
+        }
+        let leaving = self.bindings.take(binding, now.boot)?;
+        Some(self.let_go(leaving, now))
+    }
+
+    /// Removes a binding at the registrar with the nonce at hand, once; the credentials come back.
+    pub(super) fn let_go(&mut self, leaving: Leaving, now: Now) -> CredentialId {
+        let Leaving { mut identity, bound_at } = leaving;
+        if let Some(target) = bound_at {
+            let terms =
+                Terms { expires: Duration::ZERO, expires_max: Duration::ZERO, refusals_max: 1, datagrams_max: Some(1) };
+            let hop = target.hop.clone();
+            let (_, mut desk) = self.for_bindings();
+            let (_, request) = Exchange::start(&mut identity, target, terms, &mut desk, now.boot);
+            self.outputs.push_back(Effect::Send(hop, request));
+        }
+        identity.into_credential().0
+    }
+
+    fn set_wishes(
+        &mut self,
+        id: InstanceId,
+        push: Option<Vec<PushTarget>>,
+        preferences: Option<Preferences>,
+        now: Now,
+    ) {
+        if let Some(push) = push {
+            self.leases.retarget(id, push, now);
+        }
+        if let Some(preferences) = preferences {
+            self.leases.prefer(id, preferences);
+        }
+    }
+
+    pub(super) fn finish_rectify(&mut self, id: InstanceId, reply: ReplyTo, now: Now) {
+        if let Some(binding) = self.leases.get(id).map(|instance| instance.binding) {
+            self.adjust_binding(binding, now);
+        }
+        self.record(id, LifeEvent::Rectified, now);
+        self.reply_instance(id, reply, now);
+    }
+}
