@@ -118,7 +118,10 @@ fn hang_up_at(at: std::time::Duration, transport: Transport, platform: &'static 
     assert_eq!(world.pushed(WakeKind::MissedCall), usize::from(!rang), "{why}");
     // From the answer to the REGISTER to the CANCEL there is one round trip.
     let rings = world.phone("alice").rang().len();
-    assert!(rings <= 1 && (platform == "ios" || rang || rings == 0 || transport == Transport::Udp || at > millis(400)), "{why}");
+    assert!(
+        rings <= 1 && (platform == "ios" || rang || rings == 0 || transport == Transport::Udp || at > millis(400)),
+        "{why}"
+    );
     world.assert_nothing_left();
 }
 
@@ -144,7 +147,11 @@ fn a_phone_whose_flow_broke_while_it_rang_is_cancelled_on_the_flow_it_comes_back
             assert_eq!(world.phone("alice").calls[0].ended, None, "it cannot know");
             world.phone("alice").reattach();
             world.run_for(millis(100));
-            assert_eq!(world.phone("alice").calls[0].ended, Some("cancelled"), "{transport:?} {hang_up_first} {away:?}");
+            assert_eq!(
+                world.phone("alice").calls[0].ended,
+                Some("cancelled"),
+                "{transport:?} {hang_up_first} {away:?}"
+            );
             assert_eq!(world.phone("alice").rang().len(), 1);
             world.run_until_quiet();
             assert_eq!(world.pbx().final_response(call), Some(487));
@@ -198,7 +205,8 @@ fn a_call_is_missed_only_if_nobody_rang_declined_or_answered() {
     world.run_until_quiet();
     assert_eq!(missed(&world), (0, 1));
     // It rang: the phone knows by itself.
-    let mut world = World::new(seed(12)).with_sleeping_phone("alice").with("alice", |phone| phone.manner = Manner::Ring);
+    let mut world =
+        World::new(seed(12)).with_sleeping_phone("alice").with("alice", |phone| phone.manner = Manner::Ring);
     let call = world.pbx().invite("alice");
     world.run_for(secs(2));
     world.pbx().cancel(call);

@@ -126,7 +126,8 @@ impl Calls {
     /// Gives the caller the best final if nobody can answer any more.
     pub(super) fn conclude(&mut self, id: RelayId, desk: &mut Desk<'_>, now: Instant) {
         let (Some(held), Some(relay)) = (self.held.get_mut(&id), self.relays.get(&id)) else { return };
-        let heard = |called: &Called| relay.legs.iter().any(|leg| leg.instance == called.instance && leg.client.is_heard());
+        let heard =
+            |called: &Called| relay.legs.iter().any(|leg| leg.instance == called.instance && leg.client.is_heard());
         let ending = held.best.as_ref().is_some_and(|best| best.code.code() >= 600);
         let may_answer = |called: &Called| match called.stage {
             Progress::Out | Progress::Answered => false,
@@ -140,10 +141,9 @@ impl Calls {
         }
         let best = held.best.take();
         let best = match held.cancelled {
-            Some(why) => best.filter(|best| best.response.is_some()).unwrap_or(Best {
-                outcome: CallOutcome::Cancelled,
-                ..Best::own(StatusCode::REQUEST_TERMINATED, why)
-            }),
+            Some(why) => best
+                .filter(|best| best.response.is_some())
+                .unwrap_or(Best { outcome: CallOutcome::Cancelled, ..Best::own(StatusCode::REQUEST_TERMINATED, why) }),
             None => best.unwrap_or_else(|| nobody_came(held)),
         };
         let why = match (held.cancelled, best.why) {

@@ -34,7 +34,14 @@ pub(super) struct Carried {
 
 impl Calls {
     /// Sends the held INVITE to a device: as the same transaction, if it went out to it before.
-    pub(super) fn forward_call(&mut self, id: RelayId, place: usize, device: &Device, desk: &mut Desk<'_>, now: Instant) {
+    pub(super) fn forward_call(
+        &mut self,
+        id: RelayId,
+        place: usize,
+        device: &Device,
+        desk: &mut Desk<'_>,
+        now: Instant,
+    ) {
         let Some(dialog) = self.dialog_of(id, place, desk, now) else { return };
         let record_routes = self.record_routes(id, dialog, device, desk);
         let (Some(held), Some(relay)) = (self.held.get_mut(&id), self.relays.get_mut(&id)) else { return };

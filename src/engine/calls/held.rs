@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::callee::{Callee, Called};
+use super::callee::{Called, Callee};
 use super::relay::Came;
 use super::*;
 use crate::sip::{HeaderName, Method};
@@ -167,9 +167,8 @@ impl Calls {
         let replaces = String::from_utf8_lossy(replaces);
         let mut parts = replaces.split(';').map(str::trim);
         let uuid = call_uuid(parts.next().unwrap_or_default().as_bytes());
-        let tags: Vec<&str> = parts
-            .filter_map(|part| part.strip_prefix("to-tag=").or_else(|| part.strip_prefix("from-tag=")))
-            .collect();
+        let tags: Vec<&str> =
+            parts.filter_map(|part| part.strip_prefix("to-tag=").or_else(|| part.strip_prefix("from-tag="))).collect();
         let calls = incoming.callees.iter().filter_map(|callee| self.find_call(callee.instance, uuid));
         calls.filter_map(|id| self.relays.get(&id)).any(|relay| tags.contains(&relay.tag.as_str()))
     }

@@ -36,15 +36,26 @@ mod tests {
 
     #[test]
     fn a_private_address_in_any_connection_line_is_seen() {
-        for line in ["IP4 192.168.1.5", "IP4 10.0.0.1", "IP4 100.64.3.4", "IP4 169.254.1.1", "IP6 fe80::1", "IP6 fd00::7"] {
-            let sdp = format!("v=0\r\no=- 1 1 IN IP4 198.51.100.10\r\nc=IN IP4 198.51.100.10\r\nm=audio 4 RTP/AVP 8\r\nc=IN {line}\r\n");
+        for line in
+            ["IP4 192.168.1.5", "IP4 10.0.0.1", "IP4 100.64.3.4", "IP4 169.254.1.1", "IP6 fe80::1", "IP6 fd00::7"]
+        {
+            let sdp = format!(
+                "v=0\r\no=- 1 1 IN IP4 198.51.100.10\r\nc=IN IP4 198.51.100.10\r\nm=audio 4 RTP/AVP 8\r\nc=IN {line}\r\n"
+            );
             assert!(is_private(sdp.as_bytes(), PUBLIC), "{line}");
         }
     }
 
     #[test]
     fn nothing_is_said_of_public_addresses_of_origins_of_hold_and_of_trunks_that_are_private_themselves() {
-        for line in ["IP4 198.51.100.10", "IP4 0.0.0.0", "IP4 172.32.0.1", "IP6 2001:db8::1", "IP4 pbx.example.com", "IP4 \u{fe}"] {
+        for line in [
+            "IP4 198.51.100.10",
+            "IP4 0.0.0.0",
+            "IP4 172.32.0.1",
+            "IP6 2001:db8::1",
+            "IP4 pbx.example.com",
+            "IP4 \u{fe}",
+        ] {
             assert!(!is_private(format!("o=- 1 1 IN IP4 10.0.0.1\r\nc=IN {line}\r\n").as_bytes(), PUBLIC), "{line}");
         }
         assert!(!is_private(b"c=IN IP4 192.168.1.5\r\n", "192.168.1.1".parse().expect("an address")));

@@ -87,7 +87,13 @@ impl Orphans {
     }
 
     /// The device is reachable (again): what it has not answered follows it.
-    pub(super) fn handle_attached(&mut self, instance: InstanceId, device: &Device, events: &mut VecDeque<Event>, now: Instant) {
+    pub(super) fn handle_attached(
+        &mut self,
+        instance: InstanceId,
+        device: &Device,
+        events: &mut VecDeque<Event>,
+        now: Instant,
+    ) {
         for branch in self.of_instance(instance) {
             let Some(leg) = self.leg(branch) else { continue };
             if leg.lost || leg.hop != device.hop {
