@@ -12,6 +12,7 @@
 
 mod call;
 mod call_ends;
+mod call_fork;
 mod call_late;
 mod erase;
 mod hand_over;

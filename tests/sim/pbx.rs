@@ -51,6 +51,7 @@ pub struct Invite {
     capability: Option<String>,
     record_route: bool,
     require: Option<&'static str>,
+    replaces: Option<String>,
     own: Option<SocketAddr>,
     contact: Option<SocketAddr>,
     expires: Option<u32>,
@@ -107,6 +108,7 @@ impl Invite {
             capability: None,
             record_route: false,
             require: None,
+            replaces: None,
             own: None,
             contact: None,
             expires: None,
@@ -129,6 +131,12 @@ impl Invite {
 
     pub fn requiring(mut self, option: &'static str) -> Self {
         self.require = Some(option);
+        self
+    }
+
+    /// With a Replaces header (RFC 3891).
+    pub fn replacing(mut self, dialog: &str) -> Self {
+        self.replaces = Some(dialog.to_owned());
         self
     }
 

@@ -22,6 +22,8 @@ pub enum Manner {
     Answer(Duration),
     /// Lets it ring.
     Ring,
+    /// Plays an announcement instead of ringing: 183 with SDP.
+    Media,
     /// Refuses with this code after so long.
     Refuse(u16, Duration),
     /// The app hangs: it does not answer SIP at all.
@@ -353,6 +355,10 @@ impl Phone {
                 self.later.push((self.now + after, Todo::Answer(place)));
             }
             Manner::Ring => self.provisional(place, 180),
+            Manner::Media => {
+                let (invite, path) = (self.calls[place].invite.clone(), self.calls[place].path);
+                self.respond_as(place, &invite, path, 183, SDP_ANSWER);
+            }
             Manner::Refuse(code, after) => {
                 self.provisional(place, 180);
                 self.later.push((self.now + after, Todo::Refuse(place, code)));

@@ -38,8 +38,11 @@ impl Pbx {
             extra.push(("Record-Route".to_owned(), format!("<sip:{own};transport={};lr>", transport(path).as_param())));
         }
         extra.extend(invite.require.map(|option| ("Require".to_owned(), option.to_owned())));
+        extra.extend(invite.replaces.map(|dialog| ("Replaces".to_owned(), dialog)));
         extra.extend(invite.expires.map(|seconds| ("Expires".to_owned(), seconds.to_string())));
-        extra.push(("Content-Type".to_owned(), "application/sdp".to_owned()));
+        if !invite.body.is_empty() {
+            extra.push(("Content-Type".to_owned(), "application/sdp".to_owned()));
+        }
         let request = Request {
             method: Method::Invite,
             uri: &uri,
@@ -87,9 +90,15 @@ impl Pbx {
 
     /// The same INVITE over another branch, as a proxy that forked it would send it.
     pub fn invite_copy(&mut self, call: Call) -> Call {
+        let user = self.call(call).user.clone();
+        self.invite_copy_to(call, &user)
+    }
+
+    /// The same INVITE to somebody else, as a ring group sends it.
+    pub fn invite_copy_to(&mut self, call: Call, user: &str) -> Call {
         let known = self.call(call);
         let tag = known.invite.from().expect("From").tag().expect("a tag").to_owned();
-        let copy = Invite::to(&known.user).forked(&call_id(&known.invite), &tag);
+        let copy = Invite::to(user).forked(&call_id(&known.invite), &tag);
         self.invite(copy)
     }
 
@@ -235,7 +244,9 @@ impl Pbx {
         if state.dialog.is_none() {
             let dialog = Dialog::of_caller(&state.invite, response);
             state.dialog = Some(dialog);
-            let ack = self.write_inside(call, Method::Ack, b"", Some(1));
+            // Who made no offer answers the one of the 2xx (RFC 3261 §13.2.2.4).
+            let answer = if state.invite.body().is_empty() { super::SDP_OFFER } else { b"" };
+            let ack = self.write_inside(call, Method::Ack, answer, Some(1));
             self.calls[call.0].acks.insert(1, ack);
         }
         let state = &self.calls[call.0];
