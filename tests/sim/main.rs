@@ -12,11 +12,13 @@
 
 mod call;
 mod call_ends;
+mod contact_style;
 mod erase;
 mod hand_over;
 mod hand_over_again;
 mod in_dialog;
 mod manners;
+mod modes;
 mod pbx;
 mod phone;
 mod random_walk;

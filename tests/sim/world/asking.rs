@@ -14,6 +14,7 @@ impl World {
             Command::Show(id, ..)
             | Command::Rectify(id, ..)
             | Command::Refresh(id, ..)
+            | Command::Foreground(id, ..)
             | Command::Erase(id, ..)
             | Command::Data(id, ..)
             | Command::Call(id, ..)
