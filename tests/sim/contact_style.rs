@@ -46,7 +46,12 @@ fn retransmissions_cancel_and_ack_find_the_call_by_name_too() {
         world.pbx().cancel(call);
         world.run_for(minutes(2));
         world.wire = Wire::default();
-        assert_eq!(world.pbx().final_response(call), Some(487), "seed {number}");
+        // The two may cross; either way one side hears of the other.
+        match world.pbx().final_response(call) {
+            Some(487) => {}
+            Some(200) => world.pbx().hang_up(call),
+            other => panic!("{other:?}, seed {number}"),
+        }
         world.assert_nothing_left();
     }
 }

@@ -19,13 +19,13 @@ impl Pbx {
         let capability = invite.capability.clone().or_else(|| Some(binding?.capability.clone()));
         let capability = capability.expect("a capability: nobody is registered");
         let bound_path = binding.map(|it| it.path);
+        let bound = binding.map(|it| it.uri.clone()).filter(|_| invite.capability.is_none());
         let own = invite.own.unwrap_or(self.address);
         let path = match bound_path {
             _ if invite.connects => self.connect(),
             Some(Path::Stream(stream)) if invite.own.is_none() => Path::Stream(stream),
             _ => Path::Datagram { own, peer: self.edge },
         };
-        let bound = binding.map(|it| it.uri.clone()).filter(|_| invite.capability.is_none());
         let uri = match (self.registrar.dials, bound) {
             (Dials::Contact, Some(uri)) => uri,
             (Dials::Bare, Some(uri)) => uri.split(';').next().expect("a URI").to_owned(),
