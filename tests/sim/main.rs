@@ -23,6 +23,7 @@ mod pbx;
 mod phone;
 mod random_walk;
 mod share;
+mod share_walk;
 mod sip_text;
 mod transactions;
 mod trunks;

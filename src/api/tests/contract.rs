@@ -76,6 +76,7 @@ async fn instance_calls_answer_their_shapes() {
     let reply = world.ask(Method::GET, &path("/data"), TOKEN).await;
     let mut wanted = shown;
     let more = json!({
+        "mode": "always", "hand_over": "relay", "voicemail": "unsolicited",
         "tenant": "acme", "handed_over": "2026-11-21T20:00:00Z",
         "device": {"id": DEVICE, "platform": "ios",
                    "push": [{"for": "call", "provider": "apns", "app": "com.example.phone", "token": "present"}]},
