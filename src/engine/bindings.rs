@@ -5,6 +5,7 @@
 //! asked is `destinations`'. It never removes a registration: that is `erasures`'.
 
 mod binding;
+mod dormant;
 mod sharing;
 mod trial;
 mod verdicts;
@@ -18,6 +19,7 @@ use ahash::HashMap;
 use bytes::Bytes;
 
 use binding::{Binding, Phase, destination_of};
+pub(crate) use dormant::Rested;
 use trial::Trial;
 pub(crate) use trial::Tried;
 
@@ -74,6 +76,16 @@ pub(crate) enum Event {
     GiveUp(BindingId, Cause),
     /// How a trial of other credentials ended.
     Tried(BindingId, Tried),
+    /// The binding bears the account's name at that registrar now, or nowhere any more.
+    Borne(BindingId, Option<Borne>),
+}
+
+/// Where a binding bears the account's name. Only an address that registered us: what else a registrar's name resolves to is
+/// its owner's word.
+pub(crate) struct Borne {
+    pub(crate) user: Vec<u8>,
+    pub(crate) address: IpAddr,
+    pub(crate) trunk: Option<Arc<TrunkKey>>,
 }
 
 /// What a hand-over waits for.
@@ -95,6 +107,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) capability: Capability,
     pub(crate) credential: CredentialId,
     pub(crate) account: &'a Account,
+    /// Whether our Contact takes the place of those there are.
+    pub(crate) takeover: bool,
     pub(crate) lease_ends: Instant,
 }
 
@@ -133,8 +147,9 @@ pub(crate) struct Bindings {
 impl Bindings {
     /// Begins to keep an account registered.
     pub(crate) fn open(&mut self, opening: Opening<'_>, desk: &mut Desk<'_>, now: Instant) {
-        let Opening { id, holder, capability, credential, account, lease_ends } = opening;
-        let identity = Identity::new(capability, credential, account, desk.random);
+        let Opening { id, holder, capability, credential, account, takeover, lease_ends } = opening;
+        let mut identity = Identity::new(capability, credential, account, desk.random);
+        identity.set_takeover(takeover);
         self.census[RegistrationState::Registering as usize] += 1;
         self.bindings.insert(id, Box::new(Binding::new(identity, holder, account, lease_ends)));
         self.schedule.set((id, Timer::GiveUp), Some(now + UNREGISTERED_MAX));
@@ -147,12 +162,14 @@ impl Bindings {
         id: BindingId,
         register_expires: Duration,
         lease_ends: Instant,
+        takeover: bool,
         desk: &mut Desk<'_>,
         now: Instant,
     ) {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
         binding.register_expires = register_expires;
         binding.lease_ends = lease_ends;
+        binding.identity.set_takeover(takeover);
         let at_rest = matches!(binding.phase, Phase::Resting);
         if at_rest && !self.schedule.has((id, Timer::Next)) {
             self.schedule_refresh(id, desk, now);
@@ -164,6 +181,9 @@ impl Bindings {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
         binding.next_hop = binding::next_hop(account);
         binding.spki_sha256 = account.tls_spki_sha256;
+        if binding.dormant {
+            return;
+        }
         if matches!(binding.phase, Phase::Exchanging(_)) {
             binding.moved = true;
         } else {
@@ -215,6 +235,9 @@ impl Bindings {
             return;
         };
         binding.permit_proven = proven;
+        if binding.dormant {
+            binding.phase = Phase::Resting;
+        }
         let wanted = binding.target.clone().filter(|target| destination_of(target) == destination);
         let trying = binding.trial.as_ref().map(|trial| trial.exchange.is_some());
         match (wanted, &binding.phase, trying) {
@@ -338,7 +361,12 @@ impl Bindings {
                         self.register_again(id);
                     }
                 }
-                Timer::Lapse => self.recount(id, None, now),
+                Timer::Lapse => {
+                    if binding.dormant {
+                        binding.bound_at = None;
+                    }
+                    self.recount(id, None, now);
+                }
                 Timer::GiveUp => self.events.push_back(Event::GiveUp(id, Cause::Unregistrable)),
             }
         }
@@ -354,6 +382,9 @@ impl Bindings {
             self.schedule.remove((id, timer));
         }
         self.unlink_trunk(id, binding.target.as_ref());
+        if binding.identity.called().is_some() {
+            self.events.push_back(Event::Borne(id, None));
+        }
         Some(Leaving { identity: binding.identity, bound_at: binding.bound_at })
     }
 
@@ -382,21 +413,31 @@ impl Bindings {
         census
     }
 
-    /// The credential a binding registers with, for comparing.
-    pub(crate) fn credential(&self, id: BindingId) -> Option<&CredentialId> {
-        self.bindings.get(&id).map(|binding| &binding.identity.credential)
-    }
-
     /// The registration as the app may know it.
     pub(crate) fn view(&self, id: BindingId, now: Instant) -> RegistrationView {
         let Some(binding) = self.bindings.get(&id) else {
-            return RegistrationView { state: RegistrationState::Erasing, expires: None, verdict: None };
+            return RegistrationView {
+                state: RegistrationState::Erasing,
+                expires: None,
+                verdict: None,
+                other_contacts: 0,
+                dropped_contacts: 0,
+                replaced_contacts: 0,
+            };
         };
         let state = binding.state(now);
+        let counts = binding.identity.counts();
         RegistrationView {
             state,
-            expires: binding.granted.filter(|_| state == RegistrationState::Registered),
+            expires: match state {
+                RegistrationState::Registered => binding.granted,
+                RegistrationState::Foreground => self.kept(id, now).map(|kept| kept.expires),
+                _ => None,
+            },
             verdict: binding.verdict.clone(),
+            other_contacts: counts.other,
+            dropped_contacts: counts.dropped,
+            replaced_contacts: counts.replaced,
         }
     }
 

@@ -18,6 +18,7 @@ use super::input::{Input, PeerMessage, Recorded};
 use super::instance::Instance;
 use super::leases::Leases;
 use super::mailboxes::Mailboxes;
+use super::names::{self, Names};
 use super::output::{Answer, Hop, Note, Output, PushOutcome, Step, WakeDetail, WakeKind};
 use super::placement::Placement;
 use super::policy::Policy;
@@ -56,6 +57,7 @@ pub struct Engine {
     pub(super) bindings: Bindings,
     pub(super) destinations: Destinations,
     pub(super) devices: Devices,
+    pub(super) names: Names,
     pub(super) edge: Edge,
     pub(super) calls: Calls,
     pub(super) texts: Texts,
@@ -103,6 +105,7 @@ impl Engine {
             stories: Stories::new(&policy.limits, placement.shards()),
             destinations: Destinations::new(shard, placement.clone(), policy.registrars.rate),
             devices: Devices::new(shard, placement.clone(), policy.limits.instances_per_device),
+            names: Names::new(shard, placement.clone()),
             policy,
             random,
             vault: Vault::new(),
@@ -153,6 +156,10 @@ impl Engine {
                 PeerMessage::PlaceWanted { .. }
                 | PeerMessage::PlaceAnswered { .. }
                 | PeerMessage::PlaceReturned { .. } => self.devices.handle_peer(from, message),
+                PeerMessage::NameBorne { .. } | PeerMessage::NameLaidDown { .. } => {
+                    self.names.handle_peer(from, message);
+                }
+                PeerMessage::Called { binding, request } => self.handle_called(binding, *request, now),
             },
             Input::AuditWritable(writable) => self.audit_writable = writable,
             Input::Drain => {
@@ -258,6 +265,7 @@ impl Engine {
         self.erasures.tables(&mut tables);
         self.hand_overs.tables(&mut tables);
         self.devices.tables(&mut tables);
+        self.names.tables(&mut tables);
         tables
     }
 
@@ -279,6 +287,7 @@ impl Engine {
             self.edge.release(id);
         }
         self.abandon_hand_over(&instance, cause, now);
+        self.erasures.forget_foreground(id);
         self.bury(instance, Sentence { cause, reply }, now);
     }
 
@@ -300,6 +309,7 @@ impl Engine {
         while self.route_bindings(now)
             || self.route_destinations(now)
             || self.route_devices(now)
+            || self.route_names()
             || self.route_edge(now)
             || self.route_calls(now)
             || self.route_texts(now)
@@ -341,6 +351,8 @@ impl Engine {
                 }
             }
             Event::Tried(binding, tried) => self.handle_tried(binding, tried, now),
+            Event::Borne(binding, Some(at)) => self.names.bear(binding, at.user, at.address, at.trunk),
+            Event::Borne(binding, None) => self.names.lay_down(binding),
         }
         true
     }
@@ -355,6 +367,12 @@ impl Engine {
                 bindings.handle_permit(binding, destination, proven, &mut desk, now.boot);
             }
         }
+        true
+    }
+
+    fn route_names(&mut self) -> bool {
+        let Some(names::Event::Peer(shard, message)) = self.names.poll_event() else { return false };
+        self.emit(Output::Peer(shard, message));
         true
     }
 
@@ -440,7 +458,7 @@ impl Engine {
     fn wake_farewell(&mut self, id: InstanceId, cause: Cause, now: Now) {
         let told = match cause {
             Cause::LeaseEnded | Cause::Refused | Cause::Unregistrable | Cause::Shutdown => true,
-            Cause::Deleted | Cause::DeadToken | Cause::Administrator | Cause::OffBoarded => false,
+            Cause::Deleted | Cause::DeadToken | Cause::Administrator | Cause::OffBoarded | Cause::Foreground => false,
         };
         // An app whose hand-over is still unanswered is told by the answer.
         if !told || self.hand_overs.is_waiting(id) {

@@ -264,7 +264,8 @@ impl Engine {
     ) {
         let Some(capability) = self.leases.capability(id) else { return };
         let lease_ends = self.binding_ends(id).unwrap_or(now.boot);
-        let opening = Opening { id, holder, capability, credential, account, lease_ends };
+        let takeover = self.takes_over(id);
+        let opening = Opening { id, holder, capability, credential, account, takeover, lease_ends };
         let (bindings, mut desk) = self.for_bindings();
         bindings.open(opening, &mut desk, now.boot);
     }
@@ -285,6 +286,7 @@ impl Engine {
     /// Moves an instance that is in no binding any more to one its account and credentials fit: a shared one, or one of its
     /// own.
     pub(super) fn seat(&mut self, id: InstanceId, account: &Account, credential: CredentialId, now: Now) {
+        self.come_back(id);
         let Some(tenant) = self.leases.get(id).map(|instance| instance.tenant.clone()) else { return };
         match self.shareable(&tenant, account, &credential).filter(|binding| !self.is_full(*binding)) {
             Some(binding) => {
@@ -317,17 +319,22 @@ impl Engine {
     /// A hand-over of an account this device has handed over before: at once if the credentials are the same, else when
     /// they have registered by themselves. Until then the predecessor stays as it is.
     fn replace(&mut self, id: InstanceId, mut hand_over: Box<HandOver>, reply: ReplyTo, now: Now) {
-        let Some(instance) = self.leases.get(id) else { return };
+        let credential = self.admit(&mut hand_over);
+        let Some(instance) = self.leases.get(id) else {
+            let _ = self.vault.wipe(credential);
+            return;
+        };
         let (binding, present) = (instance.binding, instance.account.auth_username.clone());
         let busy = self.hand_overs.is_busy(instance);
         let own_trial = self.hand_overs.trials.get(&binding).is_some_and(|trial| trial.change.concerns(id));
         let username = hand_over.account.auth_username.clone();
-        let credential = self.admit(&mut hand_over);
-        let same = present == username
-            && self
-                .bindings
-                .credential(binding)
-                .is_some_and(|held| self.vault.matches(held, &credential, ha1_of(&username)));
+        let equals = |held| self.vault.matches(held, &credential, ha1_of(&username));
+        // In the foreground its own slot is empty, and equals nothing; another device's may do.
+        let elsewhere = instance.foreground.and_then(|_| {
+            self.shareable(&instance.tenant, &hand_over.account, &credential).filter(|other| !self.is_full(*other))
+        });
+        let same =
+            elsewhere.is_some() || (present == username && self.bindings.credential(binding).is_some_and(equals));
         if self.hand_overs.waiting.contains_key(&id) || own_trial || (busy && !same) {
             let _ = self.vault.wipe(credential);
             return self.reply(reply, Answer::Refused(Refusal::RateLimited { after: self.policy.register_wait }));
@@ -335,8 +342,20 @@ impl Engine {
         if same {
             self.renew(id, &hand_over, Some(credential), reply, now);
         } else {
-            self.begin_trial(binding, credential, &username, Change::Renew(id, hand_over), reply, now);
+            let place = self.trial_place(id, &hand_over, now).unwrap_or(binding);
+            self.begin_trial(place, credential, &username, Change::Renew(id, hand_over), reply, now);
         }
+    }
+
+    /// Where the credentials of an app that was in the foreground are tried: on the binding other devices keep, if there is
+    /// one they could share.
+    fn trial_place(&self, id: InstanceId, hand_over: &HandOver, now: Now) -> Option<BindingId> {
+        self.leases.get(id)?.foreground?;
+        let alike = self.leases.alike(&hand_over.tenant, &hand_over.account);
+        let free = |id: &BindingId| {
+            self.bindings.may_try(*id, now.boot) && !self.hand_overs.trials.contains_key(id) && !self.is_full(*id)
+        };
+        alike.into_iter().find(free)
     }
 
     pub(super) fn begin_trial(
@@ -364,7 +383,8 @@ impl Engine {
         now: Now,
     ) {
         let Some(former) = self.leases.get(id).map(|instance| instance.account.clone()) else { return };
-        let moves = self.must_move(id, &hand_over.account);
+        let moves =
+            self.must_move(id, &hand_over.account) || self.has_company(id, &hand_over.account, credential.as_ref());
         let (token, hash, edge_ha1) = self.mint_token(id);
         self.leases.renew(id, hand_over, hash, edge_ha1, now);
         self.watch_lease(id, now);
@@ -388,6 +408,17 @@ impl Engine {
             self.bindings.redirect(binding, &hand_over.account);
         }
         self.reply_handed_over(id, token, true, reply, now);
+    }
+
+    /// Whether other devices keep a binding that this form of the account could share, with the same credentials.
+    fn has_company(&self, id: InstanceId, account: &Account, credential: Option<&CredentialId>) -> bool {
+        let Some(instance) = self.leases.get(id) else { return false };
+        let company = || {
+            let own = credential.or_else(|| self.bindings.copy_of(instance.binding, id))?;
+            let other = self.shareable(&instance.tenant, account, own)?;
+            (other != instance.binding && !self.is_full(other)).then_some(())
+        };
+        (instance.foreground.is_some() || !self.leases.stays(id, account)) && company().is_some()
     }
 
     /// Waits for the verdict on a binding an instance was moved to; not at all where there is one.
@@ -435,10 +466,12 @@ impl Engine {
         match change {
             Change::Renew(member, hand_over) => {
                 self.adopt(id, member, former, username);
+                self.move_in(member, id, now);
                 self.renew(member, &hand_over, None, reply, now);
             }
             Change::Rectify(member, amendment) => {
                 self.adopt(id, member, former, username);
+                self.come_back(member);
                 self.amend(member, *amendment, reply, now);
             }
             Change::Join(hand_over) => {
@@ -454,6 +487,25 @@ impl Engine {
                 self.welcome(member, token, reply, now);
             }
         }
+    }
+
+    /// An instance whose credentials were accepted on another binding than its own is a member of that one.
+    fn move_in(&mut self, member: InstanceId, id: BindingId, now: Now) {
+        let own = self.leases.get(member).map(|instance| instance.binding);
+        if let Some(own) = own.filter(|own| *own != id) {
+            if let Some(leaving) = self.bindings.take(own, now.boot) {
+                let slot = self.let_go(leaving, now);
+                let _ = self.vault.wipe(slot);
+            }
+            self.leases.reseat(member, id);
+        }
+        self.come_back(member);
+    }
+
+    /// The app is in the background again: there are credentials.
+    fn come_back(&mut self, id: InstanceId) {
+        self.leases.come_back(id);
+        self.erasures.forget_foreground(id);
     }
 
     fn may_join(&self, binding: BindingId, hand_over: &HandOver) -> Result<(), Refusal> {
@@ -514,12 +566,25 @@ impl Engine {
             let refusal = refusal.unwrap_or_else(|| unfinished(cause));
             self.reply(reply, Answer::Refused(refusal));
         }
-        if self.hand_overs.trials.get(&instance.binding).is_some_and(|trial| trial.change.concerns(instance.id)) {
-            self.bindings.end_trial(instance.binding, now.boot);
-            if let Some(Trial { reply, .. }) = self.end_wait(instance.binding) {
-                self.reply(reply, Answer::Refused(unfinished(cause)));
-            }
+        if let Some(reply) = self.take_own_trial(instance.id, instance.binding, now) {
+            self.reply(reply, Answer::Refused(unfinished(cause)));
         }
+    }
+
+    /// Gives up a trial of this instance's credentials: they are not wanted any more.
+    pub(super) fn end_own_trial(&mut self, id: InstanceId, binding: BindingId, now: Now) {
+        if let Some(reply) = self.take_own_trial(id, binding, now) {
+            self.reply(reply, Answer::Refused(Refusal::RateLimited { after: self.policy.register_wait }));
+        }
+    }
+
+    fn take_own_trial(&mut self, id: InstanceId, binding: BindingId, now: Now) -> Option<ReplyTo> {
+        let own = self.hand_overs.trials.get(&binding).is_some_and(|trial| trial.change.concerns(id));
+        if !own {
+            return None;
+        }
+        self.bindings.end_trial(binding, now.boot);
+        self.end_wait(binding).map(|trial| trial.reply)
     }
 
     pub(super) fn handle_hand_over_timeouts(&mut self, now: Now) {
@@ -547,7 +612,8 @@ impl Engine {
         }
     }
 
-    fn release(&mut self, id: InstanceId, now: Now) {
+    /// Who waits for the first verdict gets the state as it is.
+    pub(super) fn release(&mut self, id: InstanceId, now: Now) {
         self.hand_overs.schedule.remove(Wait::First(id));
         let Some(Waiting { reply, kind, .. }) = self.hand_overs.waiting.remove(&id) else { return };
         match kind {
@@ -604,9 +670,12 @@ fn unfinished(cause: Cause) -> Refusal {
     match cause {
         Cause::Shutdown => Refusal::Busy { after: RETRY_AFTER },
         Cause::Unregistrable | Cause::LeaseEnded => Refusal::RegistrarUnreachable,
-        Cause::Refused | Cause::Deleted | Cause::DeadToken | Cause::Administrator | Cause::OffBoarded => {
-            Refusal::Gone { cause, receipt: None }
-        }
+        Cause::Refused
+        | Cause::Deleted
+        | Cause::DeadToken
+        | Cause::Administrator
+        | Cause::OffBoarded
+        | Cause::Foreground => Refusal::Gone { cause, receipt: None },
     }
 }
 

@@ -44,9 +44,10 @@ impl Engine {
         let elsewhere = leads_elsewhere(&present, &account)
             || present.aor != account.aor
             || present.auth_username != account.auth_username;
+        let empty = instance.foreground.is_some() && self.must_move(id, &account);
         let amendment = Amendment { account, push, preferences };
         match material {
-            None if elsewhere => {
+            None if elsewhere || empty => {
                 let needed = "account: another destination or user needs the credentials again".to_owned();
                 self.reply(reply, Answer::Refused(Refusal::InvalidAccount(needed)));
             }

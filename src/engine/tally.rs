@@ -138,11 +138,13 @@ pub enum Shed {
     Full,
     /// Malformed, or against the protocol.
     Malformed,
+    /// Several bindings bear the called name at that source, and nothing tells which is meant.
+    Ambiguous,
 }
 
 impl Shed {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 4] = [Self::Stranger, Self::Source, Self::Full, Self::Malformed];
+    pub const ALL: [Self; 5] = [Self::Stranger, Self::Source, Self::Full, Self::Malformed, Self::Ambiguous];
 
     /// The name used in metrics.
     #[must_use]
@@ -152,6 +154,7 @@ impl Shed {
             Self::Source => "source",
             Self::Full => "full",
             Self::Malformed => "malformed",
+            Self::Ambiguous => "ambiguous",
         }
     }
 }
@@ -164,9 +167,9 @@ pub struct Tally {
     /// By [`CallOutcome::ALL`].
     pub calls: [u64; 8],
     /// By [`Cause::ALL`].
-    pub erasures: [u64; 8],
+    pub erasures: [u64; Cause::ALL.len()],
     /// By [`Shed::ALL`].
-    pub shed: [u64; 4],
+    pub shed: [u64; Shed::ALL.len()],
     /// Wakes that had a cause and were not sent, by [`Unsent::ALL`].
     pub unsent: [u64; Unsent::ALL.len()],
     /// By [`TextOutcome::ALL`].

@@ -260,7 +260,7 @@ fn ask(
     desk: &mut Desk<'_>,
     now: Instant,
 ) -> Option<Asking> {
-    let contact = registered.identity.contact_uri()?.to_owned();
+    let contact = format!("<{}>", registered.identity.contact_uri()?);
     let target = registered.target.clone();
     let (branch, client) = send(dialog, registered.identity, &target, &contact, expires, desk, now);
     Some(Asking { branch, client, target, contact, challenges: Challenges::default(), expires, bumped: false })

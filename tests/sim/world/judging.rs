@@ -117,6 +117,9 @@ impl World {
             "wakes.tests",
             "stories.private_media",
             "erasures.graves",
+            "erasures.asides",
+            "names",
+            "names.bearers",
         ];
         let left: BTreeMap<_, _> =
             self.tables().into_iter().filter(|(name, size)| *size > 0 && !resting.contains(name)).collect();
@@ -136,7 +139,8 @@ impl World {
         let tables = self.tables();
         let sealed = ["vault.sealed", "texts.held", "texts.inboxes", "mailboxes"];
         assert!(sealed.iter().all(|name| tables[name] == 0), "{tables:?}");
-        let held = ["vault", "bindings", "bindings.trunks", "stories.private_media", "devices"];
+        let held =
+            ["vault", "bindings", "bindings.trunks", "stories.private_media", "devices", "erasures.asides", "names"];
         let leases = tables.keys().filter(|name| name.starts_with("leases"));
         for name in leases.copied().chain(held) {
             assert_eq!(tables[name], 0, "{name}");
