@@ -50,6 +50,7 @@ impl Engine {
         let alone = unregister != Unregister::Shared;
         let foreground = if alone && kept.is_some() { Foreground::Kept } else { Foreground::Released };
         self.leases.come_forward(id, foreground);
+        self.wakes.rest_lease(id);
         self.release(id, now);
         let wiped = Wiped { instance: id, tenant, salt, unregister, kept };
         self.enter_foreground(wiped, credential, reply, now);

@@ -165,7 +165,6 @@ impl Wakes {
     }
 
     /// The device need not be told that its lease ends: its app is in the foreground and keeps the account itself.
-    #[expect(dead_code, reason = "called where an app takes its account to the foreground")]
     pub(crate) fn rest_lease(&mut self, instance: InstanceId) {
         self.expiry.forget(instance);
     }
