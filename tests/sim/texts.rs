@@ -446,6 +446,19 @@ fn an_unproven_source_never_gets_more_bytes_than_it_sent() {
         let (came, went) = world.meter[&"203.0.113.200:5060".parse().expect("an address")];
         assert!(went > 0, "it is answered all the same");
         assert!(went <= came, "{went} bytes for {came}");
+        // So terse that any answer is longer.
+        let uri = world.pbx().capability_uri("alice");
+        let terse = format!(
+            "MESSAGE {uri} SIP/2.0\r\nv:SIP/2.0/UDP h;branch=z9hG4bK1\r\nf:<sip:a@b>;tag=1\r\nt:<sip:a@b>\r\ni:1\r\n\
+             CSeq:1 MESSAGE\r\n\r\n"
+        );
+        world.stranger_sends("203.0.113.201:5060", terse.as_bytes());
+        world.run_for(secs(10));
+        let (came, went) = world.meter[&"203.0.113.201:5060".parse().expect("an address")];
+        assert!(went <= came, "{went} bytes for {came}");
+        world.phone("alice").attach();
+        world.run_until_quiet();
+        assert_eq!(world.phone("alice").told.len(), 2, "both reached their reader all the same");
     }
 }
 
