@@ -5,7 +5,9 @@
 //! `input` and `output`, the operator's decisions in `policy`, the bounds in `limits`.
 
 pub mod account;
+pub mod aor;
 pub mod audit;
+pub mod edge_registrar;
 pub mod ids;
 pub mod input;
 pub mod limits;
@@ -29,11 +31,13 @@ mod hand_over;
 mod instance;
 mod leases;
 mod messages;
+mod pass;
 mod random;
 mod register;
 mod route_token;
 mod schedule;
 mod tags;
+mod through;
 mod wakes;
 
 pub use engine::{Engine, Start};

@@ -10,6 +10,7 @@ mod farewells;
 mod forward;
 mod held;
 mod in_dialog;
+mod outgoing;
 mod relay;
 mod timers;
 
@@ -25,6 +26,7 @@ use farewells::Farewells;
 pub(crate) use held::Incoming;
 use held::{Ended, Held, MergeKey};
 pub(crate) use in_dialog::Passing;
+pub(crate) use outgoing::{Outside, Towards};
 use relay::{Cancel, Relay, RelayId};
 
 use super::device::Device;

@@ -16,6 +16,7 @@ use super::hand_over::HandOvers;
 use super::ids::{InstanceId, ReplyTo, ShardId};
 use super::input::{Input, PeerMessage, Recorded};
 use super::leases::Leases;
+use super::pass::Pass;
 use super::output::{Answer, Hop, Note, Output, PushOutcome, Unsent, WakeDetail, WakeKind};
 use super::placement::Placement;
 use super::policy::Policy;
@@ -24,7 +25,7 @@ use super::register::Desk;
 use super::route_token::Mint;
 use super::tags::Tags;
 use super::tally::{Census, Tally};
-use super::wakes::{self, Wakes};
+use super::wakes::{self, Addressee, Wakes};
 use crate::clock::{Instant, Now};
 use crate::vault::Vault;
 
@@ -53,6 +54,7 @@ pub struct Engine {
     pub(super) destinations: Destinations,
     pub(super) devices: Devices,
     pub(super) edge: Edge,
+    pub(super) pass: Pass,
     pub(super) calls: Calls,
     pub(super) wakes: Wakes,
     pub(super) erasures: Erasures,
@@ -88,9 +90,11 @@ impl Engine {
         let mint = Mint::new(shard, random.bytes());
         let tags = Tags::new(random.bytes());
         let erasures = Erasures::new(&policy.limits, placement.shards());
+        let pass = Pass::new(random.bytes(), &policy.limits, placement.shards());
         Self {
             shard,
             edge: Edge::new(policy.domain.clone(), random.bytes()),
+            pass,
             calls: Calls::new(mint, &policy.limits, placement.shards()),
             destinations: Destinations::new(shard, placement.clone(), policy.registrars.rate),
             devices: Devices::new(shard, placement.clone(), policy.limits.instances_per_device),
@@ -117,6 +121,7 @@ impl Engine {
             Input::Sip(message, arrival) => self.handle_message(message, &arrival, now),
             Input::FlowClosed(flow) => {
                 self.edge.handle_flow_closed(flow);
+                self.pass.handle_flow_closed(flow);
                 self.calls.handle_flow_closed(flow);
             }
             Input::TrunkDown(trunk, fault) => {
@@ -124,8 +129,14 @@ impl Engine {
                 bindings.handle_trunk_down(&trunk, fault, &mut desk, now.boot);
                 let (erasures, mut desk) = self.for_erasures();
                 erasures.handle_trunk_down(&trunk, &mut desk, now);
+                let (pass, mut desk) = self.for_pass();
+                pass.handle_trunk_down(&trunk, fault, &mut desk, now.boot);
             }
             Input::Located(query, answer) => {
+                let (pass, mut desk) = self.for_pass();
+                if pass.handle_located(query, &answer, &mut desk, now.boot) {
+                    return self.settle(now);
+                }
                 let (bindings, mut desk) = self.for_bindings();
                 bindings.handle_located(query, answer, &mut desk, now.boot);
             }
@@ -162,6 +173,8 @@ impl Engine {
         let (bindings, mut desk) = self.for_bindings();
         bindings.handle_timeout(&mut desk, now.boot);
         self.edge.handle_timeout(now.boot);
+        let (pass, mut desk) = self.for_pass();
+        pass.handle_timeout(&mut desk, now.boot);
         let (calls, mut desk) = self.for_calls();
         calls.handle_timeout(&mut desk, now.boot);
         let (erasures, mut desk) = self.for_erasures();
@@ -195,6 +208,7 @@ impl Engine {
             self.destinations.poll_timeout(),
             self.bindings.poll_timeout(),
             self.edge.poll_timeout(),
+            self.pass.poll_timeout(),
             self.calls.poll_timeout(),
             self.erasures.poll_timeout(),
             self.hand_overs.poll_timeout(),
@@ -226,6 +240,7 @@ impl Engine {
         let mut tables = vec![("vault", self.vault.len()), ("leases", self.leases.len()), ("edge", self.edge.len())];
         self.bindings.tables(&mut tables);
         self.destinations.tables(&mut tables);
+        self.pass.tables(&mut tables);
         self.calls.tables(&mut tables);
         self.wakes.tables(&mut tables);
         self.erasures.tables(&mut tables);
@@ -259,6 +274,7 @@ impl Engine {
             || self.route_destinations(now)
             || self.route_devices(now)
             || self.route_edge(now)
+            || self.route_pass(now)
             || self.route_calls(now)
             || self.route_erasures()
         {}
@@ -330,8 +346,14 @@ impl Engine {
         match event {
             Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
             Event::Wake(wanted) => self.send_call_wake(wanted, now),
-            Event::Silent(instance) => self.edge.handle_silence(instance),
-            Event::LastDialog(instance) if self.leases.get(instance).is_none() => self.edge.release(instance),
+            Event::Silent(instance) => {
+                self.edge.handle_silence(instance);
+                self.pass.handle_silence(instance);
+            }
+            Event::LastDialog(instance) if self.leases.get(instance).is_none() => {
+                self.edge.release(instance);
+                self.pass.release(instance);
+            }
             Event::LastDialog(_) | Event::Step(..) => {}
             Event::Note(note) => self.emit(Output::Note(note)),
         }
@@ -360,8 +382,13 @@ impl Engine {
             detail: wanted.detail,
         };
         let attach = self.policy.attach_uri();
-        let sent = match self.leases.get(wanted.instance) {
-            Some(instance) => self.wakes.send(instance, reason, &attach, &self.policy.limits, now),
+        let held = self.leases.get(wanted.instance).map(Addressee::from);
+        let passed = || {
+            let (tenant, push) = self.pass.push(wanted.instance)?;
+            Some(Addressee { id: wanted.instance, tenant, push })
+        };
+        let sent = match held.or_else(passed) {
+            Some(whom) => self.wakes.send(whom, reason, &attach, &self.policy.limits, now),
             None => Err(Unsent::NoTarget),
         };
         if call_wake {
@@ -405,7 +432,9 @@ impl Engine {
             PushOutcome::TokenDead { since } => {
                 let known_since = self.leases.get(verdict.instance).map(|instance| instance.push_since);
                 let news = known_since.is_some_and(|known| since.unwrap_or(verdict.sent_at) >= known);
-                if news {
+                if self.pass.knows(verdict.instance) {
+                    self.pass.end(verdict.instance);
+                } else if news {
                     self.erase(verdict.instance, Cause::DeadToken, None, now);
                 }
             }

@@ -15,12 +15,12 @@ use super::tally::Shed;
 use crate::clock::Now;
 use crate::sip::proxy::{self, Reply, Unforwardable};
 use crate::sip::uri::Uri;
-use crate::sip::{HeaderName, Message, Method, StatusCode};
+use crate::sip::{HeaderName, Message, Method, StatusCode, push_params};
 
 /// Events a registrar or PBX sends to a Contact by itself, harmless without a subscription.
 const KNOWN_EVENTS: [&str; 5] = ["message-summary", "keep-alive", "check-sync", "reg", "presence"];
 /// Methods a capability answers, for Allow.
-const ALLOWED: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY, MESSAGE";
+pub(super) const ALLOWED: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY, MESSAGE";
 
 impl Engine {
     pub(super) fn handle_message(&mut self, message: Message, arrival: &Arrival, now: Now) {
@@ -38,6 +38,13 @@ impl Engine {
         if bindings.handle_response(branch, response, &mut desk, now.boot) {
             return;
         }
+        let (pass, mut desk) = self.for_pass();
+        if pass.handle_response(branch, response, &mut desk, now.boot) {
+            return;
+        }
+        // A phone that puts its push token into every Contact tells it to no one but its registrar's neighbour: us.
+        let bare = push_params::without(response);
+        let response = bare.as_ref().unwrap_or(response);
         let (calls, mut desk) = self.for_calls();
         if calls.handle_response(branch, response, &mut desk, now.boot) {
             return;
@@ -48,7 +55,8 @@ impl Engine {
 
     fn handle_request(&mut self, request: Message, arrival: &Arrival, now: Now) {
         let back = reply_hop(&request, arrival);
-        if self.calls.handle_known(&request, arrival, &back, now.boot) {
+        self.cancel_waiting(&request, now);
+        if self.calls.handle_known(&request, arrival, &back, now.boot) || self.pass.handle_known(&request) {
             return;
         }
         let inside = self.calls.inside(&request);
@@ -56,14 +64,17 @@ impl Engine {
         let known = callee.and_then(|callee| self.leases.by_capability(&callee)).map(|instance| instance.id);
         let attaching = registering(&request).filter(|&id| self.leases.get(id).is_some() || self.erasures.knows(id));
         if inside.is_none() && known.is_none() && attaching.is_none() {
+            let Some(request) = self.pass_through(request, arrival, &back, now) else { return };
             return self.handle_stranger(&request, arrival, callee);
         }
         if let Err(fault) = proxy::validate(&request) {
             return self.answer_unforwardable(&request, arrival, fault);
         }
         if let Some(inside) = inside {
-            let device = self.edge.device(inside.instance).cloned();
-            let trunk = self.bindings.trunk(inside.instance).cloned();
+            let Some(request) = self.let_wait(inside.instance, request, arrival, &back, now) else { return };
+            let request = push_params::without(&request).unwrap_or(request);
+            let device = self.device_in_call(inside.instance, now.boot);
+            let trunk = self.bindings.trunk(inside.instance).or_else(|| self.pass.target(inside.instance)).cloned();
             let passing = Passing { request, arrival, back, device, trunk };
             let (calls, mut desk) = self.for_calls();
             calls.handle_inside(&inside, passing, &mut desk, now.boot);
@@ -146,7 +157,7 @@ impl Engine {
         calls.handle_invite(incoming, &mut desk, now.boot);
     }
 
-    fn answer_notify(&mut self, request: &Message, arrival: &Arrival) {
+    pub(super) fn answer_notify(&mut self, request: &Message, arrival: &Arrival) {
         let event = request.header(HeaderName::Event).unwrap_or_default();
         let package = event.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
         if KNOWN_EVENTS.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(package)) {
@@ -183,7 +194,7 @@ impl Engine {
         self.answer(request, arrival, code, &[]);
     }
 
-    fn answer_unforwardable(&mut self, request: &Message, arrival: &Arrival, fault: Unforwardable) {
+    pub(super) fn answer_unforwardable(&mut self, request: &Message, arrival: &Arrival, fault: Unforwardable) {
         self.tally.shed(Shed::Malformed);
         let unsupported = [("Unsupported", proxy::unsupported(request))];
         let extra = if fault == Unforwardable::BadExtension { &unsupported[..] } else { &[] };
@@ -197,7 +208,7 @@ impl Engine {
     }
 
     /// Answers a request without a transaction: its retransmission gets the same answer again.
-    fn answer(&mut self, request: &Message, arrival: &Arrival, code: StatusCode, extra: &[(&str, String)]) {
+    pub(super) fn answer(&mut self, request: &Message, arrival: &Arrival, code: StatusCode, extra: &[(&str, String)]) {
         if request.method() == Some(Method::Ack) {
             return;
         }
@@ -229,7 +240,7 @@ pub(super) fn registering(request: &Message) -> Option<InstanceId> {
     InstanceId::parse(request.to().ok()?.uri().user()?)
 }
 
-fn caller_of(request: &Message) -> Option<Caller> {
+pub(super) fn caller_of(request: &Message) -> Option<Caller> {
     let from = request.from().ok()?;
     let uri = from.uri();
     let number = String::from_utf8_lossy(uri.user().unwrap_or(uri.raw())).into_owned();

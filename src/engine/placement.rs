@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, Hasher};
 
 use ahash::RandomState;
 
+use super::aor::Aor;
 use super::ids::{BranchId, Capability, InstanceId, ShardId};
 use super::output::DestinationKey;
 use super::route_token;
@@ -41,6 +42,12 @@ impl Placement {
         self.shard(hasher.finish())
     }
 
+    /// The shard of an address of record that we hold no instance for: its phone's registrations and requests meet there.
+    #[must_use]
+    pub fn aor(&self, aor: &Aor) -> ShardId {
+        self.account("", aor.as_str(), "")
+    }
+
     /// The home shard of a destination.
     #[must_use]
     pub fn destination(&self, destination: &DestinationKey) -> ShardId {
@@ -72,11 +79,18 @@ impl Placement {
     }
 
     /// The shard a SIP message belongs to: by the branch of a response's top Via, by a route token, by the capability in
-    /// the Request-URI, by the instance in a REGISTER's To; else by its source.
+    /// the top Route or the Request-URI, by the instance in a REGISTER's To; a request that names nothing of ours by the
+    /// address of record in From; else by its source.
     #[must_use]
     pub fn message(&self, message: &Message, peer: &std::net::SocketAddr) -> ShardId {
         let named = if message.status().is_some() { response_shard(message) } else { request_shard(message) };
-        named.and_then(|shard| self.existing(shard)).unwrap_or_else(|| self.source(peer))
+        named.and_then(|shard| self.existing(shard)).unwrap_or_else(|| self.nameless(message, peer))
+    }
+
+    /// A message that names nothing of ours: the phone whose registration passed through us is known by From.
+    fn nameless(&self, message: &Message, peer: &std::net::SocketAddr) -> ShardId {
+        let aor = if message.status().is_none() { Aor::of_sender(message) } else { None };
+        aor.map_or_else(|| self.source(peer), |aor| self.aor(&aor))
     }
 
     /// The shard of a source, for messages that name nothing of ours.
@@ -103,9 +117,15 @@ fn response_shard(response: &Message) -> Option<ShardId> {
 
 fn request_shard(request: &Message) -> Option<ShardId> {
     if let Some(Ok(route)) = request.routes().next()
-        && let Some((shard, ..)) = route.uri().user().and_then(route_token::read)
+        && let Some(user) = route.uri().user()
     {
-        return Some(shard);
+        if let Some((shard, ..)) = route_token::read(user) {
+            return Some(shard);
+        }
+        // Our Path (RFC 3327) comes back as a Route.
+        if let Some(capability) = Capability::parse(user) {
+            return Some(capability.shard());
+        }
     }
     if request.method() == Some(Method::Register) {
         return Some(InstanceId::parse(request.to().ok()?.uri().user()?)?.shard());

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ahash::HashMap;
 
+use super::account::TenantId;
 use super::ids::{CallUuid, InstanceId, WakeId};
 use super::input::{PushPurpose, PushTarget};
 use super::instance::Instance;
@@ -28,6 +29,20 @@ pub(crate) struct Reason {
     pub(crate) until: Option<Instant>,
     /// What this kind tells besides.
     pub(crate) detail: WakeDetail,
+}
+
+/// Whom a wake is for.
+#[derive(Clone, Copy)]
+pub(crate) struct Addressee<'a> {
+    pub(crate) id: InstanceId,
+    pub(crate) tenant: &'a TenantId,
+    pub(crate) push: &'a [PushTarget],
+}
+
+impl<'a> From<&'a Instance> for Addressee<'a> {
+    fn from(instance: &'a Instance) -> Self {
+        Self { id: instance.id, tenant: &instance.tenant, push: &instance.push }
+    }
 }
 
 /// What an outcome means, for whom.
@@ -58,16 +73,17 @@ pub(crate) struct Wakes {
 }
 
 impl Wakes {
-    /// Sends a wake to the instance's device.
-    pub(crate) fn send(
+    /// Sends a wake to the device of an instance, or of a registration that passes through us.
+    pub(crate) fn send<'a>(
         &mut self,
-        instance: &Instance,
+        whom: impl Into<Addressee<'a>>,
         reason: Reason,
         attach: &str,
         limits: &Limits,
         now: Now,
     ) -> Result<WakeId, Unsent> {
-        let target = choose(&instance.push, reason.kind).ok_or(Unsent::NoTarget)?;
+        let instance = whom.into();
+        let target = choose(instance.push, reason.kind).ok_or(Unsent::NoTarget)?;
         if reason.kind == WakeKind::Call && !self.spend(instance.id, limits, now.boot) {
             return Err(Unsent::OverBudget);
         }

@@ -167,8 +167,8 @@ fn plan(job: &PushJob) -> Result<Plan, PushOutcome> {
         (_, PushPurpose::Call) => {
             Err(PushOutcome::OurFault(format!("a {} push must not go to a VoIP token", job.kind.as_str())))
         }
-        // Nobody needs to read it; it silences a phone that rings.
-        (WakeKind::CallEnded, PushPurpose::Other) => {
+        // Nobody needs to read them; they silence a phone that rings, or make the app renew its registration.
+        (WakeKind::CallEnded | WakeKind::Refresh, PushPurpose::Other) => {
             let aps = json!({ "content-available": 1 });
             Ok(Plan { voip: false, push_type: "background", priority: "5", body_max: BODY_MAX, aps })
         }

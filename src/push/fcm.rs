@@ -138,13 +138,16 @@ impl Fcm {
             .into_iter()
             .map(|detail| text_members(job, detail))
             .find(|data| size(data) <= DATA_MAX)?;
+        let life = || {
+            let left = job.expires_at.unix_seconds().saturating_sub((self.time)().wall.unix_seconds());
+            left.min(TTL_MAX.as_secs())
+        };
         let (priority, ttl) = match job.kind {
             // Now or never, and exempt from throttling.
             WakeKind::Call => ("HIGH", 0),
-            _ => {
-                let left = job.expires_at.unix_seconds().saturating_sub((self.time)().wall.unix_seconds());
-                ("NORMAL", left.min(TTL_MAX.as_secs()))
-            }
+            // Late it is worth nothing either: the registration would be over.
+            WakeKind::Refresh => ("HIGH", life()),
+            _ => ("NORMAL", life()),
         };
         let message = json!({
             "token": job.token, "data": data, "android": { "priority": priority, "ttl": format!("{ttl}s") },

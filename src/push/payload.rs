@@ -66,6 +66,7 @@ pub(crate) fn headline(kind: WakeKind) -> &'static str {
         WakeKind::Expiring => "Open the app to keep receiving calls",
         WakeKind::Reprovision => "Open the app to receive calls again",
         WakeKind::Test => "Test notification",
+        WakeKind::Refresh => "Staying reachable",
     }
 }
 

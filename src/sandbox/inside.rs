@@ -118,6 +118,7 @@ fn tenant(apps: Vec<App>, app_key: &str) -> Tenant {
         jwt_key: None,
         caller_in_push: CallerInPush::None,
         apps,
+        edge_registrars: Vec::new(),
     }
 }
 

@@ -219,6 +219,7 @@ impl Calls {
         if let (true, Some(dialog)) = (bye, dialog) {
             self.end_dialog(dialog, now);
         }
+        self.prolong_outgoing(id, response, desk, now);
         if let Some(held) = self.held.get_mut(&id) {
             held.stage = Progress::Answered;
             self.finish(id, CallOutcome::Answered, "", desk, now);
@@ -310,6 +311,7 @@ impl Calls {
             trunk: in_dialog::trunk_hop(request, &relay.back, relay.source, relay.listener, desk.policy),
             trunk_listener: relay.listener,
             trunk_lost: false,
+            outgoing: false,
         };
         let opened = self.dialogs.open(dialog, desk.policy.limits.dialog_max, now);
         relay.dialog = Some(opened);

@@ -30,6 +30,14 @@ pub(crate) struct Passing<'a> {
     pub(crate) trunk: Option<Target>,
 }
 
+impl Inside {
+    /// Whether the request goes to the device.
+    pub(crate) fn is_to_device(&self, calls: &Calls, request: &Message) -> bool {
+        let dialog = calls.dialogs.get(self.dialog);
+        dialog.is_some_and(|dialog| dialog.is_from_trunk(request.from().ok().and_then(|from| from.tag())))
+    }
+}
+
 impl Calls {
     /// Reads the token on top of the Routes; `None`: there is none, or it is not worth anything here.
     pub(crate) fn inside(&self, request: &Message) -> Option<Inside> {
@@ -42,8 +50,7 @@ impl Calls {
     pub(crate) fn handle_inside(&mut self, inside: &Inside, passing: Passing<'_>, desk: &mut Desk<'_>, now: Instant) {
         let Passing { request, arrival, back, device, trunk } = passing;
         let Some(dialog) = self.dialogs.get(inside.dialog) else { return };
-        let from_trunk = request.from().ok().and_then(|from| from.tag().map(str::to_owned)).as_deref()
-            == Some(dialog.caller_tag.as_str());
+        let from_trunk = dialog.is_from_trunk(request.from().ok().and_then(|from| from.tag()));
         let way = if from_trunk {
             device.map(|device| Way {
                 hop: device.hop,
@@ -94,7 +101,7 @@ impl Calls {
     }
 
     /// The process is full: the request gets its answer without a transaction.
-    fn refuse_inside(&mut self, request: &Message, arrival: &Arrival, back: Hop, desk: &mut Desk<'_>) {
+    pub(super) fn refuse_inside(&mut self, request: &Message, arrival: &Arrival, back: Hop, desk: &mut Desk<'_>) {
         let later = [("Retry-After", held::FULL_RETRY_SECONDS.to_string())];
         let tag = desk.tags.of(request);
         let reply = Reply {

@@ -32,7 +32,7 @@ async fn other_kinds_go_out_as_alerts_except_what_only_silences_the_phone() {
         let expires_at = job.expires_at.unix_seconds();
         assert_eq!(outcome(&apple.pusher, job).await, PushOutcome::Accepted, "{kind:?}");
         let push = apple.stand_in.next_push(WAIT).await.expect("the push");
-        let silent = kind == WakeKind::CallEnded;
+        let silent = matches!(kind, WakeKind::CallEnded | WakeKind::Refresh);
         let expected = if silent { ("background", 5) } else { ("alert", 10) };
         assert_eq!((push.push_type.as_str(), push.priority), expected, "{kind:?}");
         assert_eq!((push.topic.as_str(), push.expiration), (APP, expires_at));

@@ -243,7 +243,7 @@ fn policy() -> Policy {
         messages_keep: hours(24),
         tenants: vec![TenantPolicy {
             id: TENANT.into(),
-            apps: vec![AppPolicy { id: "com.example.phone".to_owned(), provider: Provider::Apns }],
+            apps: vec![AppPolicy { id: "com.example.phone".to_owned(), provider: Provider::Apns, owner: None }],
             ..TenantPolicy::default()
         }],
         limits: Limits::default(),
