@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 use super::files::TlsFiles;
 use super::report::Mistake;
 use crate::engine::account::TenantId;
-use crate::engine::limits::Limits;
 use crate::engine::edge_registrar::EdgeRegistrar;
+use crate::engine::limits::Limits;
 use crate::engine::policy::{AppPolicy, CallerInPush, Listener, Policy, Provider, RegistrarPolicy, TenantPolicy};
 use crate::sip::{StatusCode, Transport};
 

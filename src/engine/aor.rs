@@ -43,7 +43,11 @@ mod tests {
     #[test]
     fn the_same_address_has_one_form() {
         let of = |text: &str| Uri::parse(text.as_bytes()).ok().and_then(|uri| Aor::of(&uri)).map(|aor| aor.0);
-        for text in ["sip:a%6Cice@PBX.Example.com", "sip:alice@pbx.example.com.;transport=tcp", "sip:alice@pbx.example.com:5070"] {
+        for text in [
+            "sip:a%6Cice@PBX.Example.com",
+            "sip:alice@pbx.example.com.;transport=tcp",
+            "sip:alice@pbx.example.com:5070",
+        ] {
             assert_eq!(of(text).as_deref(), Some("alice@pbx.example.com"), "{text}");
         }
         assert_ne!(of("sip:Alice@pbx.example.com"), of("sip:alice@pbx.example.com"), "users have case");

@@ -55,12 +55,7 @@ impl EdgeRegistrar {
         let asked = uri.param("transport").flatten().and_then(Transport::from_param);
         let asked = asked.filter(|it| matches!(it, Transport::Udp | Transport::Tcp | Transport::Tls));
         let text = String::from_utf8_lossy(uri.raw()).into_owned();
-        TrunkUri {
-            text,
-            host: self.host.clone(),
-            port: self.port.or(uri.port()),
-            transport: self.transport.or(asked),
-        }
+        TrunkUri { text, host: self.host.clone(), port: self.port.or(uri.port()), transport: self.transport.or(asked) }
     }
 }
 

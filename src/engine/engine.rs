@@ -16,8 +16,8 @@ use super::hand_over::HandOvers;
 use super::ids::{InstanceId, ReplyTo, ShardId};
 use super::input::{Input, PeerMessage, Recorded};
 use super::leases::Leases;
-use super::pass::Pass;
 use super::output::{Answer, Hop, Note, Output, PushOutcome, Unsent, WakeDetail, WakeKind};
+use super::pass::Pass;
 use super::placement::Placement;
 use super::policy::Policy;
 use super::random::Random;
@@ -173,8 +173,7 @@ impl Engine {
         let (bindings, mut desk) = self.for_bindings();
         bindings.handle_timeout(&mut desk, now.boot);
         self.edge.handle_timeout(now.boot);
-        let (pass, mut desk) = self.for_pass();
-        pass.handle_timeout(&mut desk, now.boot);
+        self.pass.handle_timeout(now.boot);
         let (calls, mut desk) = self.for_calls();
         calls.handle_timeout(&mut desk, now.boot);
         let (erasures, mut desk) = self.for_erasures();
@@ -463,6 +462,7 @@ impl Engine {
             for instance in self.leases.all() {
                 self.erase(instance, Cause::Shutdown, None, now);
             }
+            self.end_passes(now);
             self.settle(now);
         } else if self.draining == Drain::Erasing && self.erasures.under_way() == 0 && self.wakes.is_idle() {
             self.draining = Drain::Done;

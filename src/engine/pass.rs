@@ -68,6 +68,8 @@ pub(crate) enum Event {
 
 /// What this room borrows from its shard.
 pub(crate) struct Desk<'a> {
+    /// No new registrations: the process drains.
+    pub(crate) draining: bool,
     pub(crate) shard: ShardId,
     pub(crate) policy: &'a Policy,
     pub(crate) random: &'a mut Random,
@@ -140,7 +142,7 @@ impl Pass {
     }
 
     /// Does what is due.
-    pub(crate) fn handle_timeout(&mut self, desk: &mut Desk<'_>, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
         while let Some((id, timer)) = self.schedule.pop_due(now) {
             match timer {
                 Timer::Expiry => self.end(id),
@@ -151,7 +153,7 @@ impl Pass {
                 }
             }
         }
-        self.time_transits(desk, now);
+        self.time_transits(now);
         let overdue = self.inside.pop_due(now);
         self.events.extend(overdue.into_iter().map(|waiting| Event::Release(Box::new(waiting))));
     }
@@ -179,10 +181,10 @@ impl Pass {
         let in_uri = request.request_uri().and_then(|uri| Uri::parse(uri).ok()).and_then(|uri| uri.user());
         let in_route = request.routes().next().and_then(Result::ok).and_then(|route| route.uri().user());
         let handles = [in_route, in_uri].into_iter().flatten().filter_map(Capability::parse);
-        handles.filter_map(|handle| self.table.by_handle(&handle)).next().map(|binding| Callee {
-            instance: binding.named.id,
-            handle: binding.named.handle,
-        })
+        handles
+            .filter_map(|handle| self.table.by_handle(&handle))
+            .next()
+            .map(|binding| Callee { instance: binding.named.id, handle: binding.named.handle })
     }
 
     /// The registration of the phone that sends a request of its own: From is its address of record, and it comes from
@@ -237,6 +239,11 @@ impl Pass {
         self.lingering.insert(id, Lingering { device: reached.then_some(device), target });
         self.events.push_back(Event::Ended(id));
         self.let_go(id);
+    }
+
+    /// All registrations, in the order of their ids.
+    pub(crate) fn all(&self) -> BTreeSet<InstanceId> {
+        self.table.all()
     }
 
     /// No call of the phone is left.

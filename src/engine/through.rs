@@ -1,5 +1,7 @@
 //! Phones that register through us: what of their messages goes to `pass`, and what to `calls`.
 
+use std::time::Duration;
+
 use super::calls::{Incoming, Outside, Passing, Towards};
 use super::device::Device;
 use super::engine::{Drain, Effect, Engine};
@@ -14,6 +16,9 @@ use crate::clock::{Instant, Now};
 use crate::sip::proxy;
 use crate::sip::rewrite::{Rewrite, rewritten};
 use crate::sip::{Message, Method, StatusCode, push_params};
+
+/// How long a phone may take to come back after a shutdown.
+const FAREWELL: Duration = Duration::from_secs(600);
 
 impl Engine {
     /// A request that names nothing of ours: taken, if it is a phone's that registers through us, or for one; given back
@@ -145,8 +150,8 @@ impl Engine {
     }
 
     pub(super) fn for_pass(&mut self) -> (&mut Pass, pass::Desk<'_>) {
-        let Self { shard, policy, random, tags, pass, .. } = self;
-        (pass, pass::Desk { shard: *shard, policy, random, tags })
+        let Self { shard, policy, random, tags, pass, draining, .. } = self;
+        (pass, pass::Desk { draining: *draining != Drain::No, shard: *shard, policy, random, tags })
     }
 
     pub(super) fn route_pass(&mut self, now: Now) -> bool {
@@ -178,6 +183,14 @@ impl Engine {
         self.wakes.forget(id);
         if !self.calls.has_dialogs(id) {
             self.pass.release(id);
+        }
+    }
+
+    /// The process ends: each phone is told to register anew, and whoever waits for it is answered.
+    pub(super) fn end_passes(&mut self, now: Now) {
+        for id in self.pass.all() {
+            self.send_refresh(id, now.boot + FAREWELL, now);
+            self.pass.end(id);
         }
     }
 

@@ -17,6 +17,7 @@ mod hand_over;
 mod hand_over_again;
 mod in_dialog;
 mod manners;
+mod pass;
 mod pbx;
 mod phone;
 mod random_walk;

@@ -113,6 +113,11 @@ impl Table {
         self.bindings.get_mut(&id).map(Box::as_mut)
     }
 
+    /// All, in the order of their ids.
+    pub(super) fn all(&self) -> BTreeSet<InstanceId> {
+        self.bindings.keys().copied().collect()
+    }
+
     pub(super) fn by_handle(&self, handle: &Capability) -> Option<&Binding> {
         self.get(*self.by_handle.get(handle)?)
     }

@@ -36,7 +36,9 @@ impl Pass {
         let otherwise = request.expires().ok().flatten().map(u64::from).map_or(ASKED_DEFAULT, Duration::from_secs);
         for contact in request.contacts() {
             let contact = contact.map_err(|_| StatusCode::BAD_REQUEST)?;
-            if named.contacts.len() == CONTACTS_MAX || contact.uri().user().is_some_and(|user| Capability::parse(user).is_some()) {
+            if named.contacts.len() == CONTACTS_MAX
+                || contact.uri().user().is_some_and(|user| Capability::parse(user).is_some())
+            {
                 return Err(StatusCode::BAD_REQUEST);
             }
             let first = listings.first().ok_or(StatusCode::FORBIDDEN)?;
@@ -81,14 +83,7 @@ impl Pass {
     }
 
     /// 128 bits that only we can make, of what stays the same for a registration.
-    fn digest(
-        &self,
-        label: &[u8],
-        aor: &Aor,
-        registrar: &TrunkHost,
-        push: &[PushTarget],
-        stripped: &[u8],
-    ) -> [u8; 16] {
+    fn digest(&self, label: &[u8], aor: &Aor, registrar: &TrunkHost, push: &[PushTarget], stripped: &[u8]) -> [u8; 16] {
         let mut context = hmac::Context::with_key(&self.key);
         let mut part = |bytes: &[u8]| {
             context.update(&bytes.len().to_be_bytes());

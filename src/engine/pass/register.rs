@@ -87,7 +87,8 @@ impl Pass {
         }
         let Naming { contacts, providers } = self.name_contacts(request, &aor, &listings, desk.shard)?;
         let fresh = contacts.iter().filter(|it| !it.asked.is_zero() && !self.knows(it.id)).count();
-        if self.transits.len() >= TRANSITS_MAX || self.table.len() + fresh > self.bindings_max {
+        let full = self.transits.len() >= TRANSITS_MAX || self.table.len() + fresh > self.bindings_max;
+        if full || desk.draining {
             return Err(StatusCode::SERVICE_UNAVAILABLE);
         }
         let owner = contacts.iter().find(|it| !it.push.is_empty()).map(|it| &it.tenant);
@@ -114,10 +115,8 @@ impl Pass {
         let host = transit.asked.registrar.host.clone();
         let found = answer.as_ref().map(Vec::as_slice).unwrap_or_default();
         let allowed = found.iter().filter(|located| address_allowed(desk.policy, located.address));
-        let mut candidates: Vec<Target> = allowed
-            .filter_map(|located| Target::at(*located, &host, None, desk.policy))
-            .take(CANDIDATES_MAX)
-            .collect();
+        let mut candidates: Vec<Target> =
+            allowed.filter_map(|located| Target::at(*located, &host, None, desk.policy)).take(CANDIDATES_MAX).collect();
         // Where it has registered or was asked for credentials first, those that were silent lately last.
         let first = transit.asked.contacts.first();
         let home = first.and_then(|it| self.transits.stays_at(it.id));
@@ -173,7 +172,7 @@ impl Pass {
     }
 
     /// Transactions that are due.
-    pub(super) fn time_transits(&mut self, desk: &mut Desk<'_>, now: Instant) {
+    pub(super) fn time_transits(&mut self, now: Instant) {
         while let Some(id) = self.transits.pop_due(now) {
             let Some(transit) = self.transits.get_mut(id) else { continue };
             let _ = transit.server.handle_timeout(now);
@@ -197,7 +196,6 @@ impl Pass {
                 None => self.transits.settle(id),
             }
         }
-        let _ = desk;
     }
 
     /// Sends the REGISTER to the next address, or gives it up.

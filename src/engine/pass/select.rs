@@ -162,12 +162,7 @@ mod tests {
             owner: owner.map(str::to_owned),
         };
         let edge_registrars = vec![EdgeRegistrar::parse("pbx.example.com").expect("a registrar")];
-        TenantPolicy {
-            id: id.into(),
-            apps: apps.iter().map(app).collect(),
-            edge_registrars,
-            ..TenantPolicy::default()
-        }
+        TenantPolicy { id: id.into(), apps: apps.iter().map(app).collect(), edge_registrars, ..TenantPolicy::default() }
     }
 
     fn ask(tenants: &[TenantPolicy], contact: &str) -> Result<Wish, u16> {

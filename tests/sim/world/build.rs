@@ -217,7 +217,7 @@ pub fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
-fn policy() -> Policy {
+pub fn policy() -> Policy {
     let listener = |transport, port: u16| Listener {
         transport,
         local: SocketAddr::from(([0, 0, 0, 0], port)),
