@@ -155,6 +155,9 @@ mod tests {
     use super::*;
     use crate::engine::policy::AppPolicy;
 
+    /// Tenant; purpose, app and token of each target.
+    type Chosen = (String, Vec<(PushPurpose, String, String)>);
+
     fn tenant(id: &str, apps: &[(Provider, &str, Option<&str>)]) -> TenantPolicy {
         let app = |&(provider, id, owner): &(Provider, &str, Option<&str>)| AppPolicy {
             id: id.to_owned(),
@@ -172,7 +175,7 @@ mod tests {
         wish(&listings, &contact).map_err(|code| code.code())
     }
 
-    fn chosen(tenants: &[TenantPolicy], contact: &str) -> Result<(String, Vec<(PushPurpose, String, String)>), u16> {
+    fn chosen(tenants: &[TenantPolicy], contact: &str) -> Result<Chosen, u16> {
         match ask(tenants, contact)? {
             Wish::Push(choice) => {
                 let targets = choice.push.into_iter().map(|it| (it.purpose, it.app, it.token)).collect();
