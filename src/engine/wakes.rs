@@ -154,7 +154,8 @@ impl Wakes {
 fn choose(targets: &[PushTarget], kind: WakeKind) -> Option<&PushTarget> {
     let of = |purpose| targets.iter().find(|target| target.purpose == purpose);
     match kind {
-        WakeKind::Call => of(PushPurpose::Call),
+        // A phone that registers through us may have an alert token only; an instance always has one for calls.
+        WakeKind::Call => of(PushPurpose::Call).or_else(|| of(PushPurpose::Other)),
         _ => {
             of(PushPurpose::Other).or_else(|| of(PushPurpose::Call).filter(|target| target.provider != Provider::Apns))
         }

@@ -6,7 +6,7 @@ use crate::engine::policy::Provider;
 use crate::sip::transaction::{NonInviteClient, NonInviteServer, ServerKey};
 
 /// REGISTERs under way at once in a shard; above it a further one gets 503.
-pub(super) const TRANSITS_MAX: usize = 4_096;
+pub(super) const TRANSITS_MAX: usize = 16_384;
 /// Addresses that did not answer lately and are tried last; above it the first due is forgotten.
 const SHUNNED_MAX: usize = 64;
 /// For how long.

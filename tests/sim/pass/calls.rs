@@ -56,6 +56,19 @@ fn a_call_is_held_for_a_sleeping_phone_and_released_once_by_the_register_that_su
 }
 
 #[test]
+fn a_phone_with_an_alert_token_only_is_woken_by_an_alert() {
+    let mut rig = Rig::new();
+    let mut phone = Mobile::tcp("alice", 5);
+    phone.uri = "sip:alice@192.168.1.5;pn-provider=apns;pn-param=ABCDE12345.com.example.phone;pn-prid=77".to_owned();
+    let handle = phone.come(&mut rig);
+    rig.close(5);
+    ring(&mut rig, &handle, "call");
+    let push = rig.pushes.remove(0);
+    assert_eq!((push.kind, push.token.as_str()), (WakeKind::Call, "77"));
+    assert_eq!(push.purpose, reveille::engine::input::PushPurpose::Other);
+}
+
+#[test]
 fn a_phone_that_listens_gets_the_call_at_once_and_a_push_only_if_it_stays_silent() {
     let mut rig = Rig::new();
     let mut phone = Mobile::tcp("alice", 5);
