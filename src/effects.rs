@@ -166,7 +166,7 @@ impl Effects {
         if shard == self.shard {
             return Some(Input::Peer(shard, message));
         }
-        if let PeerMessage::Called { .. } = message {
+        if let PeerMessage::Called { .. } | PeerMessage::Nameless(_) = message {
             // Traffic: it is shed when the shard is full, and who needs an answer asks again.
             let _ = self.answers.try_tell(shard, Input::Peer(self.shard, message));
             return None;

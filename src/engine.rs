@@ -6,7 +6,9 @@
 //! `input` and `output`, the operator's decisions in `policy`, the bounds in `limits`.
 
 pub mod account;
+pub mod aor;
 pub mod audit;
+pub mod edge_registrar;
 pub mod ids;
 pub mod input;
 pub mod limits;
@@ -35,6 +37,7 @@ mod leases;
 mod mailboxes;
 mod messages;
 mod names;
+mod pass;
 mod random;
 mod rectify;
 mod register;
@@ -44,6 +47,7 @@ mod stories;
 mod tags;
 mod texting;
 mod texts;
+mod through;
 mod wakes;
 mod waking;
 

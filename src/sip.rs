@@ -14,6 +14,7 @@ pub mod outbound;
 pub mod proxy;
 pub mod push_params;
 pub mod registration;
+pub mod rewrite;
 pub mod timers;
 pub mod transaction;
 pub mod uri;

@@ -26,7 +26,7 @@ const EXCEPTIONS: [(&str, &str); 2] = [
 ];
 
 /// The rooms of the engine: they never import one another; `engine::engine` and its continuations join them.
-const ENGINE_ROOMS: [&str; 12] = [
+const ENGINE_ROOMS: [&str; 13] = [
     "leases",
     "devices",
     "names",
@@ -34,6 +34,7 @@ const ENGINE_ROOMS: [&str; 12] = [
     "destinations",
     "edge",
     "calls",
+    "pass",
     "texts",
     "mailboxes",
     "wakes",

@@ -260,7 +260,7 @@ fn policy() -> Policy {
         messages_keep: Duration::from_secs(24 * 3600),
         tenants: vec![TenantPolicy {
             id: TENANT.into(),
-            apps: vec![AppPolicy { id: APP.to_owned(), provider: Provider::Apns }],
+            apps: vec![AppPolicy { id: APP.to_owned(), provider: Provider::Apns, owner: None }],
             ..TenantPolicy::default()
         }],
         limits: Limits { tombstones: TOMBSTONES, ..Limits::default() },

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::files::TlsFiles;
 use super::report::Mistake;
 use crate::engine::account::TenantId;
+use crate::engine::edge_registrar::EdgeRegistrar;
 use crate::engine::limits::Limits;
 use crate::engine::output::WakeKind;
 use crate::engine::policy::{AppPolicy, CallerInPush, Listener, Policy, Provider, RegistrarPolicy, TenantPolicy};
@@ -217,6 +218,8 @@ pub struct Tenant {
     pub texts: Vec<(WakeKind, String)>,
     /// Its apps. At least one.
     pub apps: Vec<App>,
+    /// Registrars at which its apps may register through us.
+    pub edge_registrars: Vec<EdgeRegistrar>,
 }
 
 /// Two app keys of a tenant live at once, so that a new one can be rolled out before the old one dies.
@@ -320,6 +323,23 @@ impl PushAccess {
             Self::Sandbox => Provider::Sandbox,
         }
     }
+
+    /// Whose the app is at the provider, as a phone names it in `pn-param` (RFC 8599): Apple's team, Google's project.
+    #[must_use]
+    pub fn owner(&self) -> Option<String> {
+        #[derive(serde::Deserialize)]
+        struct Project {
+            project_id: String,
+        }
+        match self {
+            Self::Apns(access) => Some(access.team_id.clone()),
+            Self::Fcm(access) => {
+                let project: Option<Project> = serde_json::from_str(&access.service_account_json).ok();
+                project.map(|project| project.project_id)
+            }
+            Self::Sandbox => None,
+        }
+    }
 }
 
 impl Settings {
@@ -347,12 +367,13 @@ impl Settings {
 
 impl Tenant {
     fn policy(&self) -> TenantPolicy {
-        let app = |app: &App| AppPolicy { id: app.id.clone(), provider: app.push.provider() };
+        let app = |app: &App| AppPolicy { id: app.id.clone(), provider: app.push.provider(), owner: app.push.owner() };
         TenantPolicy {
             id: Arc::clone(&self.id),
             caller_in_push: self.caller_in_push,
             wakes_off: self.wakes_off.clone(),
             apps: self.apps.iter().map(app).collect(),
+            edge_registrars: self.edge_registrars.clone(),
             ..TenantPolicy::default()
         }
     }

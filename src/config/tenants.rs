@@ -10,6 +10,7 @@ use super::sections::Tree;
 use super::settings::{APP_KEYS_MAX, ApnsAccess, ApnsEnvironment, App, AppKeyHash, FcmAccess, PushAccess, Tenant};
 use super::sip::NOT_AVAILABLE;
 use super::{files, material, values};
+use crate::engine::edge_registrar::EdgeRegistrar;
 use crate::engine::output::WakeKind;
 use crate::engine::policy::{CallerInPush, Provider};
 
@@ -52,10 +53,7 @@ fn tenant(raw: Raw, base: &Path, seen: &mut Seen, report: &mut Report) -> Option
     let caller_in_push = caller_in_push(&mut section);
     let wakes_off = section.list("wakes_off", values::wake_off, None).unwrap_or_default();
     let texts = section.table("texts").map(|raw| texts(Section::new(raw, TEXTS, base, section.report)));
-    let registrars = section.list("edge_registrars", values::host_pattern, None).unwrap_or_default();
-    if let Some(entry) = registrars.first() {
-        section.mistake(&entry.place, "edge_registrars", format!("{NOT_AVAILABLE}; leave it out or empty"));
-    }
+    let edge_registrars = edge_registrars(&mut section);
     let raws = section.tables("app");
     if raws.is_empty() {
         section.missing("app", "at least one [[tenant.app]] is needed, as devices are woken through apps");
@@ -74,6 +72,7 @@ fn tenant(raw: Raw, base: &Path, seen: &mut Seen, report: &mut Report) -> Option
         wakes_off: wakes_off.into_iter().map(|entry| entry.value).collect(),
         texts: texts.unwrap_or_default(),
         apps,
+        edge_registrars,
     })
 }
 
@@ -111,6 +110,18 @@ fn app_keys(section: &mut Section<'_>, seen: &mut Seen) -> Vec<AppKeyHash> {
         }
     }
     entries.into_iter().map(|entry| entry.value).collect()
+}
+
+fn edge_registrars(section: &mut Section<'_>) -> Vec<EdgeRegistrar> {
+    let entries = section.list("edge_registrars", EdgeRegistrar::parse, None).unwrap_or_default();
+    let mut registrars: Vec<EdgeRegistrar> = Vec::new();
+    for Entry { place, value } in entries {
+        if registrars.iter().any(|known| known.host == value.host) {
+            section.mistake(&place, "edge_registrars", "is listed twice");
+        }
+        registrars.push(value);
+    }
+    registrars
 }
 
 fn caller_in_push(section: &mut Section<'_>) -> CallerInPush {

@@ -270,7 +270,7 @@ fn tenants_must_be_told_apart() {
     let text = format!(
         "{LEAST}[[tenant.app]]\nid = \"com.example.phone\"\nprovider = \"sandbox\"\nendpoint = \"https://a.example\"\n\
          [[tenant]]\nid = \"acme\"\napp_key_sha256 = [\n\"{hash}\",\n\"{other}\",\n\"{other}\",\n\"my-secret-key\",\n]\n\
-         caller_in_push = \"sealed\"\nedge_registrars = [\"pbx.example.com\"]\n[[tenant]]\nid = \"in valid\"\n"
+         caller_in_push = \"sealed\"\nedge_registrars = [\"pbx.example.com\", \"*.example.com\"]\n[[tenant]]\nid = \"in valid\"\n"
     );
     assert_eq!(
         mistakes(&text),
@@ -283,7 +283,9 @@ fn tenants_must_be_told_apart() {
              sha256sum), never the key itself",
             "r.toml:25: tenant[1].caller_in_push: \"sealed\" is not available in this version; allowed are \"none\" and \
              \"clear\"",
-            "r.toml:26: tenant[1].edge_registrars: is not available in this version; leave it out or empty",
+            "r.toml:26: tenant[1].edge_registrars: must be a registrar's whole name or address, without a pattern, with \
+             \":port\", \";transport=udp|tcp|tls\" and \";path\" where needed, such as \"pbx.example.com\" or \
+             \"pbx.example.com;path\"",
             "r.toml:27: tenant[2].app: is missing; at least one [[tenant.app]] is needed, as devices are woken through \
              apps",
             "r.toml:27: tenant[2].app_key_sha256: is missing, and so is jwt_public_key: with neither nobody could hand \

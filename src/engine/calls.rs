@@ -17,6 +17,7 @@ mod in_dialog;
 mod leg;
 mod media_address;
 mod orphans;
+mod outgoing;
 mod relay;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub(crate) use held::Incoming;
 use held::{Held, MergeKey};
 pub(crate) use in_dialog::{Inside, Passing};
 use orphans::Orphans;
+pub(crate) use outgoing::{Outside, Towards};
 use relay::{Relay, RelayId};
 
 use super::device::Device;

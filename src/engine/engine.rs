@@ -20,6 +20,7 @@ use super::leases::Leases;
 use super::mailboxes::Mailboxes;
 use super::names::{self, Names};
 use super::output::{Answer, Hop, Note, Output, PushOutcome, Step, WakeDetail, WakeKind};
+use super::pass::Pass;
 use super::placement::Placement;
 use super::policy::Policy;
 use super::random::Random;
@@ -59,6 +60,7 @@ pub struct Engine {
     pub(super) devices: Devices,
     pub(super) names: Names,
     pub(super) edge: Edge,
+    pub(super) pass: Pass,
     pub(super) calls: Calls,
     pub(super) texts: Texts,
     pub(super) mailboxes: Mailboxes,
@@ -98,9 +100,11 @@ impl Engine {
         let tags = Tags::new(random.bytes());
         let erasures = Erasures::new(&policy.limits, placement.shards());
         let texts = Texts::new(random.bytes(), &policy.limits, placement.shards());
+        let pass = Pass::new(random.bytes(), &policy.limits, placement.shards());
         Self {
             shard,
             edge: Edge::new(policy.domain.clone(), random.bytes()),
+            pass,
             calls: Calls::new(mint, &policy.limits, placement.shards()),
             stories: Stories::new(&policy.limits, placement.shards()),
             destinations: Destinations::new(shard, placement.clone(), policy.registrars.rate),
@@ -131,6 +135,7 @@ impl Engine {
             Input::Sip(message, arrival) => self.handle_message(message, &arrival, now),
             Input::FlowClosed(flow) => {
                 self.edge.handle_flow_closed(flow);
+                self.pass.handle_flow_closed(flow);
                 self.calls.handle_flow_closed(flow);
             }
             Input::TrunkDown(trunk, fault) => {
@@ -138,8 +143,14 @@ impl Engine {
                 bindings.handle_trunk_down(&trunk, fault, &mut desk, now.boot);
                 let (erasures, mut desk) = self.for_erasures();
                 erasures.handle_trunk_down(&trunk, &mut desk, now);
+                let (pass, mut desk) = self.for_pass();
+                pass.handle_trunk_down(&trunk, fault, &mut desk, now.boot);
             }
             Input::Located(query, answer) => {
+                let (pass, mut desk) = self.for_pass();
+                if pass.handle_located(query, &answer, &mut desk, now.boot) {
+                    return self.settle(now);
+                }
                 let (bindings, mut desk) = self.for_bindings();
                 bindings.handle_located(query, answer, &mut desk, now.boot);
             }
@@ -160,6 +171,7 @@ impl Engine {
                     self.names.handle_peer(from, message);
                 }
                 PeerMessage::Called { binding, request } => self.handle_called(binding, *request, now),
+                PeerMessage::Nameless(request) => self.handle_nameless(*request, now),
             },
             Input::AuditWritable(writable) => self.audit_writable = writable,
             Input::Drain => {
@@ -182,6 +194,7 @@ impl Engine {
         let (bindings, mut desk) = self.for_bindings();
         bindings.handle_timeout(&mut desk, now.boot);
         self.edge.handle_timeout(now.boot);
+        self.pass.handle_timeout(now.boot);
         let (calls, mut desk) = self.for_calls();
         calls.handle_timeout(&mut desk, now.boot);
         let (texts, mut desk) = self.for_texts();
@@ -219,6 +232,7 @@ impl Engine {
             self.destinations.poll_timeout(),
             self.bindings.poll_timeout(),
             self.edge.poll_timeout(),
+            self.pass.poll_timeout(),
             self.calls.poll_timeout(),
             self.wakes.poll_timeout(),
             self.texts.poll_timeout(),
@@ -256,6 +270,7 @@ impl Engine {
         self.leases.tables(&mut tables);
         self.bindings.tables(&mut tables);
         self.destinations.tables(&mut tables);
+        self.pass.tables(&mut tables);
         self.calls.tables(&mut tables);
         self.texts.tables(&mut tables);
         self.mailboxes.tables(&mut tables);
@@ -311,6 +326,7 @@ impl Engine {
             || self.route_devices(now)
             || self.route_names()
             || self.route_edge(now)
+            || self.route_pass(now)
             || self.route_calls(now)
             || self.route_texts(now)
             || self.route_mailboxes(now)
@@ -403,8 +419,14 @@ impl Engine {
         match event {
             Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
             Event::Wake(wanted) => self.send_call_wake(wanted, now),
-            Event::Silent(instance) => self.edge.handle_silence(instance),
-            Event::LastDialog(instance) if self.leases.get(instance).is_none() => self.edge.release(instance),
+            Event::Silent(instance) => {
+                self.edge.handle_silence(instance);
+                self.pass.handle_silence(instance);
+            }
+            Event::LastDialog(instance) if self.leases.get(instance).is_none() => {
+                self.edge.release(instance);
+                self.pass.release(instance);
+            }
             Event::LastDialog(_) => {}
             Event::Step(instance, call, step) => {
                 // A dialog outlives its instance; what is kept for the instance does not.
@@ -479,7 +501,9 @@ impl Engine {
             PushOutcome::TokenDead { since } => {
                 let known_since = self.leases.get(verdict.instance).map(|instance| instance.push_since);
                 let news = known_since.is_some_and(|known| since.unwrap_or(verdict.sent_at) >= known);
-                if news {
+                if self.pass.knows(verdict.instance) {
+                    self.pass.end(verdict.instance);
+                } else if news {
                     self.erase(verdict.instance, Cause::DeadToken, None, now);
                 }
             }
@@ -517,6 +541,7 @@ impl Engine {
             for instance in self.leases.all() {
                 self.erase(instance, Cause::Shutdown, None, now);
             }
+            self.end_passes(now);
             self.settle(now);
         } else if self.draining == Drain::Erasing && self.erasures.under_way() == 0 && self.wakes.is_idle() {
             self.draining = Drain::Done;

@@ -162,6 +162,8 @@ pub enum PeerMessage {
         /// The request, and how it came in.
         request: Box<CalledByName>,
     },
+    /// To the shard of a sender: a request from a registrar's address that calls none of the names known there.
+    Nameless(Box<CalledByName>),
     /// To the home shard: what became of a permit.
     PermitUsed {
         /// Where to.

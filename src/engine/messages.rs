@@ -19,12 +19,12 @@ use super::tally::Shed;
 use super::texting::event_package;
 use crate::clock::Now;
 use crate::sip::proxy::{self, Reply, Unforwardable};
-use crate::sip::{Message, Method, StatusCode};
+use crate::sip::{Message, Method, StatusCode, push_params};
 
 /// Events a registrar or PBX sends to a Contact by itself, harmless without a subscription.
 const KNOWN_EVENTS: [&str; 5] = ["message-summary", "keep-alive", "check-sync", "reg", "presence"];
 /// Methods a capability answers, for Allow.
-const ALLOWED: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY, MESSAGE";
+pub(super) const ALLOWED: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY, MESSAGE";
 
 impl Engine {
     pub(super) fn handle_message(&mut self, message: Message, arrival: &Arrival, now: Now) {
@@ -42,6 +42,13 @@ impl Engine {
         if bindings.handle_response(branch, response, &mut desk, now.boot) {
             return;
         }
+        let (pass, mut desk) = self.for_pass();
+        if pass.handle_response(branch, response, &mut desk, now.boot) {
+            return;
+        }
+        // A phone that puts its push token into every Contact tells it to no one but its registrar's neighbour: us.
+        let bare = push_params::without(response);
+        let response = bare.as_ref().unwrap_or(response);
         let (calls, mut desk) = self.for_calls();
         if calls.handle_response(branch, response, &mut desk, now.boot) {
             return;
@@ -55,8 +62,9 @@ impl Engine {
 
     fn handle_request(&mut self, request: Message, arrival: &Arrival, now: Now) {
         let back = reply_hop(&request, arrival);
+        self.cancel_waiting(&request, now);
         let (calls, mut desk) = self.for_calls();
-        if calls.handle_known(&request, arrival, &back, &mut desk, now.boot) {
+        if calls.handle_known(&request, arrival, &back, &mut desk, now.boot) || self.pass.handle_known(&request) {
             return;
         }
         let inside = self.calls.inside(&request);
@@ -64,13 +72,16 @@ impl Engine {
         let known = callee.and_then(|callee| self.leases.by_capability(&callee));
         let attaching = registering(&request).filter(|&id| self.leases.get(id).is_some() || self.erasures.knows(id));
         if inside.is_none() && known.is_none() && attaching.is_none() {
-            return self.handle_unnamed(request, arrival, callee, now);
+            return self.handle_unnamed(request, arrival, now);
         }
         let fault = proxy::validate(&request).err();
         if let Some(inside) = inside {
-            let device = self.edge.device(inside.instance).cloned();
+            let Some(request) = self.let_wait(inside.instance, request, arrival, &back, now) else { return };
+            let request = push_params::without(&request).unwrap_or(request);
+            let device = self.device_in_call(inside.instance, now.boot);
             let binding = self.leases.get(inside.instance).map(|instance| instance.binding);
-            let trunk = binding.and_then(|binding| self.bindings.trunk(binding)).cloned();
+            let bound = binding.and_then(|binding| self.bindings.trunk(binding));
+            let trunk = bound.or_else(|| self.pass.target(inside.instance)).cloned();
             let passing = Passing { request, arrival, back, device, trunk };
             self.handle_inside(&inside, passing, fault, now);
         } else if let Some(fault) = fault {
@@ -109,7 +120,7 @@ impl Engine {
     }
 
     /// A request without a capability we hold: it may call an account by its own name.
-    fn handle_unnamed(&mut self, request: Message, arrival: &Arrival, callee: Option<Capability>, now: Now) {
+    fn handle_unnamed(&mut self, request: Message, arrival: &Arrival, now: Now) {
         let user = called_user(&request, arrival);
         let meant = user.map(|user| self.names.meant(&user, arrival.peer.ip(), arrival.trunk.as_ref()));
         let request = CalledByName { request, arrival: arrival.clone() };
@@ -127,7 +138,37 @@ impl Engine {
                 }
                 self.answer(&request.request, arrival, code, &[]);
             }
-            Some(Meant::Nobody) | None => self.handle_stranger(&request.request, arrival, callee),
+            // A phone behind the address of a registrar: its shard is known by From.
+            Some(Meant::Nobody) => {
+                let home = self.names.home_of_sender(&request.request, &arrival.peer);
+                if home == self.shard {
+                    self.pass_or_shut_out(request, now);
+                } else {
+                    self.emit(Output::Peer(home, PeerMessage::Nameless(Box::new(request))));
+                }
+            }
+            None => self.pass_or_shut_out(request, now),
+        }
+    }
+
+    /// A request that names nothing of ours, from the shard of its source.
+    pub(super) fn handle_nameless(&mut self, request: CalledByName, now: Now) {
+        let CalledByName { request: message, arrival } = &request;
+        self.cancel_waiting(message, now);
+        let back = reply_hop(message, arrival);
+        let (calls, mut desk) = self.for_calls();
+        if !calls.handle_known(message, arrival, &back, &mut desk, now.boot) && !self.pass.handle_known(message) {
+            self.pass_or_shut_out(request, now);
+        }
+    }
+
+    /// A request that calls nobody of ours: a phone's that registers through us, or a stranger's.
+    fn pass_or_shut_out(&mut self, request: CalledByName, now: Now) {
+        let CalledByName { request, arrival } = request;
+        let back = reply_hop(&request, &arrival);
+        let callee = capability_of(&request);
+        if let Some(request) = self.pass_through(request, &arrival, &back, now) {
+            self.handle_stranger(&request, &arrival, callee);
         }
     }
 
@@ -229,7 +270,7 @@ impl Engine {
         })
     }
 
-    fn answer_notify(&mut self, request: &Message, arrival: &Arrival, callees: &[InstanceId], now: Now) {
+    pub(super) fn answer_notify(&mut self, request: &Message, arrival: &Arrival, callees: &[InstanceId], now: Now) {
         if let Some(code) = self.handle_mailbox_notify(request, callees, now) {
             return self.answer(request, arrival, code, &[]);
         }
@@ -271,7 +312,7 @@ impl Engine {
         self.answer(request, arrival, code, &[]);
     }
 
-    fn answer_unforwardable(&mut self, request: &Message, arrival: &Arrival, fault: Unforwardable) {
+    pub(super) fn answer_unforwardable(&mut self, request: &Message, arrival: &Arrival, fault: Unforwardable) {
         self.tally.shed(Shed::Malformed);
         self.answer(request, arrival, fault.status(), &extra_of(request, fault));
     }
@@ -283,7 +324,7 @@ impl Engine {
     }
 
     /// Answers a request without a transaction: its retransmission gets the same answer again.
-    fn answer(&mut self, request: &Message, arrival: &Arrival, code: StatusCode, extra: &[(&str, String)]) {
+    pub(super) fn answer(&mut self, request: &Message, arrival: &Arrival, code: StatusCode, extra: &[(&str, String)]) {
         if request.method() == Some(Method::Ack) {
             return;
         }
@@ -318,7 +359,7 @@ pub(super) fn registering(request: &Message) -> Option<InstanceId> {
     InstanceId::parse(request.to().ok()?.uri().user()?)
 }
 
-fn caller_of(request: &Message) -> Option<Caller> {
+pub(super) fn caller_of(request: &Message) -> Option<Caller> {
     let from = request.from().ok()?;
     let uri = from.uri();
     let number = String::from_utf8_lossy(uri.user().unwrap_or(uri.raw())).into_owned();

@@ -5,7 +5,7 @@
 //! request on to the shard that holds the binding. This room never guesses: where two bindings fit, none does.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ahash::HashMap;
@@ -14,6 +14,7 @@ use super::ids::{BindingId, ShardId};
 use super::input::PeerMessage;
 use super::output::TrunkKey;
 use super::placement::Placement;
+use crate::sip::Message;
 
 /// What this room asks of the engine.
 pub(crate) enum Event {
@@ -53,6 +54,11 @@ pub(crate) struct Names {
 impl Names {
     pub(crate) fn new(shard: ShardId, placement: Placement) -> Self {
         Self { shard, placement, own: HashMap::default(), homes: HashMap::default(), events: VecDeque::new() }
+    }
+
+    /// The shard of a request that calls nobody of ours, by who sent it.
+    pub(crate) fn home_of_sender(&self, request: &Message, peer: &SocketAddr) -> ShardId {
+        self.placement.nameless(request, peer)
     }
 
     /// A binding bears a name at an address from now on, and nowhere else.
@@ -134,7 +140,7 @@ mod tests {
     const PBX: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 10));
 
     fn trunk(port: u16) -> Arc<TrunkKey> {
-        let remote = std::net::SocketAddr::new(PBX, port);
+        let remote = SocketAddr::new(PBX, port);
         Arc::new(TrunkKey { transport: Transport::Tcp, remote, listener: ListenerId(0), identity: None })
     }
 

@@ -259,11 +259,13 @@ pub enum WakeKind {
     Reprovision,
     /// The app asked for a test.
     Test,
+    /// An app that registers through us must renew its registration.
+    Refresh,
 }
 
 impl WakeKind {
     /// All kinds, in the order of their counters.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Call,
         Self::CallEnded,
         Self::MissedCall,
@@ -272,6 +274,7 @@ impl WakeKind {
         Self::Expiring,
         Self::Reprovision,
         Self::Test,
+        Self::Refresh,
     ];
 
     /// The kind of that name.
@@ -292,6 +295,7 @@ impl WakeKind {
             Self::Expiring => "expiring",
             Self::Reprovision => "reprovision",
             Self::Test => "test",
+            Self::Refresh => "refresh",
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ahash::RandomState;
 
+use super::aor::Aor;
 use super::ids::{BranchId, Capability, InstanceId, ShardId};
 use super::input::Arrival;
 use super::output::DestinationKey;
@@ -43,6 +44,12 @@ impl Placement {
         self.shard(hasher.finish())
     }
 
+    /// The shard of an address of record that we hold no instance for: its phone's registrations and requests meet there.
+    #[must_use]
+    pub fn aor(&self, aor: &Aor) -> ShardId {
+        self.account("", aor.as_str(), "")
+    }
+
     /// The home shard of a destination.
     #[must_use]
     pub fn destination(&self, destination: &DestinationKey) -> ShardId {
@@ -74,21 +81,28 @@ impl Placement {
     }
 
     /// The shard a SIP message belongs to: by the branch of a response's top Via, by a route token, by the capability in
-    /// the Request-URI, by the instance in a REGISTER's To; else, from a registrar, by the called name and the source;
-    /// else by its source.
+    /// the top Route or the Request-URI, by the instance in a REGISTER's To; else, from a registrar, by the called name and
+    /// the source; a request that names nothing of ours by the address of record in From; else by its source.
     #[must_use]
     pub fn message(&self, message: &Message, arrival: &Arrival) -> ShardId {
         let named = if message.status().is_some() { response_shard(message) } else { request_shard(message) };
         named
             .and_then(|shard| self.existing(shard))
             .or_else(|| called_user(message, arrival).map(|user| self.called(&user, arrival.peer.ip())))
-            .unwrap_or_else(|| self.source(&arrival.peer))
+            .unwrap_or_else(|| self.nameless(message, &arrival.peer))
     }
 
     /// The home shard of a name called from an address.
     #[must_use]
     pub fn called(&self, user: &[u8], address: IpAddr) -> ShardId {
         self.shard(self.key.hash_one((user, address)))
+    }
+
+    /// The shard of a message that names nothing of ours: the phone whose registration passed through us is known by From.
+    #[must_use]
+    pub fn nameless(&self, message: &Message, peer: &std::net::SocketAddr) -> ShardId {
+        let aor = if message.status().is_none() { Aor::of_sender(message) } else { None };
+        aor.map_or_else(|| self.source(peer), |aor| self.aor(&aor))
     }
 
     /// The shard of a source, for messages that name nothing of ours.
@@ -115,9 +129,15 @@ fn response_shard(response: &Message) -> Option<ShardId> {
 
 fn request_shard(request: &Message) -> Option<ShardId> {
     if let Some(Ok(route)) = request.routes().next()
-        && let Some((shard, ..)) = route.uri().user().and_then(route_token::read)
+        && let Some(user) = route.uri().user()
     {
-        return Some(shard);
+        if let Some((shard, ..)) = route_token::read(user) {
+            return Some(shard);
+        }
+        // Our Path (RFC 3327) comes back as a Route.
+        if let Some(capability) = Capability::parse(user) {
+            return Some(capability.shard());
+        }
     }
     if request.method() == Some(Method::Register) {
         return Some(InstanceId::parse(request.to().ok()?.uri().user()?)?.shard());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::account::TenantId;
+use super::edge_registrar::EdgeRegistrar;
 use super::ids::ListenerId;
 use super::limits::Limits;
 use super::output::WakeKind;
@@ -80,7 +81,7 @@ pub struct TenantPolicy {
     /// Kinds of wake it does not want. `Call` is never among them.
     pub wakes_off: Vec<WakeKind>,
     /// Registrars (names, no pattern) at which its apps may register *through* us (RFC 8599).
-    pub edge_registrars: Vec<String>,
+    pub edge_registrars: Vec<EdgeRegistrar>,
 }
 
 /// An app of a tenant, with the provider that reaches it.
@@ -90,6 +91,8 @@ pub struct AppPolicy {
     pub id: String,
     /// Who carries its pushes.
     pub provider: Provider,
+    /// Whose it is at the provider: Apple's team, Google's project. Part of a phone's `pn-param` (RFC 8599 §10, §11).
+    pub owner: Option<String>,
 }
 
 /// Who carries a push.

@@ -136,6 +136,7 @@ impl Engine {
         }
         if let Some(preferences) = preferences {
             self.leases.prefer(id, preferences);
+            self.review_mailbox(id, now);
         }
     }
 

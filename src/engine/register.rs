@@ -6,6 +6,7 @@
 mod identity;
 mod others;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,9 +14,11 @@ use bytes::Bytes;
 use identity::Wanted;
 pub(crate) use identity::{Identity, ha1_of};
 
+use super::account::TrunkHost;
 use super::challenges::Challenges;
 use super::ids::{BranchId, ListenerId, ShardId};
-use super::output::Hop;
+use super::input::Located;
+use super::output::{Hop, TlsIdentity, TrunkKey};
 use super::policy::Policy;
 use super::random::Random;
 use super::tally::Tally;
@@ -50,6 +53,39 @@ pub(crate) struct Registered<'a> {
     /// Where it is registered: the pinned destination.
     pub(crate) target: &'a Target,
     pub(crate) lease_ends: Instant,
+}
+
+impl Target {
+    /// The way to an address that was found for `host`; `None` where we have no listener for it.
+    pub(crate) fn at(
+        located: Located,
+        host: &TrunkHost,
+        spki_sha256: Option<[u8; 32]>,
+        policy: &Policy,
+    ) -> Option<Self> {
+        let Located { transport, address } = located;
+        let listener = policy.trunk_listener(transport, address.is_ipv6())?;
+        let hop = match transport {
+            Transport::Udp => {
+                let own = policy.listener(listener)?;
+                if own.transport != Transport::Udp || own.local.is_ipv6() != address.is_ipv6() {
+                    return None;
+                }
+                Hop::Datagram { listener, peer: address }
+            }
+            Transport::Tcp => Hop::Trunk(Arc::new(TrunkKey { transport, remote: address, listener, identity: None })),
+            Transport::Tls => {
+                let host = match host {
+                    TrunkHost::Name(name) => name.clone(),
+                    TrunkHost::Address(literal) => literal.to_string(),
+                };
+                let identity = Some(TlsIdentity { host, spki_sha256 });
+                Hop::Trunk(Arc::new(TrunkKey { transport, remote: address, listener, identity }))
+            }
+            Transport::Ws | Transport::Wss => return None,
+        };
+        Some(Self { hop, transport, listener, address })
+    }
 }
 
 /// What is left of a binding that will never register again.

@@ -73,7 +73,6 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
     }
 
     /// How many deadlines there are.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.by_time.len()
     }

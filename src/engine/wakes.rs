@@ -17,6 +17,7 @@ use std::time::Duration;
 use ahash::HashMap;
 use uuid::Uuid;
 
+use super::account::TenantId;
 use super::ids::{CallUuid, InstanceId, WakeId};
 use super::input::{PushPurpose, PushTarget};
 use super::instance::Instance;
@@ -59,6 +60,20 @@ impl Reason {
     }
 }
 
+/// Whom a wake is for.
+#[derive(Clone, Copy)]
+pub(crate) struct Addressee<'a> {
+    pub(crate) id: InstanceId,
+    pub(crate) tenant: &'a TenantId,
+    pub(crate) push: &'a [PushTarget],
+}
+
+impl<'a> From<&'a Instance> for Addressee<'a> {
+    fn from(instance: &'a Instance) -> Self {
+        Self { id: instance.id, tenant: &instance.tenant, push: &instance.push }
+    }
+}
+
 /// What an outcome means, for whom.
 pub(crate) struct Verdict {
     pub(crate) instance: InstanceId,
@@ -93,39 +108,40 @@ pub(crate) struct Wakes {
 }
 
 impl Wakes {
-    /// Sends a wake to the instance's device.
-    pub(crate) fn send(
+    /// Sends a wake to the device of an instance, or of a registration that passes through us.
+    pub(crate) fn send<'a>(
         &mut self,
-        instance: &Instance,
+        whom: impl Into<Addressee<'a>>,
         reason: Reason,
         attach: &str,
         limits: &Limits,
         now: Now,
     ) -> Result<WakeId, Unsent> {
-        let target = choose(&instance.push, reason.kind).ok_or(Unsent::NoTarget)?;
-        self.ledgers.entry(instance.id).or_default().spend(reason.kind, limits, now.boot)?;
+        let whom = whom.into();
+        let target = choose(whom.push, reason.kind).ok_or(Unsent::NoTarget)?;
+        self.ledgers.entry(whom.id).or_default().spend(reason.kind, limits, now.boot)?;
         let life = life(&reason, now.boot);
         self.next += 1;
         let wake = WakeId(self.next);
         self.jobs.push_back(PushJob {
             wake,
-            tenant: instance.tenant.clone(),
+            tenant: whom.tenant.clone(),
             provider: target.provider,
             app: target.app.clone(),
             token: target.token.clone(),
             purpose: target.purpose,
             kind: reason.kind,
             call: reason.call,
-            instance: instance.id,
+            instance: whom.id,
             expires_at: now.wall + life,
             deadline: now.boot + life.min(TRIED_MAX),
             attach: attach.to_owned(),
             caller: reason.caller,
             detail: reason.detail,
         });
-        let app = AppKey { tenant: instance.tenant.clone(), provider: target.provider, app: target.app.clone() };
+        let app = AppKey { tenant: whom.tenant.clone(), provider: target.provider, app: target.app.clone() };
         let (kind, purpose) = (reason.kind, target.purpose);
-        self.pending.insert(wake, Pending { instance: instance.id, kind, purpose, app, sent_at: now.wall });
+        self.pending.insert(wake, Pending { instance: whom.id, kind, purpose, app, sent_at: now.wall });
         Ok(wake)
     }
 
@@ -238,7 +254,8 @@ impl Wakes {
 fn choose(targets: &[PushTarget], kind: WakeKind) -> Option<&PushTarget> {
     let of = |purpose| targets.iter().find(|target| target.purpose == purpose);
     match kind {
-        WakeKind::Call => of(PushPurpose::Call),
+        // A phone that registers through us may have an alert token only; an instance always has one for calls.
+        WakeKind::Call => of(PushPurpose::Call).or_else(|| of(PushPurpose::Other)),
         _ => {
             of(PushPurpose::Other).or_else(|| of(PushPurpose::Call).filter(|target| target.provider != Provider::Apns))
         }
@@ -254,6 +271,6 @@ fn life(reason: &Reason, now: Instant) -> Duration {
         WakeKind::Call | WakeKind::CallEnded => CALL_ENDED_LIFE,
         WakeKind::MissedCall | WakeKind::Message | WakeKind::Voicemail | WakeKind::Expiring => NEWS_LIFE,
         WakeKind::Reprovision => REPROVISION_LIFE,
-        WakeKind::Test => TEST_LIFE,
+        WakeKind::Test | WakeKind::Refresh => TEST_LIFE,
     }
 }

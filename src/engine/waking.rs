@@ -7,17 +7,19 @@ use super::engine::Engine;
 use super::ids::{InstanceId, ReplyTo, WakeId};
 use super::input::TokenHash;
 use super::output::{Answer, Note, Output, PushOutcome, Refusal, TestView, Unsent, WakeDetail, WakeKind};
-use super::wakes::{Notice, Reason, Verdict};
+use super::wakes::{Addressee, Notice, Reason, Verdict};
 use crate::clock::Now;
 
 impl Engine {
-    /// Sends a wake to an instance's device, if its tenant wants wakes of this kind and the budget allows it.
+    /// Sends a wake to the device of an instance, or to a phone that registers through us, if its tenant wants wakes of this kind and the budget allows it.
     pub(super) fn send_wake(&mut self, id: InstanceId, reason: Reason, now: Now) -> Result<WakeId, Unsent> {
         let attach = self.policy.attach_uri();
-        let sent = match self.leases.get(id) {
+        let held = self.leases.get(id).map(Addressee::from);
+        let passed = || self.pass.push(id).map(|(tenant, push)| Addressee { id, tenant, push });
+        let sent = match held.or_else(passed) {
             None => Err(Unsent::NoTarget),
-            Some(instance) if self.policy.is_off(&instance.tenant, reason.kind) => Err(Unsent::Off),
-            Some(instance) => self.wakes.send(instance, reason, &attach, &self.policy.limits, now),
+            Some(whom) if self.policy.is_off(whom.tenant, reason.kind) => Err(Unsent::Off),
+            Some(whom) => self.wakes.send(whom, reason, &attach, &self.policy.limits, now),
         };
         if let Err(why) = sent {
             self.tally.unsent(why);

@@ -165,10 +165,10 @@ impl Fcm {
 }
 
 /// Whether the phone must not sleep on. A call-ended push needs no hurry: a phone that rings is awake. The others may wait
-/// for the phone's next waking; before Android 13 the hurried ones are counted, and calls need them all.
+/// for the phone's next waking, but for a registration that would be over by then; before Android 13 the hurried ones are counted, and calls need them all.
 fn is_urgent(kind: WakeKind) -> bool {
     match kind {
-        WakeKind::Call | WakeKind::Message | WakeKind::Test => true,
+        WakeKind::Call | WakeKind::Message | WakeKind::Refresh | WakeKind::Test => true,
         WakeKind::CallEnded
         | WakeKind::MissedCall
         | WakeKind::Voicemail

@@ -76,7 +76,7 @@ pub(crate) fn within(most: usize, build: impl Fn(Detail) -> Vec<u8>) -> Option<V
 /// itself, is not shown.
 pub(crate) fn is_shown(job: &PushJob) -> bool {
     match job.kind {
-        WakeKind::Call | WakeKind::CallEnded => false,
+        WakeKind::Call | WakeKind::CallEnded | WakeKind::Refresh => false,
         WakeKind::Expiring => !matches!(job.detail, WakeDetail::Expiring { visible: false, .. }),
         WakeKind::MissedCall | WakeKind::Message | WakeKind::Voicemail | WakeKind::Reprovision | WakeKind::Test => true,
     }
@@ -111,6 +111,7 @@ fn headline(kind: WakeKind) -> &'static str {
         WakeKind::Expiring => "Open the app to keep receiving calls",
         WakeKind::Reprovision => "Open the app to receive calls again",
         WakeKind::Test => "Test notification",
+        WakeKind::Refresh => "Staying reachable",
     }
 }
 

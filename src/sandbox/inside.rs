@@ -120,6 +120,7 @@ fn tenant(apps: Vec<App>, app_key: &str) -> Tenant {
         wakes_off: Vec::new(),
         texts: Vec::new(),
         apps,
+        edge_registrars: Vec::new(),
     }
 }
 

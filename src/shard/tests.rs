@@ -199,7 +199,7 @@ impl Registrar {
 }
 
 fn policy(listeners: Vec<Listener>, register_wait: Duration) -> Policy {
-    let app = AppPolicy { id: "com.example.phone".to_owned(), provider: Provider::Sandbox };
+    let app = AppPolicy { id: "com.example.phone".to_owned(), provider: Provider::Sandbox, owner: None };
     Policy {
         domain: "edge.test".to_owned(),
         listeners,

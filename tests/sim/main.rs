@@ -22,6 +22,7 @@ mod in_dialog;
 mod mailbox;
 mod manners;
 mod modes;
+mod pass;
 mod pbx;
 mod phone;
 mod random_walk;

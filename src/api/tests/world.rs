@@ -522,7 +522,7 @@ fn tenant(id: &str, app_keys: &[&str], signer: Option<&Signer>) -> Tenant {
 }
 
 fn policy(limits: Limits) -> Policy {
-    let app = |id: &str, provider| AppPolicy { id: id.to_owned(), provider };
+    let app = |id: &str, provider| AppPolicy { id: id.to_owned(), provider, owner: None };
     let tenant = |id: &str, apps| TenantPolicy { id: id.into(), apps, ..TenantPolicy::default() };
     Policy {
         domain: DOMAIN.to_owned(),

@@ -2,19 +2,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::trial::Trial;
 use super::{REFUSALS_AT_HAND_OVER, UNPROVEN_DATAGRAMS_MAX};
 use crate::clock::Instant;
-use crate::engine::account::{Account, TrunkHost, TrunkUri};
+use crate::engine::account::{Account, TrunkUri};
 use crate::engine::ids::{InstanceId, QueryId};
 use crate::engine::input::Located;
-use crate::engine::output::{DestinationKey, Hop, RegistrationState, TlsIdentity, TrunkKey};
+use crate::engine::output::{DestinationKey, RegistrationState};
 use crate::engine::policy::Policy;
 use crate::engine::register::{Exchange, Identity, Target, Terms};
-use crate::sip::Transport;
 use crate::vault::CredentialId;
 
 /// One registration we keep.
@@ -147,28 +145,7 @@ impl Binding {
     }
 
     pub(super) fn target_at(&self, located: Located, policy: &Policy) -> Option<Target> {
-        let Located { transport, address } = located;
-        let listener = policy.trunk_listener(transport, address.is_ipv6())?;
-        let hop = match transport {
-            Transport::Udp => {
-                let own = policy.listener(listener)?;
-                if own.transport != Transport::Udp || own.local.is_ipv6() != address.is_ipv6() {
-                    return None;
-                }
-                Hop::Datagram { listener, peer: address }
-            }
-            Transport::Tcp => Hop::Trunk(Arc::new(TrunkKey { transport, remote: address, listener, identity: None })),
-            Transport::Tls => {
-                let host = match &self.next_hop.host {
-                    TrunkHost::Name(name) => name.clone(),
-                    TrunkHost::Address(literal) => literal.to_string(),
-                };
-                let identity = Some(TlsIdentity { host, spki_sha256: self.spki_sha256 });
-                Hop::Trunk(Arc::new(TrunkKey { transport, remote: address, listener, identity }))
-            }
-            Transport::Ws | Transport::Wss => return None,
-        };
-        Some(Target { hop, transport, listener, address })
+        Target::at(located, &self.next_hop.host, self.spki_sha256, policy)
     }
 }
 

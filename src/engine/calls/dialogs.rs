@@ -19,13 +19,22 @@ use crate::sip::{Message, Method};
 pub(crate) struct Dialog {
     pub(crate) instance: InstanceId,
     pub(crate) call_id: Vec<u8>,
-    /// The From tag of the INVITE: whoever uses it speaks for the trunk's side.
+    /// The From tag of the INVITE: whoever uses it speaks for the side the INVITE came from.
     pub(crate) caller_tag: String,
     /// The trunk's next hop.
     pub(crate) trunk: Hop,
     pub(crate) trunk_listener: ListenerId,
     /// The connection of `trunk` is gone.
     pub(crate) trunk_lost: bool,
+    /// The device sent the first request: who has `caller_tag` speaks for the device's side then.
+    pub(crate) outgoing: bool,
+}
+
+impl Dialog {
+    /// Whether a request with this From tag comes from the trunk's side.
+    pub(crate) fn is_from_trunk(&self, tag: Option<&str>) -> bool {
+        (tag == Some(self.caller_tag.as_str())) != self.outgoing
+    }
 }
 
 /// The dialogs of one shard.
@@ -104,6 +113,13 @@ impl Dialogs {
 
     pub(crate) fn get(&self, id: DialogId) -> Option<&Dialog> {
         self.dialogs.get(&id)
+    }
+
+    /// The dialog goes on for so long.
+    pub(crate) fn prolong(&mut self, id: DialogId, life: Duration, now: Instant) {
+        if self.dialogs.contains_key(&id) {
+            self.ends.set(id, Some(now + life));
+        }
     }
 
     /// BYE was answered, or the call never came to be: only late messages are still let through.

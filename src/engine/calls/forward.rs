@@ -215,6 +215,7 @@ impl Calls {
         let bytes = relay.pass(response, code, now);
         self.events.extend(bytes.map(|bytes| Event::Send(relay.back.clone(), bytes)));
         self.end_if_bye(id, now);
+        self.prolong_outgoing(id, response, desk, now);
         let Some(place) = self.held.get(&id).and_then(|held| held.place_of(instance)) else { return };
         self.end_callee(id, place, Why::Answered, now);
         self.finish(id, CallOutcome::Answered, Why::Elsewhere, desk, now);
@@ -258,7 +259,7 @@ impl Calls {
 
     fn pass_final(&mut self, id: RelayId, response: &Message, code: StatusCode, now: Instant) {
         let Some(relay) = self.relays.get_mut(&id).filter(|relay| !relay.is_answered()) else { return };
-        let from_device = relay.inside.is_none() || relay.legs.iter().any(|leg| leg.to_device);
+        let from_device = self.held.contains_key(&id) || relay.legs.iter().any(|leg| leg.to_device);
         // A phone's 503 speaks of the phone, not of us: upstream it would take the whole process for full.
         let shown = if from_device && code == StatusCode::SERVICE_UNAVAILABLE {
             StatusCode::SERVER_INTERNAL_ERROR
@@ -284,6 +285,7 @@ impl Calls {
             trunk: in_dialog::trunk_hop(request, &relay.back, relay.source, relay.listener, desk.policy),
             trunk_listener: relay.listener,
             trunk_lost: false,
+            outgoing: false,
         };
         let opened = self.dialogs.open(dialog, desk.policy.limits.dialog_max, now);
         called.dialog = Some(opened);

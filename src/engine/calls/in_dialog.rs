@@ -16,8 +16,8 @@ use crate::sip::uri::Host;
 #[derive(Clone, Copy)]
 pub(crate) struct Inside {
     pub(crate) instance: InstanceId,
-    dialog: DialogId,
-    own_routes: usize,
+    pub(super) dialog: DialogId,
+    pub(super) own_routes: usize,
 }
 
 /// A request on its way through us, with what the engine knows of both ends.
@@ -29,6 +29,14 @@ pub(crate) struct Passing<'a> {
     pub(crate) device: Option<Device>,
     /// Where the binding is registered now.
     pub(crate) trunk: Option<Target>,
+}
+
+impl Inside {
+    /// Whether the request goes to the device.
+    pub(crate) fn is_to_device(&self, calls: &Calls, request: &Message) -> bool {
+        let dialog = calls.dialogs.get(self.dialog);
+        dialog.is_some_and(|dialog| dialog.is_from_trunk(request.from().ok().and_then(|from| from.tag())))
+    }
 }
 
 impl Calls {
@@ -43,8 +51,7 @@ impl Calls {
     pub(crate) fn handle_inside(&mut self, inside: &Inside, passing: Passing<'_>, desk: &mut Desk<'_>, now: Instant) {
         let Passing { request, arrival, back, device, trunk } = passing;
         let Some(dialog) = self.dialogs.get(inside.dialog) else { return };
-        let from_trunk = request.from().ok().and_then(|from| from.tag().map(str::to_owned)).as_deref()
-            == Some(dialog.caller_tag.as_str());
+        let from_trunk = dialog.is_from_trunk(request.from().ok().and_then(|from| from.tag()));
         let way = if from_trunk {
             device.map(|device| Way {
                 hop: device.hop,
@@ -147,7 +154,7 @@ impl Calls {
     }
 
     /// The process is full: the request gets its answer without a transaction.
-    fn refuse_when_full(&mut self, came: &Came<'_>, desk: &mut Desk<'_>) {
+    pub(super) fn refuse_when_full(&mut self, came: &Came<'_>, desk: &mut Desk<'_>) {
         let later = [("Retry-After", held::FULL_RETRY_SECONDS.to_string())];
         let tag = desk.tags.of(&came.request);
         let reply = Reply {

@@ -36,7 +36,7 @@ fn wakes() -> [(WakeKind, WakeDetail, Option<Member>); 9] {
 }
 
 fn is_silent(kind: WakeKind, detail: WakeDetail) -> bool {
-    kind == WakeKind::CallEnded || matches!(detail, WakeDetail::Expiring { visible: false, .. })
+    matches!(kind, WakeKind::CallEnded | WakeKind::Refresh) || matches!(detail, WakeDetail::Expiring { visible: false, .. })
 }
 
 fn german(mut app: AppConfig) -> AppConfig {
@@ -55,12 +55,13 @@ fn text(kind: WakeKind) -> &'static str {
         WakeKind::Expiring => "Open the app to keep receiving calls",
         WakeKind::Reprovision => "Open the app to receive calls again",
         WakeKind::Test => "Test notification",
+        WakeKind::Refresh => "not shown",
     }
 }
 
 fn collapse_id(job: &PushJob) -> Option<String> {
     match job.kind {
-        WakeKind::Call | WakeKind::CallEnded | WakeKind::Test => None,
+        WakeKind::Call | WakeKind::CallEnded | WakeKind::Refresh | WakeKind::Test => None,
         WakeKind::MissedCall => job.call.map(|call| call.to_string()),
         WakeKind::Message => Some(format!("message.{}", job.instance)),
         WakeKind::Voicemail => Some(format!("voicemail.{}", job.instance)),

@@ -227,7 +227,7 @@ pub fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
-fn policy() -> Policy {
+pub fn policy() -> Policy {
     let listener = |transport, port: u16| Listener {
         transport,
         local: SocketAddr::from(([0, 0, 0, 0], port)),
@@ -253,7 +253,7 @@ fn policy() -> Policy {
         messages_keep: hours(24),
         tenants: vec![TenantPolicy {
             id: TENANT.into(),
-            apps: vec![AppPolicy { id: "com.example.phone".to_owned(), provider: Provider::Apns }],
+            apps: vec![AppPolicy { id: "com.example.phone".to_owned(), provider: Provider::Apns, owner: None }],
             ..TenantPolicy::default()
         }],
         limits: Limits::default(),
