@@ -15,7 +15,7 @@ const OWN_TEXT: &str = "Anruf in Abwesenheit";
 type Member = (&'static str, Value);
 
 /// Every wake there is: its kind and what it tells besides, and under which member.
-fn wakes() -> [(WakeKind, WakeDetail, Option<Member>); 9] {
+fn wakes() -> [(WakeKind, WakeDetail, Option<Member>); 10] {
     let ends = json!(LEASE_ENDS.rfc3339());
     let expiring = |visible| WakeDetail::Expiring { lease_ends: LEASE_ENDS, visible };
     [
@@ -31,6 +31,7 @@ fn wakes() -> [(WakeKind, WakeDetail, Option<Member>); 9] {
         (WakeKind::Expiring, expiring(false), Some(("lease_ends", ends.clone()))),
         (WakeKind::Expiring, expiring(true), Some(("lease_ends", ends))),
         (WakeKind::Reprovision, WakeDetail::None, None),
+        (WakeKind::Refresh, WakeDetail::None, None),
         (WakeKind::Test, WakeDetail::Test(TEST), Some(("test", json!(TEST.to_string())))),
     ]
 }
