@@ -128,6 +128,53 @@ fn a_call_declined_over_https_before_sip_is_up_ends_with_the_code_asked_for() {
     assert_rings_for_the_next_call_only(&setting, caller, phone);
 }
 
+/// A ring group of the PBX: one call, two accounts of ours. The PBX calls the other off and says why.
+#[test]
+fn the_other_member_of_a_ring_group_falls_silent_when_one_answers() {
+    let world = World::new("ring-group");
+    let setting = Setting::new(&world, Provider::Fcm, Transport::Udp);
+    let carol = setting.daemon.hand_over(&setting.kamailio, &setting.push, "carol", Transport::Tcp);
+    let mut caller = setting.caller(CallerManners::default());
+
+    let id = caller.call("everybody");
+    setting.push.wait_for_call(2);
+    let mut phone = setting.wake_phone(Make::Pjsip, Transport::Tls);
+    let other = Phone::start(&world, Make::Linphone, &setting.daemon.attach(&carol, Transport::Tcp));
+    phone.wait_ringing(&id);
+    other.wait_ringing(&id);
+    phone.answer();
+
+    let cancel = other.trace.of_call(&id).request("CANCEL");
+    assert!(cancel.header("Reason").is_some_and(|reason| reason.contains("cause=200")), "{cancel:?}");
+    other.trace.of_call(&id).response(487, "INVITE");
+    caller.hang_up();
+    phone.trace.of_call(&id).response(200, "BYE");
+    setting.wait_nothing_held();
+}
+
+#[test]
+fn the_sleeping_member_of_a_ring_group_finds_out_that_the_other_has_answered() {
+    let world = World::new("ring-group-asleep");
+    let setting = Setting::new(&world, Provider::Fcm, Transport::Udp);
+    let carol = setting.daemon.hand_over(&setting.kamailio, &setting.push, "carol", Transport::Udp);
+    let mut caller = setting.caller(CallerManners::default());
+
+    let id = caller.call("everybody");
+    setting.push.wait_for_call(2);
+    let token = setting.push.token("carol", "call");
+    let wake = setting.push.of_kind("call").into_iter().find(|push| push.token == token).expect("both were woken");
+    let mut phone = setting.wake_phone(Make::Pjsip, Transport::Tls);
+    phone.wait_ringing(&id);
+    phone.answer();
+    setting.wait_nothing_held();
+
+    let late = Phone::start(&world, Make::Pjsip, &setting.daemon.attach(&carol, Transport::Tls));
+    assert_told_ended(&late, &wake, "answered-elsewhere");
+    caller.hang_up();
+    phone.trace.of_call(&id).response(200, "BYE");
+    assert!(late.trace.requests("INVITE").is_empty());
+}
+
 /// The 200 to the phone's REGISTER names the call that is over, and why.
 #[track_caller]
 fn assert_told_ended(phone: &Phone, wake: &Push, reason: &str) {

@@ -2,12 +2,13 @@
 
 use crate::daemon::Settings;
 use crate::middlebox::{Cut, Middlebox};
-use crate::phones::{Make, Phone};
+use crate::phones::{Make, Order, Phone};
 use crate::push::Provider;
 use crate::setting::Setting;
 use crate::world::{Transport, World};
 
-/// The phone's connection is lost in a call, it attaches again, and then the call is ended by one side.
+/// The phone's connection is lost in a call, it attaches again, and then each end has something to say before one of them
+/// ends the call.
 fn loses_its_connection_in_a_call(make: Make, cut: Cut, ended_by_phone: bool) {
     let by = if ended_by_phone { "phone" } else { "caller" };
     let world = World::new(&format!("flow-{make:?}-{cut:?}-{by}").to_lowercase());
@@ -18,6 +19,10 @@ fn loses_its_connection_in_a_call(make: Make, cut: Cut, ended_by_phone: bool) {
 
     lose_connection(&talk.phone, &middlebox, cut);
 
+    for (by_phone, order) in [(false, Order::Hold), (false, Order::Resume), (true, Order::Hold), (true, Order::Resume)]
+    {
+        talk.re_invite(by_phone, order);
+    }
     if ended_by_phone {
         talk.phone.hang_up();
         let bye = talk.heard_by_caller().request("BYE");
@@ -29,7 +34,7 @@ fn loses_its_connection_in_a_call(make: Make, cut: Cut, ended_by_phone: bool) {
         assert_eq!(bye.via_count(), 3, "{bye:?}");
         talk.heard_by_caller().response(200, "BYE");
     }
-    assert_eq!(talk.heard_by_phone().distinct("INVITE").len(), 1, "the call was not offered again");
+    assert_eq!(talk.heard_by_phone().distinct("INVITE").len(), 5, "the call was not offered again");
     assert_eq!(setting.push.of_kind("call").len(), 1, "nor was the phone woken again");
 }
 

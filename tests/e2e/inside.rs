@@ -2,7 +2,8 @@
 
 use crate::phones::{CallerManners, Make, Order};
 use crate::push::Provider;
-use crate::setting::{Setting, Talk};
+use crate::setting::Setting;
+use crate::sipp::{Call, Caller};
 use crate::trace::Message;
 use crate::world::{Transport, World};
 
@@ -13,10 +14,10 @@ fn either_end_holds_and_resumes(make: Make, attach: Transport, trunk: Transport)
     let mut talk = setting.talk(make, attach);
 
     for by_phone in [true, false] {
-        let (offer, answer) = re_invite(&mut talk, by_phone, Order::Hold);
+        let (offer, answer) = talk.re_invite(by_phone, Order::Hold);
         assert!(says(&offer, "a=sendonly"), "{offer:?}");
         assert!(says(&answer, "a=recvonly") || says(&answer, "a=inactive"), "{answer:?}");
-        let (offer, _) = re_invite(&mut talk, by_phone, Order::Resume);
+        let (offer, _) = talk.re_invite(by_phone, Order::Resume);
         assert!(!says(&offer, "a=sendonly"), "{offer:?}");
     }
 
@@ -24,17 +25,6 @@ fn either_end_holds_and_resumes(make: Make, attach: Transport, trunk: Transport)
     talk.heard_by_phone().response(200, "BYE");
     talk.heard_by_caller().response(200, "BYE");
     assert_eq!(setting.kamailio.count("INVITE"), 4, "each re-INVITE passed the PBX once");
-}
-
-/// A re-INVITE from one end, its 200, and the ACK that ends it.
-#[track_caller]
-fn re_invite(talk: &mut Talk, by_phone: bool, order: Order<'_>) -> (Message, Message) {
-    let (sent, got) = talk.exchange(by_phone, order, "INVITE");
-    assert_eq!(got.status(), Some(200));
-    let asked = if by_phone { talk.heard_by_caller() } else { talk.heard_by_phone() };
-    let nth = asked.distinct("INVITE").len();
-    asked.nth("ACK", nth);
-    (sent, got)
 }
 
 fn says(message: &Message, line: &str) -> bool {
@@ -161,6 +151,40 @@ fn early_media_reaches_the_caller_before_the_phone_is_answered() {
     talk.heard_by_phone().request("ACK");
     talk.caller.hang_up();
     talk.heard_by_phone().response(200, "BYE");
+}
+
+/// An INVITE without SDP (RFC 3261 §13.2.1): the phone offers in its 200, the caller answers in its ACK.
+fn is_called_without_an_offer(make: Make, attach: Transport, trunk: Transport) {
+    let world = World::new(&format!("late-offer-{make:?}").to_lowercase());
+    let setting = Setting::new(&world, Provider::Fcm, trunk);
+    let mut call = Call::start(&world, &setting.kamailio, "alice", Caller::OffersNothing);
+    setting.push.wait_for_call(1);
+    let mut phone = setting.wake_phone(make, attach);
+    phone.wait_ringing(&call.id());
+    phone.answer();
+    call.finish();
+
+    let heard = phone.trace.of_call(&call.id());
+    assert!(heard.request("INVITE").body.is_empty());
+    let (offer, answer) = (heard.response(200, "INVITE").body, heard.request("ACK").body);
+    assert!(!offer.is_empty() && !answer.is_empty());
+    assert_eq!(call.trace.response(200, "INVITE").body, offer);
+    assert_eq!(call.trace.request("ACK").body, answer);
+}
+
+#[test]
+fn pjsip_is_called_without_an_offer() {
+    is_called_without_an_offer(Make::Pjsip, Transport::Tls, Transport::Udp);
+}
+
+#[test]
+fn linphone_is_called_without_an_offer() {
+    is_called_without_an_offer(Make::Linphone, Transport::Tcp, Transport::Tcp);
+}
+
+#[test]
+fn baresip_is_called_without_an_offer() {
+    is_called_without_an_offer(Make::Baresip, Transport::Udp, Transport::Udp);
 }
 
 /// The caller takes no provisional response that it cannot acknowledge (RFC 3262): none of ours, each of the phone's.

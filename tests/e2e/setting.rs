@@ -126,4 +126,15 @@ impl Talk {
         assert_eq!((given.status(), &given.body), (got.status(), &got.body), "the answer was changed on its way");
         (sent, got)
     }
+
+    /// A re-INVITE from one end, its 200, and the ACK that ends it.
+    #[track_caller]
+    pub(crate) fn re_invite(&mut self, by_phone: bool, order: Order<'_>) -> (Message, Message) {
+        let (sent, got) = self.exchange(by_phone, order, "INVITE");
+        assert_eq!(got.status(), Some(200));
+        let asked = if by_phone { self.heard_by_caller() } else { self.heard_by_phone() };
+        let nth = asked.distinct("INVITE").len();
+        asked.nth("ACK", nth);
+        (sent, got)
+    }
 }

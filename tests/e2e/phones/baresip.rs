@@ -7,6 +7,8 @@
 //!
 //! It repeats the transport parameter of the account in the Request-URI and the digest's uri (`sip:DOMAIN;transport=tls`),
 //! sends a `Route`, and matches an INVITE by the user part of its own Contact, which is not that of its address of record.
+//! It does not miss a connection that is lost: the next refresh opens another. It declines with 486 and answers UPDATE with
+//! 501; it does not know 100rel, and refuses with 420 who requires it.
 //! It has no setting that verifies a server's certificate, whatever `sip_cafile` says.
 
 use std::fs;

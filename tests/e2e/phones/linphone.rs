@@ -3,7 +3,8 @@
 //! Its log (`-d 6 -l`) holds the messages and is flushed line by line. Its port must be a number: with `sip_port=-1` and the
 //! other transports off it opens no socket at all. `$HOME/.local/share/linphone` must exist. Its mbedTLS compares the name
 //! in a certificate with DNS names only, so a proxy given by address never matches; the chain is still verified.
-//! It writes `To: sip:…` without brackets and no `Route` in REGISTER.
+//! It writes `To: sip:…` without brackets and no `Route` in REGISTER. It answers an INVITE that requires 100rel with a
+//! plain 180 unless `100rel_support_level` says otherwise. It declines with 603, whatever one asks for.
 
 use std::fs;
 use std::path::Path;
