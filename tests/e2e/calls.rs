@@ -21,7 +21,8 @@ struct Way {
 
 /// The phone sleeps, is called and woken, and the caller hangs up; it sleeps again, is called again, and hangs up itself.
 fn wakes_twice(way: &Way) {
-    let name = format!("call-{:?}-{}-trunk-{}", way.make, way.attach.name(), way.trunk.name()).to_lowercase();
+    let back = if way.follow_connection { "" } else { "-called-back" };
+    let name = format!("call-{:?}-{}-trunk-{}{back}", way.make, way.attach.name(), way.trunk.name()).to_lowercase();
     let world = World::new(&name);
     let manners = Manners { follow_connection: way.follow_connection, ..Manners::default() };
     let kamailio = Kamailio::start(&world, &manners);

@@ -2,9 +2,10 @@
 //!
 //! It carries bytes, so TLS passes through it untouched.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -27,9 +28,21 @@ pub(crate) enum Cut {
 pub(crate) struct Middlebox {
     port: u16,
     target: Arc<AtomicU16>,
-    open: Arc<AtomicUsize>,
+    open: Arc<Open>,
     cut: watch::Sender<Option<Cut>>,
     task: JoinHandle<()>,
+}
+
+/// The connections that are carried now, numbered in the order they came.
+#[derive(Default)]
+struct Open {
+    connections: Mutex<BTreeSet<u64>>,
+}
+
+impl Open {
+    fn change<T>(&self, change: impl FnOnce(&mut BTreeSet<u64>) -> T) -> T {
+        change(&mut self.connections.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Middlebox {
@@ -39,7 +52,7 @@ impl Middlebox {
         let port = free_port();
         let listener = world.runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
         let listener = listener.expect("the port was free a moment ago");
-        let (target, open) = (Arc::new(AtomicU16::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (target, open) = (Arc::new(AtomicU16::new(0)), Arc::new(Open::default()));
         let (cut, seen) = watch::channel(None);
         let task = world.runtime.spawn(accept(listener, Arc::clone(&target), Arc::clone(&open), seen));
         Self { port, target, open, cut, task }
@@ -55,11 +68,13 @@ impl Middlebox {
         self.target.store(port, Ordering::Relaxed);
     }
 
-    /// Loses every connection there is, and waits until that is done.
+    /// Loses every connection there is, and waits until that is done. Some phones are back before it is.
     #[track_caller]
     pub(crate) fn cut(&self, cut: Cut) {
+        let lost = self.open.change(|open| open.clone());
+        assert!(!lost.is_empty(), "there is no connection to lose");
         self.cut.send_replace(Some(cut));
-        until("the connections to be cut", || (self.open.load(Ordering::Relaxed) == 0).then_some(()));
+        until("the connections to be cut", || self.open.change(|open| open.is_disjoint(&lost)).then_some(()));
     }
 }
 
@@ -69,12 +84,8 @@ impl Drop for Middlebox {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    target: Arc<AtomicU16>,
-    open: Arc<AtomicUsize>,
-    cut: watch::Receiver<Option<Cut>>,
-) {
+async fn accept(listener: TcpListener, target: Arc<AtomicU16>, open: Arc<Open>, cut: watch::Receiver<Option<Cut>>) {
+    let mut last = 0;
     while let Ok((phone, _)) = listener.accept().await {
         let mut cut = cut.clone();
         // Only what is cut from now on.
@@ -82,11 +93,13 @@ async fn accept(
         let Ok(daemon) = TcpStream::connect((Ipv4Addr::LOCALHOST, target.load(Ordering::Relaxed))).await else {
             continue;
         };
-        open.fetch_add(1, Ordering::Relaxed);
+        last += 1;
+        let number = last;
+        open.change(|open| open.insert(number));
         let open = Arc::clone(&open);
         tokio::spawn(async move {
             let abandoned = carry(phone, daemon, &mut cut).await;
-            open.fetch_sub(1, Ordering::Relaxed);
+            open.change(|open| open.remove(&number));
             // Kept, so that the daemon's side stays open until the end of the test.
             if let Some(_daemon) = abandoned {
                 std::future::pending::<()>().await;
