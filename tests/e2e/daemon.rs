@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::http::{Answer, Server};
 use crate::kamailio::{Kamailio, PASSWORD};
+use crate::middlebox::Middlebox;
 use crate::phones::Attach;
 use crate::process::{Process, until};
 use crate::push::PushService;
@@ -16,6 +17,22 @@ use crate::world::{EDGE_DOMAIN, PBX_DOMAIN, Transport, World, free_port};
 
 /// The app key of the one tenant.
 const APP_KEY: &str = "an-app-key-that-sits-in-every-shipped-app";
+
+/// What a test may want different.
+pub(crate) struct Settings<'m> {
+    /// `calls.hold`.
+    pub(crate) hold: &'static str,
+    /// What phones meet instead of the TLS listener: it is advertised in its place.
+    pub(crate) middlebox: Option<&'m Middlebox>,
+    /// More lines for the tenant's table.
+    pub(crate) tenant: String,
+}
+
+impl Default for Settings<'_> {
+    fn default() -> Self {
+        Self { hold: "30s", middlebox: None, tenant: String::new() }
+    }
+}
 
 /// A running daemon.
 pub(crate) struct Daemon<'w> {
@@ -40,11 +57,27 @@ impl<'w> Daemon<'w> {
     /// Starts the daemon and waits until it is ready.
     #[track_caller]
     pub(crate) fn start(world: &'w World, kamailio: &Kamailio, push: &PushService<'_>) -> Self {
+        Self::start_with(world, kamailio, push, &Settings::default())
+    }
+
+    /// Like [`Self::start`], with settings of the test's own.
+    #[track_caller]
+    pub(crate) fn start_with(
+        world: &'w World,
+        kamailio: &Kamailio,
+        push: &PushService<'_>,
+        settings: &Settings<'_>,
+    ) -> Self {
         let directory = world.directory_of("daemon");
         let (port, tls_port, api_port, ops_port) = (free_port(), free_port(), free_port(), free_port());
         let file = directory.join("reveille.toml");
-        let ports = Ports { port, tls_port, api_port, ops_port };
-        fs::write(&file, configuration(world, &directory, &ports, kamailio, push)).expect("the directory is writable");
+        let tls_advertised = settings.middlebox.map_or(tls_port, Middlebox::port);
+        if let Some(middlebox) = settings.middlebox {
+            middlebox.lead_to(tls_port);
+        }
+        let ports = Ports { port, tls_port, tls_advertised, api_port, ops_port };
+        let text = configuration(world, &directory, &ports, kamailio, push, settings);
+        fs::write(&file, text).expect("the directory is writable");
         let binary = Path::new(env!("CARGO_BIN_EXE_reveille"));
         let process = Process::start("reveille", &directory, binary, |command| {
             command.arg("serve").arg("--config").arg(&file);
@@ -95,6 +128,21 @@ impl<'w> Daemon<'w> {
         self.ask("GET", &format!("/v1/instances/{}", instance.id), &instance.token, None)
     }
 
+    /// What `GET /v1/instances/{id}/calls/{call}` says.
+    #[track_caller]
+    pub(crate) fn call(&self, instance: &Instance, call: &str) -> Answer {
+        self.ask("GET", &format!("/v1/instances/{}/calls/{call}", instance.id), &instance.token, None)
+    }
+
+    /// Declines a call over HTTPS.
+    #[track_caller]
+    pub(crate) fn decline(&self, instance: &Instance, call: &str, reason: &str, everywhere: bool) {
+        let path = format!("/v1/instances/{}/calls/{call}/decline", instance.id);
+        let body = json!({ "reason": reason, "everywhere": everywhere });
+        let answer = self.ask("POST", &path, &instance.token, Some(&body));
+        assert!((200..300).contains(&answer.status), "{answer:?}");
+    }
+
     /// Erases an instance and returns the answer with its receipt.
     #[track_caller]
     pub(crate) fn erase(&self, instance: &Instance) -> Value {
@@ -122,6 +170,8 @@ impl<'w> Daemon<'w> {
             password: instance.token.clone(),
             realm: word("realm"),
             ca_file: self.world.ca_file(),
+            contact_uri_params: String::new(),
+            expires: 300,
         }
     }
 
@@ -173,6 +223,7 @@ impl<'w> Daemon<'w> {
 struct Ports {
     port: u16,
     tls_port: u16,
+    tls_advertised: u16,
     api_port: u16,
     ops_port: u16,
 }
@@ -183,8 +234,10 @@ fn configuration(
     ports: &Ports,
     kamailio: &Kamailio,
     push: &PushService<'_>,
+    settings: &Settings<'_>,
 ) -> String {
-    let Ports { port, tls_port, api_port, ops_port } = ports;
+    let Ports { port, tls_port, tls_advertised, api_port, ops_port } = ports;
+    let Settings { hold, tenant, .. } = settings;
     let certificate = world.certificate();
     let key = world.key();
     let ca = world.ca_file();
@@ -202,7 +255,7 @@ tls_key = {key:?}
 [[sip.listen]]
 transport = "tls"
 address = "127.0.0.1:{tls_port}"
-advertise = "127.0.0.1:{tls_port}"
+advertise = "127.0.0.1:{tls_advertised}"
 
 [[sip.listen]]
 transport = "udp"
@@ -216,7 +269,7 @@ ports = [{pbx_port}, {pbx_tls_port}]
 tls_ca_file = {ca:?}
 
 [calls]
-hold = "30s"
+hold = "{hold}"
 
 [audit]
 path = {audit:?}
@@ -235,6 +288,7 @@ listen = "127.0.0.1:{ops_port}"
 [[tenant]]
 id = "acme"
 app_key_sha256 = ["{app_key}"]
+{tenant}
 
 {app}"#,
         pbx_port = kamailio.port(),

@@ -7,8 +7,9 @@
 //! | file | what it is |
 //! |---|---|
 //! | `recipes` | each peer against Kamailio alone: when these fail, the daemon is not to blame |
-//! | `calls`, `registration` | what the daemon promises |
-//! | `world`, `process`, `trace` | directory, ports and certificates of a test; children; SIP messages in their logs |
+//! | `calls`, `ends`, `inside`, `flows`, `registration` | what the daemon promises |
+//! | `setting`, `world`, `process`, `trace` | what most tests start with; directory, ports and certificates; children; SIP messages in their logs |
+//! | `middlebox` | what lies between phone and daemon, and loses connections |
 //! | `kamailio`, `sipp`, `phones`, `push`, `daemon` | one peer each |
 
 #![allow(
@@ -20,13 +21,18 @@
 
 mod calls;
 mod daemon;
+mod ends;
+mod flows;
 mod http;
+mod inside;
 mod kamailio;
+mod middlebox;
 mod phones;
 mod process;
 mod push;
 mod recipes;
 mod registration;
+mod setting;
 mod sipp;
 mod trace;
 mod world;

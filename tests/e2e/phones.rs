@@ -1,8 +1,8 @@
-//! Real SIP phones as the woken app.
+//! Real SIP phones, as the woken app and as the caller.
 //!
-//! A phone is started with the attach data and nothing else, rings until it is told to answer, and is told to hang up.
-//! What it saw is read from its own trace. The three differ in how they are configured and told; that is all these files
-//! know. None of them plays or records: the machine has no sound card.
+//! A phone is started with the attach data and nothing else, rings until it is told to answer, and is told what to do in
+//! its calls. What it saw is read from its own trace. The three differ in how they are configured and told; that is all
+//! these files know. None of them plays or records: the machine has no sound card.
 
 mod baresip;
 mod linphone;
@@ -12,9 +12,10 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::path::PathBuf;
 
+use crate::kamailio::Kamailio;
 use crate::process::Process;
-use crate::trace::Trace;
-use crate::world::{Transport, World, free_port};
+use crate::trace::{Message, Trace};
+use crate::world::{PBX_DOMAIN, Transport, World, free_port};
 
 /// Which phone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,46 @@ pub(crate) struct Attach {
     pub(crate) realm: String,
     /// Trusted for TLS.
     pub(crate) ca_file: PathBuf,
+    /// Parameters of the Contact URI, each with its semicolon in front: the `pn-*` of RFC 8599.
+    pub(crate) contact_uri_params: String,
+    /// Seconds for which it registers: how soon a phone that does not miss its connection comes back.
+    pub(crate) expires: u32,
+}
+
+/// How a caller of make PJSIP treats its calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CallerManners {
+    /// Requires reliable provisional responses (RFC 3262) of whom it calls.
+    pub(crate) require_100rel: bool,
+}
+
+/// What a phone does with the call that rings or goes on.
+///
+/// baresip and linphone have words for the first seven only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order<'a> {
+    Answer,
+    /// Declines what rings, each make in its own way: PJSIP with the status it is told, baresip with 486, linphone with 603.
+    Decline(u16),
+    HangUp,
+    /// A re-INVITE that stops the other side's media.
+    Hold,
+    /// A re-INVITE that lets them flow again.
+    Resume,
+    /// Calls a URI.
+    Call(&'a str),
+    /// 183 with SDP.
+    Early,
+    /// UPDATE (RFC 3311) with SDP.
+    Update,
+    /// A digit as INFO.
+    Digit(char),
+    /// MESSAGE inside the call.
+    Text(&'a str),
+    /// OPTIONS inside the call.
+    Options,
+    /// REFER (RFC 3515): the other side is to call this URI.
+    Refer(&'a str),
 }
 
 /// A running phone.
@@ -48,13 +89,29 @@ pub(crate) struct Phone {
 
 /// How a phone is told what to do.
 enum Control {
-    /// Words on standard input, for "answer" and "hang up".
-    Lines { answer: &'static str, hang_up: &'static str },
-    /// Netstrings with JSON over TCP, as baresip's `ctrl_tcp` wants them.
+    /// Lines on its standard input, in the words of its make.
+    Lines(for<'a> fn(Order<'a>) -> String),
+    /// baresip's module `ctrl_tcp`: JSON in netstrings.
     Netstrings(TcpStream),
 }
 
 impl Attach {
+    /// What a phone must know to be `user` at the PBX itself.
+    pub(crate) fn to(kamailio: &Kamailio, user: &str, password: &str, transport: Transport, world: &World) -> Self {
+        Self {
+            aor: format!("sip:{user}@{PBX_DOMAIN}"),
+            proxy: kamailio.uri(transport),
+            transport,
+            username: user.into(),
+            password: password.into(),
+            realm: PBX_DOMAIN.into(),
+            ca_file: world.ca_file(),
+            contact_uri_params: String::new(),
+            expires: 300,
+        }
+    }
+
+    /// The host of the address of record.
     fn domain(&self) -> &str {
         self.aor.split_once('@').map_or("", |(_, domain)| domain)
     }
@@ -73,6 +130,24 @@ impl Phone {
         }
     }
 
+    /// Starts bob, a PJSIP that calls through the PBX over UDP and registers nowhere. For calls in which the caller's side
+    /// does more than SIPp's scenarios can wait for.
+    #[track_caller]
+    pub(crate) fn caller(world: &World, kamailio: &Kamailio, manners: CallerManners) -> Self {
+        let port = free_port();
+        let directory = world.directory_of(&format!("caller-{port}"));
+        let attach = Attach::to(kamailio, "bob", "never asked for", Transport::Udp, world);
+        pjsip::start_caller(&directory, port, &attach, manners)
+    }
+
+    /// Calls a user of the PBX and returns the Call-ID.
+    #[track_caller]
+    pub(crate) fn call(&mut self, user: &str) -> String {
+        let before = self.trace.distinct("INVITE").len();
+        self.obey(Order::Call(&format!("sip:{user}@{PBX_DOMAIN}")));
+        self.trace.nth("INVITE", before + 1).header("Call-ID").expect("every INVITE has one").to_owned()
+    }
+
     /// Waits until the registrar has said yes.
     #[track_caller]
     pub(crate) fn wait_registered(&self) {
@@ -81,25 +156,31 @@ impl Phone {
 
     /// Waits until the phone rings for a call.
     #[track_caller]
-    pub(crate) fn wait_ringing(&self, call_id: &str) {
-        self.trace.of_call(call_id).response(180, "INVITE");
+    pub(crate) fn wait_ringing(&self, call_id: &str) -> Message {
+        self.trace.of_call(call_id).response(180, "INVITE")
     }
 
     /// Answers the call that rings.
     #[track_caller]
     pub(crate) fn answer(&mut self) {
-        match &mut self.control {
-            Control::Lines { answer, .. } => self.process.tell(answer),
-            Control::Netstrings(stream) => tell(stream, "accept"),
-        }
+        self.obey(Order::Answer);
     }
 
     /// Hangs up the call that is going on.
     #[track_caller]
     pub(crate) fn hang_up(&mut self) {
+        self.obey(Order::HangUp);
+    }
+
+    /// Does something with its call.
+    #[track_caller]
+    pub(crate) fn obey(&mut self, order: Order<'_>) {
         match &mut self.control {
-            Control::Lines { hang_up, .. } => self.process.tell(hang_up),
-            Control::Netstrings(stream) => tell(stream, "hangup"),
+            Control::Lines(words) => self.process.tell(&words(order)),
+            Control::Netstrings(stream) => {
+                let json = serde_json::json!({ "command": baresip::words(order) }).to_string();
+                write!(stream, "{}:{json},", json.len()).expect("baresip takes commands");
+            }
         }
     }
 
@@ -107,10 +188,4 @@ impl Phone {
     pub(crate) fn kill(mut self) {
         self.process.kill();
     }
-}
-
-#[track_caller]
-fn tell(stream: &mut TcpStream, command: &str) {
-    let json = serde_json::json!({ "command": command }).to_string();
-    write!(stream, "{}:{json},", json.len()).expect("baresip takes commands");
 }

@@ -7,7 +7,7 @@ use crate::phones::{Attach, Make, Phone};
 use crate::process::until;
 use crate::sipp::{Call, Caller};
 use crate::trace::assert_same_sdp;
-use crate::world::{PBX_DOMAIN, Transport, World};
+use crate::world::{Transport, World};
 
 fn takes_two_calls_from_kamailio(make: Make, transport: Transport) {
     let world = World::new(&format!("recipe-{make:?}-{}", transport.name()).to_lowercase());
@@ -113,13 +113,5 @@ fn no_phone_registers_where_the_certificate_is_a_strangers() {
 }
 
 fn attach_to(kamailio: &Kamailio, transport: Transport, world: &World) -> Attach {
-    Attach {
-        aor: format!("sip:alice@{PBX_DOMAIN}"),
-        proxy: kamailio.uri(transport),
-        transport,
-        username: "alice".into(),
-        password: PASSWORD.into(),
-        realm: PBX_DOMAIN.into(),
-        ca_file: world.ca_file(),
-    }
+    Attach::to(kamailio, "alice", PASSWORD, transport, world)
 }

@@ -25,6 +25,8 @@ pub(crate) enum Caller {
     WaitsForBye,
     /// Hangs up while it rings, and expects 487.
     Cancels,
+    /// Leaves the offer to the other side and answers it in its ACK.
+    OffersNothing,
 }
 
 /// A call that is going on.
@@ -69,11 +71,17 @@ impl Call {
 
 fn scenario(caller: Caller) -> String {
     let steps: &[&str] = match caller {
-        Caller::HangsUp => &[INVITE, PROVISIONAL, OK, ACK, TALK, BYE, OK],
+        Caller::HangsUp | Caller::OffersNothing => &[INVITE, PROVISIONAL, OK, ACK, TALK, BYE, OK],
         Caller::WaitsForBye => &[INVITE, PROVISIONAL, OK, ACK, "<recv request=\"BYE\"/>", ANSWER_BYE, LINGER],
         Caller::Cancels => &[INVITE, TRYING, RINGING, CANCEL, OK, "<recv response=\"487\"/>", ACK_FAILURE],
     };
     let mut body = steps.concat();
+    if let Caller::OffersNothing = caller {
+        let at = INVITE.find(SDP_FOLLOWS).expect("the INVITE has a body");
+        let (head, sdp) = INVITE.split_at(at);
+        let (bare, end) = (format!("{head}Content-Length: 0\n\n]]></send>\n"), "Content-Length: 0\n\n]]></send>");
+        body = body.replace(INVITE, &bare).replace(ACK, &ACK.replace(end, sdp.trim_end()));
+    }
     if let Caller::Cancels = caller {
         body = body.replace("[branch]", "z9hG4bK-[pid]");
     }
@@ -108,6 +116,9 @@ a=sendrecv
 a=x-reveille-test:kept  as  it  was
 ]]></send>
 "#;
+
+/// Where the INVITE's body begins, the lines that announce it included.
+const SDP_FOLLOWS: &str = "Content-Type: application/sdp";
 
 const TRYING: &str = r#"<recv response="100" optional="true"/>
 "#;

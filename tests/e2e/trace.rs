@@ -52,6 +52,38 @@ impl Trace {
         self.messages().into_iter().filter(|message| message.is_request(method)).collect()
     }
 
+    /// Requests of one method so far, in order, each once however often it was sent.
+    pub(crate) fn distinct(&self, method: &str) -> Vec<Message> {
+        let mut distinct: Vec<Message> = Vec::new();
+        for request in self.requests(method) {
+            let key =
+                |message: &Message| ["Call-ID", "From", "CSeq"].map(|name| message.header(name).map(str::to_owned));
+            if distinct.iter().all(|known| key(known) != key(&request)) {
+                distinct.push(request);
+            }
+        }
+        distinct
+    }
+
+    /// Waits for the `nth` request (from 1) of a method, retransmissions not counted.
+    #[track_caller]
+    pub(crate) fn nth(&self, method: &str, nth: usize) -> Message {
+        let what = format!("{method} number {nth} in the trace of {}", self.peer);
+        until(&what, || self.distinct(method).into_iter().nth(nth - 1))
+    }
+
+    /// Waits for the answer to a request: a final response with its CSeq.
+    #[track_caller]
+    pub(crate) fn answer_to(&self, request: &Message) -> Message {
+        let what = format!("an answer to {} in the trace of {}", request.start, self.peer);
+        until(&what, || {
+            self.messages().into_iter().find(|message| {
+                let same = ["Call-ID", "CSeq"].iter().all(|name| message.header(name) == request.header(name));
+                same && tag(message, "From") == tag(request, "From") && message.status().is_some_and(|code| code >= 200)
+            })
+        })
+    }
+
     /// Waits for a request.
     #[track_caller]
     pub(crate) fn request(&self, method: &str) -> Message {
@@ -77,10 +109,32 @@ impl Message {
             && self.header("CSeq").is_some_and(|cseq| cseq.ends_with(&format!(" {method}")))
     }
 
+    /// The status of a response.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.start.strip_prefix("SIP/2.0 ")?.split(' ').next()?.parse().ok()
+    }
+
+    /// Every header of this name, long form, in order.
+    pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
+        let of_name = self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
+        of_name.map(|(_, value)| value.as_str()).collect()
+    }
+
+    /// How many elements have put themselves into the message: its sender and each proxy.
+    pub(crate) fn via_count(&self) -> usize {
+        self.headers("Via").iter().map(|value| value.split(',').count()).sum()
+    }
+
     /// The first header of this name, long form.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
+}
+
+/// The tag of From or To.
+pub(crate) fn tag(message: &Message, name: &str) -> Option<String> {
+    let (_, tag) = message.header(name)?.split_once(";tag=")?;
+    Some(tag.split(';').next().unwrap_or(tag).to_owned())
 }
 
 /// Asserts that offer and answer of a call arrived byte for byte as they were sent.

@@ -7,13 +7,15 @@
 //!
 //! It repeats the transport parameter of the account in the Request-URI and the digest's uri (`sip:DOMAIN;transport=tls`),
 //! sends a `Route`, and matches an INVITE by the user part of its own Contact, which is not that of its address of record.
+//! It does not miss a connection that is lost: the next refresh opens another. It declines with 486 and answers UPDATE with
+//! 501; it does not know 100rel, and refuses with 420 who requires it.
 //! It has no setting that verifies a server's certificate, whatever `sip_cafile` says.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 
-use super::{Attach, Control, Phone};
+use super::{Attach, Control, Order, Phone};
 use crate::process::{Process, installed, until};
 use crate::trace::Trace;
 
@@ -39,6 +41,17 @@ pub(super) fn start(directory: &Path, port: u16, attach: &Attach) -> Phone {
         process,
         control: Control::Netstrings(stream),
         trace: Trace::new("baresip", &directory.join("baresip.out")),
+    }
+}
+
+/// The orders as the module `menu` knows them.
+pub(super) fn words(order: Order<'_>) -> &'static str {
+    match order {
+        Order::Answer => "accept",
+        Order::Decline(_) | Order::HangUp => "hangup",
+        Order::Hold => "hold",
+        Order::Resume => "resume",
+        other => panic!("baresip is given no word for {other:?}"),
     }
 }
 
@@ -70,19 +83,21 @@ fn configuration(directory: &Path, port: u16, control_port: u16, attach: &Attach
 
 fn account(attach: &Attach) -> String {
     format!(
-        "<{};transport={}>;auth_user={};auth_pass={};outbound=\"{}\";sipnat=outbound;regint=300;answermode=manual\n",
+        "<{};transport={}>;auth_user={};auth_pass={};outbound=\"{}\";sipnat=outbound;regint={};answermode=manual\n",
         attach.aor,
         attach.transport.name(),
         attach.username,
         attach.password,
         attach.proxy,
+        attach.expires,
     )
 }
 
-/// One second of silence as a WAV file at 8 kHz, the rate of G.711: baresip would need a resampler for any other.
+/// Silence as a WAV file at 8 kHz, the rate of G.711: baresip would need a resampler for any other. It lasts a minute, as
+/// baresip hangs up at its end.
 fn silence() -> Vec<u8> {
     const RATE: u32 = 8_000;
-    const BYTES: u32 = RATE * 2;
+    const BYTES: u32 = RATE * 2 * 60;
     let mut wav = Vec::new();
     wav.extend(b"RIFF");
     wav.extend((36 + BYTES).to_le_bytes());
@@ -91,11 +106,11 @@ fn silence() -> Vec<u8> {
     wav.extend(1_u16.to_le_bytes()); // PCM
     wav.extend(1_u16.to_le_bytes()); // one channel
     wav.extend(RATE.to_le_bytes());
-    wav.extend(BYTES.to_le_bytes()); // bytes a second
+    wav.extend((RATE * 2).to_le_bytes()); // bytes a second
     wav.extend(2_u16.to_le_bytes()); // bytes a sample
     wav.extend(16_u16.to_le_bytes()); // bits a sample
     wav.extend(b"data");
     wav.extend(BYTES.to_le_bytes());
-    wav.resize(wav.len() + RATE as usize * 2, 0);
+    wav.resize(wav.len() + BYTES as usize, 0);
     wav
 }

@@ -3,12 +3,13 @@
 //! Its log (`-d 6 -l`) holds the messages and is flushed line by line. Its port must be a number: with `sip_port=-1` and the
 //! other transports off it opens no socket at all. `$HOME/.local/share/linphone` must exist. Its mbedTLS compares the name
 //! in a certificate with DNS names only, so a proxy given by address never matches; the chain is still verified.
-//! It writes `To: sip:…` without brackets and no `Route` in REGISTER.
+//! It writes `To: sip:…` without brackets and no `Route` in REGISTER. It answers an INVITE that requires 100rel with a
+//! plain 180 unless `100rel_support_level` says otherwise. It declines with 603, whatever one asks for.
 
 use std::fs;
 use std::path::Path;
 
-use super::{Attach, Control, Phone};
+use super::{Attach, Control, Order, Phone};
 use crate::process::{Process, installed};
 use crate::trace::Trace;
 use crate::world::Transport;
@@ -23,14 +24,28 @@ pub(super) fn start(directory: &Path, port: u16, attach: &Attach) -> Phone {
     let process = Process::start("linphone", directory, &installed("linphonec"), |command| {
         command.env("HOME", directory).args(["-d", "6", "-l"]).arg(&log).arg("-c").arg(&file);
     });
-    Phone {
-        process,
-        control: Control::Lines { answer: "answer", hang_up: "terminate" },
-        trace: Trace::new("linphone", &log),
+    Phone { process, control: Control::Lines(words), trace: Trace::new("linphone", &log) }
+}
+
+/// The orders as linphonec knows them.
+fn words(order: Order<'_>) -> String {
+    match order {
+        Order::Answer => "answer".into(),
+        Order::Decline(_) | Order::HangUp => "terminate".into(),
+        Order::Hold => "pause".into(),
+        Order::Resume => "resume".into(),
+        Order::Call(uri) => format!("call {uri}"),
+        Order::Refer(uri) => format!("transfer {uri}"),
+        other => panic!("linphonec has no word for {other:?}"),
     }
 }
 
 fn configuration(port: u16, attach: &Attach) -> String {
+    // linphone puts the semicolon itself.
+    let parameters = match attach.contact_uri_params.strip_prefix(';') {
+        Some(parameters) => format!("contact_uri_parameters={parameters}\n"),
+        None => String::new(),
+    };
     let port_for = |transport| if attach.transport == transport { port } else { 0 };
     format!(
         "[sip]\n\
@@ -42,6 +57,7 @@ fn configuration(port: u16, attach: &Attach) -> String {
          use_ipv6=0\n\
          guess_hostname=0\n\
          register_only_when_network_is_up=0\n\
+         100rel_support_level=1\n\
          root_ca={ca}\n\
          verify_server_certs=1\n\
          verify_server_cn=0\n\
@@ -56,9 +72,10 @@ fn configuration(port: u16, attach: &Attach) -> String {
          reg_proxy=<{proxy}>\n\
          reg_route=<{proxy};lr>\n\
          reg_identity={aor}\n\
-         reg_expires=300\n\
+         reg_expires={expires}\n\
          reg_sendregister=1\n\
-         publish=0\n",
+         publish=0\n\
+         {parameters}",
         udp = port_for(Transport::Udp),
         tcp = port_for(Transport::Tcp),
         tls = port_for(Transport::Tls),
@@ -70,5 +87,7 @@ fn configuration(port: u16, attach: &Attach) -> String {
         domain = attach.domain(),
         proxy = attach.proxy,
         aor = attach.aor,
+        expires = attach.expires,
+        parameters = parameters,
     )
 }

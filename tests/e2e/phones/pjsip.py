@@ -1,8 +1,8 @@
 """A PJSIP phone that is told what to do and tells what it sees.
 
-Started with one argument, a JSON file with the attach data. Obeys the words "answer", "hangup" and "quit" on its
-standard input; the end of the input means "quit" too. PJSIP logs every SIP message byte for byte on standard output,
-and that is where the test looks for what happened. Not into a file of PJSIP's own, which is written in blocks.
+Started with one argument, a JSON file with the attach data. Obeys the orders in ORDERS, a line each, on its standard
+input; the end of the input ends the phone too. PJSIP logs every SIP message byte for byte on standard output, and that
+is where the test looks for what happened. Not into a file of PJSIP's own, which is written in blocks.
 """
 
 import json
@@ -29,6 +29,12 @@ class Call(pj.Call):
         info = self.getInfo()
         tell(info.stateText.lower(), code=info.lastStatusCode)
 
+    def onInstantMessage(self, prm):
+        tell("message in a call", body=prm.msgBody)
+
+    def onDtmfDigit(self, prm):
+        tell("digit", digit=prm.digit)
+
 
 class Account(pj.Account):
     def __init__(self):
@@ -45,6 +51,9 @@ class Account(pj.Account):
         ringing = pj.CallOpParam()
         ringing.statusCode = 180
         call.answer(ringing)
+
+    def onInstantMessage(self, prm):
+        tell("message", body=prm.msgBody)
 
 
 def endpoint(attach):
@@ -74,6 +83,12 @@ def account(attach):
     config = pj.AccountConfig()
     config.idUri = attach["aor"]
     config.regConfig.registrarUri = "sip:" + attach["aor"].split("@", 1)[1]
+    config.regConfig.registerOnAdd = attach["register"]
+    config.regConfig.timeoutSec = attach["expires"]
+    config.regConfig.contactUriParams = attach["contact_uri_params"]
+    # Soon enough for a test, and the same each time: after a lost connection PJSIP waits this long before it registers.
+    config.regConfig.firstRetryIntervalSec = 1
+    config.regConfig.randomRetryIntervalSec = 0
     # "lr", or PJSIP strict-routes; the domain need not resolve, since everything goes to this address.
     config.sipConfig.proxies.append(attach["proxy"] + ";lr")
     config.sipConfig.authCreds.append(
@@ -84,6 +99,8 @@ def account(attach):
     # Both off, or PJSIP follows the answer with a re-INVITE or UPDATE of its own, and then there are two SDP answers.
     config.mediaConfig.lockCodecEnabled = False
     config.callConfig.timerUse = pj.PJSUA_SIP_TIMER_INACTIVE
+    # Who does not require it offers it, and then uses it where the other side does.
+    config.callConfig.prackUse = pj.PJSUA_100REL_MANDATORY if attach["require_100rel"] else pj.PJSUA_100REL_OPTIONAL
     account = Account()
     account.create(config)
     return account
@@ -104,19 +121,67 @@ def words_from_stdin(pending):
         yield line.decode().strip()
 
 
-def obey(word, calls):
-    active = [call for call in calls if call.isActive()]
-    if word == "answer":
-        for call in active:
-            ok = pj.CallOpParam()
-            ok.statusCode = 200
-            call.answer(ok)
-    elif word == "hangup":
-        for call in active:
-            call.hangup(pj.CallOpParam(True))
-    elif word == "quit":
+def status(code):
+    param = pj.CallOpParam()
+    param.statusCode = code
+    return param
+
+
+def resume(call):
+    param = pj.CallOpParam(True)
+    param.opt.flag = pj.PJSUA_CALL_UNHOLD
+    call.reinvite(param)
+
+
+def text(call, words):
+    param = pj.SendInstantMessageParam()
+    param.content = words
+    call.sendInstantMessage(param)
+
+
+def request(call, method):
+    param = pj.CallSendRequestParam()
+    param.method = method
+    call.sendRequest(param)
+
+
+def digit(call, which):
+    param = pj.CallSendDtmfParam()
+    param.method = pj.PJSUA_DTMF_METHOD_SIP_INFO
+    param.digits = which
+    call.sendDtmf(param)
+
+
+# What can be done with a call that is going on: the call and the rest of the line.
+ORDERS = {
+    "early": lambda call, _: call.answer(status(183)),
+    "answer": lambda call, _: call.answer(status(200)),
+    "decline": lambda call, code: call.hangup(status(int(code))),
+    "hangup": lambda call, _: call.hangup(pj.CallOpParam(True)),
+    "hold": lambda call, _: call.setHold(pj.CallOpParam(True)),
+    "resume": lambda call, _: resume(call),
+    "update": lambda call, _: call.update(pj.CallOpParam(True)),
+    "digit": digit,
+    "text": text,
+    "options": lambda call, _: request(call, "OPTIONS"),
+    "refer": lambda call, target: call.xfer(target, pj.CallOpParam(True)),
+}
+
+
+def obey(line, phone):
+    word, _, rest = line.partition(" ")
+    if word == "quit":
         # Not libDestroy: it waits a second for transactions, and the process owns nothing else.
         os._exit(0)
+    elif word == "register":
+        phone.setRegistration(True)
+    elif word == "call":
+        call = Call(phone)
+        phone.calls.append(call)
+        call.makeCall(rest, pj.CallOpParam(True))
+    else:
+        for call in [call for call in phone.calls if call.isActive()]:
+            ORDERS[word](call, rest)
 
 
 def main():
@@ -128,8 +193,8 @@ def main():
     pending = bytearray()
     while True:
         ep.libHandleEvents(10)
-        for word in words_from_stdin(pending):
-            obey(word, phone.calls)
+        for line in words_from_stdin(pending):
+            obey(line, phone)
 
 
 main()

@@ -9,13 +9,23 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{Attach, Control, Phone};
+use super::{Attach, CallerManners, Control, Order, Phone};
 use crate::process::{Process, installed};
 use crate::trace::Trace;
 use crate::world::target_directory;
 
 #[track_caller]
 pub(super) fn start(directory: &Path, port: u16, attach: &Attach) -> Phone {
+    run(directory, port, attach, true, CallerManners::default())
+}
+
+#[track_caller]
+pub(super) fn start_caller(directory: &Path, port: u16, attach: &Attach, manners: CallerManners) -> Phone {
+    run(directory, port, attach, false, manners)
+}
+
+#[track_caller]
+fn run(directory: &Path, port: u16, attach: &Attach, register: bool, manners: CallerManners) -> Phone {
     let script = directory.join("pjsip.py");
     fs::write(&script, include_str!("pjsip.py")).expect("the test directory is writable");
     let orders = json!({
@@ -25,6 +35,10 @@ pub(super) fn start(directory: &Path, port: u16, attach: &Attach) -> Phone {
         "username": attach.username,
         "password": attach.password,
         "ca_file": attach.ca_file,
+        "contact_uri_params": attach.contact_uri_params,
+        "expires": attach.expires,
+        "register": register,
+        "require_100rel": manners.require_100rel,
         "rtp_port": port,
     });
     let file = directory.join("attach.json");
@@ -34,9 +48,24 @@ pub(super) fn start(directory: &Path, port: u16, attach: &Attach) -> Phone {
     let process = Process::start("pjsip", directory, &installed("stdbuf"), |command| {
         command.arg("-oL").arg(&python).arg(&script).arg(&file);
     });
-    Phone {
-        process,
-        control: Control::Lines { answer: "answer", hang_up: "hangup" },
-        trace: Trace::new("PJSIP", &directory.join("pjsip.out")),
+    let trace = Trace::new("PJSIP", &directory.join("pjsip.out"));
+    Phone { process, control: Control::Lines(words), trace }
+}
+
+/// The orders as `pjsip.py` knows them.
+fn words(order: Order<'_>) -> String {
+    match order {
+        Order::Answer => "answer".into(),
+        Order::Decline(code) => format!("decline {code}"),
+        Order::HangUp => "hangup".into(),
+        Order::Hold => "hold".into(),
+        Order::Resume => "resume".into(),
+        Order::Call(uri) => format!("call {uri}"),
+        Order::Early => "early".into(),
+        Order::Update => "update".into(),
+        Order::Digit(digit) => format!("digit {digit}"),
+        Order::Text(text) => format!("text {text}"),
+        Order::Options => "options".into(),
+        Order::Refer(uri) => format!("refer {uri}"),
     }
 }
