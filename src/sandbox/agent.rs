@@ -29,7 +29,7 @@ use crate::sip::{Message, StatusCode, Transport};
 /// Calls at once; above it an INVITE gets 486 and `place` refuses.
 const CALLS_MAX: usize = 256;
 /// What we understand.
-const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS";
+const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, MESSAGE";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 /// Names a call of one user agent.
@@ -60,8 +60,8 @@ pub(crate) enum CallEvent {
     Lost,
     /// Theirs: to be answered with `ring`, `answer` or `refuse`.
     Offered { invite: Message },
-    /// Theirs: the caller hung up before we answered. The call is over.
-    Cancelled,
+    /// Theirs: the caller hung up before we answered, or somebody else did answer. The call is over.
+    Cancelled { elsewhere: bool },
     /// Theirs: our answer was acknowledged.
     Confirmed,
     /// The other end hung up. The call is over.

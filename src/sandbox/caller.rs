@@ -168,6 +168,6 @@ fn heard(event: CallEvent) -> Option<(Heard, bool)> {
         CallEvent::Lost => (Heard::Lost, true),
         CallEvent::HungUp => (Heard::Ended { by: Side::Callee }, true),
         CallEvent::Over => (Heard::Ended { by: Side::Caller }, true),
-        CallEvent::Offered { .. } | CallEvent::Cancelled | CallEvent::Confirmed => return None,
+        CallEvent::Offered { .. } | CallEvent::Cancelled { .. } | CallEvent::Confirmed => return None,
     })
 }

@@ -19,14 +19,17 @@ use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use self::directory::Directory;
-use super::agent::{Agent, CallEvent, CallId, Happening, Invitation, NextHop};
+use super::agent::{
+    Agent, CallEvent, CallId, Happening, Invitation, NextHop, TransactionId, random_branch, random_token,
+};
 use super::caller::{self, CallPlan, Caller};
 use super::deadlines::{earliest, sleep_until};
 use super::wire::{Path, Wire};
 use crate::clock::{self, Instant};
 use crate::sip::auth::Algorithm;
+use crate::sip::encode::Encoder;
 use crate::sip::uri::Uri;
-use crate::sip::{Message, StatusCode};
+use crate::sip::{HeaderName, Message, Method, StatusCode};
 
 /// Commands waiting for the PBX; above it their senders wait.
 const COMMANDS_QUEUED: usize = 64;
@@ -130,6 +133,7 @@ pub struct Registrar {
 pub(super) enum Command {
     Call(String, CallPlan, oneshot::Sender<Result<Caller, CallError>>),
     HangUp(CallId),
+    Text(String, Bytes, oneshot::Sender<Result<StatusCode, CallError>>),
     Refuse(String, Option<StatusCode>),
     Forget(String),
 }
@@ -150,6 +154,7 @@ impl Registrar {
             directory: Directory::new(plan),
             published,
             callers: HashMap::new(),
+            texts: HashMap::new(),
             own_commands: commands.clone(),
         };
         let mut task = JoinSet::new();
@@ -187,6 +192,17 @@ impl Registrar {
         answer.await.map_err(|_| CallError::Gone)?
     }
 
+    /// Sends a text message (RFC 3428) to a registered user; what it is answered with.
+    ///
+    /// # Errors
+    /// Nobody is registered there, or nobody answers.
+    pub async fn text(&self, user: &str, body: &str) -> Result<StatusCode, CallError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Text(user.to_owned(), Bytes::copy_from_slice(body.as_bytes()), reply);
+        self.commands.send(command).await.map_err(|_| CallError::Gone)?;
+        answer.await.map_err(|_| CallError::Gone)?
+    }
+
     /// From now on answers the user's REGISTERs with `code`; `None`: as usual.
     pub async fn refuse(&self, user: &str, code: Option<StatusCode>) {
         // A PBX that is gone refuses everybody.
@@ -207,6 +223,8 @@ struct Pbx {
     directory: Directory,
     published: watch::Sender<Snapshot>,
     callers: HashMap<CallId, caller::Line>,
+    /// Text messages that wait for their answer.
+    texts: HashMap<TransactionId, oneshot::Sender<Result<StatusCode, CallError>>>,
     own_commands: mpsc::Sender<Command>,
 }
 
@@ -240,6 +258,10 @@ impl Pbx {
         match happening {
             Happening::Request(id) => {
                 let Some((request, path)) = self.agent.asked(id) else { return };
+                if request.method() == Some(Method::Message) {
+                    // It forwards nothing between users.
+                    return self.agent.reply(id, StatusCode::NOT_FOUND, &[]);
+                }
                 let answer = self.directory.handle_register(request, path, clock::now().boot);
                 // First, so that whoever has the answer finds what it says in the snapshot.
                 self.publish();
@@ -255,7 +277,14 @@ impl Pbx {
                     self.callers.remove(&call);
                 }
             }
-            Happening::Response(..) | Happening::Closed(_) => {}
+            Happening::Response(id, response) => {
+                let code = response.and_then(|response| response.status()).ok_or(CallError::Unreachable);
+                if let Some(reply) = self.texts.remove(&id) {
+                    // Nobody waits for it any more: nothing is lost.
+                    let _ = reply.send(code);
+                }
+            }
+            Happening::Closed(_) => {}
         }
     }
 
@@ -274,6 +303,10 @@ impl Pbx {
                 }
                 self.agent.hang_up(call);
             }
+            Command::Text(user, body, reply) => match self.send_text(&user, &body) {
+                Ok(id) => drop(self.texts.insert(id, reply)),
+                Err(error) => drop(reply.send(Err(error))),
+            },
             Command::Refuse(user, code) => self.directory.refuse(&user, code),
             Command::Forget(user) => self.directory.forget(&user),
         }
@@ -295,6 +328,25 @@ impl Pbx {
         let (line, caller) = caller::pair(call, plan.give_up, now, self.own_commands.clone());
         self.callers.insert(call, line);
         Ok(caller)
+    }
+
+    fn send_text(&mut self, user: &str, body: &[u8]) -> Result<TransactionId, CallError> {
+        let (contact, path) = self.directory.newest(user, clock::now().boot).ok_or(CallError::NotRegistered)?;
+        let path = self.path_to(&contact, path).ok_or(CallError::Unreachable)?;
+        let (transport, sent_by) = self.agent.sent_by(path);
+        let host = self.address;
+        let mut out = Vec::with_capacity(512 + body.len());
+        let mut message = Encoder::request(&mut out, Method::Message, contact.as_bytes());
+        let branch = random_branch();
+        message.header(HeaderName::Via, format_args!("SIP/2.0/{} {sent_by};branch={branch};rport", transport.as_via()));
+        message.header(HeaderName::MaxForwards, 70);
+        message.header(HeaderName::From, format_args!("\"Bob\" <sip:bob@{host}>;tag={}", random_token()));
+        message.header(HeaderName::To, format_args!("<sip:{user}@{host}>"));
+        message.header(HeaderName::CallId, random_token());
+        message.header(HeaderName::CSeq, "1 MESSAGE");
+        message.header(HeaderName::ContentType, "text/plain");
+        message.finish(body);
+        self.agent.request(out, path).ok_or(CallError::Busy)
     }
 
     /// Down the connection that registered, as PBXs do; else to where the Contact points.

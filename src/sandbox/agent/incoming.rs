@@ -61,7 +61,7 @@ impl Agent {
         match method {
             Method::Invite => self.handle_invite(id, &request),
             Method::Options => self.reply_tagged(id, StatusCode::OK, &random_token(), &[("Allow", ALLOW.to_owned())]),
-            Method::Register => self.happenings.push_back(Happening::Request(id)),
+            Method::Register | Method::Message => self.happenings.push_back(Happening::Request(id)),
             _ => {
                 let allow = [("Allow", ALLOW.to_owned())];
                 self.reply_tagged(id, StatusCode::METHOD_NOT_ALLOWED, &random_token(), &allow);
@@ -139,7 +139,7 @@ impl Agent {
             && let Some(Stage::Offered { .. }) = self.calls.get(&call).map(|call| &call.stage)
         {
             self.reply_tagged(invite, StatusCode::REQUEST_TERMINATED, &tag, &[]);
-            self.end(call, CallEvent::Cancelled);
+            self.end(call, CallEvent::Cancelled { elsewhere: is_elsewhere(cancel) });
         }
     }
 
@@ -156,7 +156,7 @@ impl Agent {
                 let (invite, tag) = (*invite, entry.name.1.clone());
                 self.reply_tagged(id, StatusCode::OK, &tag, &[]);
                 self.reply_tagged(invite, StatusCode::REQUEST_TERMINATED, &tag, &[]);
-                self.end(call, CallEvent::Cancelled);
+                self.end(call, CallEvent::Cancelled { elsewhere: false });
                 return;
             }
             Stage::Offered { .. } | Stage::Calling(_) => {
@@ -241,4 +241,11 @@ impl Agent {
         message.finish(sdp);
         Some(out.into())
     }
+}
+
+/// RFC 3326 §2: the call was answered by another device.
+fn is_elsewhere(cancel: &Message) -> bool {
+    let reason = cancel.header(HeaderName::Reason).unwrap_or_default();
+    let mut parts = reason.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+    parts.next().is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"SIP")) && parts.any(|part| part == b"cause=200")
 }

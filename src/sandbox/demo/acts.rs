@@ -50,6 +50,8 @@ pub(super) struct Scene<'a> {
     pub(super) user: &'static str,
     pub(super) owner: &'static str,
     pub(super) phone: &'a Handset,
+    /// A second device of the owner's.
+    pub(super) tablet: Option<&'a Handset>,
     pub(super) manners: Manners,
     pub(super) bob: Bob,
     /// The kind of push that follows the call.
@@ -69,6 +71,7 @@ pub(super) async fn play(stage: &Stage, story: &Story) -> Result<Value, Failure>
         user: "alice",
         owner: "Alice",
         phone: &alice,
+        tablet: None,
         manners: answers,
         bob: Bob::Talks,
         aftermath: None,
@@ -87,14 +90,38 @@ pub(super) async fn play(stage: &Stage, story: &Story) -> Result<Value, Failure>
         user: "carol",
         owner: "Carol",
         phone: &carol,
+        tablet: None,
         manners: declines,
         bob: Bob::Waits,
         aftermath: None,
     };
     within(scene.step, story, declined(&scene, stage, story)).await?;
 
-    story.act(5, "Alice and Carol turn push off. Reveille forgets their passwords, and proves it.");
-    within("push-off", story, push_off(stage, story, &alice, &carol)).await
+    story.act(5, "Alice turns push on on her tablet too. Bob calls, both ring, and she answers on the phone.");
+    let tablet = within("second-device", story, second_device(stage, story)).await?;
+    let scene = Scene {
+        step: "answered-elsewhere",
+        number: 4,
+        user: "alice",
+        owner: "Alice",
+        phone: &alice,
+        tablet: Some(&tablet),
+        manners: answers,
+        bob: Bob::Talks,
+        aftermath: None,
+    };
+    within(scene.step, story, answered(&scene, stage, story)).await?;
+
+    story.act(6, "Bob sends Carol a text message. Her phone sleeps, is woken, and shows it.");
+    within("message", story, message(stage, story, &carol)).await?;
+
+    story.act(7, "Alice and Carol turn push off. Reveille forgets their passwords, and proves it.");
+    let devices = [
+        ("Alice", "alice", "tablet", &tablet),
+        ("Alice", "alice", "phone", &alice),
+        ("Carol", "carol", "phone", &carol),
+    ];
+    within("push-off", story, push_off(stage, story, devices)).await
 }
 
 async fn hand_over(stage: &Stage, story: &Story) -> Result<(Handset, Handset), Failure> {
@@ -126,6 +153,41 @@ async fn hand_over(stage: &Stage, story: &Story) -> Result<(Handset, Handset), F
     }
 }
 
+/// Alice's second device joins: the PBX must not see another registration.
+async fn second_device(stage: &Stage, story: &Story) -> Result<Handset, Failure> {
+    const STEP: &str = "second-device";
+    let began = clock::now().boot;
+    let tell = |who: &str, event, words: String| story.line(&entry(STEP, None, who, event, began, words));
+    tell("Alice's tablet", "hand-over", "hands the same account over (HTTPS)".to_owned());
+    let tablet = stage.tablet().await;
+    let tablet = tablet.map_err(|error| failure(STEP, format!("Alice's tablet could not hand over: {error}")))?;
+    let bindings = stage.pbx.snapshot().bindings.iter().filter(|binding| binding.user == "alice").count();
+    ensure(STEP, bindings == 1, || format!("the PBX has {bindings} registrations of Alice instead of one"))?;
+    let words = "has compared the passwords: both devices share the one registration at the PBX".to_owned();
+    tell("Reveille", "registered", words);
+    Ok(tablet)
+}
+
+/// Bob writes to Carol, whose phone sleeps.
+async fn message(stage: &Stage, story: &Story, carol: &Handset) -> Result<(), Failure> {
+    const STEP: &str = "message";
+    const WORDS: &str = "Are you there?";
+    let began = clock::now().boot;
+    let tell = |who: &str, event, words: String| story.line(&entry(STEP, None, who, event, began, words));
+    tell("Bob", "message", format!("writes to Carol: \"{WORDS}\" (MESSAGE)"));
+    let code = stage.pbx.text("carol", WORDS).await.map_err(|error| failure(STEP, error))?;
+    ensure(STEP, code.code() == 202, || format!("Bob should have heard 202, but heard {}", code.code()))?;
+    tell("Reveille", "kept", "keeps it, sealed and in memory only (202 Accepted)".to_owned());
+    let show = |told: Told| {
+        let (who, event, words) = did(&told.what, "Carol", "phone");
+        let at = told.at.saturating_since(began);
+        story.line(&Entry { step: STEP, call: None, who: &who, event, at, words });
+    };
+    let text = carol.take_text(WAKE_UP, PUSH_PATIENCE, &show).await;
+    let text = text.map_err(|error| failure(STEP, with_refusals(&error, stage)))?;
+    ensure(STEP, text.body == WORDS, || "the message was changed on the way".to_owned())
+}
+
 async fn answered(scene: &Scene<'_>, stage: &Stage, story: &Story) -> Result<(), Failure> {
     let (end, outcome, _) = scene.play(stage, story).await?;
     ensure(scene.step, outcome == Outcome::Talked && end == Heard::Ended { by: Side::Caller }, || {
@@ -153,26 +215,38 @@ async fn declined(scene: &Scene<'_>, stage: &Stage, story: &Story) -> Result<(),
     })
 }
 
-async fn push_off(stage: &Stage, story: &Story, alice: &Handset, carol: &Handset) -> Result<Value, Failure> {
+async fn push_off(
+    stage: &Stage,
+    story: &Story,
+    devices: [(&'static str, &'static str, &'static str, &Handset); 3],
+) -> Result<Value, Failure> {
     const STEP: &str = "push-off";
     let began = clock::now().boot;
     let tell = |who: &str, event, words: String| story.line(&entry(STEP, None, who, event, began, words));
     let mut receipts = Vec::new();
-    for (owner, user, phone) in [("Alice", "alice", alice), ("Carol", "carol", carol)] {
-        tell(&format!("{owner}'s phone"), "delete", "turns push off (HTTPS DELETE)".to_owned());
+    for (place, (owner, user, device, phone)) in devices.into_iter().enumerate() {
+        let who = format!("{owner}'s {device}");
+        tell(&who, "delete", "turns push off (HTTPS DELETE)".to_owned());
         let answer = phone.erase().await.map_err(|error| failure(STEP, error))?;
-        stage.pbx.wait_until(|snapshot| snapshot.bindings.iter().all(|binding| binding.user != user)).await;
-        tell("The PBX", "unregistered", format!("has no registration of {owner} any more"));
+        if devices.iter().skip(place + 1).any(|(_, other, ..)| *other == user) {
+            let bound = stage.pbx.snapshot().bindings.iter().any(|binding| binding.user == user);
+            ensure(STEP, bound, || format!("the PBX lost {owner} with the first of two devices"))?;
+            tell("The PBX", "registered", format!("still has the registration of {owner}, for the other device"));
+        } else {
+            stage.pbx.wait_until(|snapshot| snapshot.bindings.iter().all(|binding| binding.user != user)).await;
+            tell("The PBX", "unregistered", format!("has no registration of {owner} any more"));
+        }
         verify_receipt(answer.to_string().as_bytes(), &stage.inside.running.audit_key)
-            .map_err(|reason| failure(STEP, format!("the receipt for {owner} is not valid: {reason}")))?;
+            .map_err(|reason| failure(STEP, format!("the receipt for {who} is not valid: {reason}")))?;
         let receipt = answer.get("receipt").cloned().unwrap_or_default();
         let named = receipt.get("instance").and_then(Value::as_str) == Some(phone.instance());
-        ensure(STEP, named, || format!("the receipt is not about {owner}'s instance"))?;
-        let words = "has wiped the password and signed a receipt, which is checked and valid".to_owned();
+        ensure(STEP, named, || format!("the receipt is not about the instance of {who}"))?;
+        let words = format!("has wiped what {who} handed over and signed a receipt, which is checked and valid");
         tell("Reveille", "erased", words);
         receipts.push(receipt);
     }
-    let receipt = receipts.into_iter().next().unwrap_or_default();
+    // That of Alice's phone, the last device to know her password.
+    let receipt = receipts.into_iter().nth(1).unwrap_or_default();
     let pretty = serde_json::to_string_pretty(&receipt).map_err(|error| failure(STEP, error))?;
     story.close_act();
     story.text(&format!("\nAlice's receipt (`reveille audit verify FILE` checks it):\n{pretty}"));
@@ -190,22 +264,33 @@ impl Scene<'_> {
         story.line(&Entry { at: Duration::ZERO, ..entry(self.step, call, "Bob", "invite", began, words) });
 
         let rang = std::cell::Cell::new(false);
-        let tell = |told: Told| {
-            rang.set(rang.get() || told.what == Deed::Rings);
-            let (who, event, words) = did(&told.what, self.owner);
-            let at = told.at.saturating_since(began);
-            story.line(&Entry { step: self.step, call, who: &who, event, at, words });
-        };
         let phone = async {
+            let tell = |told: Told| {
+                rang.set(rang.get() || told.what == Deed::Rings);
+                self.tell(&told, "phone", began, story);
+            };
             let outcome = self.phone.take_call(self.manners, PUSH_PATIENCE, &tell).await?;
             if let Some(kind) = self.aftermath {
                 self.phone.await_push(kind, PUSH_PATIENCE, &tell).await?;
             }
             Ok(outcome)
         };
-        let (end, outcome) = tokio::join!(self.bob(caller, story), phone);
+        let tablet = async {
+            let Some(tablet) = self.tablet else { return Ok(Outcome::Missed) };
+            let rings = Manners { reaction: Reaction::Ring, ..self.manners };
+            tablet.take_call(rings, PUSH_PATIENCE, &|told| self.tell(&told, "tablet", began, story)).await
+        };
+        let (end, outcome, other) = tokio::join!(self.bob(caller, story), phone, tablet);
         let outcome = outcome.map_err(|error| failure(self.step, with_refusals(&error, stage)))?;
+        let other = other.map_err(|error| failure(self.step, with_refusals(&error, stage)))?;
+        ensure(self.step, other == Outcome::Missed, || format!("the tablet should have stopped, but {other:?}"))?;
         Ok((end?, outcome, rang.get()))
+    }
+
+    fn tell(&self, told: &Told, device: &str, began: Instant, story: &Story) {
+        let (who, event, words) = did(&told.what, self.owner, device);
+        let at = told.at.saturating_since(began);
+        story.line(&Entry { step: self.step, call: Some(self.number), who: &who, event, at, words });
     }
 
     async fn bob(&self, mut caller: Caller, story: &Story) -> Result<Heard, Failure> {

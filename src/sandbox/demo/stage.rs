@@ -76,6 +76,15 @@ impl Stage {
 
     /// Carol's Android phone attaches over TCP.
     pub(super) async fn carol(&self) -> Result<Handset, PhoneError> {
+        self.android("carol").await
+    }
+
+    /// Alice's Android tablet too.
+    pub(super) async fn tablet(&self) -> Result<Handset, PhoneError> {
+        self.android("alice").await
+    }
+
+    async fn android(&self, user: &str) -> Result<Handset, PhoneError> {
         let token = format!("{}:{}", random_token(), random_token());
         let device = Device {
             platform: "android",
@@ -84,7 +93,7 @@ impl Stage {
             call_token: token.clone(),
             other_token: token,
         };
-        self.hand_over("carol", &device, Transport::Tcp, PushSource::Fcm(Arc::clone(&self.google))).await
+        self.hand_over(user, &device, Transport::Tcp, PushSource::Fcm(Arc::clone(&self.google))).await
     }
 
     /// Stops the daemon as SIGTERM would; whether it finished in time.

@@ -15,7 +15,7 @@ use crate::sandbox::phone::handset::Handset;
 
 const STEP: &str = "try";
 /// The calls of the story.
-const CALLS_BEFORE: u32 = 3;
+const CALLS_BEFORE: u32 = 4;
 /// How long Bob talks to whoever answers outside the story.
 const TALK: Duration = Duration::from_secs(5);
 
@@ -50,6 +50,7 @@ async fn call_alice(stage: &Stage, story: &Story, alice: &Handset, number: u32) 
         user: "alice",
         owner: "Alice",
         phone: alice,
+        tablet: None,
         manners: HOSPITABLE,
         bob: Bob::Talks,
         aftermath: None,

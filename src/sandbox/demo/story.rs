@@ -39,8 +39,8 @@ impl Story {
     pub(super) fn opening(&self) {
         self.text(
             "Reveille keeps a softphone reachable while it sleeps.\n\
-             In this process, over real sockets: the daemon itself; an office PBX; Bob, who calls; Alice's iPhone and\n\
-             Carol's Android phone; and stand-ins for the push services of Apple and Google that are as strict as these.",
+             In this process, over real sockets: the daemon itself; an office PBX; Bob, who calls; Alice's iPhone and her\n\
+             Android tablet; Carol's Android phone; and stand-ins for the push services of Apple and Google that are as strict as these.",
         );
     }
 
@@ -124,13 +124,14 @@ pub(super) fn heard(what: &Heard, callee: &str) -> (&'static str, String) {
     }
 }
 
-/// What a phone does: who tells it, event and words.
-pub(super) fn did(deed: &Deed, owner: &str) -> (String, &'static str, String) {
-    let phone = format!("{owner}'s phone");
+/// What a device of `owner` does: who tells it, event and words.
+pub(super) fn did(deed: &Deed, owner: &str, device: &str) -> (String, &'static str, String) {
+    let phone = format!("{owner}'s {device}");
     match deed {
         Deed::Pushed(push) => {
-            (push.carrier.to_owned(), "pushed", format!("delivers a push to {owner}'s phone: \"{}\"", push.kind))
+            (push.carrier.to_owned(), "pushed", format!("delivers a push to {phone}: \"{}\"", push.kind))
         }
+        Deed::Shown(text) => (phone, "shown", format!("shows the message: \"{}\"", text.body)),
         Deed::Attached(transport) => {
             (phone, "attached", format!("is awake and has connected to Reveille over {}", transport.as_via()))
         }

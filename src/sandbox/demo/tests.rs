@@ -11,7 +11,7 @@ use super::*;
 fn told_to_people_it_names_every_act_and_ends_well() {
     let (exit, text) = run_once(false);
     assert_eq!(exit, Exit::Success, "{text}");
-    for act in 1..=5 {
+    for act in 1..=7 {
         assert!(text.contains(&format!("\n{act}. ")), "act {act} is missing:\n{text}");
     }
     assert!(text.ends_with("All of it worked.\n"), "{text}");
@@ -42,8 +42,11 @@ fn told_to_programs_every_line_is_json_and_every_step_worked() {
     );
     contains(2, &["invite", "pushed", "cancelled", "missed"]);
     contains(3, &["invite", "pushed", "declined", "refused"]);
+    contains(4, &["invite", "pushed", "rings", "answered", "missed", "talking", "hung-up"]);
+    let of_step = |step: &str, event: &str| steps.iter().any(|line| line["step"] == step && line["event"] == event);
+    assert!(of_step("message", "kept") && of_step("message", "shown"), "{text}");
     assert!(!told(2).contains(&"rings") && !told(3).contains(&"rings"), "{text}");
-    assert_eq!(steps.iter().filter(|line| line["event"] == "erased").count(), 2);
+    assert_eq!(steps.iter().filter(|line| line["event"] == "erased").count(), 3);
 }
 
 #[test]

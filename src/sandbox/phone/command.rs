@@ -157,6 +157,7 @@ fn words(deed: &Deed) -> String {
         Deed::HungUp(Side::Callee) => "hung up (BYE)".to_owned(),
         Deed::Declined => "declined (HTTPS)".to_owned(),
         Deed::Missed(reason) => format!("missed: {reason}"),
+        Deed::Shown(text) => format!("a message from {}: {}", text.from, text.body),
     }
 }
 

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use self::talk::phone_sdp;
 use self::talk::{INVITE_TIMEOUT, Talk};
-use super::line::{CallNotice, Line, LineError, LineEvent, LinePlan};
+use super::line::{CallNotice, Line, LineError, LineEvent, LinePlan, Text};
 use super::push::{Push, PushSource};
 use crate::clock::{self, Instant};
 use crate::sandbox::caller::Side;
@@ -155,6 +155,8 @@ pub enum Deed {
     Declined,
     /// The caller had hung up before the phone could ring, or while it rang.
     Missed(String),
+    /// A text message was shown.
+    Shown(Text),
 }
 
 /// How a call ended for a phone.
@@ -197,6 +199,9 @@ pub enum PhoneError {
     /// No INVITE came.
     #[error("the phone was woken and attached, but no call came within {} s", INVITE_TIMEOUT.as_secs())]
     NoInvite,
+    /// No text message came.
+    #[error("the phone was woken and attached, but no message came within {} s", INVITE_TIMEOUT.as_secs())]
+    NoText,
     /// The call is not the one of the push.
     #[error("the call that came is not the one the push announced")]
     WrongCall,
@@ -326,6 +331,25 @@ impl Handset {
         outcome
     }
 
+    /// Waits for a message push, attaches and takes the message.
+    ///
+    /// # Errors
+    /// No push came, or no message after it.
+    pub async fn take_text(
+        &self,
+        wake_up: Duration,
+        patience: Duration,
+        tell: &dyn Fn(Told),
+    ) -> Result<Text, PhoneError> {
+        let push = self.await_push("message", patience, tell).await?;
+        sleep(wake_up).await;
+        let (mut line, _) = self.attach(&push, tell).await?;
+        let text = timeout(INVITE_TIMEOUT, texted(&mut line)).await.map_err(|_| PhoneError::NoText)??;
+        say(tell, Deed::Shown(text.clone()));
+        let _ = timeout(DETACH_TIMEOUT, line.register(Duration::ZERO)).await;
+        Ok(text)
+    }
+
     /// Waits for a push of that kind, telling it; others are told and passed over.
     ///
     /// # Errors
@@ -426,6 +450,16 @@ impl Handset {
     #[must_use]
     pub fn attach_uri(&self) -> &str {
         &self.instance.attach.uri
+    }
+}
+
+async fn texted(line: &mut Line) -> Result<Text, PhoneError> {
+    loop {
+        match line.next().await {
+            LineEvent::Text(text) => return Ok(text),
+            LineEvent::Closed => return Err(PhoneError::Closed),
+            _ => {}
+        }
     }
 }
 

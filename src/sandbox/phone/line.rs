@@ -22,7 +22,7 @@ use crate::sip::digest::{Secret, Session};
 use crate::sip::proxy::OwnVia;
 use crate::sip::registration::{Register, verdict, write_register};
 use crate::sip::uri::{Host, Uri};
-use crate::sip::{Message, StatusCode, Transport, registration};
+use crate::sip::{Message, Method, StatusCode, Transport, registration};
 
 /// How often a challenge is answered within one registration: the first, and once more if the nonce was stale.
 const CHALLENGE_ANSWERS_MAX: u8 = 2;
@@ -57,6 +57,10 @@ pub enum LineEvent {
     Offered(Offer),
     /// The caller hung up before we answered.
     Cancelled(CallId),
+    /// Another device answered before we did.
+    AnsweredElsewhere(CallId),
+    /// A text message came in, and was taken.
+    Text(Text),
     /// Our answer was acknowledged: the call stands.
     Confirmed(CallId),
     /// The other side hung up.
@@ -100,6 +104,15 @@ pub struct Offer {
     pub from: String,
     /// The session description offered.
     pub sdp: Bytes,
+}
+
+/// A text message (RFC 3428).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    /// From, as it came.
+    pub from: String,
+    /// The body.
+    pub body: String,
 }
 
 /// Why a line cannot be opened.
@@ -313,11 +326,15 @@ impl Line {
             }
             Happening::Call(call, event) => translate(call, event),
             Happening::Closed(stream) => (self.path == Path::Stream(stream)).then_some(LineEvent::Closed),
-            Happening::Request(id) => {
-                self.agent.reply(id, StatusCode::METHOD_NOT_ALLOWED, &[]);
-                None
-            }
+            Happening::Request(id) => self.handle_request(id),
         }
+    }
+
+    fn handle_request(&mut self, id: TransactionId) -> Option<LineEvent> {
+        let text = self.agent.asked(id).and_then(|(request, _)| Text::read(request));
+        let code = if text.is_some() { StatusCode::OK } else { StatusCode::METHOD_NOT_ALLOWED };
+        self.agent.reply(id, code, &[]);
+        text.map(LineEvent::Text)
     }
 
     fn handle_verdict(&mut self, running: &Running, response: Option<&Message>) -> Option<LineEvent> {
@@ -359,6 +376,16 @@ impl Line {
             challenges: running.challenges,
             calls: notices.map(|header| CallNotice::parse(&String::from_utf8_lossy(header.value))).collect(),
         }
+    }
+}
+
+impl Text {
+    fn read(request: &Message) -> Option<Self> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (request.method() == Some(Method::Message)).then(|| Self {
+            from: request.from().map(|from| text(from.raw())).unwrap_or_default(),
+            body: text(request.body()),
+        })
     }
 }
 
@@ -425,7 +452,8 @@ fn translate(call: CallId, event: CallEvent) -> Option<LineEvent> {
                 sdp: Bytes::copy_from_slice(invite.body()),
             }))
         }
-        CallEvent::Cancelled => Some(LineEvent::Cancelled(call)),
+        CallEvent::Cancelled { elsewhere: true } => Some(LineEvent::AnsweredElsewhere(call)),
+        CallEvent::Cancelled { elsewhere: false } => Some(LineEvent::Cancelled(call)),
         CallEvent::Confirmed => Some(LineEvent::Confirmed(call)),
         CallEvent::HungUp => Some(LineEvent::HungUp(call)),
         CallEvent::Over | CallEvent::Lost => Some(LineEvent::Over(call)),

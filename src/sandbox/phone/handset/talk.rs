@@ -68,6 +68,7 @@ impl Talk<'_> {
     fn over_before_answer(&self, end: End) -> Outcome {
         match end {
             End::Cancelled => self.missed("the caller hung up while it rang"),
+            End::Elsewhere => self.missed("it was answered on another device"),
             End::Confirmed | End::Over => self.missed("ended"),
         }
     }
@@ -87,6 +88,7 @@ impl Talk<'_> {
 enum End {
     Confirmed,
     Cancelled,
+    Elsewhere,
     Over,
 }
 
@@ -104,6 +106,7 @@ async fn until_end(line: &mut Line, call: CallId, pause: Option<Duration>) -> Re
             event = line.next() => match event {
                 LineEvent::Confirmed(of) if of == call => return Ok(Some(End::Confirmed)),
                 LineEvent::Cancelled(of) if of == call => return Ok(Some(End::Cancelled)),
+                LineEvent::AnsweredElsewhere(of) if of == call => return Ok(Some(End::Elsewhere)),
                 LineEvent::HungUp(of) | LineEvent::Over(of) if of == call => return Ok(Some(End::Over)),
                 LineEvent::Closed => return Err(PhoneError::Closed),
                 // Someone else calls meanwhile: this phone has one ear.
