@@ -8,6 +8,7 @@ mod binding;
 mod dormant;
 mod sharing;
 mod trial;
+mod trunks;
 mod verdicts;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -27,9 +28,9 @@ use super::account::{Account, TrunkUri};
 use super::audit::Cause;
 use super::filter::address_allowed;
 use super::ids::{BindingId, BranchId, Capability, InstanceId, QueryId};
-use super::input::{LocateFault, Located, PermitOutcome, TrunkFault};
+use super::input::{LocateFault, Located, PermitOutcome};
 use super::output::{DestinationKey, Hop, RegistrationState, RegistrationView, TrunkKey};
-use super::register::{Desk, End, Exchange, Identity, Leaving, Registered, Step, Target};
+use super::register::{Desk, Exchange, Identity, Leaving, Registered, Step, Target};
 use super::schedule::Schedule;
 use super::tally::RegisterOutcome;
 use crate::clock::Instant;
@@ -288,52 +289,6 @@ impl Bindings {
             self.advance_trial(id, branch, step, desk, now);
         }
         true
-    }
-
-    /// A trunk connection could not be opened, or is gone.
-    pub(crate) fn handle_trunk_down(
-        &mut self,
-        trunk: &Arc<TrunkKey>,
-        fault: TrunkFault,
-        desk: &mut Desk<'_>,
-        now: Instant,
-    ) {
-        let users: Vec<BindingId> =
-            self.by_trunk.get(trunk).map(|users| users.iter().copied().collect()).unwrap_or_default();
-        for id in users {
-            let tried = self.bindings.get(&id).and_then(|binding| binding.trial.as_ref());
-            if tried.is_some_and(|trial| trial.exchange.is_some()) {
-                self.finish_trial(id, End::Silent, desk, now);
-            }
-            self.handle_cut(id, fault, desk, now);
-        }
-    }
-
-    /// The connection of one binding is gone.
-    fn handle_cut(&mut self, id: BindingId, fault: TrunkFault, desk: &mut Desk<'_>, now: Instant) {
-        let Some(binding) = self.bindings.get_mut(&id) else { return };
-        match &binding.phase {
-            Phase::Exchanging(exchange) => {
-                let branch = exchange.branch;
-                let idle = fault == TrunkFault::Closed && binding.is_registered(now);
-                // An idle connection that broke under a refresh says nothing about the registrar: once more at once.
-                if idle && !std::mem::replace(&mut binding.cut_off, true) {
-                    self.cease(id);
-                    self.register_again(id);
-                } else {
-                    self.advance(id, branch, Step::Done(End::Silent), desk, now);
-                }
-            }
-            Phase::Resting if fault == TrunkFault::Closed && binding.is_content(now) => {
-                let earliest = binding.registered_at.map_or(now, |at| at + RECONNECT_PAUSE);
-                if earliest <= now {
-                    self.register_again(id);
-                } else {
-                    self.schedule.set((id, Timer::Next), Some(earliest));
-                }
-            }
-            Phase::Resting | Phase::Locating(_) | Phase::Waiting(_) => {}
-        }
     }
 
     /// Does what is due.

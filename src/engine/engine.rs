@@ -6,16 +6,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::audit::Cause;
-use super::bindings::{self, Bindings, Spoken};
+use super::bindings::{self, Bindings};
 use super::calls::{self, Calls};
 use super::destinations::{self, Destinations};
 use super::devices::Devices;
 use super::edge::{self, Edge};
 use super::erasures::{self, Erasures, Sentence};
 use super::hand_over::HandOvers;
-use super::ids::{BindingId, InstanceId, ReplyTo, ShardId};
+use super::ids::{InstanceId, ReplyTo, ShardId};
 use super::input::{Input, PeerMessage, Recorded};
-use super::instance::Instance;
 use super::leases::Leases;
 use super::mailboxes::Mailboxes;
 use super::names::{self, Names};
@@ -306,19 +305,6 @@ impl Engine {
         self.bury(instance, Sentence { cause, reply }, now);
     }
 
-    /// The last member of a binding takes it along; one of several leaves with its own copy of the credentials.
-    fn bury(&mut self, instance: Instance, sentence: Sentence, now: Now) {
-        let shared = instance.binding;
-        if let Some(credential) = self.bindings.leave(shared, instance.id) {
-            let (erasures, mut desk) = self.for_erasures();
-            erasures.begin_shared(instance, credential, sentence, &mut desk, now);
-            self.adjust_binding(shared, now);
-        } else if let Some(binding) = self.bindings.take(shared, now.boot) {
-            let (erasures, mut desk) = self.for_erasures();
-            erasures.begin(instance, binding, sentence, &mut desk, now);
-        }
-    }
-
     /// Drains every room until none has anything left to say.
     pub(super) fn settle(&mut self, now: Now) {
         while self.route_bindings(now)
@@ -513,23 +499,6 @@ impl Engine {
             }
             PushOutcome::Accepted | PushOutcome::Theirs(_) | PushOutcome::Later { .. } | PushOutcome::NotSent => {}
         }
-    }
-
-    /// The registrar has spoken: to all who share the binding.
-    fn handle_spoken(&mut self, binding: BindingId, spoken: &Spoken, now: Now) {
-        for member in self.members_of(binding) {
-            self.review_mailbox(member, now);
-            if !self.answer_hand_over(member, spoken, now)
-                && let Spoken::Refused(_) = spoken
-            {
-                self.erase(member, Cause::Refused, None, now);
-            }
-        }
-    }
-
-    /// The instances that share a binding, in the order of their ids.
-    pub(super) fn members_of(&self, binding: BindingId) -> Vec<InstanceId> {
-        self.leases.members(binding).map(|member| member.id).collect()
     }
 
     /// Goes on with a shutdown: calls first, then every instance, then the end.

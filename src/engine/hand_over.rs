@@ -1,14 +1,17 @@
 //! Handing over: a new instance, a further device of an account, and a newer hand-over of one we hold; each may have to
 //! wait for the registrar before its app is answered.
 
+mod seats;
+mod trials;
+
 use std::time::Duration;
 
 use ahash::HashMap;
 use zeroize::Zeroizing;
 
-use super::account::{Account, TenantId};
+use super::account::Account;
 use super::audit::{Cause, LifeEvent};
-use super::bindings::{Opening, Spoken, Tried};
+use super::bindings::Spoken;
 use super::devices;
 use super::engine::{Drain, Engine};
 use super::filter::registrar_allowed;
@@ -253,57 +256,6 @@ impl Engine {
         (id, token)
     }
 
-    /// Opens the binding of one instance.
-    fn open_binding(
-        &mut self,
-        id: BindingId,
-        holder: InstanceId,
-        account: &Account,
-        credential: CredentialId,
-        now: Now,
-    ) {
-        let Some(capability) = self.leases.capability(id) else { return };
-        let lease_ends = self.binding_ends(id).unwrap_or(now.boot);
-        let takeover = self.takes_over(id);
-        let opening = Opening { id, holder, capability, credential, account, takeover, lease_ends };
-        let (bindings, mut desk) = self.for_bindings();
-        bindings.open(opening, &mut desk, now.boot);
-    }
-
-    /// A binding that a holder of these very credentials may share.
-    fn shareable(&self, tenant: &TenantId, account: &Account, credential: &CredentialId) -> Option<BindingId> {
-        let same = |id: &BindingId| {
-            let held = self.bindings.credential(*id);
-            held.is_some_and(|held| self.vault.matches(held, credential, ha1_of(&account.auth_username)))
-        };
-        self.leases.alike(tenant, account).into_iter().find(same)
-    }
-
-    fn is_full(&self, binding: BindingId) -> bool {
-        self.leases.members(binding).count() >= self.policy.limits.devices_per_account as usize
-    }
-
-    /// Moves an instance that is in no binding any more to one its account and credentials fit: a shared one, or one of its
-    /// own.
-    pub(super) fn seat(&mut self, id: InstanceId, account: &Account, credential: CredentialId, now: Now) {
-        self.come_back(id);
-        let Some(tenant) = self.leases.get(id).map(|instance| instance.tenant.clone()) else { return };
-        match self.shareable(&tenant, account, &credential).filter(|binding| !self.is_full(*binding)) {
-            Some(binding) => {
-                self.leases.reseat(id, binding);
-                let (bindings, mut desk) = self.for_bindings();
-                bindings.join(binding, id, credential, &account.auth_username, &mut desk);
-                self.adjust_binding(binding, now);
-            }
-            None => {
-                let capability = Capability::mint(self.shard, self.random.bytes());
-                let binding = self.leases.found(&tenant, account, capability);
-                self.leases.reseat(id, binding);
-                self.open_binding(binding, id, account, credential, now);
-            }
-        }
-    }
-
     /// Somebody waits for the first verdict on an instance's binding.
     pub(super) fn wait_for(&mut self, id: InstanceId, reply: ReplyTo, kind: Kind, until: Instant) {
         let waiting = Waiting { reply, kind, unreachable: false, refusal: None };
@@ -347,31 +299,6 @@ impl Engine {
         }
     }
 
-    /// Where the credentials of an app that was in the foreground are tried: on the binding other devices keep, if there is
-    /// one they could share.
-    fn trial_place(&self, id: InstanceId, hand_over: &HandOver, now: Now) -> Option<BindingId> {
-        self.leases.get(id)?.foreground?;
-        let alike = self.leases.alike(&hand_over.tenant, &hand_over.account);
-        let free = |id: &BindingId| {
-            self.bindings.may_try(*id, now.boot) && !self.hand_overs.trials.contains_key(id) && !self.is_full(*id)
-        };
-        alike.into_iter().find(free)
-    }
-
-    pub(super) fn begin_trial(
-        &mut self,
-        id: BindingId,
-        credential: CredentialId,
-        username: &str,
-        change: Change,
-        reply: ReplyTo,
-        now: Now,
-    ) {
-        self.hand_overs.trials.insert(id, Trial { reply, change, verdict: None });
-        self.hand_overs.schedule.set(Wait::Trial(id), Some(now.boot + self.policy.register_wait));
-        self.bindings.try_credential(id, credential, username);
-    }
-
     /// The newer hand-over takes its predecessor's place: same instance, Call-ID and Contact; new token. `credential` is
     /// what it brought, unless the binding has taken it over already.
     fn renew(
@@ -410,17 +337,6 @@ impl Engine {
         self.reply_handed_over(id, token, true, reply, now);
     }
 
-    /// Whether other devices keep a binding that this form of the account could share, with the same credentials.
-    fn has_company(&self, id: InstanceId, account: &Account, credential: Option<&CredentialId>) -> bool {
-        let Some(instance) = self.leases.get(id) else { return false };
-        let company = || {
-            let own = credential.or_else(|| self.bindings.copy_of(instance.binding, id))?;
-            let other = self.shareable(&instance.tenant, account, own)?;
-            (other != instance.binding && !self.is_full(other)).then_some(())
-        };
-        (instance.foreground.is_some() || !self.leases.stays(id, account)) && company().is_some()
-    }
-
     /// Waits for the verdict on a binding an instance was moved to; not at all where there is one.
     pub(super) fn wait_for_seat(&mut self, id: InstanceId, reply: ReplyTo, kind: Kind, now: Now) {
         let spoken = self.leases.get(id).is_some_and(|it| self.bindings.has_spoken(it.binding, now.boot));
@@ -430,119 +346,16 @@ impl Engine {
         }
     }
 
-    /// How a trial of other credentials ended.
-    pub(super) fn handle_tried(&mut self, id: BindingId, tried: Tried, now: Now) {
-        let joins = self.hand_overs.trials.get(&id).is_some_and(|trial| matches!(trial.change, Change::Join(_)));
-        let (credential, refusal) = match tried {
-            Tried::Accepted(former, username) => return self.handle_accepted(id, former, &username, now),
-            Tried::Failed(credential, _) | Tried::Unreachable(credential) if joins => {
-                return self.found_after_trial(id, credential, now);
-            }
-            Tried::Refused(credential, verdict) | Tried::Failed(credential, verdict) => {
-                (credential, Refusal::RegistrarRefused(verdict))
-            }
-            Tried::Unreachable(credential) => (credential, Refusal::RegistrarUnreachable),
-        };
-        let _ = self.vault.wipe(credential);
-        let Some(trial) = self.hand_overs.trials.get_mut(&id) else { return };
-        if refusal == Refusal::RegistrarUnreachable && self.hand_overs.schedule.has(Wait::Trial(id)) {
-            // Told when the wait is over, like every registrar that cannot be reached.
-            trial.verdict = Some(refusal);
-            return;
-        }
-        let Some(Trial { reply, change, .. }) = self.end_wait(id) else { return };
-        match change {
-            Change::Join(hand_over) => self.turn_away(&hand_over, refusal, reply),
-            Change::Renew(..) | Change::Rectify(..) => self.reply(reply, Answer::Refused(refusal)),
-        }
-    }
-
-    /// The credentials registered and are in use; `former` were before.
-    fn handle_accepted(&mut self, id: BindingId, former: CredentialId, username: &str, now: Now) {
-        let Some(Trial { reply, change, .. }) = self.end_wait(id) else {
-            let _ = self.vault.wipe(former);
-            return;
-        };
-        match change {
-            Change::Renew(member, hand_over) => {
-                self.adopt(id, member, former, username);
-                self.move_in(member, id, now);
-                self.renew(member, &hand_over, None, reply, now);
-            }
-            Change::Rectify(member, amendment) => {
-                self.adopt(id, member, former, username);
-                self.come_back(member);
-                self.amend(member, *amendment, reply, now);
-            }
-            Change::Join(hand_over) => {
-                if let Err(refusal) = self.may_join(id, &hand_over) {
-                    // The binding goes on with the credentials it had.
-                    let nobody = InstanceId::mint(self.shard, self.random.bytes());
-                    self.adopt(id, nobody, former, username);
-                    self.bindings.leave(id, nobody).map(|tried| self.vault.wipe(tried));
-                    return self.turn_away(&hand_over, refusal, reply);
-                }
-                let (member, token) = self.open_instance(&hand_over, id, now);
-                self.adopt(id, member, former, username);
-                self.welcome(member, token, reply, now);
+    /// The registrar has spoken: to all who share the binding.
+    pub(super) fn handle_spoken(&mut self, binding: BindingId, spoken: &Spoken, now: Now) {
+        for member in self.members_of(binding) {
+            self.review_mailbox(member, now);
+            if !self.answer_hand_over(member, spoken, now)
+                && let Spoken::Refused(_) = spoken
+            {
+                self.erase(member, Cause::Refused, None, now);
             }
         }
-    }
-
-    /// An instance whose credentials were accepted on another binding than its own is a member of that one.
-    fn move_in(&mut self, member: InstanceId, id: BindingId, now: Now) {
-        let own = self.leases.get(member).map(|instance| instance.binding);
-        if let Some(own) = own.filter(|own| *own != id) {
-            if let Some(leaving) = self.bindings.take(own, now.boot) {
-                let slot = self.let_go(leaving, now);
-                let _ = self.vault.wipe(slot);
-            }
-            self.leases.reseat(member, id);
-        }
-        self.come_back(member);
-    }
-
-    /// The app is in the background again: there are credentials.
-    fn come_back(&mut self, id: InstanceId) {
-        self.leases.come_back(id);
-        self.erasures.forget_foreground(id);
-    }
-
-    fn may_join(&self, binding: BindingId, hand_over: &HandOver) -> Result<(), Refusal> {
-        self.may_hand_over(hand_over)?;
-        let full = self.is_full(binding) || self.leases.predecessor(hand_over).is_some();
-        if full { Err(Refusal::RateLimited { after: RETRY_AFTER }) } else { Ok(()) }
-    }
-
-    /// The binding speaks with this member's credentials from now on.
-    fn adopt(&mut self, id: BindingId, member: InstanceId, former: CredentialId, username: &str) {
-        if let Some(stale) = self.bindings.adopt(id, member, former, username) {
-            let _ = self.vault.wipe(stale);
-        }
-    }
-
-    /// The registrar neither took nor refused the credentials of a further device: it goes on as if it were the only one.
-    fn found_after_trial(&mut self, id: BindingId, credential: CredentialId, now: Now) {
-        let until = self.hand_overs.schedule.at(Wait::Trial(id)).unwrap_or(now.boot);
-        let ended = self.end_wait(id);
-        let Some(Trial { reply, change: Change::Join(hand_over), .. }) = ended else {
-            let _ = self.vault.wipe(credential);
-            return;
-        };
-        let again = self.leases.predecessor(&hand_over).is_some();
-        let busy = again.then_some(Refusal::RateLimited { after: RETRY_AFTER });
-        match self.may_hand_over(&hand_over).err().or(busy) {
-            Some(refusal) => {
-                let _ = self.vault.wipe(credential);
-                self.turn_away(&hand_over, refusal, reply);
-            }
-            None => self.found(&hand_over, credential, reply, until, now),
-        }
-    }
-
-    fn end_wait(&mut self, id: BindingId) -> Option<Trial> {
-        self.hand_overs.schedule.remove(Wait::Trial(id));
-        self.hand_overs.trials.remove(&id)
     }
 
     /// Answers who waits for an instance's first verdict. `false`: nobody does.
@@ -569,22 +382,6 @@ impl Engine {
         if let Some(reply) = self.take_own_trial(instance.id, instance.binding, now) {
             self.reply(reply, Answer::Refused(unfinished(cause)));
         }
-    }
-
-    /// Gives up a trial of this instance's credentials: they are not wanted any more.
-    pub(super) fn end_own_trial(&mut self, id: InstanceId, binding: BindingId, now: Now) {
-        if let Some(reply) = self.take_own_trial(id, binding, now) {
-            self.reply(reply, Answer::Refused(Refusal::RateLimited { after: self.policy.register_wait }));
-        }
-    }
-
-    fn take_own_trial(&mut self, id: InstanceId, binding: BindingId, now: Now) -> Option<ReplyTo> {
-        let own = self.hand_overs.trials.get(&binding).is_some_and(|trial| trial.change.concerns(id));
-        if !own {
-            return None;
-        }
-        self.bindings.end_trial(binding, now.boot);
-        self.end_wait(binding).map(|trial| trial.reply)
     }
 
     pub(super) fn handle_hand_over_timeouts(&mut self, now: Now) {

@@ -40,12 +40,20 @@ struct Bearer {
     trunk: Option<Arc<TrunkKey>>,
 }
 
+/// What a binding of this shard bears, and where.
+#[derive(Clone, PartialEq, Eq)]
+struct Bearing {
+    user: Vec<u8>,
+    address: IpAddr,
+    trunk: Option<Arc<TrunkKey>>,
+}
+
 /// The room.
 pub(crate) struct Names {
     shard: ShardId,
     placement: Placement,
     /// What the bindings of this shard bear.
-    own: HashMap<BindingId, (Vec<u8>, IpAddr, Option<Arc<TrunkKey>>)>,
+    own: HashMap<BindingId, Bearing>,
     /// The pairs whose home is here. At most one bearer for each binding there is.
     homes: HashMap<(Vec<u8>, IpAddr), Vec<Bearer>>,
     events: VecDeque<Event>,
@@ -63,12 +71,12 @@ impl Names {
 
     /// A binding bears a name at an address from now on, and nowhere else.
     pub(crate) fn bear(&mut self, binding: BindingId, user: Vec<u8>, address: IpAddr, trunk: Option<Arc<TrunkKey>>) {
-        let news = (user, address, trunk);
+        let news = Bearing { user, address, trunk };
         if self.own.get(&binding) == Some(&news) {
             return;
         }
         self.lay_down(binding);
-        let (user, address, trunk) = news.clone();
+        let Bearing { user, address, trunk } = news.clone();
         self.own.insert(binding, news);
         let home = self.placement.called(&user, address);
         self.tell(home, PeerMessage::NameBorne { user, address, trunk, binding });
@@ -76,7 +84,7 @@ impl Names {
 
     /// It bears none any more.
     pub(crate) fn lay_down(&mut self, binding: BindingId) {
-        let Some((user, address, _)) = self.own.remove(&binding) else { return };
+        let Some(Bearing { user, address, .. }) = self.own.remove(&binding) else { return };
         let home = self.placement.called(&user, address);
         self.tell(home, PeerMessage::NameLaidDown { user, address, binding });
     }

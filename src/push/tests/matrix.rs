@@ -37,7 +37,8 @@ fn wakes() -> [(WakeKind, WakeDetail, Option<Member>); 10] {
 }
 
 fn is_silent(kind: WakeKind, detail: WakeDetail) -> bool {
-    matches!(kind, WakeKind::CallEnded | WakeKind::Refresh) || matches!(detail, WakeDetail::Expiring { visible: false, .. })
+    matches!(kind, WakeKind::CallEnded | WakeKind::Refresh)
+        || matches!(detail, WakeDetail::Expiring { visible: false, .. })
 }
 
 fn german(mut app: AppConfig) -> AppConfig {
@@ -124,7 +125,7 @@ async fn fcm_hurries_what_the_user_is_to_see_at_once_and_stores_all_but_calls() 
         let job = PushJob { detail, expires_at: google.clocks.source()().wall + life, ..base };
         assert_eq!(outcome(&pusher, job).await, PushOutcome::Accepted, "{kind:?}");
         let push = google.stand_in.next_push(WAIT).await.expect("the push");
-        let hurried = matches!(kind, WakeKind::Call | WakeKind::Message | WakeKind::Test);
+        let hurried = matches!(kind, WakeKind::Call | WakeKind::Message | WakeKind::Refresh | WakeKind::Test);
         assert_eq!(push.high_priority, hurried, "{kind:?}");
         let ttl = push.ttl.as_secs();
         assert!(if kind == WakeKind::Call { ttl == 0 } else { (3590..=3600).contains(&ttl) }, "{kind:?}: {ttl}");
