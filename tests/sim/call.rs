@@ -360,11 +360,13 @@ fn the_same_invite_repeated_by_udp_is_one_call() {
 }
 
 #[test]
-fn two_devices_of_one_account_ring_both_and_each_is_woken_once() {
+fn two_contacts_of_one_account_ring_both_and_each_is_woken_once() {
     let mut world = World::new(seed(29)).with_sleeping_phone("alice").with_phone("tablet");
     let mut offer = world.offer("alice");
     offer.device = "urn:uuid:tablet".to_owned();
     offer.push = crate::world::build::targets("push-token-tablet");
+    // Reached another way: a registration of its own.
+    offer.account.outbound_proxy = Some(crate::world::build::registrar("sip:pbx.example.com;transport=udp"));
     world.hand_over_this("tablet", offer);
     world.run_until_quiet();
     let contacts = world.pbx().contacts("alice");

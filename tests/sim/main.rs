@@ -12,15 +12,18 @@
 
 mod call;
 mod call_ends;
+mod contact_style;
 mod erase;
 mod hand_over;
 mod hand_over_again;
 mod in_dialog;
 mod manners;
+mod modes;
 mod pbx;
 mod phone;
 mod random_walk;
 mod share;
+mod share_walk;
 mod sip_text;
 mod transactions;
 mod trunks;
