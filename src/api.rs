@@ -10,6 +10,7 @@ mod hand_over;
 mod handlers;
 mod jwt;
 mod openapi;
+mod preferences;
 mod problem;
 mod secret;
 mod server;
@@ -136,6 +137,7 @@ fn router<A: Ask>(api: Api<A>) -> Router {
         .merge(secrets)
         .route("/v1/instances/{id}", get(handlers::show::<A>).delete(handlers::erase::<A>))
         .route("/v1/instances/{id}/refresh", post(handlers::refresh::<A>))
+        .route("/v1/instances/{id}/foreground", post(handlers::foreground::<A>))
         .route("/v1/instances/{id}/data", get(handlers::data::<A>))
         .route("/v1/instances/{id}/calls/{call}", get(handlers::call::<A>))
         .route("/v1/instances/{id}/calls/{call}/decline", post(handlers::decline::<A>))

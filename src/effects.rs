@@ -46,7 +46,8 @@ pub(crate) struct Effects {
     /// Erasures' records that found no place for their receipt. An instance is erased once, so `limits.instances` bounds
     /// it; none may be dropped.
     held_records: VecDeque<Box<RecordJob>>,
-    /// Words to shards whose inbox is full. A binding has at most one permit under way, so `limits.instances` bounds it.
+    /// Words to shards whose inbox is full. A binding has at most one permit and one
+    /// name under way, so `limits.instances` bounds it.
     held_words: VecDeque<(ShardId, PeerMessage)>,
     is_drained: bool,
 }
@@ -164,6 +165,11 @@ impl Effects {
     fn tell(&mut self, shard: ShardId, message: PeerMessage) -> Option<Input> {
         if shard == self.shard {
             return Some(Input::Peer(shard, message));
+        }
+        if let PeerMessage::Called { .. } = message {
+            // Traffic: it is shed when the shard is full, and who needs an answer asks again.
+            let _ = self.answers.try_tell(shard, Input::Peer(self.shard, message));
+            return None;
         }
         // Words to one shard stay in order.
         if self.held_words.iter().any(|(held, _)| *held == shard) {

@@ -132,7 +132,7 @@ impl Router {
 
 impl Upward for Router {
     async fn deliver(&self, message: Message, arrival: Arrival) -> Option<ShardId> {
-        let shard = self.0.placement.message(&message, &arrival.peer);
+        let shard = self.0.placement.message(&message, &arrival);
         let traffic = self.traffic(shard)?;
         let is_stream = arrival.flow.is_some();
         match traffic.try_send(Input::Sip(message, arrival)) {

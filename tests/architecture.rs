@@ -26,7 +26,8 @@ const EXCEPTIONS: [(&str, &str); 2] = [
 ];
 
 /// The rooms of the engine: they never import one another; `engine::engine` and its continuations join them.
-const ENGINE_ROOMS: [&str; 8] = ["leases", "devices", "bindings", "destinations", "edge", "calls", "wakes", "erasures"];
+const ENGINE_ROOMS: [&str; 9] =
+    ["leases", "devices", "names", "bindings", "destinations", "edge", "calls", "wakes", "erasures"];
 
 struct Source {
     path: PathBuf,

@@ -62,7 +62,8 @@ pub(crate) struct AccountBody<'a> {
     /// registrar and the outbound proxy resolve to). `any` if left out.
     #[schema(example = "any")]
     trunk_sources: Option<String>,
-    /// How our Contact looks; `capability` is the only style yet.
+    /// What our Contact's user part is: `capability` (an unguessable name) or `username` (the account's own, for registrars
+    /// that insist on it; the unguessable name is then a URI parameter). `capability` if left out.
     #[schema(example = "capability")]
     contact_style: Option<String>,
     /// Our own provisional answer while the device wakes: 180 or 183, 0 for none; the service's default if left out.
@@ -130,14 +131,13 @@ impl<'a> AccountBody<'a> {
     /// Checks every member but the secret.
     pub(crate) fn check(self) -> Result<Account, Problem> {
         let (aor, user) = address_of_record(&self.aor)?;
-        contact_style(self.contact_style.as_deref())?;
         Ok(Account {
             aor,
             registrar: trunk("registrar", &self.registrar)?,
             outbound_proxy: self.outbound_proxy.map(|uri| trunk("outbound_proxy", &uri)).transpose()?,
             auth_username: username(self.auth_username.unwrap_or(user))?,
             register_expires: self.register_expires.map_or(Ok(REGISTER_EXPIRES_DEFAULT), register_expires)?,
-            contact_style: ContactStyle::default(),
+            contact_style: self.contact_style.as_deref().map(contact_style).transpose()?.unwrap_or_default(),
             trunk_sources: self.trunk_sources.as_deref().map(trunk_sources).transpose()?.unwrap_or_default(),
             early_response: self.early_response.map(early_response).transpose()?,
             tls_spki_sha256: self.tls_spki_sha256.as_deref().map(pin).transpose()?,
@@ -172,7 +172,9 @@ impl<'a> AccountChange<'a> {
         if let Some(sources) = self.trunk_sources {
             account.trunk_sources = trunk_sources(&sources)?;
         }
-        contact_style(self.contact_style.as_deref())?;
+        if let Some(style) = self.contact_style {
+            account.contact_style = contact_style(&style)?;
+        }
         if let Some(code) = self.early_response {
             account.early_response = code.map(early_response).transpose()?;
         }
@@ -263,13 +265,11 @@ fn trunk_sources(text: &str) -> Result<TrunkSources, Problem> {
     }
 }
 
-fn contact_style(text: Option<&str>) -> Result<(), Problem> {
+fn contact_style(text: &str) -> Result<ContactStyle, Problem> {
     match text {
-        None | Some("capability") => Ok(()),
-        Some("username") => {
-            Err(Problem::account("contact_style", "\"username\" is not available yet; use \"capability\""))
-        }
-        Some(_) => Err(Problem::account("contact_style", "must be \"capability\"")),
+        "capability" => Ok(ContactStyle::Capability),
+        "username" => Ok(ContactStyle::Username),
+        _ => Err(Problem::account("contact_style", "must be \"capability\" or \"username\"")),
     }
 }
 

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::account::{AccountBody, AccountChange, leads_elsewhere};
+use super::preferences::preferences;
 use super::problem::{Kind, Problem};
 use super::tenants::{Authority, Caller};
 use crate::engine::account::Account;
@@ -39,12 +40,17 @@ pub(crate) struct HandOverBody<'a> {
     /// How long the instance may be held; the service's default if left out. Never more than six days.
     #[schema(minimum = 60, maximum = 518400)]
     lease_seconds: Option<u64>,
-    /// Registration mode; `always` is the only one yet.
+    /// Registration mode: `always` (for the whole lease), `background` (until the app says it is in the foreground) or
+    /// `takeover` (as `background`, and our Contact takes the place of those there are until then, for PBXs that allow one).
     #[schema(example = "always")]
     mode: Option<String>,
-    /// How a call is handed to the woken device; `relay` is the only way yet.
+    /// How a call is handed to the woken device: `relay` (it attaches here) or `reregister` (it registers at its PBX by itself,
+    /// for PBXs that fork late).
     #[schema(example = "relay")]
     hand_over: Option<String>,
+    /// Where news of the mailbox come from: `unsolicited` (as the PBX sends them) or `subscribe` (we subscribe, RFC 3842).
+    #[schema(example = "unsolicited")]
+    voicemail: Option<String>,
 }
 
 /// One installation of the app.
@@ -111,6 +117,15 @@ pub(crate) struct RectificationBody<'a> {
     #[serde(borrow)]
     #[schema(nullable = false)]
     account: Option<AccountChange<'a>>,
+    /// As at hand-over.
+    #[schema(nullable = false)]
+    mode: Option<String>,
+    /// As at hand-over.
+    #[schema(nullable = false)]
+    hand_over: Option<String>,
+    /// As at hand-over.
+    #[schema(nullable = false)]
+    voicemail: Option<String>,
 }
 
 /// A decline before SIP is up.
@@ -144,8 +159,8 @@ impl HandOverBody<'_> {
         speaks_for(&caller.authority, &device)?;
         let platform = platform(self.device.platform)?;
         let lease = lease(self.lease_seconds, policy)?;
-        only("mode", self.mode.as_deref(), "always")?;
-        only("hand_over", self.hand_over.as_deref(), "relay")?;
+        let (mode, way, news) = (self.mode.as_deref(), self.hand_over.as_deref(), self.voicemail.as_deref());
+        let preferences = preferences(Preferences::default(), mode, way, news)?;
         let sealed = self
             .account
             .sealed()
@@ -153,23 +168,32 @@ impl HandOverBody<'_> {
             .ok_or_else(|| Problem::account("password", "is missing; send password or ha1"))?;
         let account = self.account.check()?;
         let material = sealed.open()?;
-        let preferences = Preferences::default();
         Ok(HandOver { tenant: caller.tenant, device, platform, account, material, push, lease, preferences })
     }
 }
 
 impl RectificationBody<'_> {
     /// Checks the changes against what is held now and, last of all, looks into the secret.
-    pub(crate) fn check(self, present: &Account, tenant: Option<&TenantPolicy>) -> Result<Rectification, Problem> {
-        if self.push.is_none() && self.account.is_none() {
+    pub(crate) fn check(
+        self,
+        present: &Account,
+        wishes: Preferences,
+        tenant: Option<&TenantPolicy>,
+    ) -> Result<Rectification, Problem> {
+        let (mode, way, news) = (self.mode.as_deref(), self.hand_over.as_deref(), self.voicemail.as_deref());
+        let wishing = mode.or(way).or(news).is_some();
+        if self.push.is_none() && self.account.is_none() && !wishing {
             return Err(Problem::new(
                 Kind::InvalidRequest,
-                "Send \"push\", \"account\" or both: there is nothing to change.",
+                "Send \"push\", \"account\", \"mode\", \"hand_over\" or \"voicemail\": there is nothing to change.",
                 "empty rectification",
             ));
         }
         let push = self.push.map(|push| usable_targets("push", push, tenant)).transpose()?;
-        let Some(change) = self.account else { return Ok(Rectification { push, ..Rectification::default() }) };
+        let preferences = wishing.then(|| preferences(wishes, mode, way, news)).transpose()?;
+        let Some(change) = self.account else {
+            return Ok(Rectification { push, preferences, ..Rectification::default() });
+        };
         let sealed = change.sealed().one()?;
         let account = change.apply(present)?;
         if sealed.is_none() && account.as_ref().is_some_and(|after| leads_elsewhere(present, after)) {
@@ -178,12 +202,7 @@ impl RectificationBody<'_> {
                 "is needed again (or ha1): where the credentials go, or whose they are, changes",
             ));
         }
-        Ok(Rectification {
-            push,
-            account,
-            material: sealed.map(|sealed| sealed.open()).transpose()?,
-            preferences: None,
-        })
+        Ok(Rectification { push, account, material: sealed.map(|sealed| sealed.open()).transpose()?, preferences })
     }
 }
 
@@ -302,13 +321,4 @@ fn lease(seconds: Option<u64>, policy: &Policy) -> Result<Duration, Problem> {
         return Err(Problem::new(Kind::LeaseTooLong, detail, "lease above the maximum").at_path("lease_seconds"));
     }
     Ok(lease)
-}
-
-fn only(member: &'static str, given: Option<&str>, available: &str) -> Result<(), Problem> {
-    match given {
-        Some(other) if other != available => {
-            Err(Problem::request(member, format_args!("not available in this version; use \"{available}\"")))
-        }
-        _ => Ok(()),
-    }
 }

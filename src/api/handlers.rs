@@ -16,11 +16,16 @@ use zeroize::Zeroizing;
 
 use super::body;
 use super::hand_over::{DeclineBody, HandOverBody, RectificationBody, device_urn};
-use super::openapi::{BodyProblems, HandOverProblems, InstanceProblems, RectifyProblems, TenantProblems};
+use super::openapi::{
+    BodyProblems, ForegroundProblems, HandOverProblems, InstanceProblems, RectifyProblems, TenantProblems,
+};
+use super::preferences::ForegroundBody;
 use super::problem::{Kind, Problem};
 use super::sources::Source;
 use super::tenants::sha256;
-use super::views::{self, CallBody, DataBody, ErasedAllBody, ErasedBody, HandedOverBody, InstanceBody};
+use super::views::{
+    self, CallBody, DataBody, ErasedAllBody, ErasedBody, ForegroundAnswer, HandedOverBody, InstanceBody,
+};
 use super::{Api, Ask, openapi};
 use crate::clock;
 use crate::engine::audit::Cause;
@@ -41,6 +46,7 @@ type CallInPath = Result<Path<(String, String)>, PathRejection>;
 ///
 /// The registrar's verdict is waited for; where it takes too long the answer is 202 and `GET` tells it later. The same
 /// tenant, device and account again replaces its predecessor (200): same instance, new token, and the old token is dead.
+/// Another device of the tenant that hands over the same account, with the same credentials, shares its registration.
 #[utoipa::path(
     post, path = "/v1/instances", tag = "instances",
     request_body(content = HandOverBody<'_>, content_type = "application/json"),
@@ -109,10 +115,11 @@ pub(crate) async fn show<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: H
     api.about_instance(id, &headers, Command::Show).await
 }
 
-/// Change push targets or account
+/// Change push targets, account or preferences
 ///
 /// Members left out stay. Where the change sends the credentials elsewhere, or they are someone else's, the held secret
-/// is wiped first and the request must bring it again.
+/// is wiped first and the request must bring it again; if the new place refuses it then, the instance is erased, and the
+/// problem's `detail` says so.
 #[utoipa::path(
     patch, path = "/v1/instances/{id}", tag = "instances",
     params(("id" = String, Path, description = "The instance")),
@@ -131,9 +138,10 @@ pub(crate) async fn rectify<A: Ask>(State(api): Shared<A>, id: IdInPath, request
         Answer::Refused(refusal) => return Err(refusal.into()),
         _ => return Err(api.out_of_kind("data")),
     };
-    let DataView { tenant, account, .. } = *present;
+    let DataView { tenant, account, preferences, .. } = *present;
     let bytes = api.body(request).await?;
-    let change = body::parse::<RectificationBody<'_>>(&bytes)?.check(&account, api.policy.tenant(&tenant))?;
+    let change = body::parse::<RectificationBody<'_>>(&bytes)?;
+    let change = change.check(&account, preferences, api.policy.tenant(&tenant))?;
     drop(bytes);
     views::answered(api.command(shard, Command::Rectify(id, token, Box::new(change))).await?)
 }
@@ -150,6 +158,31 @@ pub(crate) async fn rectify<A: Ask>(State(api): Shared<A>, id: IdInPath, request
 )]
 pub(crate) async fn refresh<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: HeaderMap) -> Answered {
     api.about_instance(id, &headers, Command::Refresh).await
+}
+
+/// Come to the foreground
+///
+/// For the modes `background` and `takeover`: the credentials are wiped at once, the instance stays, and the same account
+/// handed over again brings it back. Asked again meanwhile it answers the same.
+#[utoipa::path(
+    post, path = "/v1/instances/{id}/foreground", tag = "instances",
+    params(("id" = String, Path, description = "The instance")),
+    request_body(content = ForegroundBody, content_type = "application/json"),
+    security(("instance_token" = [])),
+    responses(
+        (status = 200, description = "The credentials are wiped", body = ForegroundAnswer),
+        ForegroundProblems, InstanceProblems, BodyProblems,
+    )
+)]
+pub(crate) async fn foreground<A: Ask>(State(api): Shared<A>, id: IdInPath, request: Request) -> Answered {
+    let (id, token, shard) = api.instance(id, request.headers())?;
+    // Proves the token before the body is read.
+    if let Answer::Refused(refusal) = api.command(shard, Command::Show(id, token)).await? {
+        return Err(refusal.into());
+    }
+    let bytes = api.body(request).await?;
+    let parting = body::parse::<ForegroundBody>(&bytes)?.check()?;
+    views::answered(api.command(shard, Command::Foreground(id, token, parting)).await?)
 }
 
 /// Erase an instance now

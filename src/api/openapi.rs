@@ -30,6 +30,7 @@ use crate::engine::output::{CallState, RegistrationState};
         handlers::show,
         handlers::rectify,
         handlers::refresh,
+        handlers::foreground,
         handlers::erase,
         handlers::data,
         handlers::call,
@@ -125,6 +126,12 @@ problem_set! {
         Kind::RegistrarUnreachable,
         Kind::RateLimited,
     ]
+}
+
+problem_set! {
+    /// What coming to the foreground may answer besides.
+    ForegroundProblems,
+    [Kind::RateLimited]
 }
 
 problem_set! {

@@ -306,6 +306,13 @@ impl From<Refusal> for Problem {
                 problem.0.body.detail.to_mut().push_str(told);
                 problem
             }
+            Refusal::WrongMode => Self::new(
+                Kind::InvalidRequest,
+                "mode: the instance's mode is \"always\", which keeps the credentials in the foreground too; change it to \
+                 \"background\" or \"takeover\" with PATCH.",
+                "foreground in mode always",
+            )
+            .at_path("mode"),
             Refusal::CallOver => Self::new(
                 Kind::NotFound,
                 "The call is over or answered; there is nothing left to decline.",

@@ -9,12 +9,14 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::preferences::names;
 use super::problem::Problem;
 use crate::engine::account::{Account, ContactStyle, TrunkSources};
 use crate::engine::audit::{Inclusion, Receipt};
 use crate::engine::input::PushPurpose;
 use crate::engine::output::{
-    Answer, AttachView, CallView, DataView, HandedOver, InstanceView, RegistrationState, RegistrationView,
+    Answer, AttachView, CallView, DataView, ForegroundView, HandedOver, InstanceView, RegistrationState,
+    RegistrationView,
 };
 
 /// More than the answer to a hand-over needs.
@@ -49,6 +51,12 @@ pub(crate) struct RegistrationBody {
     /// The registrar's last verdict in words, or what went wrong instead of one.
     #[schema(example = "200 OK")]
     verdict: Option<String>,
+    /// Contacts of the account that the registrar's last 200 listed beside ours.
+    other_contacts: u32,
+    /// Contacts that the registrar listed before and, ahead of their time, no longer: ours pushed them out, or they left.
+    dropped_contacts: u32,
+    /// Contacts whose place ours took (mode `takeover`). They get it back when ours ends.
+    replaced_contacts: u32,
 }
 
 /// How the woken app attaches: the account of its SIP stack.
@@ -96,6 +104,12 @@ pub(crate) struct DataBody {
     tenant: String,
     device: DeviceData,
     account: AccountData,
+    #[schema(value_type = String)]
+    mode: &'static str,
+    #[schema(value_type = String)]
+    hand_over: &'static str,
+    #[schema(value_type = String)]
+    voicemail: &'static str,
     /// When it was handed over, RFC 3339 in UTC.
     handed_over: String,
 }
@@ -176,6 +190,25 @@ pub(crate) struct ErasedBody {
     logged: bool,
 }
 
+/// An instance whose app came to the foreground.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ForegroundAnswer {
+    receipt: ReceiptBody,
+    /// Whether the record was on disk before the answer was given.
+    logged: bool,
+    /// What became of the binding: `released` or `kept`.
+    #[schema(value_type = String, example = "released")]
+    binding: &'static str,
+    /// `kept`: the Contact that stays at the registrar.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    contact: Option<String>,
+    /// `kept`: for how many seconds it stays there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    expires: Option<u64>,
+}
+
 /// An erasure of many instances.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ErasedAll)]
@@ -229,10 +262,26 @@ impl From<Receipt> for ReceiptBody {
     }
 }
 
+impl From<ForegroundView> for ForegroundAnswer {
+    fn from(view: ForegroundView) -> Self {
+        let ForegroundView { receipt, logged, kept } = view;
+        let binding = if kept.is_some() { "kept" } else { "released" };
+        let (contact, expires) = kept.map(|kept| (kept.contact, kept.expires.as_secs())).unzip();
+        Self { receipt: (*receipt).into(), logged, binding, contact, expires }
+    }
+}
+
 impl From<RegistrationView> for RegistrationBody {
     fn from(view: RegistrationView) -> Self {
-        let RegistrationView { state, expires, verdict } = view;
-        Self { state: state.as_str(), expires: expires.map(|expires| expires.as_secs()), verdict }
+        let RegistrationView { state, expires, verdict, other_contacts, dropped_contacts, replaced_contacts } = view;
+        Self {
+            state: state.as_str(),
+            expires: expires.map(|expires| expires.as_secs()),
+            verdict,
+            other_contacts,
+            dropped_contacts,
+            replaced_contacts,
+        }
     }
 }
 
@@ -259,7 +308,8 @@ impl From<InstanceView> for InstanceBody {
 
 impl From<DataView> for DataBody {
     fn from(data: DataView) -> Self {
-        let DataView { view, tenant, device, platform, account, password, ha1, push, handed_over } = data;
+        let DataView { view, tenant, device, platform, account, preferences, password, ha1, push, handed_over } = data;
+        let (mode, hand_over, voicemail) = names(preferences);
         let push = push.into_iter().map(|(purpose, provider, app)| PushData {
             purpose: match purpose {
                 PushPurpose::Call => "call",
@@ -274,6 +324,9 @@ impl From<DataView> for DataBody {
             tenant: tenant.to_string(),
             device: DeviceData { id: device, platform, push: push.collect() },
             account: account_data(account, password, ha1),
+            mode,
+            hand_over,
+            voicemail,
             handed_over: handed_over.rfc3339(),
         }
     }
@@ -351,6 +404,7 @@ pub(crate) fn answered(answer: Answer) -> Result<Response, Problem> {
         Answer::Data(view) => json(StatusCode::OK, &DataBody::from(*view)),
         Answer::Call(view) => json(StatusCode::OK, &CallBody::from(view)),
         Answer::Erased { receipt, logged } => json(StatusCode::OK, &ErasedBody { receipt: (*receipt).into(), logged }),
+        Answer::Foreground(view) => json(StatusCode::OK, &ForegroundAnswer::from(*view)),
         Answer::ErasedAll(erased) => json(StatusCode::OK, &ErasedAllBody { erased }),
         Answer::Refused(refusal) => return Err(refusal.into()),
     })

@@ -29,11 +29,13 @@ pub enum Cause {
     OffBoarded,
     /// The daemon shut down.
     Shutdown,
+    /// The app came to the foreground: the credentials are wiped, the instance stays.
+    Foreground,
 }
 
 impl Cause {
     /// All causes, in the order of their counters.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Deleted,
         Self::LeaseEnded,
         Self::DeadToken,
@@ -42,6 +44,7 @@ impl Cause {
         Self::Administrator,
         Self::OffBoarded,
         Self::Shutdown,
+        Self::Foreground,
     ];
 
     /// The name used in the API, records and metrics.
@@ -56,6 +59,7 @@ impl Cause {
             Self::Administrator => "administrator",
             Self::OffBoarded => "off-boarded",
             Self::Shutdown => "shutdown",
+            Self::Foreground => "foreground",
         }
     }
 }
@@ -74,6 +78,8 @@ pub enum Unregister {
     NotNeeded,
     /// Other devices share the binding: it stays, with their copies of the credentials.
     Shared,
+    /// The Contact was left at the registrar until its granted expiry, as the app asked for.
+    Kept,
 }
 
 /// A life event of an instance.

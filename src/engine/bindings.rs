@@ -5,8 +5,10 @@
 //! asked is `destinations`'. It never removes a registration: that is `erasures`'.
 
 mod binding;
+mod dormant;
 mod sharing;
 mod trial;
+mod trunks;
 mod verdicts;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -18,6 +20,7 @@ use ahash::HashMap;
 use bytes::Bytes;
 
 use binding::{Binding, Phase, destination_of};
+pub(crate) use dormant::Rested;
 use trial::Trial;
 pub(crate) use trial::Tried;
 
@@ -25,9 +28,9 @@ use super::account::{Account, TrunkUri};
 use super::audit::Cause;
 use super::filter::address_allowed;
 use super::ids::{BindingId, BranchId, Capability, InstanceId, QueryId};
-use super::input::{LocateFault, Located, PermitOutcome, TrunkFault};
+use super::input::{LocateFault, Located, PermitOutcome};
 use super::output::{DestinationKey, Hop, RegistrationState, RegistrationView, TrunkKey};
-use super::register::{Desk, End, Exchange, Identity, Leaving, Step, Target};
+use super::register::{Desk, Exchange, Identity, Leaving, Step, Target};
 use super::schedule::Schedule;
 use super::tally::RegisterOutcome;
 use crate::clock::Instant;
@@ -74,6 +77,16 @@ pub(crate) enum Event {
     GiveUp(BindingId, Cause),
     /// How a trial of other credentials ended.
     Tried(BindingId, Tried),
+    /// The binding bears the account's name at that registrar now, or nowhere any more.
+    Borne(BindingId, Option<Borne>),
+}
+
+/// Where a binding bears the account's name. Only an address that registered us: what else a registrar's name resolves to is
+/// its owner's word.
+pub(crate) struct Borne {
+    pub(crate) user: Vec<u8>,
+    pub(crate) address: IpAddr,
+    pub(crate) trunk: Option<Arc<TrunkKey>>,
 }
 
 /// What a hand-over waits for.
@@ -95,6 +108,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) capability: Capability,
     pub(crate) credential: CredentialId,
     pub(crate) account: &'a Account,
+    /// Whether our Contact takes the place of those there are.
+    pub(crate) takeover: bool,
     pub(crate) lease_ends: Instant,
 }
 
@@ -133,8 +148,9 @@ pub(crate) struct Bindings {
 impl Bindings {
     /// Begins to keep an account registered.
     pub(crate) fn open(&mut self, opening: Opening<'_>, desk: &mut Desk<'_>, now: Instant) {
-        let Opening { id, holder, capability, credential, account, lease_ends } = opening;
-        let identity = Identity::new(capability, credential, account, desk.random);
+        let Opening { id, holder, capability, credential, account, takeover, lease_ends } = opening;
+        let mut identity = Identity::new(capability, credential, account, desk.random);
+        identity.set_takeover(takeover);
         self.census[RegistrationState::Registering as usize] += 1;
         self.bindings.insert(id, Box::new(Binding::new(identity, holder, account, lease_ends)));
         self.schedule.set((id, Timer::GiveUp), Some(now + UNREGISTERED_MAX));
@@ -147,12 +163,14 @@ impl Bindings {
         id: BindingId,
         register_expires: Duration,
         lease_ends: Instant,
+        takeover: bool,
         desk: &mut Desk<'_>,
         now: Instant,
     ) {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
         binding.register_expires = register_expires;
         binding.lease_ends = lease_ends;
+        binding.identity.set_takeover(takeover);
         let at_rest = matches!(binding.phase, Phase::Resting);
         if at_rest && !self.schedule.has((id, Timer::Next)) {
             self.schedule_refresh(id, desk, now);
@@ -164,6 +182,9 @@ impl Bindings {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
         binding.next_hop = binding::next_hop(account);
         binding.spki_sha256 = account.tls_spki_sha256;
+        if binding.dormant {
+            return;
+        }
         if matches!(binding.phase, Phase::Exchanging(_)) {
             binding.moved = true;
         } else {
@@ -215,6 +236,9 @@ impl Bindings {
             return;
         };
         binding.permit_proven = proven;
+        if binding.dormant {
+            binding.phase = Phase::Resting;
+        }
         let wanted = binding.target.clone().filter(|target| destination_of(target) == destination);
         let trying = binding.trial.as_ref().map(|trial| trial.exchange.is_some());
         match (wanted, &binding.phase, trying) {
@@ -267,52 +291,6 @@ impl Bindings {
         true
     }
 
-    /// A trunk connection could not be opened, or is gone.
-    pub(crate) fn handle_trunk_down(
-        &mut self,
-        trunk: &Arc<TrunkKey>,
-        fault: TrunkFault,
-        desk: &mut Desk<'_>,
-        now: Instant,
-    ) {
-        let users: Vec<BindingId> =
-            self.by_trunk.get(trunk).map(|users| users.iter().copied().collect()).unwrap_or_default();
-        for id in users {
-            let tried = self.bindings.get(&id).and_then(|binding| binding.trial.as_ref());
-            if tried.is_some_and(|trial| trial.exchange.is_some()) {
-                self.finish_trial(id, End::Silent, desk, now);
-            }
-            self.handle_cut(id, fault, desk, now);
-        }
-    }
-
-    /// The connection of one binding is gone.
-    fn handle_cut(&mut self, id: BindingId, fault: TrunkFault, desk: &mut Desk<'_>, now: Instant) {
-        let Some(binding) = self.bindings.get_mut(&id) else { return };
-        match &binding.phase {
-            Phase::Exchanging(exchange) => {
-                let branch = exchange.branch;
-                let idle = fault == TrunkFault::Closed && binding.is_registered(now);
-                // An idle connection that broke under a refresh says nothing about the registrar: once more at once.
-                if idle && !std::mem::replace(&mut binding.cut_off, true) {
-                    self.cease(id);
-                    self.register_again(id);
-                } else {
-                    self.advance(id, branch, Step::Done(End::Silent), desk, now);
-                }
-            }
-            Phase::Resting if fault == TrunkFault::Closed && binding.is_content(now) => {
-                let earliest = binding.registered_at.map_or(now, |at| at + RECONNECT_PAUSE);
-                if earliest <= now {
-                    self.register_again(id);
-                } else {
-                    self.schedule.set((id, Timer::Next), Some(earliest));
-                }
-            }
-            Phase::Resting | Phase::Locating(_) | Phase::Waiting(_) => {}
-        }
-    }
-
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, desk: &mut Desk<'_>, now: Instant) {
         while let Some((id, timer)) = self.schedule.pop_due(now) {
@@ -338,7 +316,12 @@ impl Bindings {
                         self.register_again(id);
                     }
                 }
-                Timer::Lapse => self.recount(id, None, now),
+                Timer::Lapse => {
+                    if binding.dormant {
+                        binding.bound_at = None;
+                    }
+                    self.recount(id, None, now);
+                }
                 Timer::GiveUp => self.events.push_back(Event::GiveUp(id, Cause::Unregistrable)),
             }
         }
@@ -354,6 +337,9 @@ impl Bindings {
             self.schedule.remove((id, timer));
         }
         self.unlink_trunk(id, binding.target.as_ref());
+        if binding.identity.called().is_some() {
+            self.events.push_back(Event::Borne(id, None));
+        }
         Some(Leaving { identity: binding.identity, bound_at: binding.bound_at })
     }
 
@@ -382,21 +368,31 @@ impl Bindings {
         census
     }
 
-    /// The credential a binding registers with, for comparing.
-    pub(crate) fn credential(&self, id: BindingId) -> Option<&CredentialId> {
-        self.bindings.get(&id).map(|binding| &binding.identity.credential)
-    }
-
     /// The registration as the app may know it.
     pub(crate) fn view(&self, id: BindingId, now: Instant) -> RegistrationView {
         let Some(binding) = self.bindings.get(&id) else {
-            return RegistrationView { state: RegistrationState::Erasing, expires: None, verdict: None };
+            return RegistrationView {
+                state: RegistrationState::Erasing,
+                expires: None,
+                verdict: None,
+                other_contacts: 0,
+                dropped_contacts: 0,
+                replaced_contacts: 0,
+            };
         };
         let state = binding.state(now);
+        let counts = binding.identity.counts();
         RegistrationView {
             state,
-            expires: binding.granted.filter(|_| state == RegistrationState::Registered),
+            expires: match state {
+                RegistrationState::Registered => binding.granted,
+                RegistrationState::Foreground => self.kept(id, now).map(|kept| kept.expires),
+                _ => None,
+            },
             verdict: binding.verdict.clone(),
+            other_contacts: counts.other,
+            dropped_contacts: counts.dropped,
+            replaced_contacts: counts.replaced,
         }
     }
 

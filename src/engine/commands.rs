@@ -4,7 +4,7 @@ use super::audit::{Cause, LifeEvent};
 use super::engine::Engine;
 use super::erasures::life_record;
 use super::ids::{BindingId, InstanceId, ReplyTo};
-use super::input::{Command, TokenHash};
+use super::input::{Command, Mode, TokenHash};
 use super::instance::Instance;
 use super::output::{
     Answer, AttachView, CallState, CallView, DataView, InstanceView, Output, Refusal, RegistrationView,
@@ -18,6 +18,7 @@ impl Engine {
             Command::HandOver(hand_over) => self.hand_over(hand_over, reply, now),
             Command::Show(id, token) => self.show(id, &token, reply, now),
             Command::Rectify(id, token, change) => self.rectify(id, &token, *change, reply, now),
+            Command::Foreground(id, token, parting) => self.come_forward(id, &token, parting, reply, now),
             Command::Refresh(id, token) => self.refresh(id, &token, reply, now),
             Command::Erase(id, token) => {
                 if self.leases.authorized(id, &token).is_some() {
@@ -93,6 +94,7 @@ impl Engine {
             device: instance.device.clone(),
             platform: instance.platform.clone(),
             account: instance.account.clone(),
+            preferences: instance.preferences,
             password,
             ha1,
             push: instance.push.iter().map(|target| (target.purpose, target.provider, target.app.clone())).collect(),
@@ -147,8 +149,14 @@ impl Engine {
     pub(super) fn adjust_binding(&mut self, id: BindingId, now: Now) {
         let Some(expires) = self.leases.members(id).map(|member| member.account.register_expires).min() else { return };
         let ends = self.binding_ends(id).unwrap_or(now.boot);
+        let takeover = self.takes_over(id);
         let (bindings, mut desk) = self.for_bindings();
-        bindings.adjust(id, expires, ends, &mut desk, now.boot);
+        bindings.adjust(id, expires, ends, takeover, &mut desk, now.boot);
+    }
+
+    /// Whether any of those that share a binding wants it to take the place of other contacts.
+    pub(super) fn takes_over(&self, id: BindingId) -> bool {
+        self.leases.members(id).any(|member| member.preferences.mode == Mode::Takeover)
     }
 
     pub(super) fn binding_ends(&self, id: BindingId) -> Option<Instant> {

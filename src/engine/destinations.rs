@@ -123,9 +123,8 @@ impl Destinations {
             PeerMessage::PermitsGranted { destination, count, proven } => {
                 self.hand_out(destination, count, proven, random, now);
             }
-            // Words of `devices`; the engine never routes them here.
-            PeerMessage::PlaceWanted { .. } | PeerMessage::PlaceAnswered { .. } | PeerMessage::PlaceReturned { .. } => {
-            }
+            // Words of others; the engine never routes them here.
+            _ => {}
         }
     }
 

@@ -73,9 +73,8 @@ impl Devices {
                     }
                 }
             }
-            // Words of `destinations`; the engine never routes them here.
-            PeerMessage::PermitsWanted { .. } | PeerMessage::PermitsGranted { .. } | PeerMessage::PermitUsed { .. } => {
-            }
+            // Words of others; the engine never routes them here.
+            _ => {}
         }
     }
 

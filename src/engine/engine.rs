@@ -6,17 +6,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::audit::Cause;
-use super::bindings::{self, Bindings, Spoken};
+use super::bindings::{self, Bindings};
 use super::calls::{self, Calls};
 use super::destinations::{self, Destinations};
 use super::devices::Devices;
 use super::edge::{self, Edge};
 use super::erasures::{self, Erasures, Sentence};
 use super::hand_over::HandOvers;
-use super::ids::{BindingId, InstanceId, ReplyTo, ShardId};
+use super::ids::{InstanceId, ReplyTo, ShardId};
 use super::input::{Input, PeerMessage, Recorded};
-use super::instance::Instance;
 use super::leases::Leases;
+use super::names::{self, Names};
 use super::output::{Answer, Hop, Note, Output, PushOutcome, Unsent, WakeDetail, WakeKind};
 use super::placement::Placement;
 use super::policy::Policy;
@@ -53,6 +53,7 @@ pub struct Engine {
     pub(super) bindings: Bindings,
     pub(super) destinations: Destinations,
     pub(super) devices: Devices,
+    pub(super) names: Names,
     pub(super) edge: Edge,
     pub(super) calls: Calls,
     pub(super) wakes: Wakes,
@@ -95,6 +96,7 @@ impl Engine {
             calls: Calls::new(mint, &policy.limits, placement.shards()),
             destinations: Destinations::new(shard, placement.clone(), policy.registrars.rate),
             devices: Devices::new(shard, placement.clone(), policy.limits.instances_per_device),
+            names: Names::new(shard, placement.clone()),
             policy,
             random,
             vault: Vault::new(),
@@ -143,6 +145,10 @@ impl Engine {
                 PeerMessage::PlaceWanted { .. }
                 | PeerMessage::PlaceAnswered { .. }
                 | PeerMessage::PlaceReturned { .. } => self.devices.handle_peer(from, message),
+                PeerMessage::NameBorne { .. } | PeerMessage::NameLaidDown { .. } => {
+                    self.names.handle_peer(from, message);
+                }
+                PeerMessage::Called { binding, request } => self.handle_called(binding, *request, now),
             },
             Input::AuditWritable(writable) => self.audit_writable = writable,
             Input::Drain => {
@@ -233,6 +239,7 @@ impl Engine {
         self.erasures.tables(&mut tables);
         self.hand_overs.tables(&mut tables);
         self.devices.tables(&mut tables);
+        self.names.tables(&mut tables);
         tables
     }
 
@@ -250,20 +257,8 @@ impl Engine {
             self.edge.release(id);
         }
         self.abandon_hand_over(&instance, cause, now);
+        self.erasures.forget_foreground(id);
         self.bury(instance, Sentence { cause, reply }, now);
-    }
-
-    /// The last member of a binding takes it along; one of several leaves with its own copy of the credentials.
-    fn bury(&mut self, instance: Instance, sentence: Sentence, now: Now) {
-        let shared = instance.binding;
-        if let Some(credential) = self.bindings.leave(shared, instance.id) {
-            let (erasures, mut desk) = self.for_erasures();
-            erasures.begin_shared(instance, credential, sentence, &mut desk, now);
-            self.adjust_binding(shared, now);
-        } else if let Some(binding) = self.bindings.take(shared, now.boot) {
-            let (erasures, mut desk) = self.for_erasures();
-            erasures.begin(instance, binding, sentence, &mut desk, now);
-        }
     }
 
     /// Drains every room until none has anything left to say.
@@ -271,6 +266,7 @@ impl Engine {
         while self.route_bindings(now)
             || self.route_destinations(now)
             || self.route_devices(now)
+            || self.route_names()
             || self.route_edge(now)
             || self.route_calls(now)
             || self.route_erasures()
@@ -307,6 +303,8 @@ impl Engine {
                 }
             }
             Event::Tried(binding, tried) => self.handle_tried(binding, tried, now),
+            Event::Borne(binding, Some(at)) => self.names.bear(binding, at.user, at.address, at.trunk),
+            Event::Borne(binding, None) => self.names.lay_down(binding),
         }
         true
     }
@@ -321,6 +319,12 @@ impl Engine {
                 bindings.handle_permit(binding, destination, proven, &mut desk, now.boot);
             }
         }
+        true
+    }
+
+    fn route_names(&mut self) -> bool {
+        let Some(names::Event::Peer(shard, message)) = self.names.poll_event() else { return false };
+        self.emit(Output::Peer(shard, message));
         true
     }
 
@@ -396,7 +400,7 @@ impl Engine {
     fn wake_farewell(&mut self, id: InstanceId, cause: Cause, now: Now) {
         let told = match cause {
             Cause::LeaseEnded | Cause::Refused | Cause::Unregistrable | Cause::Shutdown => true,
-            Cause::Deleted | Cause::DeadToken | Cause::Administrator | Cause::OffBoarded => false,
+            Cause::Deleted | Cause::DeadToken | Cause::Administrator | Cause::OffBoarded | Cause::Foreground => false,
         };
         // An app whose hand-over is still unanswered is told by the answer.
         if !told || self.hand_overs.is_waiting(id) {
@@ -435,22 +439,6 @@ impl Engine {
             }
             PushOutcome::Accepted | PushOutcome::Theirs(_) | PushOutcome::Later { .. } | PushOutcome::NotSent => {}
         }
-    }
-
-    /// The registrar has spoken: to all who share the binding.
-    fn handle_spoken(&mut self, binding: BindingId, spoken: &Spoken, now: Now) {
-        for member in self.members_of(binding) {
-            if !self.answer_hand_over(member, spoken, now)
-                && let Spoken::Refused(_) = spoken
-            {
-                self.erase(member, Cause::Refused, None, now);
-            }
-        }
-    }
-
-    /// The instances that share a binding, in the order of their ids.
-    pub(super) fn members_of(&self, binding: BindingId) -> Vec<InstanceId> {
-        self.leases.members(binding).map(|member| member.id).collect()
     }
 
     /// Goes on with a shutdown: calls first, then every instance, then the end.

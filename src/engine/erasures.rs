@@ -18,7 +18,7 @@ use super::ids::{BranchId, InstanceId, RecordId, ReplyTo};
 use super::input::{Recorded, TokenHash};
 use super::instance::{Instance, tokens_equal};
 use super::limits::{Limits, share};
-use super::output::{Answer, Hop, Note, ReceiptJob, RecordJob, Refusal, TrunkKey};
+use super::output::{Answer, ForegroundView, Hop, KeptContact, Note, ReceiptJob, RecordJob, Refusal, TrunkKey};
 use super::register::{Desk, End, Exchange, Identity, Leaving, Step, Terms};
 use super::schedule::Schedule;
 use crate::clock::{Instant, Now};
@@ -59,6 +59,22 @@ struct Deregistering {
     started: Instant,
 }
 
+/// The credentials of an instance that stays: its app is in the foreground.
+pub(crate) struct Wiped {
+    pub(crate) instance: InstanceId,
+    pub(crate) tenant: super::account::TenantId,
+    pub(crate) salt: [u8; 32],
+    pub(crate) unregister: Unregister,
+    pub(crate) kept: Option<KeptContact>,
+}
+
+/// What is remembered of such a wipe, for an app that asks again.
+struct Aside {
+    kept: Option<KeptContact>,
+    answer: Option<ForegroundView>,
+    waiting: Vec<ReplyTo>,
+}
+
 /// Why an instance is erased, and who waits for it.
 #[derive(Clone, Copy)]
 pub(crate) struct Sentence {
@@ -94,6 +110,9 @@ pub(crate) struct Erasures {
     graves: HashMap<InstanceId, Grave>,
     by_branch: HashMap<BranchId, InstanceId>,
     by_record: HashMap<RecordId, InstanceId>,
+    /// At most one for each instance that is held.
+    asides: HashMap<InstanceId, Aside>,
+    asides_by_record: HashMap<RecordId, InstanceId>,
     /// The oldest tombstone first; some may be gone already.
     buried: VecDeque<InstanceId>,
     schedule: Schedule<(InstanceId, Timer)>,
@@ -110,6 +129,8 @@ impl Erasures {
             graves: HashMap::default(),
             by_branch: HashMap::default(),
             by_record: HashMap::default(),
+            asides: HashMap::default(),
+            asides_by_record: HashMap::default(),
             buried: VecDeque::new(),
             schedule: Schedule::default(),
             events: VecDeque::new(),
@@ -187,6 +208,60 @@ impl Erasures {
         self.enter(&subject, proof, cause, Unregister::Shared, now);
     }
 
+    /// Wipes the credentials of an instance that stays, and answers with the receipt when it is there.
+    pub(crate) fn wipe_for_foreground(
+        &mut self,
+        wiped: Wiped,
+        credential: CredentialId,
+        reply: ReplyTo,
+        desk: &mut Desk<'_>,
+        now: Now,
+    ) {
+        let Wiped { instance, tenant, salt, unregister, kept } = wiped;
+        let proof = desk.vault.wipe(credential);
+        desk.tally.erasure(Cause::Foreground, Duration::ZERO);
+        self.asides.insert(instance, Aside { kept, answer: None, waiting: vec![reply] });
+        self.records += 1;
+        let record = RecordId(self.records);
+        self.asides_by_record.insert(record, instance);
+        let job = Subject { instance, tenant, salt }.record(proof, Cause::Foreground, unregister, record, now);
+        self.events.push_back(Event::Record(Box::new(job)));
+    }
+
+    /// The app asks again: the same answer, now or when it is there. `None`: nothing of it is remembered.
+    pub(crate) fn foreground_again(&mut self, id: InstanceId, reply: ReplyTo) -> Option<()> {
+        let aside = self.asides.get_mut(&id)?;
+        let answer = match &aside.answer {
+            Some(view) => Answer::Foreground(Box::new(view.clone())),
+            None if aside.waiting.len() < WAITING_MAX => {
+                aside.waiting.push(reply);
+                return Some(());
+            }
+            None => Answer::Refused(Refusal::RateLimited { after: COME_AGAIN }),
+        };
+        self.events.push_back(Event::Reply(reply, Box::new(answer)));
+        Some(())
+    }
+
+    /// The app handed over again, or its instance is gone: the answer is of no use any more. Who waits for it is told that.
+    pub(crate) fn forget_foreground(&mut self, id: InstanceId) {
+        let Some(aside) = self.asides.remove(&id) else { return };
+        for reply in aside.waiting {
+            let refusal = Refusal::RateLimited { after: COME_AGAIN };
+            self.events.push_back(Event::Reply(reply, Box::new(Answer::Refused(refusal))));
+        }
+    }
+
+    fn handle_aside_recorded(&mut self, id: InstanceId, recorded: Recorded) {
+        let Some(aside) = self.asides.get_mut(&id) else { return };
+        let Recorded { receipt, logged } = recorded;
+        let view = ForegroundView { receipt, logged, kept: aside.kept.take() };
+        for reply in std::mem::take(&mut aside.waiting) {
+            self.events.push_back(Event::Reply(reply, Box::new(Answer::Foreground(Box::new(view.clone())))));
+        }
+        aside.answer = Some(view);
+    }
+
     /// A response whose branch may be ours. `false`: it is not.
     pub(crate) fn handle_response(
         &mut self,
@@ -226,6 +301,9 @@ impl Erasures {
 
     /// The log has written, or given up waiting.
     pub(crate) fn handle_recorded(&mut self, record: RecordId, recorded: Recorded, now: Instant) {
+        if let Some(id) = self.asides_by_record.remove(&record) {
+            return self.handle_aside_recorded(id, recorded);
+        }
         let Some(id) = self.by_record.remove(&record) else { return };
         let Some(grave) = self.graves.get_mut(&id) else { return };
         let Recorded { receipt, logged } = recorded;
@@ -312,7 +390,8 @@ impl Erasures {
             ("erasures.under_way", self.under_way),
             ("erasures.graves", self.graves.len()),
             ("erasures.branches", self.by_branch.len()),
-            ("erasures.records", self.by_record.len()),
+            ("erasures.records", self.by_record.len() + self.asides_by_record.len()),
+            ("erasures.asides", self.asides.len()),
         ]);
     }
 

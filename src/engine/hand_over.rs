@@ -1,14 +1,17 @@
 //! Handing over: a new instance, a further device of an account, and a newer hand-over of one we hold; each may have to
 //! wait for the registrar before its app is answered.
 
+mod seats;
+mod trials;
+
 use std::time::Duration;
 
 use ahash::HashMap;
 use zeroize::Zeroizing;
 
-use super::account::{Account, TenantId};
+use super::account::Account;
 use super::audit::{Cause, LifeEvent};
-use super::bindings::{Opening, Spoken, Tried};
+use super::bindings::Spoken;
 use super::devices;
 use super::engine::{Drain, Engine};
 use super::filter::registrar_allowed;
@@ -252,55 +255,6 @@ impl Engine {
         (id, token)
     }
 
-    /// Opens the binding of one instance.
-    fn open_binding(
-        &mut self,
-        id: BindingId,
-        holder: InstanceId,
-        account: &Account,
-        credential: CredentialId,
-        now: Now,
-    ) {
-        let Some(capability) = self.leases.capability(id) else { return };
-        let lease_ends = self.binding_ends(id).unwrap_or(now.boot);
-        let opening = Opening { id, holder, capability, credential, account, lease_ends };
-        let (bindings, mut desk) = self.for_bindings();
-        bindings.open(opening, &mut desk, now.boot);
-    }
-
-    /// A binding that a holder of these very credentials may share.
-    fn shareable(&self, tenant: &TenantId, account: &Account, credential: &CredentialId) -> Option<BindingId> {
-        let same = |id: &BindingId| {
-            let held = self.bindings.credential(*id);
-            held.is_some_and(|held| self.vault.matches(held, credential, ha1_of(&account.auth_username)))
-        };
-        self.leases.alike(tenant, account).into_iter().find(same)
-    }
-
-    fn is_full(&self, binding: BindingId) -> bool {
-        self.leases.members(binding).count() >= self.policy.limits.devices_per_account as usize
-    }
-
-    /// Moves an instance that is in no binding any more to one its account and credentials fit: a shared one, or one of its
-    /// own.
-    pub(super) fn seat(&mut self, id: InstanceId, account: &Account, credential: CredentialId, now: Now) {
-        let Some(tenant) = self.leases.get(id).map(|instance| instance.tenant.clone()) else { return };
-        match self.shareable(&tenant, account, &credential).filter(|binding| !self.is_full(*binding)) {
-            Some(binding) => {
-                self.leases.reseat(id, binding);
-                let (bindings, mut desk) = self.for_bindings();
-                bindings.join(binding, id, credential, &account.auth_username, &mut desk);
-                self.adjust_binding(binding, now);
-            }
-            None => {
-                let capability = Capability::mint(self.shard, self.random.bytes());
-                let binding = self.leases.found(&tenant, account, capability);
-                self.leases.reseat(id, binding);
-                self.open_binding(binding, id, account, credential, now);
-            }
-        }
-    }
-
     /// Somebody waits for the first verdict on an instance's binding.
     pub(super) fn wait_for(&mut self, id: InstanceId, reply: ReplyTo, kind: Kind, until: Instant) {
         let waiting = Waiting { reply, kind, unreachable: false, refusal: None };
@@ -316,17 +270,22 @@ impl Engine {
     /// A hand-over of an account this device has handed over before: at once if the credentials are the same, else when
     /// they have registered by themselves. Until then the predecessor stays as it is.
     fn replace(&mut self, id: InstanceId, mut hand_over: Box<HandOver>, reply: ReplyTo, now: Now) {
-        let Some(instance) = self.leases.get(id) else { return };
+        let credential = self.admit(&mut hand_over);
+        let Some(instance) = self.leases.get(id) else {
+            let _ = self.vault.wipe(credential);
+            return;
+        };
         let (binding, present) = (instance.binding, instance.account.auth_username.clone());
         let busy = self.hand_overs.is_busy(instance);
         let own_trial = self.hand_overs.trials.get(&binding).is_some_and(|trial| trial.change.concerns(id));
         let username = hand_over.account.auth_username.clone();
-        let credential = self.admit(&mut hand_over);
-        let same = present == username
-            && self
-                .bindings
-                .credential(binding)
-                .is_some_and(|held| self.vault.matches(held, &credential, ha1_of(&username)));
+        let equals = |held| self.vault.matches(held, &credential, ha1_of(&username));
+        // In the foreground its own slot is empty, and equals nothing; another device's may do.
+        let elsewhere = instance.foreground.and_then(|_| {
+            self.shareable(&instance.tenant, &hand_over.account, &credential).filter(|other| !self.is_full(*other))
+        });
+        let same =
+            elsewhere.is_some() || (present == username && self.bindings.credential(binding).is_some_and(equals));
         if self.hand_overs.waiting.contains_key(&id) || own_trial || (busy && !same) {
             let _ = self.vault.wipe(credential);
             return self.reply(reply, Answer::Refused(Refusal::RateLimited { after: self.policy.register_wait }));
@@ -334,22 +293,9 @@ impl Engine {
         if same {
             self.renew(id, &hand_over, Some(credential), reply, now);
         } else {
-            self.begin_trial(binding, credential, &username, Change::Renew(id, hand_over), reply, now);
+            let place = self.trial_place(id, &hand_over, now).unwrap_or(binding);
+            self.begin_trial(place, credential, &username, Change::Renew(id, hand_over), reply, now);
         }
-    }
-
-    pub(super) fn begin_trial(
-        &mut self,
-        id: BindingId,
-        credential: CredentialId,
-        username: &str,
-        change: Change,
-        reply: ReplyTo,
-        now: Now,
-    ) {
-        self.hand_overs.trials.insert(id, Trial { reply, change, verdict: None });
-        self.hand_overs.schedule.set(Wait::Trial(id), Some(now.boot + self.policy.register_wait));
-        self.bindings.try_credential(id, credential, username);
     }
 
     /// The newer hand-over takes its predecessor's place: same instance, Call-ID and Contact; new token. `credential` is
@@ -363,7 +309,8 @@ impl Engine {
         now: Now,
     ) {
         let Some(former) = self.leases.get(id).map(|instance| instance.account.clone()) else { return };
-        let moves = self.must_move(id, &hand_over.account);
+        let moves =
+            self.must_move(id, &hand_over.account) || self.has_company(id, &hand_over.account, credential.as_ref());
         let (token, hash, edge_ha1) = self.mint_token(id);
         self.leases.renew(id, hand_over, hash, edge_ha1, now);
         self.record(id, LifeEvent::HandedOver, now);
@@ -397,98 +344,15 @@ impl Engine {
         }
     }
 
-    /// How a trial of other credentials ended.
-    pub(super) fn handle_tried(&mut self, id: BindingId, tried: Tried, now: Now) {
-        let joins = self.hand_overs.trials.get(&id).is_some_and(|trial| matches!(trial.change, Change::Join(_)));
-        let (credential, refusal) = match tried {
-            Tried::Accepted(former, username) => return self.handle_accepted(id, former, &username, now),
-            Tried::Failed(credential, _) | Tried::Unreachable(credential) if joins => {
-                return self.found_after_trial(id, credential, now);
-            }
-            Tried::Refused(credential, verdict) | Tried::Failed(credential, verdict) => {
-                (credential, Refusal::RegistrarRefused(verdict))
-            }
-            Tried::Unreachable(credential) => (credential, Refusal::RegistrarUnreachable),
-        };
-        let _ = self.vault.wipe(credential);
-        let Some(trial) = self.hand_overs.trials.get_mut(&id) else { return };
-        if refusal == Refusal::RegistrarUnreachable && self.hand_overs.schedule.has(Wait::Trial(id)) {
-            // Told when the wait is over, like every registrar that cannot be reached.
-            trial.verdict = Some(refusal);
-            return;
-        }
-        let Some(Trial { reply, change, .. }) = self.end_wait(id) else { return };
-        match change {
-            Change::Join(hand_over) => self.turn_away(&hand_over, refusal, reply),
-            Change::Renew(..) | Change::Rectify(..) => self.reply(reply, Answer::Refused(refusal)),
-        }
-    }
-
-    /// The credentials registered and are in use; `former` were before.
-    fn handle_accepted(&mut self, id: BindingId, former: CredentialId, username: &str, now: Now) {
-        let Some(Trial { reply, change, .. }) = self.end_wait(id) else {
-            let _ = self.vault.wipe(former);
-            return;
-        };
-        match change {
-            Change::Renew(member, hand_over) => {
-                self.adopt(id, member, former, username);
-                self.renew(member, &hand_over, None, reply, now);
-            }
-            Change::Rectify(member, amendment) => {
-                self.adopt(id, member, former, username);
-                self.amend(member, *amendment, reply, now);
-            }
-            Change::Join(hand_over) => {
-                if let Err(refusal) = self.may_join(id, &hand_over) {
-                    // The binding goes on with the credentials it had.
-                    let nobody = InstanceId::mint(self.shard, self.random.bytes());
-                    self.adopt(id, nobody, former, username);
-                    self.bindings.leave(id, nobody).map(|tried| self.vault.wipe(tried));
-                    return self.turn_away(&hand_over, refusal, reply);
-                }
-                let (member, token) = self.open_instance(&hand_over, id, now);
-                self.adopt(id, member, former, username);
-                self.welcome(member, token, reply, now);
+    /// The registrar has spoken: to all who share the binding.
+    pub(super) fn handle_spoken(&mut self, binding: BindingId, spoken: &Spoken, now: Now) {
+        for member in self.members_of(binding) {
+            if !self.answer_hand_over(member, spoken, now)
+                && let Spoken::Refused(_) = spoken
+            {
+                self.erase(member, Cause::Refused, None, now);
             }
         }
-    }
-
-    fn may_join(&self, binding: BindingId, hand_over: &HandOver) -> Result<(), Refusal> {
-        self.may_hand_over(hand_over)?;
-        let full = self.is_full(binding) || self.leases.predecessor(hand_over).is_some();
-        if full { Err(Refusal::RateLimited { after: RETRY_AFTER }) } else { Ok(()) }
-    }
-
-    /// The binding speaks with this member's credentials from now on.
-    fn adopt(&mut self, id: BindingId, member: InstanceId, former: CredentialId, username: &str) {
-        if let Some(stale) = self.bindings.adopt(id, member, former, username) {
-            let _ = self.vault.wipe(stale);
-        }
-    }
-
-    /// The registrar neither took nor refused the credentials of a further device: it goes on as if it were the only one.
-    fn found_after_trial(&mut self, id: BindingId, credential: CredentialId, now: Now) {
-        let until = self.hand_overs.schedule.at(Wait::Trial(id)).unwrap_or(now.boot);
-        let ended = self.end_wait(id);
-        let Some(Trial { reply, change: Change::Join(hand_over), .. }) = ended else {
-            let _ = self.vault.wipe(credential);
-            return;
-        };
-        let again = self.leases.predecessor(&hand_over).is_some();
-        let busy = again.then_some(Refusal::RateLimited { after: RETRY_AFTER });
-        match self.may_hand_over(&hand_over).err().or(busy) {
-            Some(refusal) => {
-                let _ = self.vault.wipe(credential);
-                self.turn_away(&hand_over, refusal, reply);
-            }
-            None => self.found(&hand_over, credential, reply, until, now),
-        }
-    }
-
-    fn end_wait(&mut self, id: BindingId) -> Option<Trial> {
-        self.hand_overs.schedule.remove(Wait::Trial(id));
-        self.hand_overs.trials.remove(&id)
     }
 
     /// Answers who waits for an instance's first verdict. `false`: nobody does.
@@ -512,11 +376,8 @@ impl Engine {
             let refusal = refusal.unwrap_or_else(|| unfinished(cause));
             self.reply(reply, Answer::Refused(refusal));
         }
-        if self.hand_overs.trials.get(&instance.binding).is_some_and(|trial| trial.change.concerns(instance.id)) {
-            self.bindings.end_trial(instance.binding, now.boot);
-            if let Some(Trial { reply, .. }) = self.end_wait(instance.binding) {
-                self.reply(reply, Answer::Refused(unfinished(cause)));
-            }
+        if let Some(reply) = self.take_own_trial(instance.id, instance.binding, now) {
+            self.reply(reply, Answer::Refused(unfinished(cause)));
         }
     }
 
@@ -545,7 +406,8 @@ impl Engine {
         }
     }
 
-    fn release(&mut self, id: InstanceId, now: Now) {
+    /// Who waits for the first verdict gets the state as it is.
+    pub(super) fn release(&mut self, id: InstanceId, now: Now) {
         self.hand_overs.schedule.remove(Wait::First(id));
         let Some(Waiting { reply, kind, .. }) = self.hand_overs.waiting.remove(&id) else { return };
         match kind {
@@ -602,9 +464,12 @@ fn unfinished(cause: Cause) -> Refusal {
     match cause {
         Cause::Shutdown => Refusal::Busy { after: RETRY_AFTER },
         Cause::Unregistrable | Cause::LeaseEnded => Refusal::RegistrarUnreachable,
-        Cause::Refused | Cause::Deleted | Cause::DeadToken | Cause::Administrator | Cause::OffBoarded => {
-            Refusal::Gone { cause, receipt: None }
-        }
+        Cause::Refused
+        | Cause::Deleted
+        | Cause::DeadToken
+        | Cause::Administrator
+        | Cause::OffBoarded
+        | Cause::Foreground => Refusal::Gone { cause, receipt: None },
     }
 }
 

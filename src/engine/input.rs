@@ -1,12 +1,12 @@
 //! Everything the world can tell an engine.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::{Account, TenantId};
 use super::audit::{Cause, Receipt};
-use super::ids::{CallUuid, FlowId, InstanceId, ListenerId, QueryId, RecordId, ReplyTo, ShardId, WakeId};
+use super::ids::{BindingId, CallUuid, FlowId, InstanceId, ListenerId, QueryId, RecordId, ReplyTo, ShardId, WakeId};
 use super::output::{DestinationKey, PushOutcome, TrunkKey};
 use super::policy::Provider;
 use crate::sip::{Message, Transport};
@@ -135,6 +135,33 @@ pub enum PeerMessage {
         /// The device.
         device: String,
     },
+    /// To the home shard of a called name and source: a binding bears that name there.
+    NameBorne {
+        /// The user part, unescaped.
+        user: Vec<u8>,
+        /// The registrar's or proxy's address.
+        address: IpAddr,
+        /// The connection it registered over, for streams.
+        trunk: Option<Arc<TrunkKey>>,
+        /// Which.
+        binding: BindingId,
+    },
+    /// To the home shard of a called name and source: a binding bears it there no more.
+    NameLaidDown {
+        /// The user part, unescaped.
+        user: Vec<u8>,
+        /// The registrar's or proxy's address.
+        address: IpAddr,
+        /// Which.
+        binding: BindingId,
+    },
+    /// From the home shard of a called name and source: a request for a binding of yours.
+    Called {
+        /// Which.
+        binding: BindingId,
+        /// The request, and how it came in.
+        request: Box<CalledByName>,
+    },
     /// To the home shard: what became of a permit.
     PermitUsed {
         /// Where to.
@@ -142,6 +169,30 @@ pub enum PeerMessage {
         /// What the destination did.
         outcome: PermitOutcome,
     },
+}
+
+/// A request that named an account, not a capability.
+#[derive(Clone)]
+pub struct CalledByName {
+    /// The request.
+    pub request: Message,
+    /// How it came in.
+    pub arrival: Arrival,
+}
+
+impl PartialEq for CalledByName {
+    fn eq(&self, other: &Self) -> bool {
+        self.request.bytes() == other.request.bytes() && self.arrival.peer == other.arrival.peer
+    }
+}
+
+impl Eq for CalledByName {}
+
+/// Nothing of it: requests hold names and numbers.
+impl std::fmt::Debug for CalledByName {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("CalledByName").finish_non_exhaustive()
+    }
 }
 
 /// What a destination did with one REGISTER exchange.
@@ -171,6 +222,8 @@ pub enum Command {
     Rectify(InstanceId, TokenHash, Box<Rectification>),
     /// `POST /v1/instances/{id}/refresh`.
     Refresh(InstanceId, TokenHash),
+    /// `POST /v1/instances/{id}/foreground`.
+    Foreground(InstanceId, TokenHash, Parting),
     /// `DELETE /v1/instances/{id}`.
     Erase(InstanceId, TokenHash),
     /// `GET /v1/instances/{id}/data`.
@@ -232,6 +285,16 @@ pub struct Rectification {
     pub material: Option<Material>,
     /// New preferences.
     pub preferences: Option<Preferences>,
+}
+
+/// What becomes of the binding when the app comes to the foreground.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Parting {
+    /// It is removed at the registrar.
+    #[default]
+    Release,
+    /// It stays at the registrar until its granted expiry.
+    Keep,
 }
 
 /// Registration mode.

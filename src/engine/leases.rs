@@ -176,6 +176,13 @@ impl Leases {
         }
     }
 
+    /// The app is in the background again.
+    pub(crate) fn come_back(&mut self, id: InstanceId) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.foreground = None;
+        }
+    }
+
     /// The app is in the foreground, and the credentials are wiped.
     pub(crate) fn come_forward(&mut self, id: InstanceId, foreground: Foreground) {
         if let Some(instance) = self.instances.get_mut(&id) {

@@ -7,15 +7,17 @@ use super::calls::{Callee, Incoming, Inside, Passing};
 use super::device::reply_hop;
 use super::edge::Known;
 use super::engine::{Drain, Effect, Engine};
+use super::foreground::takes_calls;
 use super::ids::{BindingId, BranchId, Capability, InstanceId};
-use super::input::Arrival;
+use super::input::{Arrival, CalledByName, PeerMessage};
 use super::instance::Instance;
+use super::names::Meant;
 use super::output::{Caller, Output};
+use super::placement::{called_user, capability_of};
 use super::policy::CallerInPush;
 use super::tally::Shed;
 use crate::clock::Now;
 use crate::sip::proxy::{self, Reply, Unforwardable};
-use crate::sip::uri::Uri;
 use crate::sip::{HeaderName, Message, Method, StatusCode};
 
 /// Events a registrar or PBX sends to a Contact by itself, harmless without a subscription.
@@ -58,7 +60,7 @@ impl Engine {
         let known = callee.and_then(|callee| self.leases.by_capability(&callee));
         let attaching = registering(&request).filter(|&id| self.leases.get(id).is_some() || self.erasures.knows(id));
         if inside.is_none() && known.is_none() && attaching.is_none() {
-            return self.handle_stranger(&request, arrival, callee);
+            return self.handle_unnamed(request, arrival, callee, now);
         }
         let fault = proxy::validate(&request).err();
         if let Some(inside) = inside {
@@ -87,19 +89,59 @@ impl Engine {
         calls.refuse_inside(inside, passing, fault.status(), &extra, &mut desk, now.boot);
     }
 
-    /// The instances a request to a binding may reach, in the order of their ids: those that take its source. `None`: the
-    /// source is refused by all.
+    /// The instances a request to a binding may reach, in the order of their ids: those that take its source
+    /// and whose app is not in the foreground by itself. `None`: the source is refused by all.
     fn callees_of(&mut self, binding: BindingId, arrival: &Arrival, now: Now) -> Option<Vec<InstanceId>> {
         let pinned = arrival.trunk.is_some() || self.bindings.is_source(binding, arrival.peer.ip(), now.boot);
         let takes = |member: &&Instance| pinned || member.account.trunk_sources == TrunkSources::Any;
-        let callees: Vec<InstanceId> = self.leases.members(binding).filter(takes).map(|member| member.id).collect();
-        if !callees.is_empty() {
-            return Some(callees);
+        let members: Vec<&Instance> = self.leases.members(binding).filter(takes).collect();
+        if !members.is_empty() {
+            return Some(members.into_iter().filter(|member| takes_calls(member)).map(|member| member.id).collect());
         }
         for member in self.members_of(binding) {
             self.leases.count_drop(member);
         }
         None
+    }
+
+    /// A request without a capability we hold: it may call an account by its own name.
+    fn handle_unnamed(&mut self, request: Message, arrival: &Arrival, callee: Option<Capability>, now: Now) {
+        let user = called_user(&request, arrival);
+        let meant = user.map(|user| self.names.meant(&user, arrival.peer.ip(), arrival.trunk.as_ref()));
+        let request = CalledByName { request, arrival: arrival.clone() };
+        match meant {
+            Some(Meant::Binding(shard, binding)) if shard == self.shard => self.handle_called(binding, request, now),
+            Some(Meant::Binding(shard, binding)) => {
+                self.emit(Output::Peer(shard, PeerMessage::Called { binding, request: Box::new(request) }));
+            }
+            Some(Meant::Several) => {
+                self.tally.shed(Shed::Ambiguous);
+                let invite = request.request.method() == Some(Method::Invite);
+                let code = if invite { StatusCode::TEMPORARILY_UNAVAILABLE } else { StatusCode::NOT_FOUND };
+                if let Err(fault) = proxy::validate(&request.request) {
+                    return self.answer_unforwardable(&request.request, arrival, fault);
+                }
+                self.answer(&request.request, arrival, code, &[]);
+            }
+            Some(Meant::Nobody) | None => self.handle_stranger(&request.request, arrival, callee),
+        }
+    }
+
+    /// A request that calls an account of this shard by its name, as the name's home shard says.
+    pub(super) fn handle_called(&mut self, binding: BindingId, called: CalledByName, now: Now) {
+        let CalledByName { request, arrival } = called;
+        let back = reply_hop(&request, &arrival);
+        let (calls, mut desk) = self.for_calls();
+        if calls.handle_known(&request, &arrival, &back, &mut desk, now.boot) {
+            return;
+        }
+        let Some(callee) = self.leases.capability(binding) else {
+            return self.handle_stranger(&request, &arrival, None);
+        };
+        match proxy::validate(&request) {
+            Ok(()) => self.handle_to_capability(request, &arrival, back, binding, callee, now),
+            Err(fault) => self.answer_unforwardable(&request, &arrival, fault),
+        }
     }
 
     fn handle_attach(&mut self, request: &Message, arrival: &Arrival, id: InstanceId, now: Now) {
@@ -132,6 +174,11 @@ impl Engine {
             Some(Method::Cancel) => {
                 self.answer(&request, arrival, StatusCode::CALL_DOES_NOT_EXIST, &[]);
             }
+            // The app has taken its calls over, and the registrar has not noticed yet.
+            Some(Method::Invite) if callees.is_empty() => {
+                self.answer(&request, arrival, StatusCode::TEMPORARILY_UNAVAILABLE, &[]);
+            }
+            _ if callees.is_empty() => self.answer(&request, arrival, StatusCode::NOT_FOUND, &[]),
             _ if inside => {
                 self.answer(&request, arrival, StatusCode::CALL_DOES_NOT_EXIST, &[]);
             }
@@ -252,11 +299,6 @@ fn extra_of(request: &Message, fault: Unforwardable) -> Vec<(&'static str, Strin
         Unforwardable::BadExtension => vec![("Unsupported", proxy::unsupported(request))],
         Unforwardable::Malformed(_) | Unforwardable::TooManyHops | Unforwardable::Loop => Vec::new(),
     }
-}
-
-/// The capability in the user part of the Request-URI.
-pub(super) fn capability_of(request: &Message) -> Option<Capability> {
-    Capability::parse(Uri::parse(request.request_uri()?).ok()?.user()?)
 }
 
 /// The instance a REGISTER names in To.

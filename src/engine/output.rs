@@ -55,6 +55,17 @@ pub enum Hop {
     Trunk(Arc<TrunkKey>),
 }
 
+impl Hop {
+    /// The shared connection, if it is one.
+    #[must_use]
+    pub fn trunk(&self) -> Option<&Arc<TrunkKey>> {
+        match self {
+            Self::Trunk(key) => Some(key),
+            Self::Datagram { .. } | Self::Flow(_) => None,
+        }
+    }
+}
+
 /// Which connections to a destination may be shared: all members equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TrunkKey {
@@ -329,10 +340,32 @@ pub enum Answer {
         /// Whether the record was synced in time.
         logged: bool,
     },
+    /// To `Foreground`.
+    Foreground(Box<ForegroundView>),
     /// To `EraseAll`: how many.
     ErasedAll(u32),
     /// To any.
     Refused(Refusal),
+}
+
+/// What became of an instance whose app came to the foreground.
+#[derive(Clone)]
+pub struct ForegroundView {
+    /// The signed receipt of the wipe.
+    pub receipt: Box<Receipt>,
+    /// Whether the record was synced in time.
+    pub logged: bool,
+    /// What became of the binding.
+    pub kept: Option<KeptContact>,
+}
+
+/// A Contact that was left at the registrar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptContact {
+    /// Its URI.
+    pub contact: String,
+    /// How long the registrar holds it.
+    pub expires: Duration,
 }
 
 /// What a hand-over returns.
@@ -360,6 +393,12 @@ pub struct RegistrationView {
     pub expires: Option<Duration>,
     /// The registrar's last verdict in words, or what went wrong instead of one.
     pub verdict: Option<String>,
+    /// Contacts that the registrar's last 200 listed beside ours.
+    pub other_contacts: u32,
+    /// Contacts the registrar knew and, before their time, no longer lists since ours came.
+    pub dropped_contacts: u32,
+    /// Contacts whose place ours took, as the app asked for; it is given back when ours ends.
+    pub replaced_contacts: u32,
 }
 
 /// Where a registration stands.
@@ -371,13 +410,15 @@ pub enum RegistrationState {
     Registered,
     /// It failed; we try again by and by.
     Failing,
+    /// The app is in the foreground: no credentials are held, nothing is refreshed.
+    Foreground,
     /// It is being removed.
     Erasing,
 }
 
 impl RegistrationState {
     /// All states, in the order of their gauges.
-    pub const ALL: [Self; 4] = [Self::Registering, Self::Registered, Self::Failing, Self::Erasing];
+    pub const ALL: [Self; 5] = [Self::Registering, Self::Registered, Self::Failing, Self::Foreground, Self::Erasing];
 
     /// The name used in the API and metrics.
     #[must_use]
@@ -386,6 +427,7 @@ impl RegistrationState {
             Self::Registering => "registering",
             Self::Registered => "registered",
             Self::Failing => "failing",
+            Self::Foreground => "foreground",
             Self::Erasing => "erasing",
         }
     }
@@ -432,6 +474,8 @@ pub struct DataView {
     pub platform: String,
     /// The account, without credentials.
     pub account: super::account::Account,
+    /// How the app wants it kept and its calls handed over.
+    pub preferences: super::input::Preferences,
     /// Whether a password is held.
     pub password: bool,
     /// Realms and algorithms an HA1 is held for.
@@ -499,6 +543,8 @@ pub enum Refusal {
     RegistrarUnreachable,
     /// The account was moved, its former credentials are wiped, and the new place refused: the instance is erased.
     ErasedByMove(Box<Refusal>),
+    /// The instance's mode keeps the credentials in the foreground too.
+    WrongMode,
     /// The call cannot be declined any more.
     CallOver,
     /// A bound of the device, tenant or source.

@@ -1,13 +1,15 @@
 //! Which shard owns what: pure functions, used by the daemon and the simulated world alike.
 
 use std::hash::{BuildHasher, Hasher};
+use std::net::IpAddr;
 
 use ahash::RandomState;
 
 use super::ids::{BranchId, Capability, InstanceId, ShardId};
+use super::input::Arrival;
 use super::output::DestinationKey;
 use super::route_token;
-use crate::sip::uri::Uri;
+use crate::sip::uri::{self, Uri};
 use crate::sip::{Message, Method};
 
 /// Places things on `shards` shards by a hash keyed at start.
@@ -72,11 +74,21 @@ impl Placement {
     }
 
     /// The shard a SIP message belongs to: by the branch of a response's top Via, by a route token, by the capability in
-    /// the Request-URI, by the instance in a REGISTER's To; else by its source.
+    /// the Request-URI, by the instance in a REGISTER's To; else, from a registrar, by the called name and the source;
+    /// else by its source.
     #[must_use]
-    pub fn message(&self, message: &Message, peer: &std::net::SocketAddr) -> ShardId {
+    pub fn message(&self, message: &Message, arrival: &Arrival) -> ShardId {
         let named = if message.status().is_some() { response_shard(message) } else { request_shard(message) };
-        named.and_then(|shard| self.existing(shard)).unwrap_or_else(|| self.source(peer))
+        named
+            .and_then(|shard| self.existing(shard))
+            .or_else(|| called_user(message, arrival).map(|user| self.called(&user, arrival.peer.ip())))
+            .unwrap_or_else(|| self.source(&arrival.peer))
+    }
+
+    /// The home shard of a name called from an address.
+    #[must_use]
+    pub fn called(&self, user: &[u8], address: IpAddr) -> ShardId {
+        self.shard(self.key.hash_one((user, address)))
     }
 
     /// The shard of a source, for messages that name nothing of ours.
@@ -110,5 +122,21 @@ fn request_shard(request: &Message) -> Option<ShardId> {
     if request.method() == Some(Method::Register) {
         return Some(InstanceId::parse(request.to().ok()?.uri().user()?)?.shard());
     }
-    Some(Capability::parse(Uri::parse(request.request_uri()?).ok()?.user()?)?.shard())
+    Some(capability_of(request)?.shard())
+}
+
+/// The capability in the Request-URI: its user part, or the parameter `cap` beside an account's own name.
+pub(super) fn capability_of(request: &Message) -> Option<Capability> {
+    let uri = Uri::parse(request.request_uri()?).ok()?;
+    let named = || Capability::parse(uri.param("cap").flatten()?.as_bytes());
+    uri.user().and_then(Capability::parse).or_else(named)
+}
+
+/// The name a registrar or PBX calls, unescaped. Others call nobody by name.
+pub(super) fn called_user(request: &Message, arrival: &Arrival) -> Option<Vec<u8>> {
+    let known = arrival.registrar || arrival.trunk.is_some();
+    if !known || request.method() == Some(Method::Register) || capability_of(request).is_some() {
+        return None;
+    }
+    Uri::parse(request.request_uri()?).ok()?.user().map(uri::unescape)
 }

@@ -1,18 +1,15 @@
 //! Rectifying: changes of an instance we hold. A changed destination or user takes the instance out of its binding into
 //! another one, and the devices that shared it stay where they are.
 
-use std::time::Duration;
-
 use super::account::Account;
 use super::audit::LifeEvent;
-use super::engine::{Effect, Engine};
+use super::engine::Engine;
 use super::hand_over::{Change, Kind, leads_elsewhere};
 use super::ids::{InstanceId, ReplyTo};
 use super::input::{Preferences, PushTarget, Rectification, TokenHash};
 use super::output::{Answer, Refusal};
-use super::register::{Exchange, Leaving, Terms};
 use crate::clock::Now;
-use crate::vault::{CredentialId, Material};
+use crate::vault::Material;
 
 /// What changes once the credentials are accepted.
 pub(super) struct Amendment {
@@ -44,9 +41,10 @@ impl Engine {
         let elsewhere = leads_elsewhere(&present, &account)
             || present.aor != account.aor
             || present.auth_username != account.auth_username;
+        let empty = instance.foreground.is_some() && self.must_move(id, &account);
         let amendment = Amendment { account, push, preferences };
         match material {
-            None if elsewhere => {
+            None if elsewhere || empty => {
                 let needed = "account: another destination or user needs the credentials again".to_owned();
                 self.reply(reply, Answer::Refused(Refusal::InvalidAccount(needed)));
             }
@@ -86,41 +84,6 @@ impl Engine {
         self.seat(id, &account, credential, now);
         self.leases.rectify(id, account);
         self.wait_for_seat(id, reply, Kind::Rectify, now);
-    }
-
-    /// Whether this form of the account cannot stay in the instance's binding: it is presented in another way, or others
-    /// share the binding and it is not theirs.
-    pub(super) fn must_move(&self, id: InstanceId, account: &Account) -> bool {
-        let Some(instance) = self.leases.get(id) else { return false };
-        let shared = self.leases.members(instance.binding).nth(1).is_some();
-        (shared && !self.leases.stays(id, account)) || instance.account.contact_style != account.contact_style
-    }
-
-    /// Takes an instance out of its binding; its credentials come back. Those that share the binding go on with it. Where
-    /// there are none the registrar is told with the nonce at hand; a challenge to that finds nobody who could answer it.
-    pub(super) fn unseat(&mut self, id: InstanceId, now: Now) -> Option<CredentialId> {
-        let binding = self.leases.get(id)?.binding;
-        if let Some(credential) = self.bindings.leave(binding, id) {
-            self.leases.stand_aside(id);
-            self.adjust_binding(binding, now);
-            return Some(credential);
-        }
-        let leaving = self.bindings.take(binding, now.boot)?;
-        Some(self.let_go(leaving, now))
-    }
-
-    /// Removes a binding at the registrar with the nonce at hand, once; the credentials come back.
-    pub(super) fn let_go(&mut self, leaving: Leaving, now: Now) -> CredentialId {
-        let Leaving { mut identity, bound_at } = leaving;
-        if let Some(target) = bound_at {
-            let terms =
-                Terms { expires: Duration::ZERO, expires_max: Duration::ZERO, refusals_max: 1, datagrams_max: Some(1) };
-            let hop = target.hop.clone();
-            let (_, mut desk) = self.for_bindings();
-            let (_, request) = Exchange::start(&mut identity, target, terms, &mut desk, now.boot);
-            self.outputs.push_back(Effect::Send(hop, request));
-        }
-        identity.into_credential().0
     }
 
     fn set_wishes(

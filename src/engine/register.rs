@@ -3,24 +3,26 @@
 //! Shared by `bindings` (keeping a registration) and `erasures` (removing it); it decides how challenges are answered,
 //! not when to register.
 
+mod identity;
+mod others;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::account::Account;
-use super::ids::{BranchId, Capability, ListenerId, ShardId};
+use identity::Wanted;
+pub(crate) use identity::{Identity, ha1_of};
+
+use super::ids::{BranchId, ListenerId, ShardId};
 use super::output::Hop;
 use super::policy::Policy;
 use super::random::Random;
 use super::tally::Tally;
 use crate::clock::Instant;
-use crate::sip::auth::Algorithm;
-use crate::sip::digest::{self, Secret, Session};
-use crate::sip::proxy::OwnVia;
-use crate::sip::registration::{self, Register};
+use crate::sip::registration;
 use crate::sip::transaction::{NonInviteClient, Timeout, Verdict};
-use crate::sip::{HeaderName, Message, Transport};
-use crate::vault::{CredentialId, Ha1, Ha1Algorithm, Lent, Vault};
+use crate::sip::{Message, Transport};
+use crate::vault::Vault;
 
 /// How often we answer a challenge within one exchange: the first 401, and once more on the new nonce of a second one.
 const CHALLENGE_ANSWERS_MAX: u8 = 2;
@@ -35,21 +37,6 @@ pub(crate) struct Desk<'a> {
     pub(crate) random: &'a mut Random,
     pub(crate) vault: &'a mut Vault,
     pub(crate) tally: &'a mut Tally,
-}
-
-/// What we are at the registrar: all that stays the same for a binding's whole life, and its counters.
-pub(crate) struct Identity {
-    pub(crate) capability: Capability,
-    pub(crate) credential: CredentialId,
-    aor: String,
-    request_uri: String,
-    username: String,
-    call_id: String,
-    from_tag: String,
-    urn: String,
-    cseq: u32,
-    contact: Option<(ListenerId, String)>,
-    session: Option<Session>,
 }
 
 /// Where a REGISTER goes.
@@ -93,6 +80,8 @@ pub(crate) struct Exchange {
     stale: u8,
     refusals: u8,
     bumped: bool,
+    /// The request on the wire asks who is there; the registration follows it.
+    querying: bool,
 }
 
 /// What came of a response or a timer.
@@ -118,192 +107,6 @@ pub(crate) enum End {
     Silent,
 }
 
-impl Identity {
-    /// A new identity at the registrar of `account`.
-    pub(crate) fn new(
-        capability: Capability,
-        credential: CredentialId,
-        account: &Account,
-        random: &mut Random,
-    ) -> Self {
-        let urn = uuid::Builder::from_random_bytes(random.bytes()).into_uuid();
-        Self {
-            capability,
-            credential,
-            aor: account.aor.clone(),
-            request_uri: account.registrar.text.clone(),
-            username: account.auth_username.clone(),
-            call_id: random.text::<16>(),
-            from_tag: random.text::<8>(),
-            urn: format!("urn:uuid:{urn}"),
-            cseq: 0,
-            contact: None,
-            session: None,
-        }
-    }
-
-    /// The same registrant with other credentials, for trying them out: same Call-ID and Contact.
-    pub(crate) fn with_credential(&self, credential: CredentialId, username: &str) -> Self {
-        Self {
-            capability: self.capability,
-            credential,
-            aor: self.aor.clone(),
-            request_uri: self.request_uri.clone(),
-            username: username.to_owned(),
-            call_id: self.call_id.clone(),
-            from_tag: self.from_tag.clone(),
-            urn: self.urn.clone(),
-            cseq: self.cseq,
-            contact: self.contact.clone(),
-            session: None,
-        }
-    }
-
-    /// Takes over the sequence number of a twin that spoke for the same binding, so that CSeq only grows.
-    pub(crate) fn catch_up(&mut self, twin: &Self) {
-        self.cseq = self.cseq.max(twin.cseq);
-        if self.contact.is_none() {
-            self.contact.clone_from(&twin.contact);
-        }
-    }
-
-    /// Speaks with other credentials of the same account from now on; the former ones come back.
-    pub(crate) fn exchange_credential(&mut self, credential: CredentialId, username: String) -> (CredentialId, String) {
-        let former = std::mem::replace(&mut self.credential, credential);
-        (former, std::mem::replace(&mut self.username, username))
-    }
-
-    /// What it spoke with.
-    pub(crate) fn into_credential(self) -> (CredentialId, String) {
-        (self.credential, self.username)
-    }
-
-    /// Forgets the Contact, so that the next target may choose the listener. Only before the first 200.
-    pub(crate) fn forget_contact(&mut self) {
-        self.contact = None;
-    }
-
-    /// Puts HA1 in the place of the password: for the realm met (the AOR's domain where there was no challenge), for the
-    /// algorithm answered and the stronger ones, so that a later downgrade cannot be answered.
-    pub(crate) fn distill(&self, vault: &mut Vault) {
-        self.distill_copy(&self.credential, &self.username, vault);
-    }
-
-    /// The same for another copy of the credentials, by what the registrar accepted last.
-    pub(crate) fn distill_copy(&self, credential: &CredentialId, username: &str, vault: &mut Vault) {
-        let domain = self.aor.rsplit_once('@').map_or("", |(_, domain)| domain);
-        let (realm, weakest) = match &self.session {
-            Some(session) => (session.realm.as_str(), session.algorithm),
-            None => (domain.split(['>', ';', '?']).next().unwrap_or(domain), Algorithm::Md5),
-        };
-        let derived = vault.lend(credential, |lent| match lent {
-            Lent::Ha1(_) => Vec::new(),
-            Lent::Password(password) => ALGORITHMS
-                .into_iter()
-                .filter(|&(algorithm, _)| algorithm >= weakest)
-                .map(|(algorithm, kept)| Ha1 {
-                    realm: realm.to_owned(),
-                    algorithm: kept,
-                    value: digest::ha1(algorithm, username, realm, password),
-                })
-                .collect(),
-        });
-        if !derived.is_empty() {
-            vault.distill(credential, derived);
-        }
-        if let Some(session) = &self.session {
-            vault.forget_weaker(credential, &session.realm, kept(session.algorithm));
-        }
-    }
-
-    fn contact_for(&mut self, target: &Target, policy: &Policy) -> &str {
-        let (_, contact) = self.contact.get_or_insert_with(|| {
-            let advertise = policy.listener(target.listener).map_or("", |listener| listener.advertise.as_str());
-            let transport = target.transport.as_param();
-            let text =
-                format!("<sip:{}@{advertise};transport={transport}>;+sip.instance=\"<{}>\"", self.capability, self.urn);
-            (target.listener, text)
-        });
-        contact
-    }
-
-    /// Whether we can answer for this realm and algorithm.
-    fn can_answer(&self, vault: &Vault, realm: &str, algorithm: Algorithm) -> bool {
-        vault.lend(&self.credential, |lent| match lent {
-            Lent::Password(_) => true,
-            Lent::Ha1(held) => held.iter().any(|ha1| ha1.realm == realm && ha1.algorithm == kept(algorithm)),
-        })
-    }
-
-    fn authorize(&mut self, vault: &Vault, random: &mut Random) -> Option<(&'static str, String)> {
-        let session = self.session.as_mut()?;
-        let name = if session.proxy { "Proxy-Authorization" } else { "Authorization" };
-        let cnonce = random.text::<10>();
-        let (username, uri) = (&self.username, &self.request_uri);
-        let value = vault.lend(&self.credential, |lent| match lent {
-            Lent::Password(password) => {
-                Some(session.authorize(username, Secret::Password(password), "REGISTER", uri, &cnonce))
-            }
-            Lent::Ha1(held) => held
-                .iter()
-                .find(|ha1| ha1.realm == session.realm && ha1.algorithm == kept(session.algorithm))
-                .map(|ha1| session.authorize(username, Secret::Ha1(&ha1.value), "REGISTER", uri, &cnonce)),
-        })?;
-        Some((name, value))
-    }
-
-    fn write(&mut self, target: &Target, branch: BranchId, expires: Duration, desk: &mut Desk<'_>) -> Bytes {
-        self.cseq += 1;
-        let authorization = self.authorize(desk.vault, desk.random);
-        let contact = self.contact_for(target, desk.policy).to_owned();
-        let sent_by = desk.policy.listener(target.listener).map_or("", |listener| listener.advertise.as_str());
-        let mut out = Vec::with_capacity(1024);
-        registration::write_register(
-            &Register {
-                request_uri: &self.request_uri,
-                aor: &self.aor,
-                from_tag: &self.from_tag,
-                call_id: &self.call_id,
-                cseq: self.cseq,
-                via: OwnVia { transport: target.transport, sent_by, branch: &branch.branch() },
-                contact: &contact,
-                expires: u32::try_from(expires.as_secs()).unwrap_or(u32::MAX),
-                authorization: authorization.as_ref().map(|(name, value)| (*name, value.as_str())),
-                route: None,
-            },
-            &mut out,
-        );
-        Bytes::from(out)
-    }
-}
-
-/// Each algorithm in the words of `sip` and of the vault, weakest first.
-const ALGORITHMS: [(Algorithm, Ha1Algorithm); 3] = [
-    (Algorithm::Md5, Ha1Algorithm::Md5),
-    (Algorithm::Sha256, Ha1Algorithm::Sha256),
-    (Algorithm::Sha512256, Ha1Algorithm::Sha512256),
-];
-
-fn kept(algorithm: Algorithm) -> Ha1Algorithm {
-    match algorithm {
-        Algorithm::Md5 => Ha1Algorithm::Md5,
-        Algorithm::Sha256 => Ha1Algorithm::Sha256,
-        Algorithm::Sha512256 => Ha1Algorithm::Sha512256,
-    }
-}
-
-/// HA1 of a password, for comparing credentials in the vault.
-pub(crate) fn ha1_of(username: &str) -> impl Fn(&[u8], &str, Ha1Algorithm) -> zeroize::Zeroizing<String> {
-    move |password, realm, algorithm| {
-        let algorithm = match algorithm {
-            Ha1Algorithm::Md5 => Algorithm::Md5,
-            Ha1Algorithm::Sha256 => Algorithm::Sha256,
-            Ha1Algorithm::Sha512256 => Algorithm::Sha512256,
-        };
-        digest::ha1(algorithm, username, realm, password)
-    }
-}
-
 impl Exchange {
     /// Starts an exchange; the returned bytes go to the target now. The cached nonce is used, if there is one.
     pub(crate) fn start(
@@ -314,7 +117,9 @@ impl Exchange {
         now: Instant,
     ) -> (Self, Bytes) {
         let branch = BranchId::mint(desk.shard, desk.random.bytes());
-        let request = identity.write(&target, branch, terms.expires, desk);
+        let querying = !terms.expires.is_zero() && identity.wants_query();
+        let wanted = if querying { Wanted::Query } else { Wanted::Binding(terms.expires) };
+        let request = identity.write(&target, branch, wanted, desk, now);
         let transaction =
             NonInviteClient::new(request.clone(), target.transport.is_reliable(), terms.datagrams_max, now);
         let exchange = Self {
@@ -327,6 +132,7 @@ impl Exchange {
             stale: 0,
             refusals: 0,
             bumped: false,
+            querying,
         };
         (exchange, request)
     }
@@ -345,15 +151,14 @@ impl Exchange {
         }
         let verdict = registration::verdict(response);
         match status.code() {
+            401 | 407 => self.answer(response, verdict, identity, desk, now),
+            // A registrar that does not answer such a question may register us all the same.
+            code if self.querying => {
+                identity.handle_query((200..=299).contains(&code).then_some(response), now);
+                self.begin_binding(identity, desk, now)
+            }
             200..=299 => {
-                if let (Some(session), Some(info)) =
-                    (identity.session.as_mut(), response.header(HeaderName::AuthenticationInfo))
-                {
-                    session.handle_authentication_info(info);
-                }
-                let user = identity.capability.to_string();
-                let granted = registration::granted_expiry(response, &user, self.terms.expires);
-                match granted {
+                match identity.handle_granted(response, self.terms.expires, now) {
                     Some(expires) => Step::Done(End::Granted { expires, verdict }),
                     // Removed: the Contacts that are listed are other people's.
                     None if self.terms.expires.is_zero() => {
@@ -363,7 +168,6 @@ impl Exchange {
                     None => Step::Done(End::Failed { code: status.code(), verdict, retry_after: None }),
                 }
             }
-            401 | 407 => self.answer(response, verdict, identity, desk, now),
             423 => self.ask_longer(response, verdict, identity, desk, now),
             code => Step::Done(End::Failed { code, verdict, retry_after: response.retry_after() }),
         }
@@ -402,14 +206,10 @@ impl Exchange {
         if self.refusals >= self.terms.refusals_max || self.answers >= CHALLENGE_ANSWERS_MAX + self.stale {
             return Step::Done(End::Refused { verdict });
         }
-        let vault = &*desk.vault;
-        let chosen =
-            Session::choose(response.challenges(), |realm, algorithm| identity.can_answer(vault, realm, algorithm));
-        if chosen.is_none() {
+        if !identity.take_challenge(response, desk.vault) {
             // Nothing here that we could sign: an unknown algorithm, a weaker one than before, or another realm.
             return Step::Done(End::Refused { verdict });
         }
-        identity.session = chosen;
         self.answers += 1;
         self.answers_fresh = true;
         self.resend(identity, desk, now)
@@ -434,9 +234,18 @@ impl Exchange {
         }
     }
 
+    /// The query is answered: the request it was for, with counters of its own.
+    fn begin_binding(&mut self, identity: &mut Identity, desk: &mut Desk<'_>, now: Instant) -> Step {
+        self.querying = false;
+        self.answers_fresh = false;
+        (self.answers, self.stale, self.refusals) = (0, 0, 0);
+        self.resend(identity, desk, now)
+    }
+
     fn resend(&mut self, identity: &mut Identity, desk: &mut Desk<'_>, now: Instant) -> Step {
         self.branch = BranchId::mint(desk.shard, desk.random.bytes());
-        let request = identity.write(&self.target, self.branch, self.terms.expires, desk);
+        let wanted = if self.querying { Wanted::Query } else { Wanted::Binding(self.terms.expires) };
+        let request = identity.write(&self.target, self.branch, wanted, desk, now);
         self.transaction =
             NonInviteClient::new(request.clone(), self.target.transport.is_reliable(), self.terms.datagrams_max, now);
         Step::Send(request)

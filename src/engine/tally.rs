@@ -80,11 +80,13 @@ pub enum Shed {
     Full,
     /// Malformed, or against the protocol.
     Malformed,
+    /// Several bindings bear the called name at that source, and nothing tells which is meant.
+    Ambiguous,
 }
 
 impl Shed {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 4] = [Self::Stranger, Self::Source, Self::Full, Self::Malformed];
+    pub const ALL: [Self; 5] = [Self::Stranger, Self::Source, Self::Full, Self::Malformed, Self::Ambiguous];
 
     /// The name used in metrics.
     #[must_use]
@@ -94,6 +96,7 @@ impl Shed {
             Self::Source => "source",
             Self::Full => "full",
             Self::Malformed => "malformed",
+            Self::Ambiguous => "ambiguous",
         }
     }
 }
@@ -106,9 +109,9 @@ pub struct Tally {
     /// By [`CallOutcome::ALL`].
     pub calls: [u64; 8],
     /// By [`Cause::ALL`].
-    pub erasures: [u64; 8],
+    pub erasures: [u64; Cause::ALL.len()],
     /// By [`Shed::ALL`].
-    pub shed: [u64; 4],
+    pub shed: [u64; Shed::ALL.len()],
     /// Milestones passed, with the time since the INVITE.
     pub stages: Vec<(Stage, Duration)>,
     /// From the trigger to the wipe.

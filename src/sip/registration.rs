@@ -5,17 +5,22 @@
 
 use std::time::Duration;
 
+use super::address::Address;
 use super::encode::Encoder;
 use super::grammar;
 use super::message::{HeaderName, Message, Method};
+use super::outbound;
 use super::proxy::{OwnVia, via_line};
-use super::uri;
+use super::uri::{self, Uri};
 
 /// The longest expiry believed. A registrar that grants more is refreshed daily all the same; one that means "for ever"
 /// may forget us and would not be noticed.
 pub const GRANTED_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest verdict, in bytes.
 pub const VERDICT_MAX: usize = 128;
+
+/// The port of a SIP URI that names none (RFC 3261 §19.1.2).
+const DEFAULT_PORT: u16 = 5060;
 
 /// Where a REGISTER we write starts counting hops (RFC 3261 §8.1.1.6).
 const MAX_FORWARDS: u8 = 70;
@@ -35,9 +40,10 @@ pub struct Register<'a> {
     pub cseq: u32,
     /// Our Via.
     pub via: OwnVia<'a>,
-    /// The whole Contact value with its parameters.
+    /// The whole Contact value with its parameters, or several with commas between them. Empty: a query (RFC 3261 §10.2.3),
+    /// which changes nothing and is answered with the present contacts.
     pub contact: &'a str,
-    /// Asked for, in seconds; 0 removes the binding.
+    /// Asked for, in seconds; 0 removes the binding. A query asks for nothing.
     pub expires: u32,
     /// Name and value of the header with our credentials.
     pub authorization: Option<(&'a str, &'a str)>,
@@ -57,8 +63,10 @@ pub fn write_register(register: &Register<'_>, out: &mut Vec<u8>) {
     message.header(HeaderName::To, format_args!("<{}>", register.aor));
     message.header(HeaderName::CallId, register.call_id);
     message.header(HeaderName::CSeq, format_args!("{} REGISTER", register.cseq));
-    message.header(HeaderName::Contact, register.contact);
-    message.header(HeaderName::Expires, register.expires);
+    if !register.contact.is_empty() {
+        message.header(HeaderName::Contact, register.contact);
+        message.header(HeaderName::Expires, register.expires);
+    }
     message.header(HeaderName::Supported, "path");
     if let Some((name, value)) = register.authorization {
         message.extension(name, value);
@@ -66,36 +74,71 @@ pub fn write_register(register: &Register<'_>, out: &mut Vec<u8>) {
     message.finish(b"");
 }
 
+/// How our Contact is told from other people's in a 200.
+#[derive(Clone, Copy)]
+pub struct OwnContact<'a> {
+    /// The unguessable name: the user part, or the URI parameter `cap`.
+    pub unguessable: &'a str,
+    /// Our Contact's URI, where its user part is the account's own name: others may bear that name elsewhere.
+    pub named: Option<&'a str>,
+    /// Its `+sip.instance` (RFC 5626 §4.1), without brackets; empty if it has none.
+    pub instance: &'a str,
+}
+
+impl OwnContact<'_> {
+    /// Whether a listed Contact is ours: by the unguessable name or `+sip.instance` alone, since PBXs rewrite host, port
+    /// and transport; by the account's name only where host and port are ours too.
+    #[must_use]
+    pub fn is(&self, contact: &Address<'_>) -> bool {
+        let uri = contact.uri();
+        let bears = |text: &[u8]| uri::unescape(text).eq_ignore_ascii_case(self.unguessable.as_bytes());
+        uri.user().is_some_and(bears)
+            || uri.param("cap").flatten().is_some_and(|cap| bears(cap.as_bytes()))
+            || (!self.instance.is_empty() && outbound::instance(contact) == Some(self.instance))
+            || self.named.is_some_and(|own| Uri::parse(own.as_bytes()).is_ok_and(|own| same_place(&own, &uri)))
+    }
+}
+
+fn same_place(a: &Uri<'_>, b: &Uri<'_>) -> bool {
+    let user = |uri: &Uri<'_>| uri.user().map(uri::unescape);
+    let port = |uri: &Uri<'_>| uri.port().unwrap_or(DEFAULT_PORT);
+    user(a) == user(b) && a.host() == b.host() && port(a) == port(b)
+}
+
 /// How long our Contact holds by a 200: its `expires`, else the Expires header, else what we `asked`.
 ///
-/// Found by its user part alone, in any case: PBXs rewrite host, port and transport. Where several have it (a binding a
-/// PBX has not forgotten yet), the longest counts: the fresh one. `None`: our Contact is missing although others are
-/// listed, or it was granted nothing although we asked.
+/// Where several are ours (a binding a PBX has not forgotten yet), the longest counts: the fresh one. `None`: our Contact is
+/// missing although others are listed, or it was granted nothing although we asked. A registrar that lists none at all is
+/// believed.
 #[must_use]
-pub fn granted_expiry(response: &Message, contact_user: &str, asked: Duration) -> Option<Duration> {
-    let otherwise = || {
-        let header = response.expires().ok().flatten();
-        header.map_or(asked, from_seconds)
-    };
-    let (mut listed, mut ours) = (false, None::<Duration>);
-    for contact in response.contacts() {
-        listed = true;
-        let Ok(contact) = contact else { continue };
-        let is_ours =
-            contact.uri().user().is_some_and(|user| uri::unescape(user).eq_ignore_ascii_case(contact_user.as_bytes()));
-        if is_ours {
-            let granted = contact
-                .param("expires")
-                .flatten()
-                .and_then(|text| grammar::saturating_number(text.as_bytes()))
-                .map(from_seconds)
-                .unwrap_or_else(otherwise);
-            ours = ours.max(Some(granted));
-        }
-    }
-    let granted = if listed { ours? } else { otherwise() };
+pub fn granted(response: &Message, own: &OwnContact<'_>, asked: Duration) -> Option<Duration> {
+    let otherwise = response.expires().ok().flatten().map_or(asked, from_seconds);
+    let mut contacts = response.contacts().peekable();
+    let listed = contacts.peek().is_some();
+    let ours = contacts.flatten().filter(|contact| own.is(contact));
+    let longest = ours.map(|contact| remaining(&contact).unwrap_or(otherwise)).max();
+    let granted = if listed { longest? } else { otherwise };
     let refused = granted.is_zero() && !asked.is_zero();
     (!refused).then_some(granted.min(GRANTED_MAX))
+}
+
+/// As [`granted`], for a Contact that is known by its user part alone.
+#[must_use]
+pub fn granted_expiry(response: &Message, contact_user: &str, asked: Duration) -> Option<Duration> {
+    granted(response, &OwnContact { unguessable: contact_user, named: None, instance: "" }, asked)
+}
+
+/// The other contacts that a 200 lists for the address of record, each with how long it holds: its `expires`, else the
+/// Expires header, else nothing.
+pub fn others<'a>(response: &'a Message, own: &OwnContact<'_>) -> impl Iterator<Item = (Address<'a>, Duration)> {
+    let otherwise = response.expires().ok().flatten().map_or(Duration::ZERO, from_seconds);
+    let contacts = response.contacts().flatten().filter(|contact| !own.is(contact));
+    contacts.map(move |contact| (contact, remaining(&contact).unwrap_or(otherwise).min(GRANTED_MAX)))
+}
+
+fn remaining(contact: &Address<'_>) -> Option<Duration> {
+    let text = contact.param("expires").flatten()?;
+    grammar::saturating_number(text.as_bytes()).map(from_seconds)
 }
 
 /// The verdict as words: `403 Forbidden`. The registrar's own phrase, cut and freed of what could disturb a terminal or

@@ -276,7 +276,7 @@ mod tests {
         }
         meters.publish_tally(&tally);
         for shard in 0..64 {
-            meters.publish_census(ShardId(shard), &Census { instances: [1; 4], flows: 1, held_calls: 1 });
+            meters.publish_census(ShardId(shard), &Census { instances: [1; 5], flows: 1, held_calls: 1 });
         }
         for provider in PROVIDERS {
             for kind in WakeKind::ALL {
@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn gauges_are_the_sum_of_all_shards_as_they_are_now() {
         let meters = meters();
-        let census = |registered, held_calls| Census { instances: [0, registered, 0, 1], flows: 2, held_calls };
+        let census = |registered, held_calls| Census { instances: [0, registered, 0, 0, 1], flows: 2, held_calls };
         meters.publish_census(ShardId(0), &census(10, 3));
         meters.publish_census(ShardId(1), &census(5, 1));
         meters.publish_census(ShardId(0), &census(7, 0));

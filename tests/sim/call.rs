@@ -361,6 +361,30 @@ fn the_same_invite_repeated_by_udp_is_one_call() {
 }
 
 #[test]
+fn two_contacts_of_one_account_ring_both_and_each_is_woken_once() {
+    let mut world = World::new(seed(29)).with_sleeping_phone("alice").with_phone("tablet");
+    let mut offer = world.offer("alice");
+    offer.device = "urn:uuid:tablet".to_owned();
+    offer.push = crate::world::build::targets("push-token-tablet");
+    // Reached another way: a registration of its own.
+    offer.account.outbound_proxy = Some(crate::world::build::registrar("sip:pbx.example.com;transport=udp"));
+    world.hand_over_this("tablet", offer);
+    world.run_until_quiet();
+    let contacts = world.pbx().contacts("alice");
+    assert_eq!(contacts.len(), 2);
+
+    let user = |uri: &String| uri.trim_start_matches("sip:").split('@').next().expect("a user").to_owned();
+    let first = world.pbx().invite(Invite::to("alice").by_capability(&user(&contacts[0])));
+    let second = world.pbx().invite(Invite::to("alice").by_capability(&user(&contacts[1])));
+    world.run_for(secs(10));
+    assert_eq!(world.phone("alice").rang().len() + world.phone("tablet").rang().len(), 2);
+    assert_eq!(world.pushed(WakeKind::Call), 2);
+    for call in [first, second] {
+        assert_eq!(world.pbx().final_response(call), Some(200));
+    }
+}
+
+#[test]
 fn more_held_calls_than_an_instance_may_have_get_480_and_a_full_process_says_503() {
     let mut world = World::new(seed(30))
         .with_shards(1)

@@ -13,7 +13,7 @@ use reveille::sip::{HeaderName, Message, Method, Transport};
 
 use crate::sip_text::{Answer, Dialog, call_id, code, field, values};
 use registrar::{Binding, Nonce};
-pub use registrar::{NonceLife, Registered, Registrar, Verdict};
+pub use registrar::{Desk, Dials, Lists, NonceLife, Registered, Registrar, Verdict};
 
 use crate::transactions::{Incoming, Path, Transactions};
 
@@ -72,6 +72,8 @@ pub struct Pbx {
     pub talk: Option<Duration>,
     passwords: BTreeMap<String, String>,
     bindings: Vec<Binding>,
+    /// What phones registered by themselves.
+    pub desks: Vec<Desk>,
     nonces: BTreeMap<String, Nonce>,
     /// Call-ID to its last CSeq.
     sequence: BTreeMap<String, u32>,
@@ -189,6 +191,9 @@ impl Pbx {
             min_expires: 0,
             max_expires: 3600,
             other_contact: None,
+            one_contact: false,
+            lists: Lists::All,
+            dials: Dials::User,
             listens: true,
         };
         Self {
@@ -200,6 +205,7 @@ impl Pbx {
             talk: None,
             passwords: BTreeMap::new(),
             bindings: Vec::new(),
+            desks: Vec::new(),
             nonces: BTreeMap::new(),
             sequence: BTreeMap::new(),
             calls: Vec::new(),
@@ -230,6 +236,17 @@ impl Pbx {
     /// The user part of the newest Contact of `user`.
     pub fn capability(&self, user: &str) -> Option<String> {
         self.bindings.iter().rev().find(|it| it.user == user && it.until > self.now).map(|it| it.capability.clone())
+    }
+
+    /// A phone registers by itself, here and now.
+    pub fn add_desk(&mut self, user: &str, uri: &str, span: Duration) {
+        let until = self.now + span;
+        self.desks.push(Desk { user: user.to_owned(), uri: uri.to_owned(), until });
+    }
+
+    /// Contacts of phones that registered by themselves, as far as they hold.
+    pub fn desks(&self, user: &str) -> Vec<String> {
+        self.desks.iter().filter(|it| it.user == user && it.until > self.now).map(|it| it.uri.clone()).collect()
     }
 
     /// Forgets a binding, as a PBX does that restarts.

@@ -168,11 +168,11 @@ fn a_device_leaves_alone_and_the_last_one_erases_in_either_order() {
         assert_eq!((world.table("leases"), world.table("vault"), world.table("bindings")), (1, 1, 1));
         world.run_for(hours(3));
         assert_eq!(world.pbx().contacts("alice").len(), 1, "kept by {last}");
-        let call = world.pbx().invite("alice");
-        world.run_for(secs(5));
+        let call = world.call_and_wait("alice");
         let token = world.pushes.last().expect("a wake").token.clone();
         assert_eq!(token, format!("push-token-{last}"));
-        world.pbx().cancel(call);
+        assert_eq!(world.pbx().final_response(call), Some(200));
+        world.pbx().hang_up(call);
         world.run_until_quiet();
 
         world.delete(last);

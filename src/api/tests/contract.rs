@@ -14,7 +14,7 @@ use super::world::{
     post, receipt, request,
 };
 use crate::engine::audit::Cause;
-use crate::engine::input::{Command, Decline, DeclineReason};
+use crate::engine::input::{Command, Decline, DeclineReason, Parting};
 use crate::engine::limits::Limits;
 use crate::engine::output::{Refusal, RegistrationState};
 
@@ -27,7 +27,8 @@ fn attach() -> Value {
 }
 
 fn registered() -> Value {
-    json!({"state": "registered", "expires": 600, "verdict": "200 OK"})
+    json!({"state": "registered", "expires": 600, "verdict": "200 OK",
+           "other_contacts": 1, "dropped_contacts": 0, "replaced_contacts": 0})
 }
 
 #[tokio::test]
@@ -48,7 +49,8 @@ async fn a_hand_over_answers_201_200_or_202_with_the_token() {
         assert_eq!(reply.header("cache-control"), Some("no-store"));
         let registration = match state {
             RegistrationState::Registered => registered(),
-            _ => json!({"state": state.as_str(), "expires": null, "verdict": null}),
+            _ => json!({"state": state.as_str(), "expires": null, "verdict": null,
+                        "other_contacts": 0, "dropped_contacts": 0, "replaced_contacts": 0}),
         };
         let wanted = json!({"instance": instance().to_string(), "token": TOKEN, "lease_ends": "2026-11-24T20:00:00Z",
                             "registration": registration, "attach": attach()});
@@ -74,6 +76,7 @@ async fn instance_calls_answer_their_shapes() {
     let reply = world.ask(Method::GET, &path("/data"), TOKEN).await;
     let mut wanted = shown;
     let more = json!({
+        "mode": "always", "hand_over": "relay", "voicemail": "unsolicited",
         "tenant": "acme", "handed_over": "2026-11-21T20:00:00Z",
         "device": {"id": DEVICE, "platform": "ios",
                    "push": [{"for": "call", "provider": "apns", "app": "com.example.phone", "token": "present"}]},
@@ -117,6 +120,28 @@ async fn calls_are_shown_and_declined() {
 }
 
 #[tokio::test]
+async fn coming_to_the_foreground_answers_the_receipt_and_what_became_of_the_contact() {
+    let world = World::new();
+    let told = |binding: &str| json!({"receipt": receipt(), "logged": true, "binding": binding});
+    for (body, wanted, parting) in [
+        (json!({}), told("released"), Parting::Release),
+        (json!({"binding": "release"}), told("released"), Parting::Release),
+        (json!({"binding": "keep"}), told("kept"), Parting::Keep),
+    ] {
+        let reply = world.send(post(&path("/foreground"), TOKEN, body.to_string())).await;
+        let mut wanted = wanted;
+        if parting == Parting::Keep {
+            wanted["contact"] = json!("sip:cap@h");
+            wanted["expires"] = json!(540);
+        }
+        assert_eq!(reply.json(), wanted, "{body}");
+        assert!(matches!(world.engine.asked().pop(), Some((_, Command::Foreground(_, _, asked))) if asked == parting));
+    }
+    let reply = world.send(post(&path("/foreground"), TOKEN, json!({"binding": "drop"}).to_string())).await;
+    assert_eq!((reply.problem().as_str(), reply.json()["path"].as_str()), ("invalid-request", Some("binding")));
+}
+
+#[tokio::test]
 async fn every_refusal_becomes_its_problem() {
     let world = World::new();
     let seconds = Duration::from_secs;
@@ -129,6 +154,8 @@ async fn every_refusal_becomes_its_problem() {
         (Refusal::RegistrarNotAllowed("the engine's words".to_owned()), 422, "registrar-not-allowed", None),
         (Refusal::RegistrarRefused("403 Forbidden".to_owned()), 422, "registrar-refused", None),
         (Refusal::RegistrarUnreachable, 422, "registrar-unreachable", None),
+        (Refusal::ErasedByMove(Box::new(Refusal::RegistrarUnreachable)), 422, "registrar-unreachable", None),
+        (Refusal::WrongMode, 400, "invalid-request", None),
         (Refusal::CallOver, 404, "not-found", None),
         (Refusal::RateLimited { after: seconds(30) }, 429, "rate-limited", Some("30")),
         (Refusal::Busy { after: Duration::ZERO }, 503, "busy", Some("1")),
@@ -148,6 +175,9 @@ async fn every_refusal_becomes_its_problem() {
                 );
             }
             Refusal::RegistrarRefused(verdict) => assert_eq!(json["verdict"], verdict),
+            Refusal::ErasedByMove(_) => {
+                assert!(json["detail"].as_str().expect("a detail").contains("the instance is erased"));
+            }
             Refusal::InvalidAccount(words) | Refusal::RegistrarNotAllowed(words) => assert_eq!(json["detail"], words),
             _ => assert!(json.get("cause").is_none() && json.get("verdict").is_none()),
         }
@@ -230,7 +260,7 @@ async fn the_document_lists_exactly_what_is_served() {
     let world = World::new();
     let document: Value = serde_json::from_slice(&openapi::document()).expect("JSON");
     let paths = document["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 8);
+    assert_eq!(paths.len(), 9);
     for (template, operations) in paths {
         let path = template.replace("{id}", &instance().to_string()).replace("{call}", CALL);
         for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::world::{
     APP_KEY, DEVICE, PUSH_TOKEN, TOKEN, World, account, changed, hand_over_body, path, post, with_body,
 };
-use crate::engine::account::{Account, TrunkSources};
-use crate::engine::input::{Command, HandOver, PushPurpose, Rectification};
+use crate::engine::account::{Account, ContactStyle, TrunkSources};
+use crate::engine::input::{CallHandOver, Command, HandOver, Mode, Preferences, PushPurpose, Rectification};
 use crate::engine::policy::Provider;
 use crate::vault::{Ha1Algorithm, Material, Vault};
 
@@ -33,6 +33,25 @@ fn rectification(world: &World) -> Rectification {
     }
 }
 
+#[tokio::test]
+async fn a_preference_is_changed_and_the_others_stay() {
+    let world = World::new();
+    for (body, wanted) in [
+        (json!({"mode": "background"}), Preferences { mode: Mode::Background, ..Preferences::default() }),
+        (
+            json!({"hand_over": "reregister"}),
+            Preferences { hand_over: CallHandOver::Reregister, ..Preferences::default() },
+        ),
+        (json!({"voicemail": "subscribe"}), Preferences { voicemail_subscribe: true, ..Preferences::default() }),
+    ] {
+        let reply = world.send(with_body(Method::PATCH, &path(""), TOKEN, body.to_string())).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        let change = rectification(&world);
+        assert!(change.account.is_none() && change.push.is_none() && change.material.is_none());
+        assert_eq!(change.preferences, Some(wanted));
+    }
+}
+
 fn same_account(left: &Account, right: &Account) -> bool {
     left == right
 }
@@ -46,7 +65,11 @@ async fn every_member_reaches_the_engine() {
         ("/account/trunk_sources", json!("registrar")),
         ("/account/early_response", json!(183)),
         ("/account/tls_spki_sha256", json!("ab".repeat(32))),
+        ("/account/contact_style", json!("username")),
         ("/lease_seconds", json!(3600)),
+        ("/mode", json!("takeover")),
+        ("/hand_over", json!("reregister")),
+        ("/voicemail", json!("subscribe")),
     ]
     .into_iter()
     .fold(hand_over_body(), |body, (pointer, value)| changed(&body, pointer, Some(value)));
@@ -65,6 +88,9 @@ async fn every_member_reaches_the_engine() {
     assert_eq!(account.trunk_sources, TrunkSources::Registrar);
     assert_eq!(account.early_response.map(|code| code.map(crate::sip::StatusCode::code)), Some(Some(183)));
     assert_eq!(account.tls_spki_sha256, Some([0xab; 32]));
+    assert_eq!(account.contact_style, ContactStyle::Username);
+    let wishes = Preferences { mode: Mode::Takeover, hand_over: CallHandOver::Reregister, voicemail_subscribe: true };
+    assert_eq!(handed.preferences, wishes);
     let push: Vec<_> =
         handed.push.iter().map(|target| (target.purpose, target.provider, target.token.as_str())).collect();
     assert_eq!(
@@ -141,7 +167,6 @@ async fn members_of_the_account_that_cannot_be_used_are_named() {
         ("register_expires", json!(59), "60 to 86400"),
         ("register_expires", json!(86_401), "60 to 86400"),
         ("trunk_sources", json!("all"), "registrar"),
-        ("contact_style", json!("username"), "not available yet"),
         ("contact_style", json!("other"), "capability"),
         ("early_response", json!(200), "180, 183, or 0"),
         ("tls_spki_sha256", json!("abcd"), "32 bytes"),
@@ -329,7 +354,9 @@ async fn credentials_are_needed_again_where_they_would_go_elsewhere() {
     for (body, problem) in [
         (json!({}), "invalid-request"),
         (json!({"lease_seconds": 5}), "invalid-request"),
-        (json!({"account": {"contact_style": "username"}}), "invalid-account"),
+        (json!({"account": {"contact_style": "other"}}), "invalid-account"),
+        (json!({"mode": "sometimes"}), "invalid-request"),
+        (json!({"hand_over": null, "voicemail": "never"}), "invalid-request"),
         (json!({"push": []}), "no-usable-push-target"),
         (
             json!({"push": [{"for": "call", "provider": "apns", "app": "com.beta.phone", "token": "t"}]}),

@@ -31,11 +31,11 @@ use crate::clock::{WallTime, now};
 use crate::engine::account::{Account, ContactStyle, TrunkHost, TrunkSources, TrunkUri};
 use crate::engine::audit::{Inclusion, Receipt};
 use crate::engine::ids::{CallUuid, InstanceId, ShardId};
-use crate::engine::input::{Command, PushPurpose};
+use crate::engine::input::{Command, Parting, Preferences, PushPurpose};
 use crate::engine::limits::Limits;
 use crate::engine::output::{
-    Answer, AttachView, CallState, CallView, DataView, HandedOver, InstanceView, Refusal, RegistrationState,
-    RegistrationView,
+    Answer, AttachView, CallState, CallView, DataView, ForegroundView, HandedOver, InstanceView, KeptContact, Refusal,
+    RegistrationState, RegistrationView,
 };
 use crate::engine::placement::Placement;
 use crate::engine::policy::{AppPolicy, Policy, Provider, RegistrarPolicy, TenantPolicy};
@@ -369,11 +369,14 @@ pub(super) fn receipt() -> Receipt {
 }
 
 pub(super) fn registration(state: RegistrationState) -> RegistrationView {
-    match state {
-        RegistrationState::Registered => {
-            RegistrationView { state, expires: Some(Duration::from_secs(600)), verdict: Some("200 OK".to_owned()) }
-        }
-        _ => RegistrationView { state, expires: None, verdict: None },
+    let registered = state == RegistrationState::Registered;
+    RegistrationView {
+        state,
+        expires: registered.then_some(Duration::from_secs(600)),
+        verdict: registered.then(|| "200 OK".to_owned()),
+        other_contacts: u32::from(registered),
+        dropped_contacts: 0,
+        replaced_contacts: 0,
     }
 }
 
@@ -443,6 +446,7 @@ fn data_view() -> DataView {
         device: DEVICE.to_owned(),
         platform: "ios".to_owned(),
         account: account(),
+        preferences: Preferences::default(),
         password: false,
         ha1: vec![("example.com".to_owned(), "SHA-256")],
         push: vec![(PushPurpose::Call, Provider::Apns, "com.example.phone".to_owned())],
@@ -455,6 +459,11 @@ pub(super) fn usual_answer(command: &Command) -> Answer {
     match command {
         Command::HandOver(_) => handed_over(RegistrationState::Registered, false),
         Command::Show(..) | Command::Rectify(..) | Command::Refresh(..) => Answer::Instance(Box::new(instance_view())),
+        Command::Foreground(.., parting) => {
+            let contact = KeptContact { contact: "sip:cap@h".to_owned(), expires: Duration::from_secs(540) };
+            let kept = (*parting == Parting::Keep).then_some(contact);
+            Answer::Foreground(Box::new(ForegroundView { receipt: Box::new(receipt()), logged: true, kept }))
+        }
         Command::Erase(..) => Answer::Erased { receipt: Box::new(receipt()), logged: true },
         Command::Data(..) => Answer::Data(Box::new(data_view())),
         Command::Call(_, _, call) if call_id() == *call => {

@@ -24,6 +24,8 @@ pub(crate) struct Binding {
     pub(super) holder: InstanceId,
     /// The other devices that share the binding, each with its own copy of the credentials.
     pub(super) spare: BTreeMap<InstanceId, Spare>,
+    /// The app is in the foreground; an empty slot stands for the credentials. Asks the registrar nothing but for a trial.
+    pub(super) dormant: bool,
     /// Where the registrar may hold our Contact.
     pub(crate) bound_at: Option<Target>,
     pub(super) target: Option<Target>,
@@ -78,6 +80,7 @@ impl Binding {
             identity,
             holder,
             spare: BTreeMap::new(),
+            dormant: false,
             bound_at: None,
             target: None,
             next_hop: next_hop(account),
@@ -113,7 +116,9 @@ impl Binding {
 
     /// Where the registration stands.
     pub(super) fn state(&self, now: Instant) -> RegistrationState {
-        if self.is_registered(now) {
+        if self.dormant {
+            RegistrationState::Foreground
+        } else if self.is_registered(now) {
             RegistrationState::Registered
         } else if self.verdict.is_some() {
             RegistrationState::Failing
@@ -128,7 +133,7 @@ impl Binding {
 
     /// Registered, and the last exchange said so: no back-off is under way.
     pub(super) fn is_content(&self, now: Instant) -> bool {
-        self.is_registered(now) && self.refusals == 0 && self.backoff_step == 0
+        !self.dormant && self.is_registered(now) && self.refusals == 0 && self.backoff_step == 0
     }
 
     pub(super) fn terms(&self, now: Instant) -> Terms {

@@ -83,12 +83,17 @@ impl Bindings {
         binding.spare.get(&member).map(|spare| &spare.credential)
     }
 
+    /// The credential a binding registers with, for comparing.
+    pub(crate) fn credential(&self, id: BindingId) -> Option<&CredentialId> {
+        self.bindings.get(&id).map(|binding| &binding.identity.credential)
+    }
+
     /// Whether other credentials may be tried on the binding for a further device: it is registered, and no trial is under
     /// way or has just been. Who keeps guessing must not keep the binding from its refresh.
     pub(crate) fn may_try(&self, id: BindingId, now: Instant) -> bool {
-        self.bindings
-            .get(&id)
-            .is_some_and(|binding| binding.is_registered(now) && binding.trial.is_none() && binding.trial_rest <= now)
+        self.bindings.get(&id).is_some_and(|binding| {
+            !binding.dormant && binding.is_registered(now) && binding.trial.is_none() && binding.trial_rest <= now
+        })
     }
 
     /// Whether the registrar has said anything yet.

@@ -35,6 +35,14 @@ impl Bindings {
     /// Tries other credentials; `Event::Tried` follows, also when the binding goes.
     pub(crate) fn try_credential(&mut self, id: BindingId, credential: CredentialId, username: &str) {
         let binding = self.bindings.get_mut(&id).filter(|binding| binding.trial.is_none());
+        if let Some(binding) = binding.filter(|binding| binding.dormant) {
+            let mut twin = binding.identity.with_credential(credential, username);
+            twin.begin_anew();
+            binding.trial = Some(Box::new(Trial { twin, exchange: None, postponed: false }));
+            // It may have slept for days: the registrar may live elsewhere by now.
+            return self.locate(id);
+        }
+        let binding = self.bindings.get_mut(&id).filter(|binding| binding.trial.is_none());
         let Some((binding, target)) =
             binding.and_then(|binding| binding.target.clone().map(|target| (binding, target)))
         else {
@@ -66,6 +74,9 @@ impl Bindings {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
         let Some(trial) = binding.trial.take() else { return };
         binding.trial_rest = now + TRIAL_REST;
+        if binding.dormant {
+            self.cease(id);
+        }
         self.drop_trial(id, *trial);
     }
 
@@ -111,11 +122,18 @@ impl Bindings {
         let Some(mut trial) = binding.trial.take() else { return };
         binding.trial_rest = now + TRIAL_REST;
         self.schedule.remove((id, Timer::Trial));
+        let again = binding.dormant && matches!(end, End::Silent) && !binding.candidates.is_empty();
         if let Some(exchange) = &trial.exchange {
             self.by_branch.remove(&exchange.branch);
             let outcome = if matches!(end, End::Silent) { PermitOutcome::Silent } else { PermitOutcome::Answered };
             self.events.push_back(Event::Report(destination_of(&exchange.target), outcome));
         }
+        if again && let Some(binding) = self.bindings.get_mut(&id) {
+            trial.exchange = None;
+            binding.trial = Some(trial);
+            return self.next_target(id, desk, now);
+        }
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         let tried = match end {
             End::Granted { expires, verdict } => {
                 std::mem::swap(&mut binding.identity, &mut trial.twin);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::binding::{Phase, destination_of};
 use super::{
-    Bindings, Event, REFUSAL_PAUSE, REFUSAL_SPAN, REFUSALS_LATER, Spoken, Timer, UNPROVEN_ATTEMPTS_MAX,
+    Bindings, Borne, Event, REFUSAL_PAUSE, REFUSAL_SPAN, REFUSALS_LATER, Spoken, Timer, UNPROVEN_ATTEMPTS_MAX,
     UNREGISTERED_MAX,
 };
 use crate::clock::Instant;
@@ -73,8 +73,14 @@ impl Bindings {
         binding.refusals = 0;
         binding.first_refusal = None;
         binding.ever_registered = true;
+        binding.dormant = false;
         if let Some(target) = &binding.target {
-            self.events.push_back(Event::Proven(target.address.ip(), expires));
+            let address = target.address.ip();
+            self.events.push_back(Event::Proven(address, expires));
+            if let Some(user) = binding.identity.called() {
+                let trunk = target.hop.trunk().cloned();
+                self.events.push_back(Event::Borne(id, Some(Borne { user, address, trunk })));
+            }
         }
         self.schedule.set((id, Timer::Lapse), Some(now + expires));
         self.schedule.set((id, Timer::GiveUp), Some(now + expires + UNREGISTERED_MAX));
@@ -86,7 +92,7 @@ impl Bindings {
     /// When the registration is to be refreshed; not at all where it holds until the lease ends.
     pub(super) fn schedule_refresh(&mut self, id: BindingId, desk: &mut Desk<'_>, now: Instant) {
         let Some(binding) = self.bindings.get(&id) else { return };
-        let Some(until) = binding.registered_until.filter(|until| *until > now) else { return };
+        let Some(until) = binding.registered_until.filter(|until| *until > now && !binding.dormant) else { return };
         let needed = binding.lease_ends > until + LEASE_SLACK;
         let due = needed.then(|| now + refresh_after(until.saturating_since(now), desk.random));
         self.schedule.set((id, Timer::Next), due);
@@ -146,6 +152,9 @@ impl Bindings {
     pub(super) fn unreachable(&mut self, id: BindingId, desk: &mut Desk<'_>, now: Instant) {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
         binding.phase = Phase::Resting;
+        if binding.dormant {
+            return self.finish_trial(id, End::Silent, desk, now);
+        }
         binding.verdict = Some("the registrar cannot be reached".to_owned());
         let pause = backoff(binding.backoff_step, desk.random);
         binding.backoff_step += 1;

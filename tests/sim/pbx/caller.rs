@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use reveille::sip::proxy::write_cancel;
 use reveille::sip::{Message, Method, Transport};
 
-use super::{Call, Invite, PATIENCE, Pbx, Todo, transport};
+use super::{Call, Dials, Invite, PATIENCE, Pbx, Todo, transport};
 use crate::pbx::CallState;
 use crate::sip_text::{Dialog, Request, call_id, code};
 use crate::transactions::{Out, Path};
@@ -19,13 +19,18 @@ impl Pbx {
         let capability = invite.capability.clone().or_else(|| Some(binding?.capability.clone()));
         let capability = capability.expect("a capability: nobody is registered");
         let bound_path = binding.map(|it| it.path);
+        let bound = binding.map(|it| it.uri.clone()).filter(|_| invite.capability.is_none());
         let own = invite.own.unwrap_or(self.address);
         let path = match bound_path {
             _ if invite.connects => self.connect(),
             Some(Path::Stream(stream)) if invite.own.is_none() => Path::Stream(stream),
             _ => Path::Datagram { own, peer: self.edge },
         };
-        let uri = format!("sip:{capability}@{};transport={}", self.edge, transport(path).as_param());
+        let uri = match (self.registrar.dials, bound) {
+            (Dials::Contact, Some(uri)) => uri,
+            (Dials::Bare, Some(uri)) => uri.split(';').next().expect("a URI").to_owned(),
+            _ => format!("sip:{capability}@{};transport={}", self.edge, transport(path).as_param()),
+        };
         let minted = self.mint();
         let call_id = invite.call_id.clone().unwrap_or_else(|| format!("call-{minted}@{}", self.domain));
         let tag = invite.from_tag.clone().unwrap_or_else(|| format!("caller{minted}"));

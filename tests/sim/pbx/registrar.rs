@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use reveille::clock::Instant;
 use reveille::engine::ids::Capability;
+use reveille::sip::address::Address;
 use reveille::sip::auth::Algorithm;
-use reveille::sip::uri::Uri;
 use reveille::sip::{HeaderName, Message, digest, outbound};
 
 use super::Pbx;
@@ -50,8 +50,43 @@ pub struct Registrar {
     pub max_expires: u32,
     /// A Contact of somebody else under the same AOR.
     pub other_contact: Option<String>,
+    /// The newest Contact of an address of record pushes the others out.
+    pub one_contact: bool,
+    pub lists: Lists,
+    pub dials: Dials,
     /// Whether connections to it are accepted.
     pub listens: bool,
+}
+
+/// Which contacts a 200 lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lists {
+    All,
+    /// None at all.
+    Nothing,
+    /// Bare of URI parameters and header parameters other than `expires`.
+    Bare,
+    /// Other people's only.
+    Others,
+}
+
+/// What a call is addressed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dials {
+    /// The user part of the Contact, at our address.
+    User,
+    /// The Contact URI.
+    Contact,
+    /// The Contact URI without its parameters.
+    Bare,
+}
+
+/// A phone's own Contact under an address of record.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    pub user: String,
+    pub uri: String,
+    pub until: Instant,
 }
 
 /// A REGISTER as the registrar judged it.
@@ -84,27 +119,34 @@ pub(super) struct Nonce {
 
 const REALM: &str = "pbx";
 
+/// The unguessable name in a Contact: its user part, or the parameter `cap` beside the account's own.
+fn capability_of(contact: &Address<'_>) -> String {
+    let uri = contact.uri();
+    let user = String::from_utf8_lossy(uri.user().expect("a user")).into_owned();
+    uri.param("cap").flatten().map_or(user, str::to_owned)
+}
+
 impl Pbx {
     /// What every REGISTER of ours must be like.
     pub(super) fn criticise(&self, request: &Message) {
         assert!(!request.contact_is_star(), "Contact: *");
         assert_eq!(values(request, HeaderName::Supported), ["path"], "Supported");
         assert_eq!(request.extension("User-Agent"), None, "tells who it is");
-        let contacts: Vec<_> = request.contacts().collect();
-        assert_eq!(contacts.len(), 1, "one Contact");
-        let contact = contacts[0].as_ref().expect("a Contact");
-        let user = contact.uri().user().expect("a capability");
-        assert!(Capability::parse(user).is_some(), "the Contact's user is a capability");
+        // A query has none; behind our own stand those whose place we take or give back.
+        let Some(contact) = request.contacts().next() else { return };
+        let contact = contact.as_ref().expect("a Contact");
+        let user = capability_of(contact);
+        assert!(Capability::parse(user.as_bytes()).is_some(), "the Contact bears a capability");
         let instance = outbound::instance(contact).expect("+sip.instance");
         let via = request.top_via().expect("a Via");
         let port = via.sent_by_port().map_or_else(String::new, |port| format!(":{port}"));
         let advertised = format!("{}{port}", via.sent_by());
         let text = String::from_utf8_lossy(contact.uri().raw()).into_owned();
         assert!(
-            text.contains(&format!("@{advertised};transport=")),
+            text.contains(&format!("@{advertised};transport=")) || text.contains(&format!("@{advertised};cap={user};")),
             "{text} is not where it is sent from: {advertised}"
         );
-        for binding in self.bindings.iter().filter(|it| it.capability.as_bytes() == user) {
+        for binding in self.bindings.iter().filter(|it| it.capability == user) {
             assert_eq!(binding.uri, text, "the Contact changed");
             assert_eq!(binding.instance, instance, "+sip.instance changed");
             assert_eq!(binding.call_id, call_id(request), "the Call-ID changed");
@@ -162,27 +204,58 @@ impl Pbx {
                 ..Answer::plain(423)
             };
         }
-        self.bind(request, asked.min(self.registrar.max_expires), path)
+        let granted = asked.min(self.registrar.max_expires);
+        if request.contacts().next().is_none() { self.list(request) } else { self.bind(request, granted, path) }
     }
 
     fn bind(&mut self, request: &Message, granted: u32, path: Path) -> Answer<'static> {
         let uri = contact(request).expect("a Contact");
-        let capability =
-            String::from_utf8_lossy(Uri::parse(uri.as_bytes()).expect("a URI").user().expect("a user")).into_owned();
+        let first = request.contacts().next().expect("a Contact").expect("a Contact");
+        let capability = capability_of(&first);
         let user = String::from_utf8_lossy(request.to().expect("To").uri().user().unwrap_or_default()).into_owned();
         let now = self.now;
+        for other in request.contacts().skip(1) {
+            let other = other.expect("a Contact");
+            let uri = String::from_utf8_lossy(other.uri().raw()).into_owned();
+            let seconds: u64 = other.param("expires").flatten().expect("expires").parse().expect("a number");
+            self.desks.retain(|desk| desk.uri != uri);
+            if seconds > 0 {
+                let until = now + Duration::from_secs(seconds);
+                self.desks.push(Desk { user: user.clone(), uri, until });
+            }
+        }
         self.bindings.retain(|it| it.capability != capability && it.until > now);
         if granted > 0 {
-            let first = request.contacts().next().expect("a Contact").expect("a Contact");
+            if self.registrar.one_contact {
+                self.desks.retain(|desk| desk.user != user);
+                self.bindings.retain(|it| it.user != user);
+            }
             let instance = outbound::instance(&first).expect("an instance").to_owned();
             let until = now + Duration::from_secs(granted.into());
             let call_id = call_id(request);
             self.bindings.push(Binding { user: user.clone(), capability, uri, instance, call_id, until, path });
         }
+        self.list(request)
+    }
+
+    /// 200 with the contacts there are.
+    fn list(&mut self, request: &Message) -> Answer<'static> {
+        let user = String::from_utf8_lossy(request.to().expect("To").uri().user().unwrap_or_default()).into_owned();
+        let now = self.now;
+        let lists = self.registrar.lists;
         let mut extra: Vec<(&str, String)> = Vec::new();
         for binding in self.bindings.iter().filter(|it| it.user == user) {
             let left = binding.until.saturating_since(now).as_secs();
-            extra.push(("Contact", format!("<{}>;expires={left}", binding.uri)));
+            let bare = binding.uri.split(';').next().expect("a URI");
+            match lists {
+                Lists::All => extra.push(("Contact", format!("<{}>;expires={left}", binding.uri))),
+                Lists::Bare => extra.push(("Contact", format!("<{bare}>;expires={left}"))),
+                Lists::Nothing | Lists::Others => {}
+            }
+        }
+        for desk in self.desks.iter().filter(|it| it.user == user && it.until > now && lists != Lists::Nothing) {
+            let left = desk.until.saturating_since(now).as_secs();
+            extra.push(("Contact", format!("<{}>;expires={left}", desk.uri)));
         }
         extra.extend(self.registrar.other_contact.iter().map(|other| ("Contact", format!("<{other}>;expires=1800"))));
         if self.registrar.next_nonce {

@@ -47,6 +47,7 @@ impl World {
             records: Vec::new(),
             answers: BTreeMap::new(),
             asked: 0,
+            foreground: false,
             waiting: BTreeMap::new(),
             notes: Vec::new(),
             drained: 0,

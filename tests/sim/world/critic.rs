@@ -35,6 +35,11 @@ impl Critic {
         }
     }
 
+    /// An account that an app took to the foreground is handed over again: its registrant comes back.
+    pub(super) fn forgive(&mut self) {
+        self.leaving.clear();
+    }
+
     /// CSeq grows with each new request, and nothing follows an un-REGISTER but its own repetition or another one.
     fn judge_register(&mut self, register: &Message) {
         let id = call_id(register);

@@ -82,6 +82,9 @@ impl World {
             "devices",
             "wakes.budgets",
             "erasures.graves",
+            "erasures.asides",
+            "names",
+            "names.bearers",
         ];
         let left: BTreeMap<_, _> =
             self.tables().into_iter().filter(|(name, size)| *size > 0 && !resting.contains(name)).collect();
@@ -98,7 +101,7 @@ impl World {
     pub fn assert_empty(&mut self) {
         self.assert_nothing_left();
         let tables = self.tables();
-        let held = ["vault", "bindings", "bindings.trunks", "wakes.budgets", "devices"];
+        let held = ["vault", "bindings", "bindings.trunks", "wakes.budgets", "devices", "erasures.asides", "names"];
         let leases = tables.keys().filter(|name| name.starts_with("leases"));
         for name in leases.copied().chain(held) {
             assert_eq!(tables[name], 0, "{name}");

@@ -315,7 +315,7 @@ impl World {
     }
 
     fn message_arrives(&mut self, message: Message, arrival: Arrival) {
-        let shard = self.placement.message(&message, &arrival.peer);
+        let shard = self.placement.message(&message, &arrival);
         self.feed(shard, Input::Sip(message, arrival));
     }
 

@@ -1,0 +1,173 @@
+//! Who sits in which binding: several devices of one account share one, and an instance whose account changes leaves it.
+
+use std::time::Duration;
+
+use crate::clock::Now;
+use crate::engine::account::{Account, TenantId};
+use crate::engine::bindings::Opening;
+use crate::engine::engine::{Effect, Engine};
+use crate::engine::erasures::Sentence;
+use crate::engine::ids::{BindingId, Capability, InstanceId};
+use crate::engine::input::HandOver;
+use crate::engine::instance::Instance;
+use crate::engine::register::{Exchange, Leaving, Terms, ha1_of};
+use crate::vault::CredentialId;
+
+impl Engine {
+    /// Opens the binding of one instance.
+    pub(super) fn open_binding(
+        &mut self,
+        id: BindingId,
+        holder: InstanceId,
+        account: &Account,
+        credential: CredentialId,
+        now: Now,
+    ) {
+        let Some(capability) = self.leases.capability(id) else { return };
+        let lease_ends = self.binding_ends(id).unwrap_or(now.boot);
+        let takeover = self.takes_over(id);
+        let opening = Opening { id, holder, capability, credential, account, takeover, lease_ends };
+        let (bindings, mut desk) = self.for_bindings();
+        bindings.open(opening, &mut desk, now.boot);
+    }
+
+    /// A binding that a holder of these very credentials may share.
+    pub(super) fn shareable(
+        &self,
+        tenant: &TenantId,
+        account: &Account,
+        credential: &CredentialId,
+    ) -> Option<BindingId> {
+        let same = |id: &BindingId| {
+            let held = self.bindings.credential(*id);
+            held.is_some_and(|held| self.vault.matches(held, credential, ha1_of(&account.auth_username)))
+        };
+        self.leases.alike(tenant, account).into_iter().find(same)
+    }
+
+    pub(super) fn is_full(&self, binding: BindingId) -> bool {
+        self.leases.members(binding).count() >= self.policy.limits.devices_per_account as usize
+    }
+
+    /// Moves an instance that is in no binding any more to one its account and credentials fit: a shared one, or one of its
+    /// own.
+    pub(in crate::engine) fn seat(&mut self, id: InstanceId, account: &Account, credential: CredentialId, now: Now) {
+        self.come_back(id);
+        let Some(tenant) = self.leases.get(id).map(|instance| instance.tenant.clone()) else { return };
+        match self.shareable(&tenant, account, &credential).filter(|binding| !self.is_full(*binding)) {
+            Some(binding) => {
+                self.leases.reseat(id, binding);
+                let (bindings, mut desk) = self.for_bindings();
+                bindings.join(binding, id, credential, &account.auth_username, &mut desk);
+                self.adjust_binding(binding, now);
+            }
+            None => {
+                let capability = Capability::mint(self.shard, self.random.bytes());
+                let binding = self.leases.found(&tenant, account, capability);
+                self.leases.reseat(id, binding);
+                self.open_binding(binding, id, account, credential, now);
+            }
+        }
+    }
+
+    /// Whether other devices keep a binding that this form of the account could share, with the same credentials.
+    pub(super) fn has_company(&self, id: InstanceId, account: &Account, credential: Option<&CredentialId>) -> bool {
+        let Some(instance) = self.leases.get(id) else { return false };
+        let company = || {
+            let own = credential.or_else(|| self.bindings.copy_of(instance.binding, id))?;
+            let other = self.shareable(&instance.tenant, account, own)?;
+            (other != instance.binding && !self.is_full(other)).then_some(())
+        };
+        (instance.foreground.is_some() || !self.leases.stays(id, account)) && company().is_some()
+    }
+
+    /// An instance whose credentials were accepted on another binding than its own is a member of that one.
+    pub(super) fn move_in(&mut self, member: InstanceId, id: BindingId, now: Now) {
+        let own = self.leases.get(member).map(|instance| instance.binding);
+        if let Some(own) = own.filter(|own| *own != id) {
+            if let Some(leaving) = self.bindings.take(own, now.boot) {
+                let slot = self.let_go(leaving, now);
+                let _ = self.vault.wipe(slot);
+            }
+            self.leases.reseat(member, id);
+        }
+        self.come_back(member);
+    }
+
+    /// The app is in the background again: there are credentials.
+    pub(in crate::engine) fn come_back(&mut self, id: InstanceId) {
+        self.leases.come_back(id);
+        self.erasures.forget_foreground(id);
+    }
+
+    /// Where the credentials of an app that was in the foreground are tried: on the binding other devices keep, if there is
+    /// one they could share.
+    pub(super) fn trial_place(&self, id: InstanceId, hand_over: &HandOver, now: Now) -> Option<BindingId> {
+        self.leases.get(id)?.foreground?;
+        let alike = self.leases.alike(&hand_over.tenant, &hand_over.account);
+        let free = |id: &BindingId| {
+            self.bindings.may_try(*id, now.boot) && !self.hand_overs.trials.contains_key(id) && !self.is_full(*id)
+        };
+        alike.into_iter().find(free)
+    }
+
+    /// The binding speaks with this member's credentials from now on.
+    pub(super) fn adopt(&mut self, id: BindingId, member: InstanceId, former: CredentialId, username: &str) {
+        if let Some(stale) = self.bindings.adopt(id, member, former, username) {
+            let _ = self.vault.wipe(stale);
+        }
+    }
+
+    /// Whether this form of the account cannot stay in the instance's binding: it is presented in another way, or others
+    /// share the binding and it is not theirs.
+    pub(in crate::engine) fn must_move(&self, id: InstanceId, account: &Account) -> bool {
+        let Some(instance) = self.leases.get(id) else { return false };
+        let shared = self.leases.members(instance.binding).nth(1).is_some();
+        (shared && !self.leases.stays(id, account)) || instance.account.contact_style != account.contact_style
+    }
+
+    /// Takes an instance out of its binding; its credentials come back. Those that share the binding go on with it. Where
+    /// there are none the registrar is told with the nonce at hand; a challenge to that finds nobody who could answer it.
+    pub(in crate::engine) fn unseat(&mut self, id: InstanceId, now: Now) -> Option<CredentialId> {
+        let binding = self.leases.get(id)?.binding;
+        if let Some(credential) = self.bindings.leave(binding, id) {
+            self.leases.stand_aside(id);
+            self.adjust_binding(binding, now);
+            return Some(credential);
+        }
+        let leaving = self.bindings.take(binding, now.boot)?;
+        Some(self.let_go(leaving, now))
+    }
+
+    /// Removes a binding at the registrar with the nonce at hand, once; the credentials come back.
+    pub(in crate::engine) fn let_go(&mut self, leaving: Leaving, now: Now) -> CredentialId {
+        let Leaving { mut identity, bound_at } = leaving;
+        if let Some(target) = bound_at {
+            let terms =
+                Terms { expires: Duration::ZERO, expires_max: Duration::ZERO, refusals_max: 1, datagrams_max: Some(1) };
+            let hop = target.hop.clone();
+            let (_, mut desk) = self.for_bindings();
+            let (_, request) = Exchange::start(&mut identity, target, terms, &mut desk, now.boot);
+            self.outputs.push_back(Effect::Send(hop, request));
+        }
+        identity.into_credential().0
+    }
+
+    /// The last member of a binding takes it along; one of several leaves with its own copy of the credentials.
+    pub(in crate::engine) fn bury(&mut self, instance: Instance, sentence: Sentence, now: Now) {
+        let shared = instance.binding;
+        if let Some(credential) = self.bindings.leave(shared, instance.id) {
+            let (erasures, mut desk) = self.for_erasures();
+            erasures.begin_shared(instance, credential, sentence, &mut desk, now);
+            self.adjust_binding(shared, now);
+        } else if let Some(binding) = self.bindings.take(shared, now.boot) {
+            let (erasures, mut desk) = self.for_erasures();
+            erasures.begin(instance, binding, sentence, &mut desk, now);
+        }
+    }
+
+    /// The instances that share a binding, in the order of their ids.
+    pub(in crate::engine) fn members_of(&self, binding: BindingId) -> Vec<InstanceId> {
+        self.leases.members(binding).map(|member| member.id).collect()
+    }
+}

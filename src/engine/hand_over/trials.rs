@@ -1,0 +1,131 @@
+//! Other credentials for a binding we hold: how a trial of them ends for the app that brought them.
+
+use super::{Change, RETRY_AFTER, Trial, Wait};
+use crate::clock::Now;
+use crate::engine::bindings::Tried;
+use crate::engine::engine::Engine;
+use crate::engine::ids::{BindingId, InstanceId, ReplyTo};
+use crate::engine::input::HandOver;
+use crate::engine::output::{Answer, Refusal};
+use crate::vault::CredentialId;
+
+impl Engine {
+    pub(in crate::engine) fn begin_trial(
+        &mut self,
+        id: BindingId,
+        credential: CredentialId,
+        username: &str,
+        change: Change,
+        reply: ReplyTo,
+        now: Now,
+    ) {
+        self.hand_overs.trials.insert(id, Trial { reply, change, verdict: None });
+        self.hand_overs.schedule.set(Wait::Trial(id), Some(now.boot + self.policy.register_wait));
+        self.bindings.try_credential(id, credential, username);
+    }
+
+    /// How a trial of other credentials ended.
+    pub(in crate::engine) fn handle_tried(&mut self, id: BindingId, tried: Tried, now: Now) {
+        let joins = self.hand_overs.trials.get(&id).is_some_and(|trial| matches!(trial.change, Change::Join(_)));
+        let (credential, refusal) = match tried {
+            Tried::Accepted(former, username) => return self.handle_accepted(id, former, &username, now),
+            Tried::Failed(credential, _) | Tried::Unreachable(credential) if joins => {
+                return self.found_after_trial(id, credential, now);
+            }
+            Tried::Refused(credential, verdict) | Tried::Failed(credential, verdict) => {
+                (credential, Refusal::RegistrarRefused(verdict))
+            }
+            Tried::Unreachable(credential) => (credential, Refusal::RegistrarUnreachable),
+        };
+        let _ = self.vault.wipe(credential);
+        let Some(trial) = self.hand_overs.trials.get_mut(&id) else { return };
+        if refusal == Refusal::RegistrarUnreachable && self.hand_overs.schedule.has(Wait::Trial(id)) {
+            // Told when the wait is over, like every registrar that cannot be reached.
+            trial.verdict = Some(refusal);
+            return;
+        }
+        let Some(Trial { reply, change, .. }) = self.end_wait(id) else { return };
+        match change {
+            Change::Join(hand_over) => self.turn_away(&hand_over, refusal, reply),
+            Change::Renew(..) | Change::Rectify(..) => self.reply(reply, Answer::Refused(refusal)),
+        }
+    }
+
+    /// The credentials registered and are in use; `former` were before.
+    fn handle_accepted(&mut self, id: BindingId, former: CredentialId, username: &str, now: Now) {
+        let Some(Trial { reply, change, .. }) = self.end_wait(id) else {
+            let _ = self.vault.wipe(former);
+            return;
+        };
+        match change {
+            Change::Renew(member, hand_over) => {
+                self.adopt(id, member, former, username);
+                self.move_in(member, id, now);
+                self.renew(member, &hand_over, None, reply, now);
+            }
+            Change::Rectify(member, amendment) => {
+                self.adopt(id, member, former, username);
+                self.come_back(member);
+                self.amend(member, *amendment, reply, now);
+            }
+            Change::Join(hand_over) => {
+                if let Err(refusal) = self.may_join(id, &hand_over) {
+                    // The binding goes on with the credentials it had.
+                    let nobody = InstanceId::mint(self.shard, self.random.bytes());
+                    self.adopt(id, nobody, former, username);
+                    self.bindings.leave(id, nobody).map(|tried| self.vault.wipe(tried));
+                    return self.turn_away(&hand_over, refusal, reply);
+                }
+                let (member, token) = self.open_instance(&hand_over, id, now);
+                self.adopt(id, member, former, username);
+                self.welcome(member, token, reply, now);
+            }
+        }
+    }
+
+    fn may_join(&self, binding: BindingId, hand_over: &HandOver) -> Result<(), Refusal> {
+        self.may_hand_over(hand_over)?;
+        let full = self.is_full(binding) || self.leases.predecessor(hand_over).is_some();
+        if full { Err(Refusal::RateLimited { after: RETRY_AFTER }) } else { Ok(()) }
+    }
+
+    /// The registrar neither took nor refused the credentials of a further device: it goes on as if it were the only one.
+    fn found_after_trial(&mut self, id: BindingId, credential: CredentialId, now: Now) {
+        let until = self.hand_overs.schedule.at(Wait::Trial(id)).unwrap_or(now.boot);
+        let ended = self.end_wait(id);
+        let Some(Trial { reply, change: Change::Join(hand_over), .. }) = ended else {
+            let _ = self.vault.wipe(credential);
+            return;
+        };
+        let again = self.leases.predecessor(&hand_over).is_some();
+        let busy = again.then_some(Refusal::RateLimited { after: RETRY_AFTER });
+        match self.may_hand_over(&hand_over).err().or(busy) {
+            Some(refusal) => {
+                let _ = self.vault.wipe(credential);
+                self.turn_away(&hand_over, refusal, reply);
+            }
+            None => self.found(&hand_over, credential, reply, until, now),
+        }
+    }
+
+    pub(super) fn end_wait(&mut self, id: BindingId) -> Option<Trial> {
+        self.hand_overs.schedule.remove(Wait::Trial(id));
+        self.hand_overs.trials.remove(&id)
+    }
+
+    /// Gives up a trial of this instance's credentials: they are not wanted any more.
+    pub(in crate::engine) fn end_own_trial(&mut self, id: InstanceId, binding: BindingId, now: Now) {
+        if let Some(reply) = self.take_own_trial(id, binding, now) {
+            self.reply(reply, Answer::Refused(Refusal::RateLimited { after: self.policy.register_wait }));
+        }
+    }
+
+    pub(super) fn take_own_trial(&mut self, id: InstanceId, binding: BindingId, now: Now) -> Option<ReplyTo> {
+        let own = self.hand_overs.trials.get(&binding).is_some_and(|trial| trial.change.concerns(id));
+        if !own {
+            return None;
+        }
+        self.bindings.end_trial(binding, now.boot);
+        self.end_wait(binding).map(|trial| trial.reply)
+    }
+}

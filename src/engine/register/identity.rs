@@ -1,0 +1,346 @@
+//! What we are at a registrar: Call-ID, Contact, counters and credentials of one binding, and the REGISTER they make.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::others::{Counts, Others};
+use super::{Desk, Target};
+use crate::clock::Instant;
+use crate::engine::account::{Account, ContactStyle};
+use crate::engine::ids::{BranchId, Capability, ListenerId};
+use crate::engine::policy::Policy;
+use crate::engine::random::Random;
+use crate::sip::auth::Algorithm;
+use crate::sip::digest::{self, Secret, Session};
+use crate::sip::proxy::OwnVia;
+use crate::sip::registration::{self, OwnContact, Register};
+use crate::sip::{HeaderName, Message, uri};
+use crate::vault::{CredentialId, Ha1, Ha1Algorithm, Lent, Vault};
+
+/// What we are at the registrar: all that stays the same for a binding's whole life, and its counters.
+pub(crate) struct Identity {
+    pub(crate) capability: Capability,
+    pub(crate) credential: CredentialId,
+    aor: String,
+    request_uri: String,
+    username: String,
+    call_id: String,
+    from_tag: String,
+    urn: String,
+    cseq: u32,
+    style: ContactStyle,
+    /// The whole Contact value; it never changes.
+    contact: Option<(ListenerId, String)>,
+    session: Option<Session>,
+    /// Most bindings have none: boxed where there is something to remember.
+    others: Option<Box<Others>>,
+}
+
+impl Identity {
+    /// A new identity at the registrar of `account`.
+    pub(crate) fn new(
+        capability: Capability,
+        credential: CredentialId,
+        account: &Account,
+        random: &mut Random,
+    ) -> Self {
+        let urn = uuid::Builder::from_random_bytes(random.bytes()).into_uuid();
+        Self {
+            capability,
+            credential,
+            aor: account.aor.clone(),
+            request_uri: account.registrar.text.clone(),
+            username: account.auth_username.clone(),
+            call_id: random.text::<16>(),
+            from_tag: random.text::<8>(),
+            urn: format!("urn:uuid:{urn}"),
+            cseq: 0,
+            style: account.contact_style,
+            contact: None,
+            session: None,
+            others: None,
+        }
+    }
+
+    /// The same registrant with other credentials, for trying them out: same Call-ID and Contact.
+    pub(crate) fn with_credential(&self, credential: CredentialId, username: &str) -> Self {
+        Self {
+            capability: self.capability,
+            credential,
+            aor: self.aor.clone(),
+            request_uri: self.request_uri.clone(),
+            username: username.to_owned(),
+            call_id: self.call_id.clone(),
+            from_tag: self.from_tag.clone(),
+            urn: self.urn.clone(),
+            cseq: self.cseq,
+            style: self.style,
+            contact: self.contact.clone(),
+            session: None,
+            others: self.others.clone(),
+        }
+    }
+
+    /// Takes over the sequence number of a twin that spoke for the same binding, so that CSeq only grows.
+    pub(crate) fn catch_up(&mut self, twin: &Self) {
+        self.cseq = self.cseq.max(twin.cseq);
+        if self.contact.is_none() {
+            self.contact.clone_from(&twin.contact);
+        }
+    }
+
+    /// Speaks with other credentials of the same account from now on; the former ones come back.
+    pub(crate) fn exchange_credential(&mut self, credential: CredentialId, username: String) -> (CredentialId, String) {
+        let former = std::mem::replace(&mut self.credential, credential);
+        (former, std::mem::replace(&mut self.username, username))
+    }
+
+    /// What it spoke with.
+    pub(crate) fn into_credential(self) -> (CredentialId, String) {
+        (self.credential, self.username)
+    }
+
+    /// Forgets the Contact, so that the next target may choose the listener. Only before the first 200.
+    pub(crate) fn forget_contact(&mut self) {
+        self.contact = None;
+    }
+
+    /// Puts HA1 in the place of the password: for the realm met (the AOR's domain where there was no challenge), for the
+    /// algorithm answered and the stronger ones, so that a later downgrade cannot be answered.
+    pub(crate) fn distill(&self, vault: &mut Vault) {
+        self.distill_copy(&self.credential, &self.username, vault);
+    }
+
+    /// The same for another copy of the credentials, by what the registrar accepted last.
+    pub(crate) fn distill_copy(&self, credential: &CredentialId, username: &str, vault: &mut Vault) {
+        let domain = self.aor.rsplit_once('@').map_or("", |(_, domain)| domain);
+        let (realm, weakest) = match &self.session {
+            Some(session) => (session.realm.as_str(), session.algorithm),
+            None => (domain.split(['>', ';', '?']).next().unwrap_or(domain), Algorithm::Md5),
+        };
+        let derived = vault.lend(credential, |lent| match lent {
+            Lent::Ha1(_) => Vec::new(),
+            Lent::Password(password) => ALGORITHMS
+                .into_iter()
+                .filter(|&(algorithm, _)| algorithm >= weakest)
+                .map(|(algorithm, kept)| Ha1 {
+                    realm: realm.to_owned(),
+                    algorithm: kept,
+                    value: digest::ha1(algorithm, username, realm, password),
+                })
+                .collect(),
+        });
+        if !derived.is_empty() {
+            vault.distill(credential, derived);
+        }
+        if let Some(session) = &self.session {
+            vault.forget_weaker(credential, &session.realm, kept(session.algorithm));
+        }
+    }
+
+    fn contact_for(&mut self, target: &Target, policy: &Policy) -> &str {
+        let (_, contact) = self.contact.get_or_insert_with(|| {
+            let advertise = policy.listener(target.listener).map_or("", |listener| listener.advertise.as_str());
+            let transport = target.transport.as_param();
+            let (capability, urn) = (&self.capability, &self.urn);
+            let uri = match self.style {
+                ContactStyle::Capability => format!("sip:{capability}@{advertise};transport={transport}"),
+                ContactStyle::Username => {
+                    format!("sip:{}@{advertise};cap={capability};transport={transport}", user_of(&self.aor))
+                }
+            };
+            (target.listener, format!("<{uri}>;+sip.instance=\"<{urn}>\""))
+        });
+        contact
+    }
+
+    /// Whether we can answer for this realm and algorithm.
+    fn can_answer(&self, vault: &Vault, realm: &str, algorithm: Algorithm) -> bool {
+        vault.lend(&self.credential, |lent| match lent {
+            Lent::Password(_) => true,
+            Lent::Ha1(held) => held.iter().any(|ha1| ha1.realm == realm && ha1.algorithm == kept(algorithm)),
+        })
+    }
+
+    fn authorize(&mut self, vault: &Vault, random: &mut Random) -> Option<(&'static str, String)> {
+        let session = self.session.as_mut()?;
+        let name = if session.proxy { "Proxy-Authorization" } else { "Authorization" };
+        let cnonce = random.text::<10>();
+        let (username, uri) = (&self.username, &self.request_uri);
+        let value = vault.lend(&self.credential, |lent| match lent {
+            Lent::Password(password) => {
+                Some(session.authorize(username, Secret::Password(password), "REGISTER", uri, &cnonce))
+            }
+            Lent::Ha1(held) => held
+                .iter()
+                .find(|ha1| ha1.realm == session.realm && ha1.algorithm == kept(session.algorithm))
+                .map(|ha1| session.authorize(username, Secret::Ha1(&ha1.value), "REGISTER", uri, &cnonce)),
+        })?;
+        Some((name, value))
+    }
+
+    /// The user name of the credentials.
+    pub(crate) fn username(&self) -> &str {
+        &self.username
+    }
+
+    /// The user part of the address of record, where the Contact bears it (RFC 3261 §19.1.4: compared unescaped).
+    pub(crate) fn called(&self) -> Option<Vec<u8>> {
+        (self.style == ContactStyle::Username).then(|| uri::unescape(user_of(&self.aor).as_bytes()))
+    }
+
+    /// The Contact URI, once there is one.
+    pub(crate) fn contact_uri(&self) -> Option<&str> {
+        let (_, contact) = self.contact.as_ref()?;
+        contact.strip_prefix('<')?.split_once('>').map(|(uri, _)| uri)
+    }
+
+    /// What is known of other contacts of the address of record.
+    pub(crate) fn counts(&self) -> Counts {
+        self.others.as_ref().map(|others| others.counts()).unwrap_or_default()
+    }
+
+    /// Whether ours is to take the place of the contacts there are, from the next REGISTER on.
+    pub(crate) fn set_takeover(&mut self, wanted: bool) {
+        if wanted || self.others.is_some() {
+            self.others.get_or_insert_default().set_takeover(wanted);
+        }
+    }
+
+    /// The registration begins anew after a time without one.
+    pub(crate) fn begin_anew(&mut self) {
+        if let Some(others) = &mut self.others {
+            others.begin_anew();
+        }
+    }
+
+    pub(super) fn wants_query(&self) -> bool {
+        self.others.as_ref().is_some_and(|others| others.wants_query())
+    }
+
+    /// The answer to a query, or that there is none to be had.
+    pub(super) fn handle_query(&mut self, response: Option<&Message>, now: Instant) {
+        self.learn(|others, own| others.handle_query(response, own, now));
+    }
+
+    /// A 2xx to a REGISTER that asked for `asked`: what it grants us. Tells also who else is there.
+    pub(super) fn handle_granted(&mut self, response: &Message, asked: Duration, now: Instant) -> Option<Duration> {
+        if let (Some(session), Some(info)) = (self.session.as_mut(), response.header(HeaderName::AuthenticationInfo)) {
+            session.handle_authentication_info(info);
+        }
+        let granted = self.with_own(|own| registration::granted(response, own, asked));
+        let news = self.others.is_some() || self.with_own(|own| registration::others(response, own).next().is_some());
+        if news && granted.is_some_and(|granted| !granted.is_zero()) {
+            self.others.get_or_insert_default();
+            self.learn(|others, own| others.handle_granted(response, own, now));
+        }
+        granted
+    }
+
+    fn learn(&mut self, what: impl FnOnce(&mut Others, &OwnContact<'_>)) {
+        let Some(mut others) = self.others.take() else { return };
+        self.with_own(|own| what(&mut others, own));
+        self.others = Some(others);
+    }
+
+    fn with_own<R>(&self, what: impl FnOnce(&OwnContact<'_>) -> R) -> R {
+        let capability = self.capability.to_string();
+        let named = self.contact_uri().filter(|_| self.style == ContactStyle::Username);
+        what(&OwnContact { unguessable: &capability, named, instance: &self.urn })
+    }
+
+    /// Whether we can answer for this challenge's realm and algorithm; takes it up if so.
+    pub(super) fn take_challenge(&mut self, response: &Message, vault: &Vault) -> bool {
+        let chosen =
+            Session::choose(response.challenges(), |realm, algorithm| self.can_answer(vault, realm, algorithm));
+        let able = chosen.is_some();
+        if able {
+            self.session = chosen;
+        }
+        able
+    }
+
+    pub(super) fn write(
+        &mut self,
+        target: &Target,
+        branch: BranchId,
+        wanted: Wanted,
+        desk: &mut Desk<'_>,
+        now: Instant,
+    ) -> Bytes {
+        self.cseq += 1;
+        let authorization = self.authorize(desk.vault, desk.random);
+        let mut contact = self.contact_for(target, desk.policy).to_owned();
+        let expires = match wanted {
+            Wanted::Query => {
+                contact.clear();
+                Duration::ZERO
+            }
+            Wanted::Binding(expires) => {
+                contact.extend(self.others.iter().map(|others| others.beside(expires, now)));
+                expires
+            }
+        };
+        let sent_by = desk.policy.listener(target.listener).map_or("", |listener| listener.advertise.as_str());
+        let mut out = Vec::with_capacity(1024);
+        registration::write_register(
+            &Register {
+                request_uri: &self.request_uri,
+                aor: &self.aor,
+                from_tag: &self.from_tag,
+                call_id: &self.call_id,
+                cseq: self.cseq,
+                via: OwnVia { transport: target.transport, sent_by, branch: &branch.branch() },
+                contact: &contact,
+                expires: u32::try_from(expires.as_secs()).unwrap_or(u32::MAX),
+                authorization: authorization.as_ref().map(|(name, value)| (*name, value.as_str())),
+                route: None,
+            },
+            &mut out,
+        );
+        Bytes::from(out)
+    }
+}
+
+/// What one request asks for.
+#[derive(Clone, Copy)]
+pub(super) enum Wanted {
+    /// Who is registered (RFC 3261 §10.2.3).
+    Query,
+    /// That our Contact holds for so long; zero removes it.
+    Binding(Duration),
+}
+
+/// The user part of an address of record, as it stands there.
+fn user_of(aor: &str) -> &str {
+    let address = aor.strip_prefix("sip:").unwrap_or(aor);
+    address.rsplit_once('@').map_or(address, |(user, _)| user)
+}
+
+/// Each algorithm in the words of `sip` and of the vault, weakest first.
+const ALGORITHMS: [(Algorithm, Ha1Algorithm); 3] = [
+    (Algorithm::Md5, Ha1Algorithm::Md5),
+    (Algorithm::Sha256, Ha1Algorithm::Sha256),
+    (Algorithm::Sha512256, Ha1Algorithm::Sha512256),
+];
+
+fn kept(algorithm: Algorithm) -> Ha1Algorithm {
+    match algorithm {
+        Algorithm::Md5 => Ha1Algorithm::Md5,
+        Algorithm::Sha256 => Ha1Algorithm::Sha256,
+        Algorithm::Sha512256 => Ha1Algorithm::Sha512256,
+    }
+}
+
+/// HA1 of a password, for comparing credentials in the vault.
+pub(crate) fn ha1_of(username: &str) -> impl Fn(&[u8], &str, Ha1Algorithm) -> zeroize::Zeroizing<String> {
+    move |password, realm, algorithm| {
+        let algorithm = match algorithm {
+            Ha1Algorithm::Md5 => Algorithm::Md5,
+            Ha1Algorithm::Sha256 => Algorithm::Sha256,
+            Ha1Algorithm::Sha512256 => Algorithm::Sha512256,
+        };
+        digest::ha1(algorithm, username, realm, password)
+    }
+}
