@@ -19,7 +19,7 @@ fn an_iphone_that_was_woken_for_nothing_gets_the_invite_and_its_cancel_so_that_i
     world.run_until_quiet();
 
     let id = world.pushes[0].call.clone().expect("a call id");
-    assert_eq!(world.phone("alice").rang(), [id.clone()], "under the name of its push");
+    assert_eq!(world.phone("alice").rang().first(), Some(&id), "under the name of its push");
     assert_eq!(world.phone("alice").news, [format!("{id};state=ended;reason=answered-elsewhere")], "and in words");
     assert_eq!(world.phone("alice").requests, ["INVITE", "CANCEL"]);
     assert_eq!(world.phone("alice").calls[0].ended, Some("cancelled"));
@@ -177,6 +177,29 @@ fn a_phone_that_answered_on_a_broken_flow_is_hung_up_when_it_comes_back() {
     world.phone("alice").reattach();
     world.run_until_quiet();
     assert_eq!(world.phone("alice").calls[0].ended, Some("caller"), "its 2xx got ACK and BYE");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn an_app_that_was_frozen_with_the_invite_before_it_is_cancelled_when_it_thaws_after_the_end() {
+    let mut world = World::new(seed(15)).with_sleeping_android("alice").with("alice", |phone| {
+        phone.transport = Transport::Tcp;
+    });
+    world.phone("alice").attach();
+    world.run_until_quiet();
+    world.phone("alice").manner = Manner::Dead;
+    world.phone("alice").wakes = false;
+    let call = world.pbx().invite("alice");
+    world.run_for(secs(50));
+    assert_eq!(world.pbx().final_response(call), Some(480));
+    let invite = world.sent.iter().find(|(_, to, bytes)| to.starts_with("203.") && bytes.starts_with(b"INVITE"));
+    let invite = reveille::sip::Message::parse_datagram(invite.expect("an INVITE").2.clone()).expect("SIP");
+    world.phone("alice").manner = Manner::Ring;
+    let path = world.phone("alice").path();
+    world.phone("alice").handle(invite, path);
+    assert_eq!(world.phone("alice").rang().len(), 1);
+    world.run_for(millis(50));
+    assert_eq!(world.phone("alice").calls[0].ended, Some("cancelled"));
     world.assert_nothing_left();
 }
 

@@ -14,6 +14,8 @@ mod call;
 mod call_ends;
 mod call_fork;
 mod call_late;
+mod call_offers;
+mod call_races;
 mod contact_style;
 mod erase;
 mod hand_over;

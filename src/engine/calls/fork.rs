@@ -38,7 +38,7 @@ impl Calls {
             if leg.lost {
                 continue;
             }
-            leg.lost = true;
+            leg.rest(now);
             held.callees[place].stage = Progress::Waiting;
             self.events.push_back(Event::Step(instance, held.uuid, Step::FlowLost));
             match cancelled {

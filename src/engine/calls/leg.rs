@@ -118,6 +118,17 @@ impl Leg {
         self.handle_alive(events, now);
     }
 
+    /// The device let time pass, and may still come: nothing is repeated until it speaks or is back.
+    pub(super) fn rest(&mut self, now: Instant) {
+        self.lost = true;
+        if let Client::Invite(client) = &mut self.client
+            && client.is_over()
+            && client.final_code().is_none()
+        {
+            *client = InviteClient::new(client.request().clone(), true, now);
+        }
+    }
+
     /// The device answered our CANCEL.
     pub(super) fn handle_cancel_response(&mut self, code: StatusCode, now: Instant) {
         if let Cancel::Sent(cancel, _) = &mut self.cancel {
@@ -138,6 +149,7 @@ impl Leg {
     pub(super) fn move_to(&mut self, device: &Device, events: &mut VecDeque<Event>, now: Instant) {
         self.hop = device.hop.clone();
         self.lost = false;
+        self.hung_up.clear();
         if self.client.is_over() {
             return;
         }

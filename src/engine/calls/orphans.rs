@@ -65,9 +65,14 @@ impl Orphans {
         if leg.request.call_id().ok() != response.call_id().ok() {
             return true;
         }
-        if leg.lost && code.is_success() && cseq.method == Method::Invite {
-            // ACK and BYE would reach nobody: the phone repeats its 2xx, and hears them when it is back.
-            return true;
+        if leg.lost && cseq.method == Method::Invite {
+            if code.is_success() {
+                // Perhaps ACK and BYE reach nobody. The phone repeats its 2xx, and hears them when it is back.
+                leg.hang_up(response, farewells, events, desk, now);
+                return true;
+            }
+            // It was only slow.
+            leg.lost = false;
         }
         if cseq.method == Method::Cancel {
             leg.handle_cancel_response(code, now);
@@ -120,12 +125,14 @@ impl Orphans {
                 continue;
             };
             let due = orphan.leg.handle_timeout(events, now);
-            if due.unanswered || orphan.until <= now {
+            if orphan.until <= now {
                 self.remove(branch);
                 continue;
             }
-            // Nothing more is repeated, but the phone may still ring.
-            orphan.leg.lost |= due.given_up;
+            // Nothing more is repeated, but the phone may ring, or have the INVITE still before it.
+            if due.unanswered || due.given_up {
+                orphan.leg.rest(now);
+            }
             self.settle(branch);
         }
     }

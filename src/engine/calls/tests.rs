@@ -40,6 +40,13 @@ fn nothing_is_said_of_media_where_its_address_is_public() {
 }
 
 #[test]
+fn a_call_rings_at_as_many_devices_as_an_account_may_have() {
+    let mut room = Room::new();
+    room.invite("", 7);
+    assert_eq!((room.steps(4).len(), room.steps(5).len()), (2, 0));
+}
+
+#[test]
 fn a_wake_whose_call_ended_before_its_turn_is_not_wanted_any_more() {
     let mut room = Room::new();
     room.slow = true;
@@ -107,7 +114,10 @@ impl Room {
     fn drain(&mut self) {
         while let Some(event) = self.calls.poll_event() {
             match event {
-                Event::Step(instance, _, step) => self.steps.push((instance, step)),
+                Event::Step(instance, uuid, step) => {
+                    assert_eq!(uuid, held::call_uuid(b"1"));
+                    self.steps.push((instance, step));
+                }
                 Event::Wake(wanted) if wanted.kind == WakeKind::Call && !self.slow => {
                     self.sent += 1;
                     let wake = WakeId(self.sent);
