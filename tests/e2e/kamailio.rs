@@ -21,11 +21,13 @@ pub(crate) struct Manners {
     /// Sends requests down the connection that registered instead of opening one to the Contact. Most PBXs do so for
     /// clients behind NAT; for a phone that registers over TLS it is the only way, as a phone has no certificate.
     pub(crate) follow_connection: bool,
+    /// Sends calls to user, host and port of the Contact, without the parameters of its URI.
+    pub(crate) drop_contact_params: bool,
 }
 
 impl Default for Manners {
     fn default() -> Self {
-        Self { max_expires: 600, follow_connection: true }
+        Self { max_expires: 600, follow_connection: true, drop_contact_params: false }
     }
 }
 
@@ -53,6 +55,7 @@ impl Kamailio {
             ("rpc", &rpc.display().to_string()),
             ("password", PASSWORD),
             ("max_expires", &manners.max_expires.to_string()),
+            ("drop_contact_params", if manners.drop_contact_params { "1" } else { "0" }),
             ("follow_connection", if manners.follow_connection { "1" } else { "0" }),
         ]);
         let file = directory.join("kamailio.cfg");

@@ -42,8 +42,9 @@ fn words(order: Order<'_>) -> String {
 
 fn configuration(port: u16, attach: &Attach) -> String {
     // linphone puts the semicolon itself.
-    let parameters = match attach.contact_uri_params.strip_prefix(';') {
-        Some(parameters) => format!("contact_uri_parameters={parameters}\n"),
+    let place = if attach.contact_params_behind { "contact_parameters" } else { "contact_uri_parameters" };
+    let parameters = match attach.contact_params.strip_prefix(';') {
+        Some(parameters) => format!("{place}={parameters}\n"),
         None => String::new(),
     };
     let port_for = |transport| if attach.transport == transport { port } else { 0 };
@@ -69,7 +70,7 @@ fn configuration(port: u16, attach: &Attach) -> String {
          realm={realm}\n\
          domain={domain}\n\
          [proxy_0]\n\
-         reg_proxy=<{proxy}>\n\
+         reg_proxy=<{registrar}>\n\
          reg_route=<{proxy};lr>\n\
          reg_identity={aor}\n\
          reg_expires={expires}\n\
@@ -85,6 +86,7 @@ fn configuration(port: u16, attach: &Attach) -> String {
         password = attach.password,
         realm = attach.realm,
         domain = attach.domain(),
+        registrar = attach.registrar.as_ref().unwrap_or(&attach.proxy),
         proxy = attach.proxy,
         aor = attach.aor,
         expires = attach.expires,
