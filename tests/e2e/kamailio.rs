@@ -23,11 +23,13 @@ pub(crate) struct Manners {
     pub(crate) follow_connection: bool,
     /// Sends calls to user, host and port of the Contact, without the parameters of its URI.
     pub(crate) drop_contact_params: bool,
+    /// Calls a phone that registers while its account is rung as well (module tsilo).
+    pub(crate) forks_late: bool,
 }
 
 impl Default for Manners {
     fn default() -> Self {
-        Self { max_expires: 600, follow_connection: true, drop_contact_params: false }
+        Self { max_expires: 600, follow_connection: true, drop_contact_params: false, forks_late: false }
     }
 }
 
@@ -55,6 +57,7 @@ impl Kamailio {
             ("rpc", &rpc.display().to_string()),
             ("password", PASSWORD),
             ("max_expires", &manners.max_expires.to_string()),
+            ("forks_late", if manners.forks_late { "1" } else { "0" }),
             ("drop_contact_params", if manners.drop_contact_params { "1" } else { "0" }),
             ("follow_connection", if manners.follow_connection { "1" } else { "0" }),
         ]);

@@ -97,6 +97,37 @@ fn the_hand_over_tells_of_other_contacts_of_the_account() {
     assert_eq!(setting.kamailio.bindings("carol").len(), 2);
 }
 
+/// The app does not attach: it registers at its PBX by itself, which calls it there, and calls us off when it answers.
+#[test]
+fn an_app_that_registers_at_its_pbx_when_woken_takes_the_call_there() {
+    let world = World::new("reregister");
+    let kamailio = Kamailio::start(&world, &Manners { forks_late: true, ..Manners::default() });
+    let push = PushService::start(&world, Provider::Fcm);
+    let daemon = Daemon::start(&world, &kamailio, &push);
+    let more = json!({ "hand_over": "reregister" });
+    let carol = HandOver { user: "carol", device: "carol", trunk: Transport::Udp, more };
+    let carol = daemon.hand_over_from(&kamailio, &push, &carol);
+    let mut caller = Phone::caller(&world, &kamailio, CallerManners::default());
+
+    let id = caller.call("carol");
+    let wake = push.wait_for("call", &push.token("carol", "call"), 1);
+    let mut phone =
+        Phone::start(&world, Make::Pjsip, &Attach::to(&kamailio, "carol", PASSWORD, Transport::Udp, &world));
+    phone.wait_ringing(&id);
+    let heard = phone.trace.of_call(&id);
+    assert_eq!(heard.request("INVITE").via_count(), 2, "straight from the PBX");
+    phone.answer();
+    heard.request("ACK");
+
+    until("the daemon to step aside", || {
+        let view = daemon.call(&carol, wake.word("call")).json();
+        (view["state"] == "ended").then_some(())
+    });
+    caller.hang_up();
+    heard.response(200, "BYE");
+    assert!(push.of_kind("missed-call").is_empty() && push.of_kind("call-ended").is_empty());
+}
+
 /// An iPhone shows a call screen for each call push, and only SIP can close it.
 #[test]
 fn an_iphone_that_comes_after_the_end_gets_the_invite_and_its_cancel() {
