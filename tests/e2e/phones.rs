@@ -38,7 +38,8 @@ pub(crate) struct Attach {
     pub(crate) realm: String,
     /// Trusted for TLS.
     pub(crate) ca_file: PathBuf,
-    /// What the REGISTER's Request-URI is made of; none: the address of record's domain (linphone: the proxy).
+    /// What PJSIP puts into the Request-URI of its REGISTER; none: the domain of its address of record, as linphone always
+    /// does.
     pub(crate) registrar: Option<String>,
     /// Parameters of its Contact, each with its semicolon in front: the `pn-*` of RFC 8599.
     pub(crate) contact_params: String,

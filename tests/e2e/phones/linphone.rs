@@ -70,7 +70,7 @@ fn configuration(port: u16, attach: &Attach) -> String {
          realm={realm}\n\
          domain={domain}\n\
          [proxy_0]\n\
-         reg_proxy=<{registrar}>\n\
+         reg_proxy=<{proxy}>\n\
          reg_route=<{proxy};lr>\n\
          reg_identity={aor}\n\
          reg_expires={expires}\n\
@@ -86,7 +86,6 @@ fn configuration(port: u16, attach: &Attach) -> String {
         password = attach.password,
         realm = attach.realm,
         domain = attach.domain(),
-        registrar = attach.registrar.as_ref().unwrap_or(&attach.proxy),
         proxy = attach.proxy,
         aor = attach.aor,
         expires = attach.expires,
