@@ -4,6 +4,7 @@ use crate::daemon::{Daemon, Settings};
 use crate::kamailio::{Kamailio, Manners};
 use crate::phones::{Attach, CallerManners, Make, Order, Phone};
 use crate::push::{Provider, PushService};
+use crate::setting::Talk;
 use crate::world::{Transport, World};
 
 /// The PBX, the daemon that lists it, and a push service.
@@ -17,9 +18,15 @@ struct Edge<'w> {
 impl<'w> Edge<'w> {
     #[track_caller]
     fn new(world: &'w World, provider: Provider, trunk: Transport) -> Self {
+        Self::listed(world, provider, trunk, "")
+    }
+
+    /// Like [`Self::new`], with more said of the registrar where it is listed.
+    #[track_caller]
+    fn listed(world: &'w World, provider: Provider, trunk: Transport, more: &str) -> Self {
         let kamailio = Kamailio::start(world, &Manners::default());
         let push = PushService::start(world, provider);
-        let listed = format!("127.0.0.1:{};transport={}", kamailio.port(), trunk.name());
+        let listed = format!("127.0.0.1:{};transport={}{more}", kamailio.port(), trunk.name());
         let settings = Settings { tenant: format!("edge_registrars = [\"{listed}\"]"), ..Settings::default() };
         let daemon = Daemon::start_with(world, &kamailio, &push, &settings);
         Self { world, daemon, kamailio, push }
@@ -61,23 +68,39 @@ fn is_woken(make: Make, edge: Transport, trunk: Transport, provider: Provider, b
     assert!(through.push.accepted().is_empty(), "who is awake is not woken");
     phone.kill();
 
-    let mut caller = Phone::caller(&world, &through.kamailio, CallerManners::default());
-    let id = caller.call("alice");
-    let wake = through.push.wait_for("call", &token, 1);
-    let mut phone = through.register(make, &attach);
-    phone.wait_ringing(&id);
-    let heard = phone.trace.of_call(&id);
-    assert_eq!(heard.request("INVITE").header("Reveille-Call"), Some(wake.word("call")));
-    phone.answer();
-    heard.request("ACK");
-    caller.hang_up();
-    heard.response(200, "BYE");
-    caller.trace.of_call(&id).response(200, "BYE");
+    let talk = wake_and_talk(&through, make, &attach);
+    assert_eq!(talk.heard_by_phone().request("INVITE").header("Reveille-Call"), Some(talk.wake.word("call")));
+    hold_and_end(talk);
 
-    assert_eq!(heard.distinct("INVITE").len(), 1, "it rang once");
     assert_eq!(through.kamailio.count("refused"), 0);
     assert_eq!(through.kamailio.count("BYE"), 1);
     assert_eq!(through.push.of_kind("call").len(), 1);
+}
+
+/// Bob calls alice, whose phone is woken, registers again and answers.
+#[track_caller]
+fn wake_and_talk(through: &Edge<'_>, make: Make, attach: &Attach) -> Talk {
+    let mut caller = Phone::caller(through.world, &through.kamailio, CallerManners::default());
+    let id = caller.call("alice");
+    let wake = through.push.wait_for("call", &through.push.token("alice", "call"), 1);
+    let mut phone = through.register(make, attach);
+    phone.wait_ringing(&id);
+    phone.answer();
+    phone.trace.of_call(&id).request("ACK");
+    Talk { caller, phone, id, wake }
+}
+
+/// Each end holds the other, and the caller hangs up.
+#[track_caller]
+fn hold_and_end(mut talk: Talk) {
+    assert_eq!(talk.heard_by_phone().distinct("INVITE").len(), 1, "it rang once");
+    for (by_phone, order) in [(false, Order::Hold), (false, Order::Resume), (true, Order::Hold), (true, Order::Resume)]
+    {
+        talk.re_invite(by_phone, order);
+    }
+    talk.caller.hang_up();
+    talk.heard_by_phone().response(200, "BYE");
+    talk.heard_by_caller().response(200, "BYE");
 }
 
 #[test]
@@ -114,6 +137,23 @@ fn linphone_over_tcp_to_a_tcp_trunk() {
 #[test]
 fn push_parameters_behind_the_uri_do_as_well() {
     is_woken(Make::Linphone, Transport::Tcp, Transport::Udp, Provider::Fcm, true);
+}
+
+/// The PBX sees the phone's own Contact, and finds us by our Path (RFC 3327).
+#[test]
+fn a_registrar_that_is_listed_with_path_keeps_the_phones_own_contact() {
+    let world = World::new("through-path");
+    let through = Edge::listed(&world, Provider::Fcm, Transport::Udp, ";path");
+    let attach = through.attach("alice", Transport::Tcp);
+
+    let phone = through.register(Make::Pjsip, &attach);
+    let written = phone.trace.request("REGISTER").header("Contact").expect("it has one").to_owned();
+    let host = |uri: &str| uri.split_once('@').map(|(_, rest)| rest.split(';').next().unwrap_or(rest).to_owned());
+    let bindings = through.kamailio.bindings("alice");
+    assert_eq!(host(&bindings[0]), host(&written), "{bindings:?}");
+    assert!(!bindings[0].contains("pn-"), "{bindings:?}");
+    phone.kill();
+    hold_and_end(wake_and_talk(&through, Make::Pjsip, &attach));
 }
 
 /// The same call passes the daemon twice, which is no loop: once for its caller, once for its callee.
