@@ -257,6 +257,15 @@ impl<'w> Daemon<'w> {
         status.expect("the daemon's binary starts").status
     }
 
+    /// What `reveille calls` prints.
+    pub(crate) fn calls(&self) -> String {
+        let file = self.directory.join("reveille.toml");
+        let output = Command::new(env!("CARGO_BIN_EXE_reveille")).args(["calls", "--config"]).arg(file).output();
+        let output = output.expect("the daemon's binary starts");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
