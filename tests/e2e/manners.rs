@@ -97,6 +97,34 @@ fn the_hand_over_tells_of_other_contacts_of_the_account() {
     assert_eq!(setting.kamailio.bindings("carol").len(), 2);
 }
 
+/// A PBX that allows one contact: we take the place of the one there is, and give it back.
+#[test]
+fn a_takeover_takes_the_one_place_there_is_and_hands_it_back() {
+    let world = World::new("takeover");
+    let kamailio = Kamailio::start(&world, &Manners { max_contacts: 1, ..Manners::default() });
+    let push = PushService::start(&world, Provider::Fcm);
+    let daemon = Daemon::start(&world, &kamailio, &push);
+    let app = Phone::start(&world, Make::Pjsip, &Attach::to(&kamailio, "carol", PASSWORD, Transport::Udp, &world));
+    app.wait_registered();
+    let former = kamailio.bindings("carol");
+    let hand_over = |mode: &str| {
+        let more = json!({ "mode": mode });
+        daemon.try_hand_over(&kamailio, &push, &HandOver { user: "carol", device: mode, trunk: Transport::Udp, more })
+    };
+    let refused = hand_over("always");
+    assert_eq!(refused.json()["registration"]["state"], "failing", "there is no place: {refused:?}");
+
+    let taken = hand_over("takeover").json();
+    assert_eq!(taken["registration"]["state"], "registered", "{taken}");
+    assert_ne!(kamailio.bindings("carol"), former);
+    assert_eq!(kamailio.bindings("carol").len(), 1);
+    let (id, token) = (taken["instance"].as_str().expect("an id"), taken["token"].as_str().expect("a token"));
+    let path = format!("/v1/instances/{id}/foreground");
+    assert_eq!(daemon.ask("POST", &path, token, Some(&json!({}))).status, 200);
+
+    until("the former contact to be back", || (kamailio.bindings("carol") == former).then_some(()));
+}
+
 /// The app does not attach: it registers at its PBX by itself, which calls it there, and calls us off when it answers.
 #[test]
 fn an_app_that_registers_at_its_pbx_when_woken_takes_the_call_there() {
