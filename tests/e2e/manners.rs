@@ -1,6 +1,6 @@
 //! PBXs and apps with habits: the Contact's user, the app in the foreground, other contacts of the account, late screens.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, HandOver, Settings};
 use crate::kamailio::{Kamailio, Manners, PASSWORD};
@@ -111,16 +111,19 @@ fn a_takeover_takes_the_one_place_there_is_and_hands_it_back() {
         let more = json!({ "mode": mode });
         daemon.try_hand_over(&kamailio, &push, &HandOver { user: "carol", device: mode, trunk: Transport::Udp, more })
     };
-    let refused = hand_over("always");
-    assert_eq!(refused.json()["registration"]["state"], "failing", "there is no place: {refused:?}");
+    let path = |answer: &Value| format!("/v1/instances/{}", answer["instance"].as_str().unwrap_or_default());
+    let refused = hand_over("always").json();
+    assert_eq!(refused["registration"]["state"], "failing", "there is no place: {refused}");
+    let token = refused["token"].as_str().expect("a token");
+    assert_eq!(daemon.ask("DELETE", &path(&refused), token, None).status, 200);
 
     let taken = hand_over("takeover").json();
     assert_eq!(taken["registration"]["state"], "registered", "{taken}");
     assert_ne!(kamailio.bindings("carol"), former);
     assert_eq!(kamailio.bindings("carol").len(), 1);
-    let (id, token) = (taken["instance"].as_str().expect("an id"), taken["token"].as_str().expect("a token"));
-    let path = format!("/v1/instances/{id}/foreground");
-    assert_eq!(daemon.ask("POST", &path, token, Some(&json!({}))).status, 200);
+    let foreground = format!("{}/foreground", path(&taken));
+    let token = taken["token"].as_str().expect("a token");
+    assert_eq!(daemon.ask("POST", &foreground, token, Some(&json!({}))).status, 200);
 
     until("the former contact to be back", || (kamailio.bindings("carol") == former).then_some(()));
 }
