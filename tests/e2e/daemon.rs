@@ -34,6 +34,16 @@ impl Default for Settings<'_> {
     }
 }
 
+/// What is handed over beside what is the same for all: the PBX, the password, the platform and the push targets.
+pub(crate) struct HandOver<'a> {
+    pub(crate) user: &'a str,
+    /// Names the device, and its push tokens.
+    pub(crate) device: &'a str,
+    pub(crate) trunk: Transport,
+    /// Put into the body.
+    pub(crate) more: Value,
+}
+
 /// A running daemon.
 pub(crate) struct Daemon<'w> {
     world: &'w World,
@@ -92,7 +102,7 @@ impl<'w> Daemon<'w> {
         daemon
     }
 
-    /// Hands alice's account over, to be registered at the PBX over `trunk`.
+    /// Hands a user's account over from the user's one device, to be registered at the PBX over `trunk`.
     #[track_caller]
     pub(crate) fn hand_over(
         &self,
@@ -101,16 +111,18 @@ impl<'w> Daemon<'w> {
         user: &str,
         trunk: Transport,
     ) -> Instance {
-        let body = json!({
-            "account": {
-                "aor": format!("sip:{user}@{PBX_DOMAIN}"),
-                "registrar": kamailio.uri(trunk),
-                "auth_username": user,
-                "password": PASSWORD,
-            },
-            "device": { "id": device_of(user), "platform": push.platform_name(), "push": push.targets(user) },
-        });
-        let answer = self.ask("POST", "/v1/instances", APP_KEY, Some(&body));
+        self.hand_over_from(kamailio, push, &HandOver { user, device: user, trunk, more: json!({}) })
+    }
+
+    /// Like [`Self::hand_over`], from any device and with members of the test's own.
+    #[track_caller]
+    pub(crate) fn hand_over_from(
+        &self,
+        kamailio: &Kamailio,
+        push: &PushService<'_>,
+        hand_over: &HandOver<'_>,
+    ) -> Instance {
+        let answer = self.try_hand_over(kamailio, push, hand_over);
         assert!(matches!(answer.status, 201 | 202), "the hand-over was refused: {answer:?}");
         let answer = answer.json();
         let word = |key: &str| answer[key].as_str().map(str::to_owned).expect("the answer has an id and a token");
@@ -120,6 +132,28 @@ impl<'w> Daemon<'w> {
             (state == "registered").then_some(())
         });
         instance
+    }
+
+    /// What the daemon answers to a hand-over.
+    #[track_caller]
+    pub(crate) fn try_hand_over(
+        &self,
+        kamailio: &Kamailio,
+        push: &PushService<'_>,
+        hand_over: &HandOver<'_>,
+    ) -> Answer {
+        let HandOver { user, device, trunk, more } = hand_over;
+        let mut body = json!({
+            "account": {
+                "aor": format!("sip:{user}@{PBX_DOMAIN}"),
+                "registrar": kamailio.uri(*trunk),
+                "auth_username": user,
+                "password": PASSWORD,
+            },
+            "device": { "id": device_of(device), "platform": push.platform_name(), "push": push.targets(device) },
+        });
+        merge(&mut body, more);
+        self.ask("POST", "/v1/instances", APP_KEY, Some(&body))
     }
 
     /// What `GET /v1/instances/{id}` says.
@@ -160,7 +194,7 @@ impl<'w> Daemon<'w> {
         assert_eq!(word("aor"), format!("sip:{}@{EDGE_DOMAIN}", instance.id));
         let proxy = match transport {
             Transport::Tls => word("uri"),
-            Transport::Udp | Transport::Tcp => format!("sip:127.0.0.1:{};transport={}", self.port, transport.name()),
+            Transport::Udp | Transport::Tcp => self.edge(transport),
         };
         Attach {
             aor: word("aor"),
@@ -170,9 +204,38 @@ impl<'w> Daemon<'w> {
             password: instance.token.clone(),
             realm: word("realm"),
             ca_file: self.world.ca_file(),
-            contact_uri_params: String::new(),
-            expires: 300,
+            ..Attach::default()
         }
+    }
+
+    /// What a phone must know to be `user` at the PBX itself, with the daemon as its outbound proxy (RFC 8599).
+    ///
+    /// The PBX is named by its address here, as both proxies have to find it by what the phone writes.
+    pub(crate) fn through(
+        &self,
+        kamailio: &Kamailio,
+        push: &PushService<'_>,
+        user: &str,
+        transport: Transport,
+    ) -> Attach {
+        Attach {
+            aor: format!("sip:{user}@127.0.0.1"),
+            registrar: Some(format!("sip:127.0.0.1:{}", kamailio.port())),
+            proxy: self.edge(transport),
+            transport,
+            username: user.into(),
+            password: PASSWORD.into(),
+            realm: "127.0.0.1".into(),
+            ca_file: self.world.ca_file(),
+            contact_params: push.params(user),
+            ..Attach::default()
+        }
+    }
+
+    /// The edge's listener for UDP and TCP.
+    fn edge(&self, transport: Transport) -> String {
+        assert_ne!(transport, Transport::Tls, "the TLS listener is told by the hand-over");
+        format!("sip:127.0.0.1:{};transport={}", self.port, transport.name())
     }
 
     /// The value of a metric, summed over its labels; `None` before it is first shown.
@@ -194,6 +257,15 @@ impl<'w> Daemon<'w> {
         status.expect("the daemon's binary starts").status
     }
 
+    /// What `reveille calls` prints.
+    pub(crate) fn calls(&self) -> String {
+        let file = self.directory.join("reveille.toml");
+        let output = Command::new(env!("CARGO_BIN_EXE_reveille")).args(["calls", "--config"]).arg(file).output();
+        let output = output.expect("the daemon's binary starts");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -209,8 +281,9 @@ impl<'w> Daemon<'w> {
         self.process.wait()
     }
 
+    /// Asks the API anything.
     #[track_caller]
-    fn ask(&self, method: &str, path: &str, bearer: &str, body: Option<&Value>) -> Answer {
+    pub(crate) fn ask(&self, method: &str, path: &str, bearer: &str, body: Option<&Value>) -> Answer {
         let question = self.api.ask(method, path, Some(bearer), body);
         let answer =
             self.world.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(15), question).await });
@@ -297,6 +370,18 @@ app_key_sha256 = ["{app_key}"]
         app_key = sha256_hex(APP_KEY),
         app = push.app_table(),
     )
+}
+
+/// Puts the members of `more` into `body`, at every depth.
+fn merge(body: &mut Value, more: &Value) {
+    match (body, more) {
+        (Value::Object(body), Value::Object(more)) => {
+            for (key, value) in more {
+                merge(body.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (body, more) => *body = more.clone(),
+    }
 }
 
 fn sha256_hex(text: &str) -> String {

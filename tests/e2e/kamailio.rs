@@ -18,14 +18,26 @@ pub(crate) const PASSWORD: &str = "secret-between-alice-and-the-pbx";
 pub(crate) struct Manners {
     /// The longest registration it grants, in seconds, whatever is asked for.
     pub(crate) max_expires: u32,
+    /// The most contacts an account may have; 0 for any number.
+    pub(crate) max_contacts: u32,
     /// Sends requests down the connection that registered instead of opening one to the Contact. Most PBXs do so for
     /// clients behind NAT; for a phone that registers over TLS it is the only way, as a phone has no certificate.
     pub(crate) follow_connection: bool,
+    /// Sends calls to user, host and port of the Contact, without the parameters of its URI.
+    pub(crate) drop_contact_params: bool,
+    /// Calls a phone that registers while its account is rung as well (module tsilo).
+    pub(crate) forks_late: bool,
 }
 
 impl Default for Manners {
     fn default() -> Self {
-        Self { max_expires: 600, follow_connection: true }
+        Self {
+            max_expires: 600,
+            max_contacts: 0,
+            follow_connection: true,
+            drop_contact_params: false,
+            forks_late: false,
+        }
     }
 }
 
@@ -53,6 +65,9 @@ impl Kamailio {
             ("rpc", &rpc.display().to_string()),
             ("password", PASSWORD),
             ("max_expires", &manners.max_expires.to_string()),
+            ("max_contacts", &manners.max_contacts.to_string()),
+            ("forks_late", if manners.forks_late { "1" } else { "0" }),
+            ("drop_contact_params", if manners.drop_contact_params { "1" } else { "0" }),
             ("follow_connection", if manners.follow_connection { "1" } else { "0" }),
         ]);
         let file = directory.join("kamailio.cfg");

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `recipes` | each peer against Kamailio alone: when these fail, the daemon is not to blame |
 //! | `calls`, `ends`, `inside`, `flows`, `registration` | what the daemon promises |
+//! | `shared`, `texts`, `through`, `manners`, `stories` | the same of several devices, messages, RFC 8599, habits, stories |
 //! | `setting`, `world`, `process`, `trace` | what most tests start with; directory, ports and certificates; children; SIP messages in their logs |
 //! | `middlebox` | what lies between phone and daemon, and loses connections |
 //! | `kamailio`, `sipp`, `phones`, `push`, `daemon` | one peer each |
@@ -26,6 +27,7 @@ mod flows;
 mod http;
 mod inside;
 mod kamailio;
+mod manners;
 mod middlebox;
 mod phones;
 mod process;
@@ -33,6 +35,10 @@ mod push;
 mod recipes;
 mod registration;
 mod setting;
+mod shared;
 mod sipp;
+mod stories;
+mod texts;
+mod through;
 mod trace;
 mod world;

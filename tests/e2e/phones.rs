@@ -38,8 +38,13 @@ pub(crate) struct Attach {
     pub(crate) realm: String,
     /// Trusted for TLS.
     pub(crate) ca_file: PathBuf,
-    /// Parameters of the Contact URI, each with its semicolon in front: the `pn-*` of RFC 8599.
-    pub(crate) contact_uri_params: String,
+    /// What PJSIP puts into the Request-URI of its REGISTER; none: the domain of its address of record, as linphone always
+    /// does.
+    pub(crate) registrar: Option<String>,
+    /// Parameters of its Contact, each with its semicolon in front: the `pn-*` of RFC 8599.
+    pub(crate) contact_params: String,
+    /// They stand behind the Contact's URI instead of in it.
+    pub(crate) contact_params_behind: bool,
     /// Seconds for which it registers: how soon a phone that does not miss its connection comes back.
     pub(crate) expires: u32,
 }
@@ -66,6 +71,10 @@ pub(crate) enum Order<'a> {
     Resume,
     /// Calls a URI.
     Call(&'a str),
+    /// MESSAGE outside of calls, to a URI.
+    Message(&'a str, &'a str),
+    /// The same to say that it is composing (RFC 3994).
+    Typing(&'a str),
     /// 183 with SDP.
     Early,
     /// UPDATE (RFC 3311) with SDP.
@@ -95,6 +104,24 @@ enum Control {
     Netstrings(TcpStream),
 }
 
+impl Default for Attach {
+    fn default() -> Self {
+        Self {
+            aor: String::new(),
+            proxy: String::new(),
+            transport: Transport::Udp,
+            username: String::new(),
+            password: String::new(),
+            realm: String::new(),
+            ca_file: PathBuf::new(),
+            registrar: None,
+            contact_params: String::new(),
+            contact_params_behind: false,
+            expires: 300,
+        }
+    }
+}
+
 impl Attach {
     /// What a phone must know to be `user` at the PBX itself.
     pub(crate) fn to(kamailio: &Kamailio, user: &str, password: &str, transport: Transport, world: &World) -> Self {
@@ -106,8 +133,7 @@ impl Attach {
             password: password.into(),
             realm: PBX_DOMAIN.into(),
             ca_file: world.ca_file(),
-            contact_uri_params: String::new(),
-            expires: 300,
+            ..Self::default()
         }
     }
 

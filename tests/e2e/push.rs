@@ -76,6 +76,15 @@ impl<'w> PushService<'w> {
         }
     }
 
+    /// The same as parameters of a Contact (RFC 8599 §10, §11), the call token alone.
+    pub(crate) fn params(&self, user: &str) -> String {
+        let (provider, param) = match &self.standin.service {
+            Service::Apns(standin) => ("apns", format!("{}.{APP}.voip", standin.credentials().team_id)),
+            Service::Fcm(_) => ("fcm", FcmOptions::default().project_id),
+        };
+        format!(";pn-provider={provider};pn-param={param};pn-prid={}", self.token(user, "call"))
+    }
+
     /// The `[[tenant.app]]` table for the daemon's configuration.
     pub(crate) fn app_table(&self) -> String {
         self.standin.app_table()
@@ -89,6 +98,14 @@ impl<'w> PushService<'w> {
     /// Accepted pushes of one kind so far.
     pub(crate) fn of_kind(&self, kind: &str) -> Vec<Push> {
         self.accepted().into_iter().filter(|push| push.word("kind") == kind).collect()
+    }
+
+    /// Waits for the `nth` push (from 1) of a kind to a token.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, kind: &str, token: &str, nth: usize) -> Push {
+        until(&format!("push number {nth} of kind {kind}"), || {
+            self.of_kind(kind).into_iter().filter(|push| push.token == token).nth(nth - 1)
+        })
     }
 
     /// Waits for the `nth` push (from 1) that wakes for a call.

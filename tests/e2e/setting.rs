@@ -55,7 +55,13 @@ impl<'w> Setting<'w> {
     /// Starts alice's phone, as the system does when a push arrives.
     #[track_caller]
     pub(crate) fn wake_phone(&self, make: Make, transport: Transport) -> Phone {
-        let mut attach = self.daemon.attach(&self.alice, transport);
+        self.wake_phone_of(&self.alice, make, transport)
+    }
+
+    /// The same for another instance.
+    #[track_caller]
+    pub(crate) fn wake_phone_of(&self, instance: &Instance, make: Make, transport: Transport) -> Phone {
+        let mut attach = self.daemon.attach(instance, transport);
         if make == Make::Baresip {
             // It does not look after its connection: only the next refresh opens another.
             attach.expires = BARESIP_EXPIRES;

@@ -42,8 +42,9 @@ fn words(order: Order<'_>) -> String {
 
 fn configuration(port: u16, attach: &Attach) -> String {
     // linphone puts the semicolon itself.
-    let parameters = match attach.contact_uri_params.strip_prefix(';') {
-        Some(parameters) => format!("contact_uri_parameters={parameters}\n"),
+    let place = if attach.contact_params_behind { "contact_parameters" } else { "contact_uri_parameters" };
+    let parameters = match attach.contact_params.strip_prefix(';') {
+        Some(parameters) => format!("{place}={parameters}\n"),
         None => String::new(),
     };
     let port_for = |transport| if attach.transport == transport { port } else { 0 };

@@ -40,6 +40,7 @@ class Account(pj.Account):
     def __init__(self):
         super().__init__()
         self.calls = []
+        self.buddies = []
 
     def onRegState(self, prm):
         active = self.getInfo().regIsActive
@@ -82,10 +83,13 @@ def endpoint(attach):
 def account(attach):
     config = pj.AccountConfig()
     config.idUri = attach["aor"]
-    config.regConfig.registrarUri = "sip:" + attach["aor"].split("@", 1)[1]
+    config.regConfig.registrarUri = attach["registrar"] or "sip:" + attach["aor"].split("@", 1)[1]
     config.regConfig.registerOnAdd = attach["register"]
     config.regConfig.timeoutSec = attach["expires"]
-    config.regConfig.contactUriParams = attach["contact_uri_params"]
+    if attach["contact_params_behind"]:
+        config.regConfig.contactParams = attach["contact_params"]
+    else:
+        config.regConfig.contactUriParams = attach["contact_params"]
     # Soon enough for a test, and the same each time: after a lost connection PJSIP waits this long before it registers.
     config.regConfig.firstRetryIntervalSec = 1
     config.regConfig.randomRetryIntervalSec = 0
@@ -152,6 +156,28 @@ def digit(call, which):
     call.sendDtmf(param)
 
 
+def buddy(phone, uri):
+    config = pj.BuddyConfig()
+    config.uri = uri
+    buddy = pj.Buddy()
+    buddy.create(phone, config)
+    phone.buddies.append(buddy)  # pjsua2 forgets it when Python collects the object
+    return buddy
+
+
+def message(phone, words):
+    uri, _, content = words.partition(" ")
+    param = pj.SendInstantMessageParam()
+    param.content = content
+    buddy(phone, uri).sendInstantMessage(param)
+
+
+def typing(phone, uri):
+    param = pj.SendTypingIndicationParam()
+    param.isTyping = True
+    buddy(phone, uri).sendTypingIndication(param)
+
+
 # What can be done with a call that is going on: the call and the rest of the line.
 ORDERS = {
     "early": lambda call, _: call.answer(status(183)),
@@ -175,6 +201,10 @@ def obey(line, phone):
         os._exit(0)
     elif word == "register":
         phone.setRegistration(True)
+    elif word == "message":
+        message(phone, rest)
+    elif word == "typing":
+        typing(phone, rest)
     elif word == "call":
         call = Call(phone)
         phone.calls.append(call)

@@ -1,0 +1,55 @@
+//! Why did the phone not ring? The daemon tells the device and its operator.
+
+use serde_json::Value;
+
+use crate::daemon::Settings;
+use crate::phones::{CallerManners, Make};
+use crate::push::{Provider, Push};
+use crate::setting::Setting;
+use crate::world::{Transport, World};
+
+/// What happened to a call, as its device is told.
+#[track_caller]
+fn story(setting: &Setting<'_>, wake: &Push) -> Vec<Value> {
+    let view = setting.daemon.call(&setting.alice, wake.word("call")).json();
+    let story = view["story"].as_array().unwrap_or_else(|| panic!("no story in {view}"));
+    let times: Vec<_> = story.iter().map(|event| event["ms"].as_u64().expect("every event has its time")).collect();
+    assert!(times.is_sorted(), "{story:?}");
+    story.clone()
+}
+
+fn names(story: &[Value]) -> Vec<&str> {
+    story.iter().filter_map(|event| event["event"].as_str()).collect()
+}
+
+#[test]
+fn the_story_of_an_answered_call_has_every_step_in_its_order() {
+    let world = World::new("story-answered");
+    let setting = Setting::new(&world, Provider::Apns, Transport::Udp);
+    let mut talk = setting.talk(Make::Pjsip, Transport::Tls);
+
+    let told = story(&setting, &talk.wake);
+    let steps = ["invited", "wake-sent", "wake-accepted", "attached", "forwarded", "ringing", "answered"];
+    assert_eq!(names(&told), steps, "{told:?}");
+    let listed = setting.daemon.calls();
+    assert!(listed.contains(talk.wake.word("call")), "{listed}");
+    assert!(!listed.contains("bob") && !listed.contains("alice"), "nobody is named: {listed}");
+    talk.caller.hang_up();
+    talk.heard_by_phone().response(200, "BYE");
+}
+
+#[test]
+fn the_story_of_a_call_that_nobody_came_for_says_so() {
+    let world = World::new("story-no-device");
+    let settings = Settings { hold: "2s", ..Settings::default() };
+    let setting = Setting::with(&world, Provider::Fcm, Transport::Tcp, &settings);
+    let mut caller = setting.caller(CallerManners::default());
+    let id = caller.call("alice");
+    let wake = setting.push.wait_for_call(1);
+    caller.trace.of_call(&id).response(480, "INVITE");
+
+    let told = story(&setting, &wake);
+
+    assert_eq!(names(&told), ["invited", "wake-sent", "wake-accepted", "ended"], "{told:?}");
+    assert_eq!(told[3]["reason"], "no-device");
+}
