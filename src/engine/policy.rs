@@ -144,10 +144,11 @@ impl Policy {
         self.tenants.iter().find(|tenant| &*tenant.id == id)
     }
 
-    /// Whether a tenant does not want wakes of a kind. Calls are always wanted.
+    /// Whether a tenant does not want wakes of a kind. Calls, and registrations that go on, are always wanted.
     #[must_use]
     pub fn is_off(&self, tenant: &str, kind: WakeKind) -> bool {
-        kind != WakeKind::Call && self.tenant(tenant).is_some_and(|tenant| tenant.wakes_off.contains(&kind))
+        !matches!(kind, WakeKind::Call | WakeKind::Refresh)
+            && self.tenant(tenant).is_some_and(|tenant| tenant.wakes_off.contains(&kind))
     }
 
     /// Where a woken app attaches: the first listener of the best transport there is.
