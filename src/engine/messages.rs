@@ -13,7 +13,7 @@ use super::input::{Arrival, CalledByName, PeerMessage};
 use super::instance::Instance;
 use super::names::Meant;
 use super::output::{Caller, Output};
-use super::placement::{called_user, capability_of};
+use super::placement::{called_user, capability_of, names_a_shard};
 use super::policy::CallerInPush;
 use super::tally::Shed;
 use super::texting::event_package;
@@ -121,7 +121,8 @@ impl Engine {
 
     /// A request without a capability we hold: it may call an account by its own name.
     fn handle_unnamed(&mut self, request: Message, arrival: &Arrival, now: Now) {
-        let user = called_user(&request, arrival);
+        // What bears a name of ours is here because of that name, and of no other.
+        let user = if names_a_shard(&request) { None } else { called_user(&request, arrival) };
         let meant = user.map(|user| self.names.meant(&user, arrival.peer.ip(), arrival.trunk.as_ref()));
         let request = CalledByName { request, arrival: arrival.clone() };
         match meant {

@@ -127,6 +127,11 @@ fn response_shard(response: &Message) -> Option<ShardId> {
     Some(BranchId::from_branch(via.branch()?.as_bytes())?.shard())
 }
 
+/// Whether a request says by itself where it belongs: by a route token, a capability or an instance.
+pub(super) fn names_a_shard(request: &Message) -> bool {
+    request_shard(request).is_some()
+}
+
 fn request_shard(request: &Message) -> Option<ShardId> {
     if let Some(Ok(route)) = request.routes().next()
         && let Some(user) = route.uri().user()
