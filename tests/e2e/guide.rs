@@ -164,7 +164,7 @@ fn a_call_that_is_over(app: &mut App<'_, '_>) {
 fn a_message(app: &mut App<'_, '_>) {
     let Stage { world, pbx, .. } = app.stage;
     let status = world.runtime.block_on(pbx.text("alice", "See you at eight.")).expect("the PBX is answered");
-    assert_eq!(status.to_string(), "202");
+    assert_eq!(status.get(), 202);
     while app.stage.world.runtime.block_on(app.stage.mailbox.next_push_to("alice-other", app.stage.patience())).is_none_or(
         |push| {
             let done = push.kind == "message";
