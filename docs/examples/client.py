@@ -18,7 +18,7 @@ import urllib.error
 import urllib.request
 import uuid
 
-APP = "com.example.phone"
+APP = os.environ.get("APP", "sandbox")  # as `reveille sandbox` names it
 SDP = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0\r\n"
 
 # For trying only: the daemon makes its own certificate where none is configured. CA_FILE names one to trust.

@@ -101,6 +101,27 @@ fn the_examples_of_the_guide_are_what_happens() {
     carol.book.compare();
 }
 
+#[test]
+fn the_client_of_the_guide_takes_a_call_and_takes_its_account_back() {
+    let world = World::new("guide-client");
+    let stage = Stage::start(&world);
+    let mut client = stage.client("alice");
+    until("the client to hand its account over", || {
+        client.assert_running();
+        client.output().contains("handed over: registered").then_some(())
+    });
+
+    let mut caller = stage.call("alice");
+    until("the client to take the call", || {
+        client.assert_running();
+        client.output().contains("<-- ACK").then_some(())
+    });
+    stage.hang_up(&mut caller);
+
+    assert!(client.wait().success(), "{}", client.output());
+    assert!(client.output().contains("erased: 200 True"), "{}", client.output());
+}
+
 fn a_self_test(app: &mut App<'_, '_>) {
     let begun = app.ask("self-test", "POST", "/test", None);
     let push = app.stage.push("alice-other", "test");
@@ -164,16 +185,9 @@ fn a_call_that_is_over(app: &mut App<'_, '_>) {
 fn a_message(app: &mut App<'_, '_>) {
     let Stage { world, pbx, .. } = app.stage;
     let status = world.runtime.block_on(pbx.text("alice", "See you at eight.")).expect("the PBX is answered");
-    assert_eq!(status.get(), 202);
-    while app.stage.world.runtime.block_on(app.stage.mailbox.next_push_to("alice-other", app.stage.patience())).is_none_or(
-        |push| {
-            let done = push.kind == "message";
-            if done {
-                app.book.push("push-message", &Value::Object(push.payload));
-            }
-            !done
-        },
-    ) {}
+    assert_eq!(status.code(), 202);
+    let push = app.stage.later_push("alice-other", "message");
+    app.book.push("push-message", &push);
     let mut phone = app.connect();
     phone.register(EXPIRES);
     let message = phone.expect("MESSAGE ");

@@ -77,8 +77,12 @@ impl Book {
             fs::write(&file, rewritten).expect("the guide can be written");
         } else {
             for (name, text) in &self.seen {
-                let example = shown.get(name).unwrap_or_else(|| panic!("no example {name} in the guide; seen:\n{text}"));
-                assert_eq!(example, text, "example {name}: left the guide, right what happens (UPDATE_GUIDE=1 takes it over)");
+                let example =
+                    shown.get(name).unwrap_or_else(|| panic!("no example {name} in the guide; seen:\n{text}"));
+                assert_eq!(
+                    example, text,
+                    "example {name}: left the guide, right what happens (UPDATE_GUIDE=1 takes it over)"
+                );
             }
         }
         let unseen: Vec<_> = shown.keys().filter(|name| !self.seen.contains_key(*name)).collect();

@@ -14,7 +14,8 @@ use crate::process::PATIENCE;
 use crate::world::EDGE_DOMAIN;
 
 /// The session description of each answer.
-const SDP: &str = "v=0\r\no=- 1 1 IN IP4 192.168.7.23\r\ns=-\r\nc=IN IP4 192.168.7.23\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0\r\n";
+const SDP: &str =
+    "v=0\r\no=- 1 1 IN IP4 192.168.7.23\r\ns=-\r\nc=IN IP4 192.168.7.23\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0\r\n";
 
 /// One connection to the edge.
 pub(super) struct RawPhone {

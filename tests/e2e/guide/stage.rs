@@ -1,8 +1,7 @@
 //! What surrounds the guide's phone: the real daemon, a PBX with callers and a mailbox for pushes.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use reveille::sandbox::caller::{CallPlan, Caller};
 use reveille::sandbox::mailbox::{Mailbox, MailboxOptions};
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::daemon::sha256_hex;
 use crate::http::{Answer, Server};
-use crate::process::{PATIENCE, Process, until};
+use crate::process::{PATIENCE, Process, installed, until};
 use crate::world::{EDGE_DOMAIN, World, free_port};
 
 use super::phone::RawPhone;
@@ -24,7 +23,7 @@ pub(super) struct Stage<'w> {
     pub(super) world: &'w World,
     process: Process,
     api: Server,
-    pub(super) api_port: u16,
+    api_port: u16,
     pub(super) tls_port: u16,
     pub(super) pbx: Registrar,
     pub(super) mailbox: Mailbox,
@@ -34,13 +33,15 @@ impl<'w> Stage<'w> {
     #[track_caller]
     pub(super) fn start(world: &'w World) -> Self {
         let account = |user: &str| AccountPlan { user: user.to_owned(), password: PASSWORD.to_owned().into() };
-        let plan = RegistrarPlan { accounts: vec![account("alice"), account("carol")], ..RegistrarPlan::loopback("", "") };
+        let plan =
+            RegistrarPlan { accounts: vec![account("alice"), account("carol")], ..RegistrarPlan::loopback("", "") };
         let pbx = world.runtime.block_on(Registrar::start(plan)).expect("the PBX starts");
         let mailbox = world.runtime.block_on(Mailbox::start(MailboxOptions::default())).expect("the mailbox starts");
         let directory = world.directory_of("daemon");
         let (api_port, tls_port, udp_port) = (free_port(), free_port(), free_port());
         let file = directory.join("reveille.toml");
-        let text = configuration(world, [api_port, tls_port, udp_port, pbx.address().port()], &mailbox.endpoint());
+        let ports = [api_port, tls_port, udp_port, pbx.address().port(), free_port()];
+        let text = configuration(world, ports, &mailbox.endpoint());
         fs::write(&file, text).expect("the directory is writable");
         let binary = Path::new(env!("CARGO_BIN_EXE_reveille"));
         let process = Process::start("reveille", &directory, binary, |command| {
@@ -57,9 +58,7 @@ impl<'w> Stage<'w> {
 
     /// The body of a hand-over by `user`'s device on `platform`; its push tokens are `USER-call` and `USER-other`.
     pub(super) fn hand_over(&self, user: &str, platform: &str) -> Value {
-        let target = |purpose: &str| {
-            json!({ "for": purpose, "provider": "sandbox", "app": APP, "token": format!("{user}-{purpose}") })
-        };
+        let target = |purpose: &str| json!({ "for": purpose, "provider": "sandbox", "app": APP, "token": format!("{user}-{purpose}") });
         json!({
             "account": {
                 "aor": format!("sip:{user}@example.com"),
@@ -90,6 +89,17 @@ impl<'w> Stage<'w> {
         Value::Object(push.payload)
     }
 
+    /// The next push of `kind` to a token; others before it are dropped.
+    #[track_caller]
+    pub(super) fn later_push(&self, token: &str, kind: &str) -> Value {
+        loop {
+            let push = self.world.runtime.block_on(self.mailbox.next_push_to(token, PATIENCE)).expect("a push");
+            if push.kind == kind {
+                return Value::Object(push.payload);
+            }
+        }
+    }
+
     #[track_caller]
     pub(super) fn call(&self, user: &str) -> Caller {
         self.world.runtime.block_on(self.pbx.call(user, CallPlan::default())).expect("the user is registered")
@@ -114,17 +124,25 @@ impl<'w> Stage<'w> {
         RawPhone::connect(self.tls_port, &self.world.ca_file(), instance, token)
     }
 
-    pub(super) fn patience(&self) -> Duration {
-        PATIENCE
-    }
-
-    pub(super) fn example(&self) -> PathBuf {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/examples/client.py")
+    /// Starts the guide's client for `user`, whose calls it answers.
+    #[track_caller]
+    pub(super) fn client(&self, user: &str) -> Process {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples/client.py");
+        let pbx = self.pbx.address();
+        let mut client =
+            Process::start("client", &self.world.directory_of("client"), &installed("python3"), |command| {
+                command.arg(example).arg(format!("https://127.0.0.1:{}", self.api_port)).arg(APP_KEY);
+                command.arg(self.mailbox.endpoint().trim_end_matches("/push"));
+                command.args([format!("aor=sip:{user}@example.com"), format!("registrar=sip:{pbx};transport=udp")]);
+                command.arg(format!("user={user}")).env("CA_FILE", self.world.ca_file()).env("APP", APP);
+            });
+        client.tell(PASSWORD);
+        client
     }
 }
 
-fn configuration(world: &World, ports: [u16; 4], mailbox: &str) -> String {
-    let [api, tls, udp, pbx] = ports;
+fn configuration(world: &World, ports: [u16; 5], mailbox: &str) -> String {
+    let [api, tls, udp, pbx, ops] = ports;
     let (certificate, key) = (world.certificate(), world.key());
     let app_key = sha256_hex(APP_KEY);
     format!(
@@ -159,6 +177,9 @@ path = {audit:?}
 # A build machine need not offer memfd_secret.
 [vault]
 allow_plain_memory = true
+
+[ops]
+listen = "127.0.0.1:{ops}"
 
 [[tenant]]
 id = "acme"
