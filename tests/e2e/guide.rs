@@ -6,7 +6,7 @@ mod stage;
 
 use serde_json::{Value, json};
 
-use self::book::Book;
+use self::book::{Book, excerpt};
 use self::phone::RawPhone;
 use self::stage::{APP_KEY, Stage};
 use crate::process::until;
@@ -22,6 +22,8 @@ struct App<'s, 'w> {
     user: &'static str,
     instance: String,
     token: String,
+    /// Calls so far.
+    calls: usize,
 }
 
 impl<'s, 'w> App<'s, 'w> {
@@ -39,7 +41,7 @@ impl<'s, 'w> App<'s, 'w> {
             let request = "POST /v1/instances HTTP/1.1\nHost: edge.example.net:8443\nAuthorization: Bearer APP-KEY";
             book.http("hand-over", request, Some(&body), answer.status, &answer.text);
         }
-        Self { stage, book, user, instance, token }
+        Self { stage, book, user, instance, token, calls: 0 }
     }
 
     /// Asks something about the instance and writes it down.
@@ -57,7 +59,8 @@ impl<'s, 'w> App<'s, 'w> {
     fn woken(&mut self) -> (Value, String) {
         let push = self.stage.push(&format!("{}-call", self.user), "call");
         let call = push["call"].as_str().expect("a call has a name").to_owned();
-        self.book.word(&call, "0b6e2c4e-6f0e-5d0c-9d5e-0b8a4f1c2d3e");
+        self.calls += 1;
+        self.book.word(&call, format!("{}b6e2c4e-6f0e-5d0c-9d5e-0b8a4f1c2d3e", self.calls - 1));
         let path = format!("/v1/instances/{}/calls/{call}", self.instance);
         until("the push to be accepted", || {
             let view = self.stage.ask("GET", &path, &self.token, None).text;
@@ -70,9 +73,6 @@ impl<'s, 'w> App<'s, 'w> {
     fn connect(&mut self) -> RawPhone {
         let phone = self.stage.phone(&self.instance, &self.token);
         self.book.word(&phone.address, "192.168.7.23:49152");
-        let (host, port) = phone.address.split_once(':').expect("host and port");
-        self.book.word(format!("received={host}"), "received=192.0.2.7");
-        self.book.word(format!("rport={port}"), "rport=49152");
         phone
     }
 }
@@ -83,6 +83,7 @@ fn the_examples_of_the_guide_are_what_happens() {
     let stage = Stage::start(&world);
     let mut book = Book::default();
     book.word(format!("127.0.0.1:{}", stage.tls_port), "edge.example.net:5061");
+    book.word(format!("127.0.0.1:{}", stage.udp_port), "edge.example.net:5060");
     book.word(stage.pbx.address().to_string(), "pbx.example.com");
     book.word(EDGE_DOMAIN, "edge.example.net");
 
@@ -146,13 +147,15 @@ fn an_answered_call(app: &mut App<'_, '_>) {
     app.book.push("push-call", &push);
     let mut phone = app.connect();
     let [first, challenge, second, granted] = phone.register(EXPIRES);
+    let challenge = excerpt(&challenge, &["WWW-Authenticate"]);
+    let second = excerpt(&second, &["CSeq", "Authorization"]);
     app.book.sip("attach", &[&first, &challenge, &second, &granted]);
     let invite = phone.expect("INVITE ");
     app.book.sip("invite", &[&invite]);
     phone.answer(&invite, "180 Ringing");
     let ok = phone.answer(&invite, "200 OK");
     let ack = phone.expect("ACK ");
-    app.book.sip("answer", &[&ok, &ack]);
+    app.book.sip("answer", &[&ok, &excerpt(&ack, &[])]);
     app.ask("story", "GET", &format!("/calls/{call}"), None);
     app.stage.world.runtime.block_on(caller.hang_up());
     let bye = phone.expect("BYE ");
@@ -169,16 +172,12 @@ fn a_declined_call(app: &mut App<'_, '_>) {
 }
 
 fn a_call_that_is_over(app: &mut App<'_, '_>) {
-    // What is told of the declined call is told once.
-    let mut phone = app.connect();
-    phone.register(EXPIRES);
-    phone.register(0);
     let mut caller = app.stage.call("alice");
     app.woken();
     app.stage.hang_up(&mut caller);
     let mut phone = app.connect();
     let granted = phone.register(EXPIRES)[3].clone();
-    app.book.sip("late", &[&granted]);
+    app.book.sip("late", &[&excerpt(&granted, &["Contact", "Reveille-Call"])]);
     phone.register(0);
 }
 
@@ -192,7 +191,7 @@ fn a_message(app: &mut App<'_, '_>) {
     phone.register(EXPIRES);
     let message = phone.expect("MESSAGE ");
     let ok = phone.answer(&message, "200 OK");
-    app.book.sip("message", &[&message, &ok]);
+    app.book.sip("message", &[&message, &excerpt(&ok, &[])]);
     phone.register(0);
 }
 
@@ -208,8 +207,7 @@ fn a_call_that_is_over_on_ios(app: &mut App<'_, '_>) {
     phone.answer(&cancel, "200 OK");
     let terminated = phone.answer(&invite, "487 Request Terminated");
     let ack = phone.expect("ACK ");
-    let short = |message: &str| message.lines().next().unwrap_or_default().to_owned() + "\r\n";
-    let cancelled = cancel.split("\r\n").filter(|line| line.starts_with("CANCEL") || line.starts_with("Reason"));
-    let cancelled = cancelled.collect::<Vec<_>>().join("\r\n");
-    app.book.sip("late-ios", &[&short(&granted), &short(&invite), &cancelled, &short(&terminated), &short(&ack)]);
+    let messages = [&granted, &invite, &cancel, &terminated, &ack];
+    let shown = messages.map(|message| excerpt(message, &["CSeq", "Reveille-Call", "Reason"]));
+    app.book.sip("late-ios", &shown.each_ref().map(String::as_str));
 }

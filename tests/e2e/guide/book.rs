@@ -6,13 +6,55 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-/// The widest line of JSON; what is wider is laid out member by member.
-const WIDTH: usize = 116;
+/// The widest line of JSON.
+const WIDTH: usize = 118;
 
-/// The day of all examples.
-const NOW: &str = "2026-11-24T20:00:00Z";
+/// Members that are told first.
+const ORDER: [&str; 24] = [
+    "v",
+    "kind",
+    "account",
+    "aor",
+    "device",
+    "id",
+    "platform",
+    "mode",
+    "push",
+    "instance",
+    "call",
+    "test",
+    "token",
+    "for",
+    "provider",
+    "app",
+    "state",
+    "reason",
+    "event",
+    "ms",
+    "at",
+    "registrar",
+    "uri",
+    "receipt",
+];
+
+/// What happens in a call and when, in milliseconds.
+const STORY: [(&str, u64); 8] = [
+    ("invited", 0),
+    ("wake-sent", 1),
+    ("wake-accepted", 93),
+    ("attached", 1180),
+    ("forwarded", 1181),
+    ("ringing", 1320),
+    ("answered", 4210),
+    ("ended", 4980),
+];
+
+/// The times of a self-test.
+const ACCEPTED_MS: u64 = 180;
+const ARRIVED_MS: u64 = 1740;
+
 const LEASE_ENDS: &str = "2026-11-27T20:00:00Z";
 const DEADLINE: u64 = 1_795_550_445;
 
@@ -106,6 +148,15 @@ impl Book {
     }
 }
 
+/// A message with nothing left but its first line and some headers.
+pub(super) fn excerpt(message: &str, headers: &[&str]) -> String {
+    let mut lines = message.split("\r\n");
+    let first = lines.next().unwrap_or_default();
+    let kept = lines.filter(|line| headers.iter().any(|name| line.starts_with(&format!("{name}: "))));
+    let kept: Vec<_> = std::iter::once(first).chain(kept).chain(["…"]).collect();
+    kept.join("\r\n")
+}
+
 /// A message with what varies in it replaced.
 fn sip(message: &str) -> String {
     let (head, body) = message.split_once("\r\n\r\n").unwrap_or((message, ""));
@@ -130,7 +181,10 @@ fn scrubbed(line: &str) -> String {
         _ => {}
     }
     let mut line = line.to_owned();
-    for key in [";branch=", ";tag=", "nonce=\"", "cnonce=\"", "response=\"", ";rport="] {
+    if let (true, Some(at), Some(host)) = (line.starts_with("Record-Route: "), line.find("sip:"), line.find('@')) {
+        line.replace_range(at + 4..host, "…");
+    }
+    for key in [";branch=", ";tag=", "nonce=\"", "cnonce=\"", "response=\"", ";rport=", ";received="] {
         let mut from = 0;
         while let Some(at) = line[from..].find(key) {
             let start = from + at + key.len();
@@ -146,12 +200,14 @@ fn scrubbed(line: &str) -> String {
 fn settled(value: Value, key: &str) -> Value {
     match (key, value) {
         (_, Value::Null) => Value::Null,
-        ("at" | "requested_at" | "accepted_at" | "arrived_at", _) => NOW.into(),
+        ("requested_at" | "accepted_at", _) => at(0),
+        ("arrived_at", _) => at(ARRIVED_MS),
+        ("accepted_ms", _) => ACCEPTED_MS.into(),
+        ("arrived_ms", _) => ARRIVED_MS.into(),
         ("lease_ends", _) => LEASE_ENDS.into(),
-        ("expires_at", Value::String(_)) => DEADLINE.to_string().into(),
         ("expires_at", _) => DEADLINE.into(),
-        ("ms" | "accepted_ms" | "arrived_ms", value) if value != 0 => 250.into(),
         ("receipt", _) => serde_json::json!({ "…": "…" }),
+        ("story", Value::Array(events)) => events.into_iter().map(timed).collect(),
         (_, Value::Array(items)) => items.into_iter().map(|item| settled(item, "")).collect(),
         (_, Value::Object(members)) => {
             let settle = |(key, value): (String, Value)| (key.clone(), settled(value, &key));
@@ -161,30 +217,60 @@ fn settled(value: Value, key: &str) -> Value {
     }
 }
 
+/// An event of a story with the time it has in all examples.
+fn timed(mut event: Value) -> Value {
+    let known = STORY.iter().find(|(name, _)| event["event"] == *name);
+    let (_, ms) = known.unwrap_or_else(|| panic!("an event that has no time yet: {event}"));
+    event["ms"] = (*ms).into();
+    event["at"] = at(*ms);
+    event
+}
+
+fn at(ms: u64) -> Value {
+    format!("2026-11-24T20:00:{:02}Z", ms / 1000).into()
+}
+
+/// What fits into a line stays in one; of what does not, each line takes as many members as it can.
 fn lay_out(value: &Value, depth: usize) -> String {
-    let inline = inline(value);
-    if inline.chars().count() + depth <= WIDTH && depth > 0 {
-        return inline;
-    }
-    let (inner, outer) = (" ".repeat(depth + 2), " ".repeat(depth));
-    let lines = |items: Vec<String>| items.join(&format!(",\n{inner}"));
-    match value {
+    let whole = inline(value);
+    let (open, close) = match value {
+        Value::Object(_) if depth + whole.chars().count() > WIDTH => ("{", "}"),
+        Value::Array(_) if depth + whole.chars().count() > WIDTH || whole.contains("\"event\"") => ("[", "]"),
+        _ => return whole,
+    };
+    let parts: Vec<String> = match value {
         Value::Object(members) => {
-            let members = members.iter().map(|(key, value)| format!("\"{key}\": {}", lay_out(value, depth + 2)));
-            format!("{{\n{inner}{}\n{outer}}}", lines(members.collect()))
+            let parts = ordered(members).into_iter();
+            parts.map(|(key, value)| format!("\"{key}\": {}", lay_out(value, depth + 2 + key.len() + 4))).collect()
         }
-        Value::Array(items) => {
-            let items = items.iter().map(|item| lay_out(item, depth + 2));
-            format!("[\n{inner}{}\n{outer}]", lines(items.collect()))
+        Value::Array(items) => items.iter().map(|item| lay_out(item, depth + 2)).collect(),
+        _ => Vec::new(),
+    };
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts {
+        match lines.last_mut() {
+            Some(line) if open == "{" && depth + line.chars().count() + part.chars().count() < WIDTH => {
+                *line += &format!(", {part}");
+            }
+            _ => lines.push(part),
         }
-        other => other.to_string(),
     }
+    let margin = " ".repeat(depth + 2);
+    format!("{open} {} {close}", lines.join(&format!(",\n{margin}")))
+}
+
+/// In the order in which one would tell them.
+fn ordered(members: &Map<String, Value>) -> Vec<(&String, &Value)> {
+    let mut members: Vec<_> = members.iter().collect();
+    members.sort_by_key(|(key, _)| ORDER.iter().position(|known| known == key).unwrap_or(ORDER.len()));
+    members
 }
 
 fn inline(value: &Value) -> String {
     match value {
         Value::Object(members) => {
-            let members: Vec<_> = members.iter().map(|(key, value)| format!("\"{key}\": {}", inline(value))).collect();
+            let members: Vec<_> =
+                ordered(members).into_iter().map(|(key, value)| format!("\"{key}\": {}", inline(value))).collect();
             format!("{{ {} }}", members.join(", "))
         }
         Value::Array(items) => format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", ")),

@@ -25,6 +25,7 @@ pub(super) struct Stage<'w> {
     api: Server,
     api_port: u16,
     pub(super) tls_port: u16,
+    pub(super) udp_port: u16,
     pub(super) pbx: Registrar,
     pub(super) mailbox: Mailbox,
 }
@@ -48,7 +49,7 @@ impl<'w> Stage<'w> {
             command.arg("serve").arg("--config").arg(&file);
         });
         let api = Server::secure(api_port, &world.ca_file());
-        let mut stage = Self { world, process, api, api_port, tls_port, pbx, mailbox };
+        let mut stage = Self { world, process, api, api_port, tls_port, udp_port, pbx, mailbox };
         until("the daemon to answer", || {
             stage.process.assert_running();
             world.runtime.block_on(stage.api.ask("GET", "/openapi.json", None, None)).ok().map(drop)
