@@ -38,7 +38,7 @@ impl<'s, 'w> App<'s, 'w> {
         book.word(&instance, "INSTANCE");
         book.word(&token, "TOKEN");
         if user == "alice" {
-            let request = "POST /v1/instances HTTP/1.1\nHost: edge.example.net:8443\nAuthorization: Bearer APP-KEY";
+            let request = "POST /v1/instances HTTP/1.1\nHost: edge.example.net:8443\nAuthorization: Bearer APP-KEY\nContent-Type: application/json\n";
             book.http("hand-over", request, Some(&body), answer.status, &answer.text);
         }
         Self { stage, book, user, instance, token, calls: 0 }
@@ -49,7 +49,7 @@ impl<'s, 'w> App<'s, 'w> {
     fn ask(&mut self, name: &str, method: &str, rest: &str, body: Option<&Value>) -> Value {
         let path = format!("/v1/instances/{}{rest}", self.instance);
         let answer = self.stage.ask(method, &path, &self.token, body);
-        let request = format!("{method} {path} HTTP/1.1\nAuthorization: Bearer {}", self.token);
+        let request = format!("{method} {path} HTTP/1.1");
         self.book.http(name, &request, body, answer.status, &answer.text);
         answer.json()
     }
@@ -130,7 +130,7 @@ fn a_self_test(app: &mut App<'_, '_>) {
     let test = push["test"].as_str().expect("it has a name").to_owned();
     app.book.word(&test, "0f6f6a0e-3a64-4ac0-9f6e-0d2a3c1b5e77");
     let begun = serde_json::to_string(&begun).expect("it was JSON");
-    let request = format!("POST /v1/instances/{}/test HTTP/1.1\nAuthorization: Bearer {}", app.instance, app.token);
+    let request = format!("POST /v1/instances/{}/test HTTP/1.1", app.instance);
     app.book.http("self-test", &request, None, 202, &begun);
     app.book.push("push-test", &push);
     let path = format!("/v1/instances/{}/test/{test}", app.instance);

@@ -78,11 +78,11 @@ impl Book {
         let phrase = hyper::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason());
         let mut text = format!("{request}\n");
         if let Some(body) = body {
-            text += &format!("Content-Type: application/json\n\n{}\n", self.json(body));
+            text += &format!("{}\n", self.json(body));
         }
         text += &format!("\nHTTP/1.1 {status} {}\n", phrase.unwrap_or_default());
         if let Ok(answer) = serde_json::from_str::<Value>(answer) {
-            text += &format!("\n{}\n", self.json(&answer));
+            text += &format!("{}\n", self.json(&answer));
         }
         self.put(name, &text);
     }
@@ -152,7 +152,10 @@ impl Book {
 pub(super) fn excerpt(message: &str, headers: &[&str]) -> String {
     let mut lines = message.split("\r\n");
     let first = lines.next().unwrap_or_default();
-    let kept = lines.filter(|line| headers.iter().any(|name| line.starts_with(&format!("{name}: "))));
+    let mut kept =
+        lines.filter(|line| headers.iter().any(|name| line.starts_with(&format!("{name}: ")))).collect::<Vec<_>>();
+    // Several calls are named in any order.
+    kept.sort_by_key(|line| line.starts_with("Reveille-Call").then(|| line.rsplit(';').next()));
     let kept: Vec<_> = std::iter::once(first).chain(kept).chain(["…"]).collect();
     kept.join("\r\n")
 }
@@ -235,7 +238,7 @@ fn lay_out(value: &Value, depth: usize) -> String {
     let whole = inline(value);
     let (open, close) = match value {
         Value::Object(_) if depth + whole.chars().count() > WIDTH => ("{", "}"),
-        Value::Array(_) if depth + whole.chars().count() > WIDTH || whole.contains("\"event\"") => ("[", "]"),
+        Value::Array(_) if depth + whole.chars().count() > WIDTH => ("[", "]"),
         _ => return whole,
     };
     let parts: Vec<String> = match value {
@@ -249,7 +252,12 @@ fn lay_out(value: &Value, depth: usize) -> String {
     let mut lines: Vec<String> = Vec::new();
     for part in parts {
         match lines.last_mut() {
-            Some(line) if open == "{" && depth + line.chars().count() + part.chars().count() < WIDTH => {
+            Some(line)
+                if part.starts_with(['"', '{'])
+                    && !part.contains('\n')
+                    && !line.contains('\n')
+                    && depth + line.chars().count() + part.chars().count() < WIDTH =>
+            {
                 *line += &format!(", {part}");
             }
             _ => lines.push(part),
