@@ -9,6 +9,7 @@
 //! | `recipes` | each peer against Kamailio alone: when these fail, the daemon is not to blame |
 //! | `calls`, `ends`, `inside`, `flows`, `registration` | what the daemon promises |
 //! | `shared`, `texts`, `through`, `manners`, `stories` | the same of several devices, messages, RFC 8599, habits, stories |
+//! | `guide` | that the examples of docs/client-guide.md are what happens, and that its client works |
 //! | `setting`, `world`, `process`, `trace` | what most tests start with; directory, ports and certificates; children; SIP messages in their logs |
 //! | `middlebox` | what lies between phone and daemon, and loses connections |
 //! | `kamailio`, `sipp`, `phones`, `push`, `daemon` | one peer each |
@@ -24,6 +25,7 @@ mod calls;
 mod daemon;
 mod ends;
 mod flows;
+mod guide;
 mod http;
 mod inside;
 mod kamailio;
