@@ -17,6 +17,9 @@ use crate::sip::{HeaderName, StatusCode};
 
 /// Addresses of one registrar that are tried.
 const CANDIDATES_MAX: usize = 8;
+/// Bytes of a REGISTER that is passed through: it is kept until it has its answer, and whoever sent it has proven nothing.
+/// Real ones have about one thousand, with several credentials and tokens three.
+const REGISTER_BYTES_MAX: usize = 8 * 1024;
 /// Retry-After where there is no room.
 const FULL_RETRY_SECONDS: u32 = 30;
 
@@ -80,6 +83,9 @@ impl Pass {
     fn admit(&self, incoming: &Incoming<'_>, desk: &Desk<'_>) -> Result<(Asked, ServerKey, TrunkUri), StatusCode> {
         let request = &incoming.request;
         let bad = StatusCode::BAD_REQUEST;
+        if request.bytes().len() > REGISTER_BYTES_MAX {
+            return Err(StatusCode::MESSAGE_TOO_LARGE);
+        }
         let uri = request.request_uri().and_then(|uri| Uri::parse(uri).ok()).ok_or(bad)?;
         let listings = listings(desk.policy, &uri);
         let aor = Aor::of_sender(request).ok_or(bad)?;

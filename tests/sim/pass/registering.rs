@@ -548,6 +548,16 @@ fn a_forged_source_does_not_lead_a_phones_calls_to_another_registrar() {
 }
 
 #[test]
+fn a_register_of_many_bytes_is_not_kept() {
+    let mut rig = Rig::new();
+    let mut phone = Mobile::tcp("alice", 5);
+    phone.extra = vec![("X-Long".to_owned(), "x".repeat(8 * 1024))];
+    rig.receive(&phone.register(), phone.at);
+    assert_eq!(code(&rig.one("flow 5")), 513);
+    assert_eq!((rig.located, rig.table("pass.transits")), (0, 0));
+}
+
+#[test]
 fn a_short_copy_from_an_unproven_source_does_not_get_the_long_answer() {
     let mut rig = Rig::new();
     let mut phone = Mobile::udp("alice", 1);
@@ -559,7 +569,11 @@ fn a_short_copy_from_an_unproven_source_does_not_get_the_long_answer() {
     assert_eq!(code(&rig.one(&phone.name())), 401);
 
     let via = value(&register, HeaderName::Via);
-    let short = format!("REGISTER sip:{DOMAIN} SIP/2.0\r\nVia: {via}\r\nf: <{}>;tag=1\r\nt: <{}>\r\ni: 1\r\nCSeq: 1 REGISTER\r\n\r\n", phone.aor(), phone.aor());
+    let short = format!(
+        "REGISTER sip:{DOMAIN} SIP/2.0\r\nVia: {via}\r\nf: <{}>;tag=1\r\nt: <{}>\r\ni: 1\r\nCSeq: 1 REGISTER\r\n\r\n",
+        phone.aor(),
+        phone.aor()
+    );
     let short = reveille::sip::Message::parse_datagram(short.into_bytes()).expect("a request");
     rig.receive(&short, phone.at);
     let again: usize = rig.take(&phone.name()).iter().map(|message| message.bytes().len()).sum();
