@@ -59,7 +59,8 @@ impl EdgeRegistrar {
     }
 }
 
-fn host(host: Host<'_>) -> TrunkHost {
+/// A host in the form in which registrars are compared.
+pub(crate) fn host(host: Host<'_>) -> TrunkHost {
     match host {
         Host::Name(name) => TrunkHost::Name(name.trim_end_matches('.').to_ascii_lowercase()),
         Host::Address(address) => TrunkHost::Address(address.to_canonical()),

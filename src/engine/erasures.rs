@@ -70,6 +70,8 @@ pub(crate) struct Wiped {
 
 /// What is remembered of such a wipe, for an app that asks again.
 struct Aside {
+    /// Its own record: that of an earlier wipe may be late.
+    record: RecordId,
     kept: Option<KeptContact>,
     answer: Option<ForegroundView>,
     waiting: Vec<ReplyTo>,
@@ -220,9 +222,9 @@ impl Erasures {
         let Wiped { instance, tenant, salt, unregister, kept } = wiped;
         let proof = desk.vault.wipe(credential);
         desk.tally.erasure(Cause::Foreground, Duration::ZERO);
-        self.asides.insert(instance, Aside { kept, answer: None, waiting: vec![reply] });
         self.records += 1;
         let record = RecordId(self.records);
+        self.asides.insert(instance, Aside { record, kept, answer: None, waiting: vec![reply] });
         self.asides_by_record.insert(record, instance);
         let job = Subject { instance, tenant, salt }.record(proof, Cause::Foreground, unregister, record, now);
         self.events.push_back(Event::Record(Box::new(job)));
@@ -252,8 +254,8 @@ impl Erasures {
         }
     }
 
-    fn handle_aside_recorded(&mut self, id: InstanceId, recorded: Recorded) {
-        let Some(aside) = self.asides.get_mut(&id) else { return };
+    fn handle_aside_recorded(&mut self, id: InstanceId, record: RecordId, recorded: Recorded) {
+        let Some(aside) = self.asides.get_mut(&id).filter(|aside| aside.record == record) else { return };
         let Recorded { receipt, logged } = recorded;
         let view = ForegroundView { receipt, logged, kept: aside.kept.take() };
         for reply in std::mem::take(&mut aside.waiting) {
@@ -302,7 +304,7 @@ impl Erasures {
     /// The log has written, or given up waiting.
     pub(crate) fn handle_recorded(&mut self, record: RecordId, recorded: Recorded, now: Instant) {
         if let Some(id) = self.asides_by_record.remove(&record) {
-            return self.handle_aside_recorded(id, recorded);
+            return self.handle_aside_recorded(id, record, recorded);
         }
         let Some(id) = self.by_record.remove(&record) else { return };
         let Some(grave) = self.graves.get_mut(&id) else { return };

@@ -29,6 +29,7 @@ use transit::{Transit, TransitId, Transits};
 use super::account::{TenantId, TrunkHost, TrunkUri};
 use super::aor::Aor;
 use super::device::Device;
+use super::edge_registrar;
 use super::ids::{BranchId, Capability, FlowId, InstanceId, QueryId, ShardId};
 use super::input::{Arrival, PushTarget};
 use super::limits::{Limits, share};
@@ -191,7 +192,16 @@ impl Pass {
     /// where it registered.
     pub(crate) fn sender(&mut self, request: &Message, arrival: &Arrival, now: Instant) -> Option<InstanceId> {
         let aor = Aor::of_sender(request)?;
-        let id = self.table.of_aor(&aor).find(|binding| binding.is_from(arrival))?.named.id;
+        let mut own = self.table.of_aor(&aor).filter(|binding| binding.is_from(arrival)).peekable();
+        let first = own.peek()?.registrar.clone();
+        let ids: Vec<(&TrunkHost, InstanceId)> = own.map(|binding| (&binding.registrar, binding.named.id)).collect();
+        // Registered at several: only the Request-URI tells which one is meant, and a guess could be another's registrar.
+        let meant = if ids.iter().all(|(registrar, _)| **registrar == first) {
+            first
+        } else {
+            edge_registrar::host(Uri::parse(request.request_uri()?).ok()?.host())
+        };
+        let id = ids.iter().find(|(registrar, _)| **registrar == meant)?.1;
         self.table.get_mut(id)?.stir(now);
         Some(id)
     }

@@ -132,6 +132,24 @@ fn handed_over_again_it_is_the_same_registrant_with_a_new_token() {
 }
 
 #[test]
+fn the_late_record_of_an_earlier_wipe_is_not_the_answer_to_a_later_one() {
+    let mut world = background(318);
+    world.audit_delay = secs(3);
+    foreground(&mut world, "alice", Parting::Release);
+    world.run_for(secs(1));
+    let back = hand_over(&mut world, "alice", Mode::Background);
+    world.run_for(secs(1));
+    assert!(world.handed_over(back).replaced);
+    let second = foreground(&mut world, "alice", Parting::Keep);
+    world.run_for(secs(10));
+    let again = foreground(&mut world, "alice", Parting::Keep);
+    world.run_for(secs(1));
+    let (told, repeated) = (answered(&world, second), answered(&world, again));
+    assert_eq!(told.receipt.signature, repeated.receipt.signature);
+    assert!(repeated.kept.is_some());
+}
+
+#[test]
 fn wrong_credentials_leave_it_in_the_foreground_with_its_token() {
     let mut world = background(307);
     foreground(&mut world, "alice", Parting::Release);

@@ -127,6 +127,11 @@ impl Table {
         self.by_aor.get(aor).into_iter().flatten().filter_map(|id| self.get(*id))
     }
 
+    /// Those of an address of record that this registrar confirmed. Another registrar's word says nothing about them.
+    pub(super) fn of_account(&self, aor: &Aor, registrar: &TrunkHost) -> impl Iterator<Item = &Binding> {
+        self.of_aor(aor).filter(move |binding| binding.registrar == *registrar)
+    }
+
     /// Puts a registration in, in the place of its former self.
     pub(super) fn insert(&mut self, binding: Binding) {
         let id = binding.named.id;

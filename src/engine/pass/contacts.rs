@@ -64,11 +64,12 @@ impl Pass {
         let Wanted { tenant, push, path, asked } = wanted;
         let uri = contact.uri();
         let stripped = push_params::stripped_uri(&uri, false);
-        let known = self.table.of_aor(aor).find(|it| push.is_empty() && it.named.stripped == stripped);
+        let registrar = &listing.registrar.host;
+        let known = self.table.of_account(aor, registrar).find(|it| push.is_empty() && it.named.stripped == stripped);
         let (id, handle, purr) = match known {
             Some(binding) => (binding.named.id, binding.named.handle, binding.named.purr),
             None => {
-                let mint = |label: &[u8]| self.digest(label, aor, &listing.registrar.host, &push, &stripped);
+                let mint = |label: &[u8]| self.digest(label, aor, registrar, &push, &stripped);
                 (
                     InstanceId::mint(shard, mint(b"id")),
                     Capability::mint(shard, mint(b"handle")),
@@ -110,11 +111,17 @@ impl Pass {
 
     /// The Contacts of a 200 as the phone knows them: its own of this REGISTER, and of the same address of record those of
     /// other phones that register through us.
-    pub(super) fn turned_back(&self, response: &Message, aor: &Aor, named: &[Named]) -> Option<Vec<Vec<u8>>> {
+    pub(super) fn turned_back(
+        &self,
+        response: &Message,
+        aor: &Aor,
+        registrar: &TrunkHost,
+        named: &[Named],
+    ) -> Option<Vec<Vec<u8>>> {
         let mut contacts = Vec::new();
         for contact in response.contacts() {
             let contact = contact.ok()?;
-            let known = named.iter().chain(self.table.of_aor(aor).map(|binding| &binding.named));
+            let known = named.iter().chain(self.table.of_account(aor, registrar).map(|binding| &binding.named));
             let Some(own) = known.into_iter().find(|it| it.is_meant_by(&contact)) else {
                 contacts.push(contact.raw().to_vec());
                 continue;

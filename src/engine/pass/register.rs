@@ -17,6 +17,9 @@ use crate::sip::{HeaderName, StatusCode};
 
 /// Addresses of one registrar that are tried.
 const CANDIDATES_MAX: usize = 8;
+/// Bytes of a REGISTER that is passed through: it is kept until it has its answer, and whoever sent it has proven nothing.
+/// Real ones have about one thousand, with several credentials and tokens three.
+const REGISTER_BYTES_MAX: usize = 8 * 1024;
 /// Retry-After where there is no room.
 const FULL_RETRY_SECONDS: u32 = 30;
 
@@ -50,7 +53,9 @@ impl Pass {
         }
         let Some(id) = ServerKey::of(request).ok().and_then(|key| self.transits.by_key(&key)) else { return false };
         let Some(transit) = self.transits.get(id) else { return false };
-        if let Some(bytes) = transit.server.handle_retransmission().cloned() {
+        // A short copy of a long request is not worth the long one's answer.
+        let affords = |bytes: &Bytes| transit.is_proven() || bytes.len() <= request.bytes().len();
+        if let Some(bytes) = transit.server.handle_retransmission().filter(|bytes| affords(bytes)).cloned() {
             self.events.push_back(Event::Send(transit.back.clone(), bytes));
         }
         true
@@ -78,6 +83,9 @@ impl Pass {
     fn admit(&self, incoming: &Incoming<'_>, desk: &Desk<'_>) -> Result<(Asked, ServerKey, TrunkUri), StatusCode> {
         let request = &incoming.request;
         let bad = StatusCode::BAD_REQUEST;
+        if request.bytes().len() > REGISTER_BYTES_MAX {
+            return Err(StatusCode::MESSAGE_TOO_LARGE);
+        }
         let uri = request.request_uri().and_then(|uri| Uri::parse(uri).ok()).ok_or(bad)?;
         let listings = listings(desk.policy, &uri);
         let aor = Aor::of_sender(request).ok_or(bad)?;
@@ -243,7 +251,7 @@ impl Pass {
         now: Instant,
     ) {
         let Some(transit) = self.transits.get(id) else { return };
-        let contacts = self.turned_back(response, &transit.asked.aor, named);
+        let contacts = self.turned_back(response, &transit.asked.aor, &transit.asked.registrar.host, named);
         let confirmed = named.iter().zip(granted).find(|(it, granted)| granted.is_some() && !it.push.is_empty());
         let lead = confirmed.and_then(|(_, granted)| *granted).map(|granted| told_lead(granted).as_secs());
         let purr = confirmed.map(|(it, _)| it.purr.to_string());
@@ -290,8 +298,7 @@ impl Pass {
         let host = transit.asked.registrar.host.clone();
         if transit.asked.star {
             let aor = transit.asked.aor.clone();
-            let all: Vec<InstanceId> =
-                self.table.of_aor(&aor).filter(|it| it.registrar == host).map(|it| it.named.id).collect();
+            let all: Vec<InstanceId> = self.table.of_account(&aor, &host).map(|it| it.named.id).collect();
             return all.into_iter().for_each(|id| self.end(id));
         }
         for (named, granted) in named.into_iter().zip(granted) {
@@ -325,7 +332,7 @@ impl Pass {
         let awake = if flow_lost { Awake::No } else { awake_by(&device, now) };
         let (aor, made_by) = (asked.aor.clone(), asked.made_by.clone());
         let (registrar, expires) = (asked.registrar.host.clone(), now + granted);
-        self.supersede(&aor, &named);
+        self.supersede(&aor, &registrar, &named);
         let target = target.clone();
         self.events.push_back(Event::Proven(peer, granted));
         self.events.push_back(Event::Proven(target.address.ip(), granted));
@@ -341,13 +348,13 @@ impl Pass {
     }
 
     /// The same app with another token, or the same Contact: its former registration is not worth a second ring.
-    fn supersede(&mut self, aor: &Aor, named: &Named) {
+    fn supersede(&mut self, aor: &Aor, registrar: &TrunkHost, named: &Named) {
         let is_same = |other: &Named| {
             let same_app = other.urn.is_some() && other.urn == named.urn;
             other.id != named.id && (same_app || other.stripped == named.stripped)
         };
         let former: Vec<InstanceId> =
-            self.table.of_aor(aor).filter(|it| is_same(&it.named)).map(|it| it.named.id).collect();
+            self.table.of_account(aor, registrar).filter(|it| is_same(&it.named)).map(|it| it.named.id).collect();
         former.into_iter().for_each(|id| self.end(id));
     }
 

@@ -72,6 +72,12 @@ pub(super) struct Leg {
 }
 
 impl Transit {
+    /// Whether the phone is where it says: over a stream, or in the registrar's or our own experience.
+    pub(super) fn is_proven(&self) -> bool {
+        let confirmed = self.server.final_code().is_some_and(crate::sip::StatusCode::is_success);
+        confirmed || self.arrival.registrar || self.arrival.transport.is_reliable()
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let leg = self.under_way.as_ref().and_then(|under_way| under_way.leg.as_ref());
         [self.server.poll_timeout(), leg.and_then(|leg| leg.client.poll_timeout())].into_iter().flatten().min()

@@ -21,6 +21,7 @@ pub(super) struct Ledger {
     missed_call: Instant,
     message: Instant,
     voicemail: Instant,
+    refresh: Instant,
     /// Until when a message wake stands for further messages.
     message_told: Option<Instant>,
 }
@@ -28,11 +29,11 @@ pub(super) struct Ledger {
 impl Ledger {
     /// Takes one wake from the budget of its kind.
     pub(super) fn spend(&mut self, kind: WakeKind, limits: &Limits, now: Instant) -> Result<(), Unsent> {
+        let minute = Duration::from_secs(60);
         let (due, interval, burst) = match kind {
-            WakeKind::Call => {
-                let minute = Duration::from_secs(60);
-                (&mut self.call, minute / limits.wakes_per_minute.max(1), limits.wake_burst)
-            }
+            WakeKind::Call => (&mut self.call, minute / limits.wakes_per_minute.max(1), limits.wake_burst),
+            // A peer causes it as well, by requests inside a call that it sends and gives up.
+            WakeKind::Refresh => (&mut self.refresh, minute / limits.wakes_per_minute.max(1), limits.wake_burst),
             WakeKind::MissedCall => (&mut self.missed_call, other_interval(limits), OTHER_BURST),
             WakeKind::Message => {
                 if self.message_told.is_some_and(|until| until > now) {
@@ -43,8 +44,8 @@ impl Ledger {
             WakeKind::Voicemail => (&mut self.voicemail, other_interval(limits), OTHER_BURST),
             // One for each call wake that was sent.
             WakeKind::CallEnded => return Ok(()),
-            // Once for each step of a lease, at an erasure, for a registration, and as often as a self-test may begin.
-            WakeKind::Expiring | WakeKind::Reprovision | WakeKind::Refresh | WakeKind::Test => return Ok(()),
+            // Once for each step of a lease, at an erasure, and as often as a self-test may begin.
+            WakeKind::Expiring | WakeKind::Reprovision | WakeKind::Test => return Ok(()),
         };
         let next = (*due).max(now);
         if next.saturating_since(now) > interval * burst.max(1).saturating_sub(1) {
@@ -92,6 +93,15 @@ mod tests {
         for kind in WakeKind::ALL.into_iter().filter(|kind| !floods.contains(kind)) {
             assert_eq!(ledger.spend(kind, &limits, at(600)), Ok(()), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn a_peer_that_comes_and_goes_inside_a_call_wakes_no_phone_without_end() {
+        let (mut ledger, limits) = (Ledger::default(), limits(60));
+        let sent = (0..1_000).filter(|_| ledger.spend(WakeKind::Refresh, &limits, at(0)).is_ok()).count();
+        assert_eq!(sent, limits.wake_burst as usize);
+        assert_eq!(ledger.spend(WakeKind::Call, &limits, at(0)), Ok(()), "a call has its own");
+        assert_eq!(ledger.spend(WakeKind::Refresh, &limits, at(60)), Ok(()));
     }
 
     #[test]

@@ -479,3 +479,105 @@ fn at_a_shutdown_each_phone_is_told_to_come_back_and_nobody_is_let_in() {
     assert_eq!(rig.take(PBX).iter().map(code).collect::<Vec<_>>()[..3], [100, 180, 480], "held calls may finish");
     assert_eq!(rig.table("pass.bindings"), 0);
 }
+
+/// A second tenant's registrar, which says yes to everything.
+fn with_another_registrar() -> Rig {
+    let mut rig = Rig::with(DOMAIN, |policy| {
+        let other = reveille::engine::edge_registrar::EdgeRegistrar::parse(OTHER).expect("a registrar");
+        let mut tenant = policy.tenants[0].clone();
+        tenant.id = TenantId::from("bolt");
+        tenant.apps.clear();
+        tenant.edge_registrars = vec![other];
+        policy.tenants.push(tenant);
+    });
+    rig.names.insert(OTHER.to_owned(), vec![Located { transport: Transport::Udp, address: address(OTHER_AT) }]);
+    rig
+}
+
+const OTHER: &str = "other.example.net";
+const OTHER_AT: &str = "198.51.100.77:5060";
+
+#[test]
+fn another_registrar_has_no_say_in_a_registration() {
+    for instance in ["", ";+sip.instance=\"<urn:uuid:1>\""] {
+        let mut rig = with_another_registrar();
+        let mut phone = Mobile::tcp("alice", 5);
+        phone.params = instance.to_owned();
+        let handle = phone.come(&mut rig);
+
+        let mut thief = Mobile::tcp("alice", 6);
+        thief.registrar = format!("sip:{OTHER}");
+        let bare = vec![format!("<sip:alice@192.168.1.5:5060;ob>{instance}")];
+        rig.receive(&thief.register_as(&bare), thief.at);
+        let passed = rig.one(OTHER_AT);
+        assert_ne!(handle_of(&passed), handle, "the name its own registrar calls it by is told to no other");
+        let claimed = format!("<sip:{handle}@192.0.2.5:5060>;expires=600, {}", value(&passed, HeaderName::Contact));
+        rig.answer_from(address(OTHER_AT), &passed, 200, &[("Contact", claimed)]);
+        let answer = rig.one("flow 6");
+        assert!(!String::from_utf8_lossy(answer.bytes()).contains(&token("alice")), "nor is its push token");
+        assert_eq!(rig.table("pass.bindings"), 2);
+
+        rig.receive(&outside(Method::Invite, &format!("sip:{handle}@192.0.2.5"), "call", &[]), From::Udp(address(PBX)));
+        assert!(rig.take("flow 6").is_empty(), "a call is not caught");
+        assert!(line(&rig.one("flow 5")).starts_with("INVITE "));
+    }
+}
+
+#[test]
+fn a_forged_source_does_not_lead_a_phones_calls_to_another_registrar() {
+    let mut rig = with_another_registrar();
+    let mut phone = Mobile::udp("alice", 1);
+    phone.come(&mut rig);
+    // Whichever of the registrations comes first in the table.
+    for last in 10..30 {
+        let mut thief = Mobile::udp("alice", 1);
+        thief.registrar = format!("sip:{OTHER}");
+        let register = thief.register_as(&[format!("<sip:alice@10.0.0.{last}>")]);
+        let text = String::from_utf8_lossy(register.bytes()).replace("register-alice", &format!("forged-{last}"));
+        let register = reveille::sip::Message::parse_datagram(text.into_bytes()).expect("a request");
+        rig.receive(&register, phone.at);
+        let passed = rig.one(OTHER_AT);
+        let contact = value(&passed, HeaderName::Contact);
+        rig.answer_from(address(OTHER_AT), &passed, 200, &[("Contact", contact)]);
+        let _ = rig.take(&phone.name());
+    }
+    let uri = format!("sip:bob@{DOMAIN}");
+    rig.receive(&phone.request(Method::Message, &uri, "text", &[]), phone.at);
+    assert!(rig.take(OTHER_AT).is_empty());
+    assert!(line(&rig.one(PBX)).starts_with("MESSAGE "));
+}
+
+#[test]
+fn a_register_of_many_bytes_is_not_kept() {
+    let mut rig = Rig::new();
+    let mut phone = Mobile::tcp("alice", 5);
+    phone.extra = vec![("X-Long".to_owned(), "x".repeat(8 * 1024))];
+    rig.receive(&phone.register(), phone.at);
+    assert_eq!(code(&rig.one("flow 5")), 513);
+    assert_eq!((rig.located, rig.table("pass.transits")), (0, 0));
+}
+
+#[test]
+fn a_short_copy_from_an_unproven_source_does_not_get_the_long_answer() {
+    let mut rig = Rig::new();
+    let mut phone = Mobile::udp("alice", 1);
+    phone.extra = vec![("X-Long".to_owned(), "x".repeat(2_000))];
+    let register = phone.register();
+    rig.receive(&register, phone.at);
+    let passed = rig.one(PBX);
+    rig.answer(&passed, 401, &[("WWW-Authenticate", format!("Digest realm=\"pbx\",nonce=\"{}\"", "n".repeat(1_000)))]);
+    assert_eq!(code(&rig.one(&phone.name())), 401);
+
+    let via = value(&register, HeaderName::Via);
+    let short = format!(
+        "REGISTER sip:{DOMAIN} SIP/2.0\r\nVia: {via}\r\nf: <{}>;tag=1\r\nt: <{}>\r\ni: 1\r\nCSeq: 1 REGISTER\r\n\r\n",
+        phone.aor(),
+        phone.aor()
+    );
+    let short = reveille::sip::Message::parse_datagram(short.into_bytes()).expect("a request");
+    rig.receive(&short, phone.at);
+    let again: usize = rig.take(&phone.name()).iter().map(|message| message.bytes().len()).sum();
+    assert!(again <= short.bytes().len(), "{again} bytes for {}", short.bytes().len());
+    rig.receive(&register, phone.at);
+    assert_eq!(code(&rig.one(&phone.name())), 401);
+}
