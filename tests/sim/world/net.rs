@@ -88,18 +88,16 @@ impl World {
     fn judge_leaving(&mut self, message: &Message, peer: SocketAddr) {
         let by = self.one_round_trip_on();
         match self.resident(peer) {
-            Resident::Pbx(_) => self.ringing.judge_upstream(message, by),
+            Resident::Pbx(_) | Resident::Nobody => self.ringing.judge_upstream(message, by),
             Resident::Phone(name) => self.ringing.judge_downstream(message, &name, self.now.boot, by),
-            Resident::Nobody => {}
         }
     }
 
     fn judge_coming(&mut self, message: &Message, peer: SocketAddr) {
         let by = self.one_round_trip_on();
         match self.resident(peer) {
-            Resident::Pbx(_) => self.ringing.hear_pbx(message, by),
+            Resident::Pbx(_) | Resident::Nobody => self.ringing.hear_pbx(message, by),
             Resident::Phone(_) => self.ringing.hear_phone(message, by),
-            Resident::Nobody => {}
         }
     }
 
