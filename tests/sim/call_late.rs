@@ -167,10 +167,10 @@ fn a_phone_that_seemed_gone_while_it_rang_is_still_cancelled() {
     let call = world.pbx().invite("alice");
     world.run_for(secs(1));
     world.phone("alice").manner = Manner::Dead;
+    world.phone("alice").wakes = false;
     world.pbx().invite("alice");
     world.run_for(secs(34));
     world.phone("alice").manner = Manner::Ring;
-    world.phone("alice").wakes = false;
     world.pbx().cancel(call);
     world.run_for(millis(50));
     assert_eq!(world.phone("alice").calls[0].ended, Some("cancelled"));

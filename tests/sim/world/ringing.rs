@@ -114,7 +114,10 @@ impl Ringing {
                     over: false,
                     lost: false,
                 };
-                self.legs.entry(name.clone()).or_insert_with(leg).lost = false;
+                let leg = self.legs.entry(name.clone()).or_insert_with(leg);
+                // After an attach the INVITE begins anew: its CANCEL waits for a word again (RFC 3261 section 9.1).
+                (leg.lost, leg.ringing) = (false, false);
+                self.cancels_due.remove(&name);
                 self.judge_leg(&name, by);
             }
             Some(Method::Cancel) => {
