@@ -160,6 +160,24 @@ fn a_phone_whose_flow_broke_while_it_rang_is_cancelled_on_the_flow_it_comes_back
     }
 }
 
+/// Another call's INVITE that nobody answered makes us take the flow for lost; the phone only hung for a while.
+#[test]
+fn a_phone_that_seemed_gone_while_it_rang_is_still_cancelled() {
+    let mut world = World::new(seed(8)).with_attached_phone("alice").with("alice", |phone| phone.manner = Manner::Ring);
+    let call = world.pbx().invite("alice");
+    world.run_for(secs(1));
+    world.phone("alice").manner = Manner::Dead;
+    world.phone("alice").wakes = false;
+    world.pbx().invite("alice");
+    world.run_for(secs(34));
+    world.phone("alice").manner = Manner::Ring;
+    world.pbx().cancel(call);
+    world.run_for(millis(50));
+    assert_eq!(world.phone("alice").calls[0].ended, Some("cancelled"));
+    world.run_until_quiet();
+    world.assert_nothing_left();
+}
+
 #[test]
 fn a_phone_that_answered_on_a_broken_flow_is_hung_up_when_it_comes_back() {
     let mut world = World::new(seed(7)).with_sleeping_android("alice").with("alice", |phone| {

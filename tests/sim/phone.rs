@@ -190,6 +190,13 @@ impl Phone {
         }
     }
 
+    /// A request inside the last answered call, if that is up.
+    pub fn speak(&mut self, method: Method<'_>, body: &[u8]) {
+        if let Some(place) = self.calls.iter().rposition(|call| call.dialog.is_some() && call.ended.is_none()) {
+            self.inside(place, method, body);
+        }
+    }
+
     /// A request inside an answered call.
     pub fn inside(&mut self, place: usize, method: Method<'_>, body: &[u8]) {
         let request = self.write_inside(place, method, body, None);

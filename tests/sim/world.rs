@@ -2,9 +2,11 @@
 
 mod asking;
 pub mod build;
+mod causes;
 mod critic;
 mod judging;
 mod net;
+mod ringing;
 mod services;
 mod story;
 
@@ -29,6 +31,7 @@ use crate::sip_text::{call_id, first_line};
 use crate::wire::{Dice, Wire};
 use critic::Critic;
 use net::Connection;
+use ringing::Ringing;
 pub use services::{PushMode, PushSeen};
 use story::Story;
 
@@ -120,6 +123,7 @@ pub struct World {
     /// Call-IDs of answers that the wire lost, and of calls during which the machine slept.
     pub bad_luck: BTreeSet<String>,
     critic: Critic,
+    ringing: Ringing,
     story: Story,
     queries: usize,
     records_waiting: usize,
@@ -196,6 +200,7 @@ impl World {
     pub fn suspend(&mut self, span: Duration) {
         let open: Vec<String> = self.pbx().calls().map(|(_, call)| call_id(&call.invite)).collect();
         self.bad_luck.extend(open);
+        self.ringing.sleep(span);
         self.advance_to(self.now.boot + span);
         self.time_engines();
     }
@@ -353,6 +358,7 @@ impl World {
     }
 
     fn advance_to(&mut self, at: Instant) {
+        self.ringing.judge_time(at);
         let span = at.saturating_since(self.now.boot);
         // The wall clock is exact to the millisecond only; the boot clock leads.
         self.now.boot = self.now.boot + span;

@@ -58,6 +58,7 @@ impl World {
             peer_messages: 0,
             bad_luck: BTreeSet::new(),
             critic: Critic::default(),
+            ringing: Ringing::default(),
             story: Story::default(),
             queries: 0,
             records_waiting: 0,

@@ -74,6 +74,11 @@ impl Critic {
         self.outstanding.insert((shard, job.wake), ringing);
     }
 
+    /// Whether a call wake of that call went to that instance.
+    pub(super) fn woke(&self, instance: InstanceId, call: &str) -> bool {
+        self.wakes.contains_key(&(instance, call.to_owned()))
+    }
+
     pub(super) fn forget_push(&mut self, shard: ShardId, wake: WakeId) {
         self.outstanding.remove(&(shard, wake));
     }

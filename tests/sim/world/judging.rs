@@ -44,10 +44,8 @@ impl World {
 
     /// The `call` ids of calls placed to a phone's account so far, by the Call-IDs of the PBX.
     pub fn calls_of(&mut self, user: &str) -> Vec<CallUuid> {
-        let namespace = uuid::uuid!("6d1a7c1e-52a5-4b8f-9a6e-3c0e2f7b9d41");
         let calls = self.pbx().calls().filter(|(_, call)| call.user == user);
-        let ids = calls.map(|(_, call)| call.invite.call_id().expect("a Call-ID").to_vec());
-        ids.map(|id| CallUuid(uuid::Uuid::new_v5(&namespace, &id))).collect()
+        calls.map(|(_, call)| ringing::uuid_of(&call_id(&call.invite))).collect()
     }
 
     /// Every message the engines sent to an address, in order.

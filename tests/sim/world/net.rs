@@ -35,6 +35,7 @@ impl World {
                 let from = self.listener_address(*listener);
                 self.sent.push((self.now.boot, peer.to_string(), bytes.to_vec()));
                 self.meter.entry(*peer).or_default().1 += bytes.len();
+                self.judge_leaving(&message, *peer);
                 self.datagram(from, *peer, bytes);
             }
             Hop::Flow(flow) => self.send_on_stream(flow.0, bytes),
@@ -74,7 +75,30 @@ impl World {
         self.sent.push((self.now.boot, connection.peer.to_string(), bytes.to_vec()));
         self.story.tell_bytes(self.now.boot, &format!("us ={stream}=> {}", first_line(bytes)), bytes);
         let event = Event::Frame { stream, to_engine: false, bytes: bytes.to_vec() };
+        let peer = connection.peer;
         self.schedule(self.wire.latency, event);
+        self.judge_leaving(&Message::parse_frame(bytes.to_vec()).expect("SIP"), peer);
+    }
+
+    /// By when the engines must have acted on what is known now: one round trip.
+    fn one_round_trip_on(&self) -> Instant {
+        self.now.boot + (self.wire.latency + self.wire.jitter).max(millis(5)) * 2
+    }
+
+    fn judge_leaving(&mut self, message: &Message, peer: SocketAddr) {
+        let by = self.one_round_trip_on();
+        match self.resident(peer) {
+            Resident::Pbx(_) | Resident::Nobody => self.ringing.judge_upstream(message, by),
+            Resident::Phone(name) => self.ringing.judge_downstream(message, &name, self.now.boot, by),
+        }
+    }
+
+    fn judge_coming(&mut self, message: &Message, peer: SocketAddr) {
+        let by = self.one_round_trip_on();
+        match self.resident(peer) {
+            Resident::Pbx(_) | Resident::Nobody => self.ringing.hear_pbx(message, by),
+            Resident::Phone(_) => self.ringing.hear_phone(message, by),
+        }
     }
 
     /// Puts a datagram on the wire.
@@ -157,6 +181,10 @@ impl World {
     pub(super) fn close(&mut self, stream: u64, by_engine: bool) {
         let Some(connection) = self.connections.get_mut(&stream).filter(|it| it.open) else { return };
         connection.open = false;
+        let peer = connection.peer;
+        if let Resident::Phone(name) = self.resident(peer) {
+            self.ringing.lose(&name);
+        }
         self.story.tell(self.now.boot, &format!("stream {stream} closed"));
         self.schedule(self.wire.latency, Event::Closed { stream, to_engine: !by_engine });
         if by_engine {
@@ -315,6 +343,7 @@ impl World {
     }
 
     fn message_arrives(&mut self, message: Message, arrival: Arrival) {
+        self.judge_coming(&message, arrival.peer);
         let shard = self.placement.message(&message, &arrival);
         self.feed(shard, Input::Sip(message, arrival));
     }

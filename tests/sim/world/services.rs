@@ -70,6 +70,7 @@ impl World {
         self.story.tell(self.now.boot, &format!("push {:?} to {name:?}", job.kind));
         assert!(self.pushes_outstanding.insert((shard, job.wake)), "a wake id twice");
         self.critic.judge_push(shard, job);
+        self.judge_cause(shard, job);
         let mode = name.as_ref().and_then(|name| self.push_modes.get(name)).unwrap_or(&self.push_mode).clone();
         let wake = job.wake;
         match mode {

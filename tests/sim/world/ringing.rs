@@ -1,0 +1,223 @@
+//! Who rings for whom: what must hold of every call, whoever calls and however many phones it forks to.
+//!
+//! Everything is judged where messages enter and leave the engines, so that no loss on the wire excuses them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use reveille::clock::Instant;
+use reveille::engine::ids::CallUuid;
+use reveille::sip::timers::TRANSACTION_TIMEOUT;
+use reveille::sip::{HeaderName, Message, Method};
+
+use crate::sip_text::{call_id, field};
+
+/// One call to one account: Call-ID, From tag, whom it is for.
+type Called = (String, String, String);
+
+/// An INVITE of the PBX.
+#[derive(Default)]
+struct Upstream {
+    /// The engines had its CANCEL, or sent its final.
+    over: bool,
+    /// The To tag of the 2xx.
+    answer: Option<String>,
+}
+
+/// An INVITE of ours to a phone.
+struct Leg {
+    called: Called,
+    phone: String,
+    sent: Instant,
+    ringing: bool,
+    /// It has its final, or our CANCEL.
+    over: bool,
+    /// Its flow is gone, and the INVITE was not sent on another.
+    lost: bool,
+}
+
+/// Watches calls.
+#[derive(Default)]
+pub(super) struct Ringing {
+    upstream: BTreeMap<Called, BTreeMap<String, Upstream>>,
+    /// By branch.
+    legs: BTreeMap<String, Leg>,
+    /// Phones that must have their CANCEL by then, by branch.
+    cancels_due: BTreeMap<String, Instant>,
+    /// 2xx of phones that must be passed on or hung up by then: Call-ID and tag, and the branch.
+    answers_due: BTreeMap<(String, String), (Instant, String)>,
+}
+
+impl Ringing {
+    /// A message of a PBX reaches the engines.
+    pub(super) fn hear_pbx(&mut self, message: &Message, by: Instant) {
+        let called = called(message);
+        match message.method() {
+            Some(Method::Invite) if tag(message).is_none() => {
+                self.upstream.entry(called).or_default().entry(branch(message)).or_default();
+            }
+            Some(Method::Cancel) => self.end(&called, &branch(message), by),
+            _ => {}
+        }
+    }
+
+    /// A message of a phone reaches the engines.
+    pub(super) fn hear_phone(&mut self, message: &Message, by: Instant) {
+        let Some(code) = message.status() else { return };
+        let name = branch(message);
+        // What comes by another way than its flow, which is gone, counts once it has attached again.
+        let Some(leg) = self.legs.get_mut(&name).filter(|leg| is_of_invite(message) && !leg.lost) else { return };
+        // An INVITE that nobody answered in time is over, and what is said about it later is nobody's business.
+        if leg.sent + TRANSACTION_TIMEOUT <= by && !leg.ringing {
+            leg.over = true;
+        }
+        if code.is_provisional() {
+            leg.ringing = true;
+        } else {
+            let first = !leg.over || self.cancels_due.contains_key(&name);
+            leg.over = true;
+            self.cancels_due.remove(&name);
+            if let (true, true, Some(tag)) = (first, code.is_success(), tag(message)) {
+                self.answers_due.entry((call_id(message), tag)).or_insert((by, name.clone()));
+            }
+        }
+        self.judge_leg(&name, by);
+    }
+
+    /// The engines send something to a PBX.
+    pub(super) fn judge_upstream(&mut self, message: &Message, by: Instant) {
+        let Some(code) = message.status().filter(|code| !code.is_provisional() && is_of_invite(message)) else {
+            return;
+        };
+        let (called, name) = (called(message), branch(message));
+        if code.is_success() {
+            let tag = tag(message).expect("a tag in a 2xx");
+            self.answers_due.remove(&(call_id(message), tag.clone()));
+            if let Some(it) = self.upstream.get_mut(&called).and_then(|it| it.get_mut(&name)) {
+                let first = it.answer.get_or_insert_with(|| tag.clone());
+                assert_eq!(*first, tag, "two answers to one INVITE");
+            }
+        }
+        self.end(&called, &name, by);
+    }
+
+    /// The engines send something to a phone.
+    pub(super) fn judge_downstream(&mut self, message: &Message, phone: &str, now: Instant, by: Instant) {
+        let name = branch(message);
+        match message.method() {
+            Some(Method::Invite) if tag(message).is_none() => {
+                let leg = || Leg {
+                    called: called(message),
+                    phone: phone.to_owned(),
+                    sent: now,
+                    ringing: false,
+                    over: false,
+                    lost: false,
+                };
+                let leg = self.legs.entry(name.clone()).or_insert_with(leg);
+                // After an attach the INVITE begins anew: its CANCEL waits for a word again (RFC 3261 section 9.1).
+                (leg.lost, leg.ringing) = (false, false);
+                self.cancels_due.remove(&name);
+                self.judge_leg(&name, by);
+            }
+            Some(Method::Cancel) => {
+                self.cancels_due.remove(&name);
+                if let Some(leg) = self.legs.get_mut(&name) {
+                    leg.over = true;
+                }
+            }
+            Some(Method::Bye) => {
+                let tag = tag(message).unwrap_or_default();
+                self.answers_due.remove(&(call_id(message), tag));
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether an INVITE of that call waits for its final.
+    pub(super) fn waits(&self, call: CallUuid) -> bool {
+        self.of(call).any(|it| !it.over)
+    }
+
+    /// Whether that call ever came in.
+    pub(super) fn knows(&self, call: CallUuid) -> bool {
+        self.of(call).next().is_some()
+    }
+
+    /// A phone's flow is gone: nothing can be told on it any more.
+    pub(super) fn lose(&mut self, phone: &str) {
+        for (name, leg) in self.legs.iter_mut().filter(|(_, leg)| leg.phone == phone) {
+            leg.lost = true;
+            self.cancels_due.remove(name);
+            self.answers_due.retain(|_, (_, branch)| branch != name);
+        }
+    }
+
+    /// The machine slept.
+    pub(super) fn sleep(&mut self, span: Duration) {
+        let dues = self.cancels_due.values_mut().chain(self.answers_due.values_mut().map(|(due, _)| due));
+        for due in dues {
+            *due = *due + span;
+        }
+    }
+
+    /// The clock is about to move on.
+    pub(super) fn judge_time(&self, now: Instant) {
+        for (name, due) in &self.cancels_due {
+            let leg = &self.legs[name];
+            assert!(*due >= now, "{} goes on ringing for a call that is over: {:?}", leg.phone, leg.called);
+        }
+        for ((call, tag), (due, _)) in &self.answers_due {
+            assert!(*due >= now, "the answer {tag} of {call} was neither passed on nor hung up");
+        }
+    }
+
+    fn end(&mut self, called: &Called, name: &str, by: Instant) {
+        let Some(it) = self.upstream.get_mut(called).and_then(|it| it.get_mut(name)) else { return };
+        it.over = true;
+        let legs: Vec<String> =
+            self.legs.iter().filter(|(_, leg)| leg.called == *called).map(|(name, _)| name.clone()).collect();
+        for leg in legs {
+            self.judge_leg(&leg, by);
+        }
+    }
+
+    /// Who rings for a call that is over must hear so.
+    fn judge_leg(&mut self, name: &str, by: Instant) {
+        let Some(leg) = self.legs.get(name).filter(|leg| leg.ringing && !leg.over && !leg.lost) else { return };
+        let over = self.upstream.get(&leg.called).is_none_or(|it| it.values().all(|it| it.over));
+        if over {
+            self.cancels_due.entry(name.to_owned()).or_insert(by);
+        }
+    }
+
+    fn of(&self, call: CallUuid) -> impl Iterator<Item = &Upstream> {
+        let of_call = move |id: &str| uuid_of(id) == call;
+        self.upstream.iter().filter(move |((id, ..), _)| of_call(id)).flat_map(|(_, it)| it.values())
+    }
+}
+
+/// The `call` id of a Call-ID.
+pub(super) fn uuid_of(call_id: &str) -> CallUuid {
+    let namespace = uuid::uuid!("6d1a7c1e-52a5-4b8f-9a6e-3c0e2f7b9d41");
+    CallUuid(uuid::Uuid::new_v5(&namespace, call_id.as_bytes()))
+}
+
+fn called(message: &Message) -> Called {
+    let from = message.from().ok().and_then(|from| from.tag().map(str::to_owned)).unwrap_or_default();
+    let to = field(message, HeaderName::To);
+    let to = to.split(";tag=").next().unwrap_or_default().to_owned();
+    (message.call_id().map(|_| call_id(message)).unwrap_or_default(), from, to)
+}
+
+fn branch(message: &Message) -> String {
+    message.top_via().ok().and_then(|via| via.branch().map(str::to_owned)).unwrap_or_default()
+}
+
+fn tag(message: &Message) -> Option<String> {
+    message.to().ok()?.tag().map(str::to_owned)
+}
+
+fn is_of_invite(message: &Message) -> bool {
+    message.cseq().is_ok_and(|cseq| cseq.method == Method::Invite)
+}
