@@ -374,7 +374,6 @@ impl Tenant {
             wakes_off: self.wakes_off.clone(),
             apps: self.apps.iter().map(app).collect(),
             edge_registrars: self.edge_registrars.clone(),
-            ..TenantPolicy::default()
         }
     }
 }

@@ -1,5 +1,8 @@
 //! Everything an engine can ask of the world. The shell is a `match` over it.
 
+mod calls;
+mod pushes;
+
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,12 +12,16 @@ use zeroize::Zeroizing;
 
 use super::account::{TenantId, TrunkUri};
 use super::audit::{AuditRecord, Cause, Receipt};
-use super::ids::{CallUuid, FlowId, InstanceId, ListenerId, QueryId, RecordId, ReplyTo, ShardId, WakeId};
+use super::ids::{CallUuid, FlowId, InstanceId, ListenerId, QueryId, RecordId, ReplyTo, ShardId};
 use super::input::{PeerMessage, PushPurpose};
 use super::policy::Provider;
 use super::story::Story;
-use crate::clock::{Instant, WallTime};
+use crate::clock::WallTime;
 use crate::sip::Transport;
+
+pub use calls::{CallOutcome, CallState, CallView, Step};
+pub use pushes::Unsent;
+pub use pushes::{Caller, PushJob, PushOutcome, WakeDetail, WakeKind};
 
 /// One effect.
 pub enum Output {
@@ -96,262 +103,6 @@ pub struct DestinationKey {
     pub transport: Transport,
     /// Pinned address.
     pub address: SocketAddr,
-}
-
-/// One push to send.
-pub struct PushJob {
-    /// Names the outcome.
-    pub wake: WakeId,
-    /// Whose app.
-    pub tenant: TenantId,
-    /// Who carries it.
-    pub provider: Provider,
-    /// The app at the provider.
-    pub app: String,
-    /// The device's token.
-    pub token: String,
-    /// Which of the device's targets this is (on APNs it chooses VoIP or alert).
-    pub purpose: PushPurpose,
-    /// Why.
-    pub kind: WakeKind,
-    /// The call, for the kinds about one.
-    pub call: Option<CallUuid>,
-    /// The instance.
-    pub instance: InstanceId,
-    /// When the push is worth nothing any more (payload and provider expiry).
-    pub expires_at: WallTime,
-    /// When its outcome is worth nothing any more.
-    pub deadline: Instant,
-    /// The attach URI.
-    pub attach: String,
-    /// The caller, as far as the tenant wants it told.
-    pub caller: Option<Caller>,
-    /// What this kind tells besides.
-    pub detail: WakeDetail,
-}
-
-/// What a wake of one kind tells besides.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WakeDetail {
-    /// Nothing.
-    #[default]
-    None,
-    /// Voicemail: messages in the mailbox (RFC 3842 §3.5, `voice-message`).
-    Voicemail {
-        /// Not heard yet.
-        new: u32,
-        /// Heard.
-        old: u32,
-    },
-    /// Expiring: when the lease ends, and whether the user is shown it.
-    Expiring {
-        /// Lease end.
-        lease_ends: WallTime,
-        /// Whether the user sees it; else only the app.
-        visible: bool,
-    },
-    /// Call-ended: why.
-    Ended(&'static str),
-    /// Test: which one.
-    Test(uuid::Uuid),
-}
-
-/// A moment in a call's story. Free of personal data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Step {
-    /// The INVITE came in.
-    Invited,
-    /// A wake was handed to the provider.
-    WakeSent,
-    /// The provider accepted it.
-    WakeAccepted,
-    /// No wake could be sent, or the provider refused it.
-    WakeFailed(&'static str),
-    /// The device attached.
-    Attached,
-    /// A REGISTER for the instance was refused.
-    AttachRefused(&'static str),
-    /// The INVITE was forwarded to the device.
-    Forwarded,
-    /// The device rings.
-    Ringing,
-    /// The device's flow ended before it answered.
-    FlowLost,
-    /// A phone was offered media on a private address: a PBX counts us among its local networks.
-    PrivateMediaAddress,
-    /// The device answered.
-    Answered,
-    /// It ended without an answer of this device, for this reason.
-    Ended(&'static str),
-}
-
-impl Step {
-    /// All steps, with empty reasons.
-    pub const ALL: [Self; 12] = [
-        Self::Invited,
-        Self::WakeSent,
-        Self::WakeAccepted,
-        Self::WakeFailed(""),
-        Self::Attached,
-        Self::AttachRefused(""),
-        Self::Forwarded,
-        Self::Ringing,
-        Self::FlowLost,
-        Self::PrivateMediaAddress,
-        Self::Answered,
-        Self::Ended(""),
-    ];
-
-    /// The name used in the API, the log and `reveille calls`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Invited => "invited",
-            Self::WakeSent => "wake-sent",
-            Self::WakeAccepted => "wake-accepted",
-            Self::WakeFailed(_) => "wake-failed",
-            Self::Attached => "attached",
-            Self::AttachRefused(_) => "attach-refused",
-            Self::Forwarded => "forwarded",
-            Self::Ringing => "ringing",
-            Self::FlowLost => "flow-lost",
-            Self::PrivateMediaAddress => "private-media-address",
-            Self::Answered => "answered",
-            Self::Ended(_) => "ended",
-        }
-    }
-
-    /// Why, for the steps that have a reason.
-    #[must_use]
-    pub fn reason(self) -> Option<&'static str> {
-        match self {
-            Self::WakeFailed(reason) | Self::AttachRefused(reason) | Self::Ended(reason) => Some(reason),
-            _ => None,
-        }
-    }
-}
-
-/// Who calls, in clear.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// Display name, if any.
-    pub name: Option<String>,
-    /// User part or whole URI.
-    pub number: String,
-}
-
-/// Why a push is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum WakeKind {
-    /// A call is held.
-    Call,
-    /// The call a wake was sent for is over.
-    CallEnded,
-    /// A call was missed.
-    MissedCall,
-    /// A text message waits.
-    Message,
-    /// The mailbox changed.
-    Voicemail,
-    /// The lease is about to end.
-    Expiring,
-    /// The app must hand over again.
-    Reprovision,
-    /// The app asked for a test.
-    Test,
-    /// An app that registers through us must renew its registration.
-    Refresh,
-}
-
-impl WakeKind {
-    /// All kinds, in the order of their counters.
-    pub const ALL: [Self; 9] = [
-        Self::Call,
-        Self::CallEnded,
-        Self::MissedCall,
-        Self::Message,
-        Self::Voicemail,
-        Self::Expiring,
-        Self::Reprovision,
-        Self::Test,
-        Self::Refresh,
-    ];
-
-    /// The kind of that name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
-
-    /// The name used in the payload, the configuration and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Call => "call",
-            Self::CallEnded => "call-ended",
-            Self::MissedCall => "missed-call",
-            Self::Message => "message",
-            Self::Voicemail => "voicemail",
-            Self::Expiring => "expiring",
-            Self::Reprovision => "reprovision",
-            Self::Test => "test",
-            Self::Refresh => "refresh",
-        }
-    }
-}
-
-/// What became of a push.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PushOutcome {
-    /// The provider took it.
-    Accepted,
-    /// The token is dead; since when, where the provider says so.
-    TokenDead {
-        /// The provider's timestamp.
-        since: Option<WallTime>,
-    },
-    /// The provider does not know the token, which may be the token's fault or that of the configured environment.
-    TokenRejected(String),
-    /// Refused for a fault of ours or the operator's (key, topic, payload). Not retried.
-    OurFault(String),
-    /// Refused or lost for a fault of the provider's, after what retrying made sense.
-    Theirs(String),
-    /// The provider asks us to come later.
-    Later {
-        /// How much later, where it says so.
-        after: Option<Duration>,
-    },
-    /// Not sent: its deadline passed, or too many were waiting.
-    NotSent,
-}
-
-/// Why no push was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unsent {
-    /// The instance has used its budget.
-    OverBudget,
-    /// The device gave no target for this purpose.
-    NoTarget,
-    /// The tenant does not want wakes of this kind.
-    Off,
-    /// An earlier wake stands for this news too, and its device has not attached since.
-    Told,
-}
-
-impl Unsent {
-    /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 4] = [Self::OverBudget, Self::NoTarget, Self::Off, Self::Told];
-
-    /// The name used in metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::OverBudget => "over-budget",
-            Self::NoTarget => "no-target",
-            Self::Off => "off",
-            Self::Told => "told",
-        }
-    }
 }
 
 /// A record to append.
@@ -545,27 +296,6 @@ pub struct DataView {
     pub handed_over: WallTime,
 }
 
-/// A call as its device may see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallView {
-    /// Where it stands.
-    pub state: CallState,
-    /// Why it ended.
-    pub reason: Option<&'static str>,
-    /// What happened so far; `None` in the answer to `Decline`, and where it is forgotten.
-    pub story: Option<Box<Story>>,
-    /// Whether the instance's phone was offered media on a private address since the hand-over.
-    pub private_media_address: bool,
-}
-
-impl CallView {
-    /// A call without its story.
-    #[must_use]
-    pub fn new(state: CallState, reason: Option<&'static str>) -> Self {
-        Self { state, reason, story: None, private_media_address: false }
-    }
-}
-
 /// A self-test as its app may see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestView {
@@ -579,32 +309,6 @@ pub struct TestView {
     pub arrived: Option<(WallTime, Duration)>,
     /// Why the push was not sent or not taken.
     pub failure: Option<&'static str>,
-}
-
-/// Where a call stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CallState {
-    /// The INVITE waits for its device.
-    Waking,
-    /// It was forwarded.
-    Ringing,
-    /// The device answered.
-    Answered,
-    /// It is over.
-    Ended,
-}
-
-impl CallState {
-    /// The name used in the API.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Waking => "waking",
-            Self::Ringing => "ringing",
-            Self::Answered => "answered",
-            Self::Ended => "ended",
-        }
-    }
 }
 
 /// Why a command was refused. `api` maps it to a problem type.
@@ -664,54 +368,4 @@ pub enum Note {
     PushMisconfigured(Provider, String),
     /// An instance was erased.
     Erased(InstanceId, Cause),
-}
-
-/// How a call ended, for counting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CallOutcome {
-    /// The device answered.
-    Answered,
-    /// The caller hung up first.
-    Cancelled,
-    /// The device declined.
-    Declined,
-    /// No device came in time.
-    NoDevice,
-    /// The device came and failed.
-    Failed,
-    /// The wake could not be delivered.
-    NoPush,
-    /// A limit was reached.
-    Limited,
-    /// Erased or shut down meanwhile.
-    Erased,
-}
-
-impl CallOutcome {
-    /// All outcomes, in the order of their counters.
-    pub const ALL: [Self; 8] = [
-        Self::Answered,
-        Self::Cancelled,
-        Self::Declined,
-        Self::NoDevice,
-        Self::Failed,
-        Self::NoPush,
-        Self::Limited,
-        Self::Erased,
-    ];
-
-    /// The name used in metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Answered => "answered",
-            Self::Cancelled => "cancelled",
-            Self::Declined => "declined",
-            Self::NoDevice => "no-device",
-            Self::Failed => "failed",
-            Self::NoPush => "no-push",
-            Self::Limited => "limited",
-            Self::Erased => "erased",
-        }
-    }
 }

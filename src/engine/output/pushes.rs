@@ -1,0 +1,189 @@
+//! Wakes as they leave the engine: what a push is, why it is sent, what became of it.
+
+use super::super::account::TenantId;
+use super::super::ids::{CallUuid, InstanceId, WakeId};
+use super::super::input::PushPurpose;
+use super::super::policy::Provider;
+use crate::clock::{Instant, WallTime};
+use std::time::Duration;
+
+/// One push to send.
+pub struct PushJob {
+    /// Names the outcome.
+    pub wake: WakeId,
+    /// Whose app.
+    pub tenant: TenantId,
+    /// Who carries it.
+    pub provider: Provider,
+    /// The app at the provider.
+    pub app: String,
+    /// The device's token.
+    pub token: String,
+    /// Which of the device's targets this is (on APNs it chooses VoIP or alert).
+    pub purpose: PushPurpose,
+    /// Why.
+    pub kind: WakeKind,
+    /// The call, for the kinds about one.
+    pub call: Option<CallUuid>,
+    /// The instance.
+    pub instance: InstanceId,
+    /// When the push is worth nothing any more (payload and provider expiry).
+    pub expires_at: WallTime,
+    /// When its outcome is worth nothing any more.
+    pub deadline: Instant,
+    /// The attach URI.
+    pub attach: String,
+    /// The caller, as far as the tenant wants it told.
+    pub caller: Option<Caller>,
+    /// What this kind tells besides.
+    pub detail: WakeDetail,
+}
+
+/// What a wake of one kind tells besides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WakeDetail {
+    /// Nothing.
+    #[default]
+    None,
+    /// Voicemail: messages in the mailbox (RFC 3842 §3.5, `voice-message`).
+    Voicemail {
+        /// Not heard yet.
+        new: u32,
+        /// Heard.
+        old: u32,
+    },
+    /// Expiring: when the lease ends, and whether the user is shown it.
+    Expiring {
+        /// Lease end.
+        lease_ends: WallTime,
+        /// Whether the user sees it; else only the app.
+        visible: bool,
+    },
+    /// Call-ended: why.
+    Ended(&'static str),
+    /// Test: which one.
+    Test(uuid::Uuid),
+}
+
+/// Who calls, in clear.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Display name, if any.
+    pub name: Option<String>,
+    /// User part or whole URI.
+    pub number: String,
+}
+
+/// Why a push is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WakeKind {
+    /// A call is held.
+    Call,
+    /// The call a wake was sent for is over.
+    CallEnded,
+    /// A call was missed.
+    MissedCall,
+    /// A text message waits.
+    Message,
+    /// The mailbox changed.
+    Voicemail,
+    /// The lease is about to end.
+    Expiring,
+    /// The app must hand over again.
+    Reprovision,
+    /// The app asked for a test.
+    Test,
+    /// An app that registers through us must renew its registration.
+    Refresh,
+}
+
+impl WakeKind {
+    /// All kinds, in the order of their counters.
+    pub const ALL: [Self; 9] = [
+        Self::Call,
+        Self::CallEnded,
+        Self::MissedCall,
+        Self::Message,
+        Self::Voicemail,
+        Self::Expiring,
+        Self::Reprovision,
+        Self::Test,
+        Self::Refresh,
+    ];
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// The name used in the payload, the configuration and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::CallEnded => "call-ended",
+            Self::MissedCall => "missed-call",
+            Self::Message => "message",
+            Self::Voicemail => "voicemail",
+            Self::Expiring => "expiring",
+            Self::Reprovision => "reprovision",
+            Self::Test => "test",
+            Self::Refresh => "refresh",
+        }
+    }
+}
+
+/// What became of a push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PushOutcome {
+    /// The provider took it.
+    Accepted,
+    /// The token is dead; since when, where the provider says so.
+    TokenDead {
+        /// The provider's timestamp.
+        since: Option<WallTime>,
+    },
+    /// The provider does not know the token, which may be the token's fault or that of the configured environment.
+    TokenRejected(String),
+    /// Refused for a fault of ours or the operator's (key, topic, payload). Not retried.
+    OurFault(String),
+    /// Refused or lost for a fault of the provider's, after what retrying made sense.
+    Theirs(String),
+    /// The provider asks us to come later.
+    Later {
+        /// How much later, where it says so.
+        after: Option<Duration>,
+    },
+    /// Not sent: its deadline passed, or too many were waiting.
+    NotSent,
+}
+
+/// Why no push was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsent {
+    /// The instance has used its budget.
+    OverBudget,
+    /// The device gave no target for this purpose.
+    NoTarget,
+    /// The tenant does not want wakes of this kind.
+    Off,
+    /// An earlier wake stands for this news too, and its device has not attached since.
+    Told,
+}
+
+impl Unsent {
+    /// All reasons, in the order of their counters.
+    pub const ALL: [Self; 4] = [Self::OverBudget, Self::NoTarget, Self::Off, Self::Told];
+
+    /// The name used in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OverBudget => "over-budget",
+            Self::NoTarget => "no-target",
+            Self::Off => "off",
+            Self::Told => "told",
+        }
+    }
+}
