@@ -60,6 +60,8 @@ impl Engine {
             Event::Silent(instance, hop) => {
                 if self.edge.device(instance).is_some_and(|device| device.hop == hop) {
                     self.edge.handle_silence(instance);
+                } else if self.pass.device(instance, now.boot).is_some_and(|device| device.hop == hop) {
+                    self.pass.handle_silence(instance);
                 }
             }
         }

@@ -13,6 +13,9 @@ use crate::sip::{Method, Transport};
 /// How long a dialog may take to come about: longer than any phone rings.
 const OPENING: Duration = Duration::from_secs(15 * 60);
 
+/// Requests of one phone, and for it, that may be on their way at once; above it a further one gets 503.
+const REQUESTS_PER_PHONE_MAX: usize = 32;
+
 /// A request to forward, with what the engine knows of its way.
 pub(crate) struct Outside<'a> {
     pub(crate) request: Message,
@@ -46,7 +49,7 @@ impl Calls {
             }
         };
         let came = Came { request, arrival, back, allowance };
-        if self.relays.len() >= self.relays_max {
+        if self.relays.len() >= self.relays_max || self.related(instance).count() >= REQUESTS_PER_PHONE_MAX {
             return self.refuse_when_full(&came, desk);
         }
         let id = self.mint_relay();

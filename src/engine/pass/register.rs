@@ -3,7 +3,7 @@
 use super::binding::awake_by;
 use super::contacts::Naming;
 use super::select::{feature_caps, listings};
-use super::transit::{Asked, Leg, TRANSITS_MAX, UnderWay};
+use super::transit::{Asked, Leg, TRANSITS_MAX, TRANSITS_PER_SOURCE_MAX, UnderWay};
 use super::*;
 use crate::engine::edge_registrar::EdgeRegistrar;
 use crate::engine::filter::address_allowed;
@@ -17,6 +17,8 @@ use crate::sip::{HeaderName, StatusCode};
 
 /// Addresses of one registrar that are tried.
 const CANDIDATES_MAX: usize = 8;
+/// Registrations of one address of record; above it a further one gets 503. Phones that change their ports pile some up.
+const BINDINGS_PER_ADDRESS_MAX: usize = 32;
 /// Bytes of a REGISTER that is passed through: it is kept until it has its answer, and whoever sent it has proven nothing.
 /// Real ones have about one thousand, with several credentials and tokens three.
 const REGISTER_BYTES_MAX: usize = 8 * 1024;
@@ -96,7 +98,9 @@ impl Pass {
         let Naming { contacts, providers } = self.name_contacts(request, &aor, &listings, desk.shard)?;
         let fresh = contacts.iter().filter(|it| !it.asked.is_zero() && !self.knows(it.id)).count();
         let full = self.transits.len() >= TRANSITS_MAX || self.table.len() + fresh > self.bindings_max;
-        if full || desk.draining {
+        let greedy = self.transits.of_source(incoming.arrival.peer.ip()) >= TRANSITS_PER_SOURCE_MAX
+            || fresh > 0 && self.table.of_aor(&aor).count() + fresh > BINDINGS_PER_ADDRESS_MAX;
+        if full || greedy || desk.draining {
             return Err(StatusCode::SERVICE_UNAVAILABLE);
         }
         let owner = contacts.iter().find(|it| !it.push.is_empty()).map(|it| &it.tenant);

@@ -7,6 +7,8 @@ use crate::sip::transaction::{NonInviteClient, NonInviteServer, ServerKey};
 
 /// REGISTERs under way at once in a shard; above it a further one gets 503.
 pub(super) const TRANSITS_MAX: usize = 16_384;
+/// Those from one address (a carrier's NAT may have many phones behind it); above it its next one gets 503.
+pub(super) const TRANSITS_PER_SOURCE_MAX: usize = 1_024;
 /// Addresses that did not answer lately and are tried last; above it the first due is forgotten.
 const SHUNNED_MAX: usize = 64;
 /// For how long.
@@ -91,6 +93,8 @@ pub(super) struct Transits {
     transits: HashMap<TransitId, Transit>,
     by_key: HashMap<ServerKey, TransitId>,
     by_branch: HashMap<BranchId, TransitId>,
+    /// How many came from each address.
+    by_source: HashMap<IpAddr, usize>,
     schedule: Schedule<TransitId>,
     shunned: Schedule<SocketAddr>,
     settled: HashMap<InstanceId, SocketAddr>,
@@ -106,6 +110,7 @@ impl Transits {
         self.next += 1;
         let id = TransitId(self.next);
         self.by_key.insert(transit.key.clone(), id);
+        *self.by_source.entry(transit.arrival.peer.ip()).or_default() += 1;
         self.transits.insert(id, transit);
         self.reschedule(id);
         id
@@ -173,7 +178,19 @@ impl Transits {
         self.schedule.remove(id);
         if let Some(transit) = self.transits.remove(&id) {
             self.by_key.remove(&transit.key);
+            let source = transit.arrival.peer.ip();
+            if let Some(count) = self.by_source.get_mut(&source) {
+                *count -= 1;
+                if *count == 0 {
+                    self.by_source.remove(&source);
+                }
+            }
         }
+    }
+
+    /// How many came from an address.
+    pub(super) fn of_source(&self, source: IpAddr) -> usize {
+        self.by_source.get(&source).copied().unwrap_or_default()
     }
 
     pub(super) fn lose_flow(&mut self, flow: FlowId) {

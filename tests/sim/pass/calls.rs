@@ -394,3 +394,19 @@ fn unproxied(response: &Message) -> Message {
     reveille::sip::proxy::write_forward_response(response, None, &mut out);
     Message::parse_datagram(out).expect("a response")
 }
+
+#[test]
+fn one_phone_cannot_fill_the_room_for_requests() {
+    let mut rig = Rig::new();
+    let mut phone = Mobile::tcp("alice", 5);
+    phone.come(&mut rig);
+    let wanted = format!("sip:bob@{DOMAIN}");
+    for call in 0..33 {
+        let invite = phone.request(Method::Invite, &wanted, &format!("out-{call}"), &[]);
+        rig.receive(&invite, phone.at);
+    }
+    let answers = codes(&rig.take("flow 5"));
+    assert_eq!(answers.iter().filter(|code| **code == 100).count(), 32);
+    assert_eq!(answers.last(), Some(&503));
+    let _ = rig.take(PBX);
+}

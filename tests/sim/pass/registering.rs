@@ -402,6 +402,27 @@ fn above_the_bound_a_further_registration_gets_503_and_known_ones_are_renewed() 
 }
 
 #[test]
+fn one_address_of_record_cannot_fill_the_table() {
+    let mut rig = Rig::new();
+    let mut phones = 0;
+    let refused = loop {
+        let mut phone = Mobile::tcp("alice", 100 + phones);
+        phone.uri = phone.uri.replace(&token("alice"), &format!("{phones:064x}"));
+        rig.receive(&phone.register(), phone.at);
+        let answers = rig.take(&format!("flow {}", 100 + phones));
+        if let Some(answer) = answers.first() {
+            break code(answer);
+        }
+        let passed = rig.one(PBX);
+        rig.grant(&passed, 600);
+        let _ = rig.take(&format!("flow {}", 100 + phones));
+        phones += 1;
+        assert!(phones < 100, "no bound at all");
+    };
+    assert_eq!((refused, phones), (503, 32));
+}
+
+#[test]
 fn nobody_registers_for_somebody_else() {
     let mut rig = Rig::new();
     let mut phone = Mobile::tcp("alice", 5);
