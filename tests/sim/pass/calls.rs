@@ -96,7 +96,7 @@ fn datagrams_are_trusted_for_a_moment_only() {
     ring(&mut rig, &handle, "at once");
     assert_eq!(rig.take(&phone.name()).len(), 1);
     // Until the first call is over, and nothing of it is on its way any more.
-    rig.pass(secs(100));
+    rig.pass(secs(200));
     let _ = (rig.take(&phone.name()), rig.take(PBX), rig.pushed());
 
     ring(&mut rig, &handle, "later");

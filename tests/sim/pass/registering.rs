@@ -407,7 +407,8 @@ fn one_address_of_record_cannot_fill_the_table() {
     let mut phones = 0;
     let refused = loop {
         let mut phone = Mobile::tcp("alice", 100 + phones);
-        phone.uri = phone.uri.replace(&token("alice"), &format!("{phones:064x}"));
+        let host = format!("192.168.2.{phones}");
+        phone.uri = phone.uri.replace(&token("alice"), &format!("{phones:064x}")).replace("192.168.1.5", &host);
         rig.receive(&phone.register(), phone.at);
         let answers = rig.take(&format!("flow {}", 100 + phones));
         if let Some(answer) = answers.first() {
