@@ -42,6 +42,7 @@ mod random;
 mod rectify;
 mod register;
 mod route_token;
+mod routes;
 mod schedule;
 mod stories;
 mod tags;

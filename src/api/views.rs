@@ -3,7 +3,7 @@
 //! Each struct here is written out again, member by member, from the engine's own, so that nothing new in the engine
 //! reaches a client before someone has decided that it should. Credentials and push tokens have no member at all.
 
-use std::time::Duration;
+mod self_test;
 
 use axum::response::Response;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
@@ -11,15 +11,15 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+pub(crate) use self::self_test::{TestBegunBody, TestBody};
 use super::preferences::names;
 use super::problem::Problem;
-use crate::clock::WallTime;
 use crate::engine::account::{Account, ContactStyle, TrunkSources};
 use crate::engine::audit::{Inclusion, Receipt};
 use crate::engine::input::PushPurpose;
 use crate::engine::output::{
     Answer, AttachView, CallView, DataView, ForegroundView, HandedOver, InstanceView, Refusal, RegistrationState,
-    RegistrationView, TestView,
+    RegistrationView,
 };
 use crate::engine::story::{Moment, Story};
 
@@ -215,40 +215,6 @@ pub(crate) struct StepBody {
     at: String,
 }
 
-/// A self-test that has begun.
-#[derive(Serialize, ToSchema)]
-#[schema(as = TestBegun)]
-pub(crate) struct TestBegunBody {
-    /// The self-test's id, as in the push.
-    #[schema(format = "uuid")]
-    test: String,
-    /// When it was asked for, RFC 3339 in UTC.
-    requested_at: String,
-}
-
-/// A self-test.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Test)]
-pub(crate) struct TestBody {
-    /// The self-test's id, as in the push.
-    #[schema(format = "uuid")]
-    test: String,
-    /// When it was asked for, RFC 3339 in UTC.
-    requested_at: String,
-    /// When the provider took the push.
-    accepted_at: Option<String>,
-    /// When the app first told of the push's arrival.
-    arrived_at: Option<String>,
-    /// Milliseconds from the request until the provider took the push.
-    accepted_ms: Option<u64>,
-    /// Milliseconds from the request until the app told of the push's arrival.
-    arrived_ms: Option<u64>,
-    /// Why the provider did not take the push: `token-dead`, `token-rejected`, `misconfigured`, `provider-failed`,
-    /// `provider-busy` or `not-sent`.
-    #[schema(value_type = Option<String>)]
-    failure: Option<&'static str>,
-}
-
 /// An erasure.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Erased)]
@@ -442,31 +408,6 @@ impl From<CallView> for CallBody {
         let story_omitted = story.as_ref().map_or(0, |story| story.omitted);
         let story = story.map(|story| step_bodies(&story)).unwrap_or_default();
         Self { state: state.as_str(), reason, story, story_omitted, private_media_address }
-    }
-}
-
-impl From<TestView> for TestBegunBody {
-    fn from(view: TestView) -> Self {
-        Self { test: view.test.to_string(), requested_at: view.requested_at.rfc3339() }
-    }
-}
-
-impl From<TestView> for TestBody {
-    fn from(view: TestView) -> Self {
-        let TestView { test, requested_at, accepted, arrived, failure } = view;
-        let at = |moment: Option<(WallTime, Duration)>| moment.map(|(at, _)| at.rfc3339());
-        let after = |moment: Option<(WallTime, Duration)>| {
-            moment.map(|(_, after)| u64::try_from(after.as_millis()).unwrap_or(u64::MAX))
-        };
-        Self {
-            test: test.to_string(),
-            requested_at: requested_at.rfc3339(),
-            accepted_at: at(accepted),
-            arrived_at: at(arrived),
-            accepted_ms: after(accepted),
-            arrived_ms: after(arrived),
-            failure,
-        }
     }
 }
 

@@ -1,0 +1,143 @@
+//! What the rooms say, each handed to the next.
+
+use super::engine::{Effect, Engine};
+use super::output::{Note, Output, Step, WakeKind};
+use super::{bindings, calls, destinations, edge, erasures, names, wakes};
+use crate::clock::Now;
+
+impl Engine {
+    pub(super) fn route_bindings(&mut self, now: Now) -> bool {
+        use bindings::Event;
+        let Some(event) = self.bindings.poll_event() else { return false };
+        match event {
+            Event::Locate(query, uri) => self.emit(Output::Locate(query, uri)),
+            Event::Want(destination, binding) => {
+                self.destinations.want(destination, binding, &mut self.random, now.boot);
+            }
+            Event::Withdraw(destination, binding) => self.destinations.withdraw(destination, binding),
+            Event::Report(destination, outcome) => {
+                self.destinations.report(destination, outcome, &mut self.random, now.boot);
+            }
+            Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
+            Event::Proven(address, span) => self.emit(Output::Proven(address, span)),
+            Event::Changed(binding, state, code) => {
+                for member in self.members_of(binding) {
+                    self.emit(Output::Note(Note::Registration(member, state, code)));
+                }
+            }
+            Event::Spoken(binding, spoken) => self.handle_spoken(binding, &spoken, now),
+            Event::GiveUp(binding, cause) => {
+                for member in self.members_of(binding) {
+                    self.erase(member, cause, None, now);
+                }
+            }
+            Event::Tried(binding, tried) => self.handle_tried(binding, tried, now),
+            Event::Borne(binding, Some(at)) => self.names.bear(binding, at.user, at.address, at.trunk),
+            Event::Borne(binding, None) => self.names.lay_down(binding),
+        }
+        true
+    }
+
+    pub(super) fn route_destinations(&mut self, now: Now) -> bool {
+        use destinations::Event;
+        let Some(event) = self.destinations.poll_event() else { return false };
+        match event {
+            Event::Peer(shard, message) => self.emit(Output::Peer(shard, message)),
+            Event::Permit { destination, binding, proven } => {
+                let (bindings, mut desk) = self.for_bindings();
+                bindings.handle_permit(binding, destination, proven, &mut desk, now.boot);
+            }
+        }
+        true
+    }
+
+    pub(super) fn route_names(&mut self) -> bool {
+        let Some(names::Event::Peer(shard, message)) = self.names.poll_event() else { return false };
+        self.emit(Output::Peer(shard, message));
+        true
+    }
+
+    pub(super) fn route_edge(&mut self, now: Now) -> bool {
+        use edge::Event;
+        let Some(event) = self.edge.poll_event() else { return false };
+        self.tell_texts(&event, now);
+        match event {
+            Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
+            Event::Attached(instance) => {
+                self.wakes.handle_attached(instance);
+                let Some(device) = self.edge.device(instance).cloned() else { return true };
+                let (calls, mut desk) = self.for_calls();
+                calls.handle_attached(instance, &device, &mut desk, now.boot);
+            }
+            Event::Detached(instance) => {
+                let (calls, mut desk) = self.for_calls();
+                calls.handle_detached(instance, &mut desk, now.boot);
+            }
+            Event::Proven(address, span) => self.emit(Output::Proven(address, span)),
+        }
+        true
+    }
+
+    pub(super) fn route_calls(&mut self, now: Now) -> bool {
+        use calls::Event;
+        let Some(event) = self.calls.poll_event() else { return false };
+        match event {
+            Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
+            Event::Wake(wanted) => self.send_call_wake(wanted, now),
+            Event::Silent(instance) => {
+                self.edge.handle_silence(instance);
+                self.pass.handle_silence(instance);
+            }
+            Event::LastDialog(instance) if self.leases.get(instance).is_none() => {
+                self.edge.release(instance);
+                self.pass.release(instance);
+            }
+            Event::LastDialog(_) => {}
+            Event::Step(instance, call, step) => {
+                // A dialog outlives its instance; what is kept for the instance does not.
+                if step == Step::PrivateMediaAddress && self.leases.get(instance).is_some() {
+                    self.stories.note_private_media(instance);
+                }
+                self.stories.note(instance, call, step, &mut self.tally, now);
+            }
+            Event::Note(note) => {
+                if let Note::CallEnded(call, instance, outcome) = note {
+                    self.stories.note_outcome(instance, call, outcome);
+                }
+                self.emit(Output::Note(note));
+            }
+        }
+        true
+    }
+
+    pub(super) fn route_erasures(&mut self) -> bool {
+        use erasures::Event;
+        let Some(event) = self.erasures.poll_event() else { return false };
+        match event {
+            Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
+            Event::Record(job) => self.emit(Output::Record(job)),
+            Event::Reply(reply, answer) => self.emit(Output::Reply(reply, answer)),
+            Event::Note(note) => self.emit(Output::Note(note)),
+        }
+        true
+    }
+
+    fn send_call_wake(&mut self, wanted: calls::WakeWanted, now: Now) {
+        if !self.calls.is_wanted(&wanted) {
+            return;
+        }
+        let call_wake = wanted.kind == WakeKind::Call;
+        let reason = wakes::Reason {
+            kind: wanted.kind,
+            call: Some(wanted.uuid),
+            caller: wanted.caller,
+            until: call_wake.then_some(wanted.until),
+            detail: wanted.detail,
+        };
+        let sent = self.send_wake(wanted.instance, reason, now);
+        if call_wake {
+            let (calls, mut desk) = self.for_calls();
+            calls.handle_wake_sent(wanted.call, wanted.instance, sent, &mut desk, now.boot);
+        }
+    }
+}
