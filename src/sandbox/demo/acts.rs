@@ -79,7 +79,7 @@ pub(super) async fn play(stage: &Stage, story: &Story) -> Result<Value, Failure>
     within(scene.step, story, answered(&scene, stage, story)).await?;
 
     story.act(3, "Bob calls Alice again, but hangs up before her phone is awake. It must not ring.");
-    let scene = Scene { step: "call-cancelled", number: 2, bob: Bob::GivesUp, aftermath: Some("call-ended"), ..scene };
+    let scene = Scene { step: "call-cancelled", number: 2, bob: Bob::GivesUp, aftermath: Some("missed-call"), ..scene };
     within(scene.step, story, cancelled(&scene, stage, story)).await?;
 
     story.act(4, "Bob calls Carol, who sees the push and declines.");

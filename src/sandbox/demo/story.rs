@@ -146,8 +146,6 @@ pub(super) fn did(deed: &Deed, owner: &str, device: &str) -> (String, &'static s
         Deed::Declined => {
             (owner.to_owned(), "declined", "declines, before the phone needs SIP at all (HTTPS)".to_owned())
         }
-        Deed::Missed(reason) => {
-            (phone, "missed", format!("learns that the call is over ({reason}), and does not ring"))
-        }
+        Deed::Missed(reason) => (phone, "missed", format!("learns that the call is over ({reason})")),
     }
 }
