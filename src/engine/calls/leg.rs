@@ -139,9 +139,9 @@ impl Leg {
     /// The device has spoken, now or before: a CANCEL that waited for it goes out.
     pub(super) fn handle_alive(&mut self, events: &mut VecDeque<Event>, now: Instant) {
         let proceeding = matches!(&self.client, Client::Invite(client) if client.is_proceeding());
-        // A datagram costs nothing: a phone that only seemed gone stops ringing, and one that is gone hears when it is back.
-        let told = !self.lost || matches!(self.hop, Hop::Datagram { .. });
-        if let (true, true, Cancel::Wanted(reason)) = (proceeding, told, &self.cancel) {
+        // Where it was last, too: a phone that only seemed gone, or that signed off on a connection that still stands, stops
+        // ringing, and one that is gone hears when it is back.
+        if let (true, Cancel::Wanted(reason)) = (proceeding, &self.cancel) {
             let reason = reason.clone();
             self.send_cancel(reason, events, now);
         }
