@@ -114,22 +114,13 @@ pub struct AuditLog {
 }
 
 impl AuditLog {
-    /// Reads and checks the existing log, or begins one, and starts writing. Blocks while it reads.
-    ///
-    /// `on_writable` hears `false` when the disk fails or hangs and `true` when it works again; until then the log
-    /// counts as writable. Both it and the callbacks of [`AuditLog::submit`] run on a thread of the log and must not
-    /// block.
+    /// [`Checked::of`] and [`Checked::start`] in one.
     ///
     /// # Errors
     ///
     /// Anything that would make the log less than whole: see [`OpenError`].
     pub fn open(settings: &Settings, on_writable: impl Fn(bool) + Send + 'static) -> Result<Self, OpenError> {
-        let origin = format!("{}/reveille-audit", settings.domain);
-        let (sink, signer, standing) = match &settings.path {
-            Some(path) => open_file(path, settings.signing_key.as_deref(), &origin)?,
-            None => (Sink::Memory, key_for_memory(settings.signing_key.as_deref())?, Standing::default()),
-        };
-        Self::start(sink, signer, standing, origin, settings.sync_wait, on_writable)
+        Checked::of(settings)?.start(on_writable)
     }
 
     /// Appends a record. Never blocks on the disk.
@@ -178,18 +169,46 @@ impl AuditLog {
     pub fn public_key_pem(&self) -> String {
         self.signer.public().pem()
     }
+}
 
-    fn start(
-        sink: Sink,
-        signer: Signer,
-        standing: Standing,
-        origin: String,
-        patience: Duration,
-        on_writable: impl Fn(bool) + Send + 'static,
-    ) -> Result<Self, OpenError> {
+/// A log that was read and found whole. Nobody writes it yet, and no thread runs.
+pub struct Checked {
+    sink: Sink,
+    signer: Signer,
+    standing: Standing,
+    origin: String,
+    patience: Duration,
+}
+
+impl Checked {
+    /// Reads and checks the existing log, or begins one. Blocks while it reads.
+    ///
+    /// # Errors
+    ///
+    /// Anything that would make the log less than whole: see [`OpenError`].
+    pub fn of(settings: &Settings) -> Result<Self, OpenError> {
+        let origin = format!("{}/reveille-audit", settings.domain);
+        let (sink, signer, standing) = match &settings.path {
+            Some(path) => open_file(path, settings.signing_key.as_deref(), &origin)?,
+            None => (Sink::Memory, key_for_memory(settings.signing_key.as_deref())?, Standing::default()),
+        };
+        Ok(Self { sink, signer, standing, origin, patience: settings.sync_wait })
+    }
+
+    /// Starts the threads that write.
+    ///
+    /// `on_writable` hears `false` when the disk fails or hangs and `true` when it works again; until then the log
+    /// counts as writable. Both it and the callbacks of [`AuditLog::submit`] run on a thread of the log and must not
+    /// block.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Thread`].
+    pub fn start(self, on_writable: impl Fn(bool) + Send + 'static) -> Result<AuditLog, OpenError> {
+        let Self { sink, signer, standing, origin, patience } = self;
         let (queue, signer) = (Arc::new(Queue::default()), Arc::new(signer));
         let writer = Writer { queue: queue.clone(), signer: signer.clone(), origin, sink, standing };
-        let log = Self { queue: queue.clone(), signer: signer.clone(), patience, threads: Mutex::default() };
+        let log = AuditLog { queue: queue.clone(), signer: signer.clone(), patience, threads: Mutex::default() };
         let start = |name: &str, work: Box<dyn FnOnce() + Send>| {
             let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(OpenError::Thread)?;
             log.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);

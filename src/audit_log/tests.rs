@@ -320,7 +320,8 @@ impl Place {
         file.write_to(fs::File::options().write(true).open("/dev/full").expect("on Linux"));
         let patience = self.settings().sync_wait;
         let tell = move |state| sender.send(state).expect("the test waits");
-        (AuditLog::start(Sink::File(file), signer, standing, origin, patience, tell).expect("threads"), writable)
+        let checked = Checked { sink: Sink::File(file), signer, standing, origin, patience };
+        (checked.start(tell).expect("threads"), writable)
     }
 
     fn key(&self, ending: &str) -> PathBuf {
