@@ -104,7 +104,8 @@ pub(super) fn open_audit(settings: &Settings, writable: watch::Sender<bool>) -> 
     let on_writable = move |works: bool| {
         writable.send_replace(works);
     };
-    AuditLog::open(&log, on_writable).map(Arc::new).map_err(|error| StartError::Unavailable(error.to_string()))
+    let started = AuditLog::open(&log).and_then(|opened| opened.start(on_writable));
+    started.map(Arc::new).map_err(|error| StartError::Unavailable(error.to_string()))
 }
 
 /// What the API has to check, and what the push clients have to hold.
