@@ -20,7 +20,7 @@ use open::{
 };
 
 use crate::api::{self, ApiConfig};
-use crate::audit_log::{self, AuditLog};
+use crate::audit_log::{AuditLog, OpenedLog};
 use crate::cli::Exit;
 use crate::config::{Settings, TlsFiles};
 use crate::effects::Sinks;
@@ -152,7 +152,7 @@ impl StartError {
 struct Opened {
     bound: Bound,
     policy: Arc<Policy>,
-    audit: audit_log::Checked,
+    audit: OpenedLog,
     tenants: Vec<api::Tenant>,
     apps: Vec<push::AppConfig>,
     api_files: Option<TlsFiles>,

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::StartError;
 use crate::api;
-use crate::audit_log::{self, AuditLog};
+use crate::audit_log::{self, AuditLog, OpenedLog};
 use crate::config::{self, Settings, TlsFiles};
 use crate::engine::limits::Limits;
 use crate::net::{self, ClientTls, Names, ServerTls, Timings};
@@ -110,18 +110,18 @@ fn sip_tls(settings: &Settings) -> Result<Option<(ServerTls, Vec<u8>)>, StartErr
     Ok(Some((ServerTls::new(config), first.to_vec())))
 }
 
-pub(super) fn open_audit(settings: &Settings) -> Result<audit_log::Checked, StartError> {
+pub(super) fn open_audit(settings: &Settings) -> Result<OpenedLog, StartError> {
     let log = audit_log::Settings {
         path: settings.audit.path.clone(),
         signing_key: settings.audit.signing_key.clone(),
         sync_wait: settings.audit.sync_wait,
         domain: settings.sip.domain.clone(),
     };
-    audit_log::Checked::of(&log).map_err(|error| StartError::Unavailable(error.to_string()))
+    AuditLog::open(&log).map_err(|error| StartError::Unavailable(error.to_string()))
 }
 
 /// Starts the threads of the log; `writable` hears when it cannot be written.
-pub(super) fn start_audit(log: audit_log::Checked, writable: watch::Sender<bool>) -> Result<Arc<AuditLog>, StartError> {
+pub(super) fn start_audit(log: OpenedLog, writable: watch::Sender<bool>) -> Result<Arc<AuditLog>, StartError> {
     let on_writable = move |works: bool| {
         writable.send_replace(works);
     };
