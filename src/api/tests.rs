@@ -3,5 +3,6 @@
 mod authentication;
 mod contract;
 mod hand_over;
+mod push_proof;
 mod transport;
 mod world;
