@@ -17,7 +17,9 @@ impl Engine {
             return;
         }
         let target = |kind| target_of(&instance.push, kind);
-        let (Some(other), Some(call)) = (target(WakeKind::Proof), target(WakeKind::Call)) else { return };
+        // A VoIP token alone carries no challenge, and so is never proven.
+        let Some(call) = target(WakeKind::Call) else { return };
+        let other = target(WakeKind::Proof).unwrap_or(call);
         let tokens = Tokens::new(&instance.tenant, other, call);
         self.proofs.review(id, &instance.device, tokens, now.boot);
     }

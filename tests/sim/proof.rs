@@ -288,6 +288,16 @@ fn one_token_for_both_purposes_proves_itself() {
 }
 
 #[test]
+fn a_voip_token_alone_cannot_be_proven_and_gets_nothing() {
+    let mut world = world(14);
+    let push = vec![target(PushPurpose::Call, Provider::Apns, "voip")];
+    hand_over_with(&mut world, "alice", push);
+    assert_eq!(state(&mut world, "alice"), ProofState::Pending);
+    assert_eq!(call(&mut world, "alice").0, Some(480));
+    assert!(world.pushes.is_empty());
+}
+
+#[test]
 fn a_strangers_phone_is_challenged_ten_times_at_most_and_then_once_a_minute() {
     let mut world = world(11);
     for number in 0..15 {
