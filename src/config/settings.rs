@@ -227,6 +227,8 @@ pub struct Tenant {
     pub jwt_key: Option<JwtPublicKey>,
     /// How much a push tells of the caller.
     pub caller_in_push: CallerInPush,
+    /// Whether a push token has to be proven before it is used.
+    pub prove_push_token: bool,
     /// The kinds of wake it does not want.
     pub wakes_off: Vec<WakeKind>,
     /// What its users read in pushes, instead of our own words.
@@ -386,6 +388,7 @@ impl Tenant {
         TenantPolicy {
             id: Arc::clone(&self.id),
             caller_in_push: self.caller_in_push,
+            prove_push_token: self.prove_push_token,
             wakes_off: self.wakes_off.clone(),
             apps: self.apps.iter().map(app).collect(),
             edge_registrars: self.edge_registrars.clone(),
