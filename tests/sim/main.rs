@@ -28,6 +28,7 @@ mod pass;
 mod pbx;
 mod phone;
 mod random_walk;
+mod seeds;
 mod share;
 mod share_walk;
 mod sip_text;

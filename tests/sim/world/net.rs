@@ -2,7 +2,7 @@
 
 use super::build::address;
 use super::*;
-use crate::sip_text::{call_id, first_line};
+use crate::sip_text::{call_id, first_line, gist};
 use crate::transactions::{Out, Path};
 use reveille::engine::ids::{FlowId, ListenerId};
 use reveille::engine::input::Arrival;
@@ -73,7 +73,7 @@ impl World {
     fn send_on_stream(&mut self, stream: u64, bytes: &[u8]) {
         let Some(connection) = self.connections.get(&stream).filter(|it| it.open) else { return };
         self.sent.push((self.now.boot, connection.peer.to_string(), bytes.to_vec()));
-        self.story.tell_bytes(self.now.boot, &format!("us ={stream}=> {}", first_line(bytes)), bytes);
+        self.story.tell_bytes(self.now.boot, &format!("us ={stream}=> {}", gist(bytes)), bytes);
         let event = Event::Frame { stream, to_engine: false, bytes: bytes.to_vec() };
         let peer = connection.peer;
         self.schedule(self.wire.latency, event);
@@ -113,7 +113,7 @@ impl World {
             1 => "",
             _ => " (twice)",
         };
-        self.story.tell_bytes(self.now.boot, &format!("{from} -> {to} {}{fate}", first_line(bytes)), bytes);
+        self.story.tell_bytes(self.now.boot, &format!("{from} -> {to} {}{fate}", gist(bytes)), bytes);
         for delay in copies {
             self.schedule(delay, Event::Datagram { from, to, bytes: bytes.to_vec() });
         }
@@ -220,7 +220,7 @@ impl World {
             }
             Out::Send(Path::Stream(stream), bytes) => {
                 if self.connections.get(&stream).is_some_and(|it| it.open) {
-                    self.story.tell_bytes(self.now.boot, &format!("us <={stream}= {}", first_line(&bytes)), &bytes);
+                    self.story.tell_bytes(self.now.boot, &format!("us <={stream}= {}", gist(&bytes)), &bytes);
                     let event = Event::Frame { stream, to_engine: true, bytes: bytes.to_vec() };
                     self.schedule(self.wire.latency, event);
                 }
@@ -282,6 +282,7 @@ impl World {
     fn datagram_arrives(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         let ours = self.policy.listeners.iter().position(|it| it.advertise == to.to_string());
         if let Some(place) = ours {
+            self.story.tell(self.now.boot, &format!("   {from} came {}", gist(&bytes)));
             let Ok(message) = Message::parse_datagram(bytes) else { return };
             let arrival = Arrival {
                 listener: ListenerId(u16::try_from(place).expect("few listeners")),
