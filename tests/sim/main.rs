@@ -16,6 +16,7 @@ mod call_fork;
 mod call_late;
 mod call_offers;
 mod call_races;
+mod call_refused;
 mod contact_style;
 mod erase;
 mod hand_over;

@@ -31,7 +31,10 @@ const MOVES: u32 = 120;
 const FAILED_BEFORE: [u64; 8] = [19, 93, 190, 195, 243, 271, 565, 1017];
 
 /// Tables that are empty when everyone has been gone for days.
-const EMPTY_AT_LAST: [&str; 27] = [
+const EMPTY_AT_LAST: [&str; 30] = [
+    "names.placed",
+    "hand_overs.tried_on",
+    "calls.refused",
     "leases.accounts",
     "leases.benches",
     "leases.capabilities",

@@ -2,12 +2,12 @@
 
 use super::build::address;
 use super::*;
-use crate::sip_text::{call_id, first_line, gist};
+use crate::sip_text::{call_id, first_line, gist, uri};
 use crate::transactions::{Out, Path};
 use reveille::engine::ids::{FlowId, ListenerId};
 use reveille::engine::input::Arrival;
 use reveille::engine::output::Hop;
-use reveille::sip::{Message, Transport};
+use reveille::sip::{Message, Method, Transport};
 
 /// A stream connection, known to both sides by its number.
 pub(super) struct Connection {
@@ -18,6 +18,9 @@ pub(super) struct Connection {
     pub(super) trunk: Option<Arc<TrunkKey>>,
     pub(super) open: bool,
 }
+
+/// Characters of a capability.
+const CAPABILITY_LENGTH: usize = 29;
 
 enum Resident {
     Pbx(usize),
@@ -96,7 +99,13 @@ impl World {
     fn judge_coming(&mut self, message: &Message, peer: SocketAddr) {
         let by = self.one_round_trip_on();
         match self.resident(peer) {
-            Resident::Pbx(_) | Resident::Nobody => self.ringing.hear_pbx(message, by),
+            Resident::Pbx(_) | Resident::Nobody => {
+                self.ringing.hear_pbx(message, by);
+                // A wake that the shard of the call decides on meanwhile has its cause.
+                if message.method() == Some(Method::Cancel) && calls_by_name(&uri(message)) {
+                    self.ringing.pass_on(message, self.now.boot + BETWEEN_SHARDS);
+                }
+            }
             Resident::Phone(_) => self.ringing.hear_phone(message, by),
         }
     }
@@ -381,4 +390,10 @@ impl World {
     fn listener_address(&self, listener: ListenerId) -> SocketAddr {
         address(&self.policy.listener(listener).expect("a listener").advertise)
     }
+}
+
+/// Whether a Request-URI names nobody by a capability.
+fn calls_by_name(uri: &str) -> bool {
+    let user = uri.trim_start_matches("sip:").split(['@', ';']).next().unwrap_or_default();
+    !uri.contains(";cap=") && user.len() != CAPABILITY_LENGTH
 }
