@@ -16,6 +16,7 @@ use super::hand_over::HandOvers;
 use super::ids::{InstanceId, ReplyTo, ShardId};
 use super::input::{Input, PeerMessage, Recorded};
 use super::leases::Leases;
+use super::limits::share;
 use super::mailboxes::Mailboxes;
 use super::names::Names;
 use super::output::{Answer, Hop, Note, Output, PushOutcome, WakeDetail, WakeKind};
@@ -110,7 +111,7 @@ impl Engine {
             stories: Stories::new(&policy.limits, placement.shards()),
             destinations: Destinations::new(shard, placement.clone(), policy.registrars.rate),
             devices: Devices::new(shard, placement.clone(), policy.limits.instances_per_device),
-            names: Names::new(shard, placement.clone()),
+            names: Names::new(shard, placement.clone(), share(policy.limits.held_calls, placement.shards())),
             proofs: Proofs::new(placement.clone(), policy.limits.instances_per_device),
             policy,
             random,
@@ -195,6 +196,7 @@ impl Engine {
         self.wakes.handle_timeout(now.boot);
         self.proofs.handle_timeout(now.boot);
         self.destinations.handle_timeout(&mut self.random, now.boot);
+        self.names.handle_timeout(now.boot);
         let (bindings, mut desk) = self.for_bindings();
         bindings.handle_timeout(&mut desk, now.boot);
         self.edge.handle_timeout(now.boot);
@@ -234,6 +236,7 @@ impl Engine {
         [
             self.leases.poll_timeout(),
             self.destinations.poll_timeout(),
+            self.names.poll_timeout(),
             self.bindings.poll_timeout(),
             self.edge.poll_timeout(),
             self.pass.poll_timeout(),
