@@ -35,8 +35,9 @@ use crate::shard::{Observation, Shards, Wiring};
 use crate::telemetry::{Meters, Readiness, Redacted};
 use crate::{drain, ops, systemd};
 
-/// Reasons of `shed_total` besides those of the network side: shards that had no room, audit records that are in no log.
-const OWN_INCIDENTS: [&str; 2] = ["shard-full", "audit-lost"];
+/// Reasons of `shed_total` besides those of the network side: shards that had no room, audit records that are only
+/// counted in the log, and those that are in no log.
+const OWN_INCIDENTS: [&str; 3] = ["shard-full", "audit-folded", "audit-lost"];
 
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +133,7 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
     let readiness = Arc::new(Readiness::new());
     let (stop, stopping) = watch::channel(false);
     let (writable, writable_changes) = watch::channel(true);
-    let audit = open_audit(&settings, writable)?;
+    let audit = open_audit(&settings, &policy, writable)?;
     let (tenants, apps) = split_tenants(settings.tenants)?;
     let pusher = Arc::new(open_pusher(apps, &policy.limits, &meters)?);
 
@@ -284,7 +285,7 @@ fn refresh(
         meters.publish_audit_backlog(audit.backlog());
         let counters = net.counters();
         let totals = net::Incident::ALL.iter().map(|incident| counters.total(*incident));
-        meters.publish_incidents(totals.chain([router.shed(), audit.lost()]));
+        meters.publish_incidents(totals.chain([router.shed(), audit.folded(), audit.lost()]));
         readiness.note("a push provider refuses us or cannot be reached", !pusher.troubles().is_empty());
     }
 }

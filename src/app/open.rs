@@ -13,6 +13,7 @@ use crate::api;
 use crate::audit_log::{self, AuditLog};
 use crate::config::{self, Settings, TlsFiles};
 use crate::engine::limits::Limits;
+use crate::engine::policy::Policy;
 use crate::net::{self, ClientTls, ServerTls, Timings};
 use crate::push::{self, PushSettings, Pusher};
 use crate::telemetry::Meters;
@@ -94,12 +95,18 @@ fn sip_tls(settings: &Settings) -> Result<Option<(ServerTls, Vec<u8>)>, StartErr
     Ok(Some((ServerTls::new(config), first.to_vec())))
 }
 
-pub(super) fn open_audit(settings: &Settings, writable: watch::Sender<bool>) -> Result<Arc<AuditLog>, StartError> {
+pub(super) fn open_audit(
+    settings: &Settings,
+    policy: &Policy,
+    writable: watch::Sender<bool>,
+) -> Result<Arc<AuditLog>, StartError> {
     let log = audit_log::Settings {
         path: settings.audit.path.clone(),
         signing_key: settings.audit.signing_key.clone(),
         sync_wait: settings.audit.sync_wait,
         domain: settings.sip.domain.clone(),
+        segment_records: settings.audit.segment_records,
+        policy: policy.version(),
     };
     let on_writable = move |works: bool| {
         writable.send_replace(works);

@@ -15,9 +15,9 @@ use super::key::PublicKey;
 use super::verify::VerifyError;
 use super::*;
 use crate::clock::WallTime;
-use crate::engine::audit::{AuditRecord, Cause, LifeEvent, Receipt, Unregister};
+use crate::engine::audit::{AuditRecord, Cause, Ending, LifeEvent, Receipt, Unregister, WakeCounts};
 use crate::engine::ids::{InstanceId, ShardId};
-use crate::engine::output::ReceiptJob;
+use crate::engine::output::{ReceiptJob, WakeKind};
 use crate::vault::{Material, Password, Vault};
 
 #[test]
@@ -299,6 +299,8 @@ impl Place {
             // Long enough for the slowest disk: only a failure answers without the log.
             sync_wait: Duration::from_secs(600),
             domain: "edge.example.net".to_owned(),
+            segment_records: 1_000_000,
+            policy: "0123456789abcdef".to_owned(),
         }
     }
 
@@ -314,13 +316,14 @@ impl Place {
     fn open_on_a_full_disk(&self) -> (AuditLog, Receiver<bool>) {
         let (sender, writable) = channel();
         let origin = format!("{}/reveille-audit", self.settings().domain);
-        let mut file = LogFile::open(&self.log).expect("a good log");
+        let mut file = LogFile::open(&self.log, 1_000_000).expect("a good log");
         let signer = Signer::load(&self.key("key")).expect("its key");
         let standing = file.resume(&signer, &origin).expect("a good log");
         file.write_to(fs::File::options().write(true).open("/dev/full").expect("on Linux"));
-        let patience = self.settings().sync_wait;
+        let Settings { sync_wait: patience, policy, .. } = self.settings();
         let tell = move |state| sender.send(state).expect("the test waits");
-        let opened = OpenedLog { sink: Sink::File(file), signer, standing, origin, patience };
+        let sink = Sink::File(file);
+        let opened = OpenedLog { sink, signer, standing, origin, patience, policy, backlog_max: BACKLOG_MAX };
         (opened.start(tell).expect("threads"), writable)
     }
 
@@ -379,7 +382,10 @@ fn erasure(number: u64) -> Box<RecordJob> {
     let (instance, salt, at) = about(number);
     let subject = subject(&salt, &instance);
     let tenant = "acme".into();
-    let record = AuditRecord::erased(proof, Cause::Deleted, Unregister::Confirmed, subject, &tenant, at);
+    let mut wakes = WakeCounts::default();
+    wakes.add(WakeKind::Call);
+    let end = Ending { cause: Cause::Deleted, unregister: Unregister::Confirmed, wakes };
+    let record = AuditRecord::erased(proof, end, subject, &tenant, at);
     Box::new(RecordJob { record, receipt: Some(ReceiptJob { id: RecordId(number), instance, salt }) })
 }
 

@@ -198,9 +198,12 @@ fn report_receipt(receipt: &Receipt, checked: &Checked, key_given: bool, out: &m
     writeln!(out, "  instance    {}", receipt.instance)?;
     writeln!(out, "  tenant      {}", record.tenant)?;
     writeln!(out, "  erased at   {}", record.at)?;
-    if let AuditEvent::Erased { cause, unregister } = &record.event {
+    if let AuditEvent::Erased { cause, unregister, .. } = &record.event {
         writeln!(out, "  cause       {}", cause.as_str())?;
-        writeln!(out, "  registrar   {}", serde_json::to_string(unregister)?.trim_matches('"'))?;
+        writeln!(out, "  registrar   {}", unregister.as_str())?;
+    }
+    if let Some(policy) = &record.policy {
+        writeln!(out, "  policy      {policy}")?;
     }
     writeln!(out, "  subject     made from this instance and the receipt's salt")?;
     match &receipt.inclusion {

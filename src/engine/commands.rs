@@ -61,9 +61,8 @@ impl Engine {
             Command::EraseAll { tenant, device, cause } => {
                 let instances = self.leases.of_tenant(&tenant, device.as_deref());
                 let count = u32::try_from(instances.len()).unwrap_or(u32::MAX);
-                for instance in instances {
-                    self.erase(instance, cause, None, now);
-                }
+                self.condemn(instances, cause, now);
+                self.begin_endings(now);
                 self.reply(reply, Answer::ErasedAll(count));
             }
         }
