@@ -10,11 +10,14 @@
 
 mod checkpoint;
 mod encoding;
+pub mod evidence;
 mod file;
 mod key;
 mod merkle;
 mod proof;
+pub mod prove;
 mod queue;
+mod reading;
 mod receipt;
 mod record;
 mod replay;

@@ -109,7 +109,8 @@ impl LogFile {
         }
         let first = Checkpoint::of(&tree, origin, previous).sign(signer);
         if SignedNote::parse_line(first.line().as_bytes()).is_none() {
-            let reason = format!("\"{origin}\" cannot be the name of a log: white space is not allowed in it");
+            let reason =
+                format!("\"{origin}\" cannot be the name of a log: neither white space nor + is allowed in it");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason).into());
         }
         self.append(&[], &first.line())?;

@@ -47,7 +47,8 @@ impl Tracker {
     }
 
     /// The tree as it is now.
-    pub(super) fn tree(&self) -> &Frontier {
+    #[cfg(test)]
+    fn tree(&self) -> &Frontier {
         &self.tree
     }
 

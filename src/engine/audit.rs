@@ -68,7 +68,7 @@ impl Cause {
 }
 
 /// What the registrar said to our un-REGISTER.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unregister {
     /// 200: the binding is gone.
