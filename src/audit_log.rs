@@ -101,7 +101,15 @@ pub enum OpenError {
         /// Where the key should be.
         key: PathBuf,
     },
-    /// The key cannot be read or made.
+    /// The key that is configured cannot be read, or is of another kind.
+    #[error("audit.signing_key {}: {source}", path.display())]
+    ConfiguredKey {
+        /// The key's file.
+        path: PathBuf,
+        /// What is wrong.
+        source: io::Error,
+    },
+    /// The key beside the log cannot be read or made.
     #[error("audit signing key {}: {source}", path.display())]
     Key {
         /// The key's file.
@@ -115,6 +123,23 @@ pub enum OpenError {
     /// A thread cannot be started.
     #[error("audit log: no thread: {0}")]
     Thread(io::Error),
+}
+
+impl OpenError {
+    /// Whether the configuration is to blame, as against what was found on the disk.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::ConfiguredKey { .. } | Self::OtherOrigin { .. } => true,
+            Self::File { .. }
+            | Self::Locked(_)
+            | Self::Damaged { .. }
+            | Self::KeyGone { .. }
+            | Self::Key { .. }
+            | Self::NoKey(_)
+            | Self::Thread(_) => false,
+        }
+    }
 }
 
 /// The open log. Dropping it closes it.
@@ -263,7 +288,7 @@ fn open_file(path: &Path, settings: &Settings, origin: &str) -> Result<(Sink, Si
     let mut file = LogFile::open(path, settings.segment_records).map_err(fault)?;
     let is_new = file.is_new().map_err(|error| fault(error.into()))?;
     let signer = match &settings.signing_key {
-        Some(configured) => load_key(configured)?,
+        Some(configured) => configured_key(configured)?,
         None => own_key(path, is_new)?,
     };
     let standing = file.resume(&signer, origin).map_err(fault)?;
@@ -284,7 +309,11 @@ fn own_key(log: &Path, log_is_new: bool) -> Result<Signer, OpenError> {
 }
 
 fn key_for_memory(configured: Option<&Path>) -> Result<Signer, OpenError> {
-    configured.map_or_else(|| Signer::generate().map_err(OpenError::NoKey), load_key)
+    configured.map_or_else(|| Signer::generate().map_err(OpenError::NoKey), configured_key)
+}
+
+fn configured_key(path: &Path) -> Result<Signer, OpenError> {
+    Signer::load(path).map_err(|source| OpenError::ConfiguredKey { path: path.to_owned(), source })
 }
 
 fn load_key(path: &Path) -> Result<Signer, OpenError> {

@@ -8,7 +8,12 @@ use reveille::audit_log::evidence;
 use reveille::audit_log::prove::{self, Wanted};
 use reveille::audit_log::verify::{self, Against};
 use reveille::cli::{self, AuditCommand, Command, Exit, complain};
+use reveille::vault::WipingAllocator;
 use reveille::{app, ops, sandbox, telemetry};
+
+/// Freed memory holds no secrets.
+#[global_allocator]
+static ALLOCATOR: WipingAllocator = WipingAllocator;
 
 fn main() -> ExitCode {
     telemetry::tell_only_the_place();

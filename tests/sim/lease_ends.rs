@@ -61,7 +61,7 @@ fn a_lease_that_starts_anew_after_the_wall_clock_went_back_is_no_longer_than_any
     world.run_for(hours(70));
     world.jump_wall_back(hours(60));
     let (id, token) = world.key_of("alice");
-    world.command(Command::Refresh(id, World::token_hash(&token)));
+    world.command(Command::Refresh(id, token));
     let renewed = world.now.boot;
     world.run_until(hours(80), |world| world.table("vault") == 0);
     let lived = world.now.boot.saturating_since(renewed);
