@@ -241,7 +241,7 @@ impl AuditLog {
                 tracing::error!("a thread of the audit log panicked");
             }
         }
-        self.queue.backlog()
+        self.queue.unwritten()
     }
 
     /// Records accepted and not yet synced.

@@ -56,6 +56,8 @@ pub(super) struct LogFile {
     last_line: Vec<u8>,
     /// Whether there may be something behind `synced`.
     soiled: bool,
+    /// The file took the log's name, which may not last yet.
+    newly_named: bool,
     /// How many records a segment has, at least, when the log goes on in a new one.
     segment_records: u64,
     /// How many it has.
@@ -72,7 +74,16 @@ impl LogFile {
         }
         segments::undo_half(path, &file)?;
         let (path, last_line) = (path.to_owned(), Vec::new());
-        Ok(Self { path, file: Some(file), synced: 0, last_line, soiled: false, segment_records, records: 0 })
+        Ok(Self {
+            path,
+            file: Some(file),
+            synced: 0,
+            last_line,
+            soiled: false,
+            newly_named: false,
+            segment_records,
+            records: 0,
+        })
     }
 
     /// Whether nothing was ever written.
@@ -138,6 +149,10 @@ impl LogFile {
         if file.metadata()?.nlink() == 0 {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the log was deleted"));
         }
+        if self.newly_named {
+            sync_directory_of(&self.path)?;
+            self.newly_named = false;
+        }
         if self.soiled {
             file.set_len(self.synced)?;
         }
@@ -180,6 +195,7 @@ impl LogFile {
         let (file, length) = segments::begin_next(&self.path, tree, checkpoint)?;
         self.file = Some(file);
         self.synced = length;
+        self.newly_named = true;
         Ok(Some(segments::finished(&self.path, tree.size())))
     }
 

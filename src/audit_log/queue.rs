@@ -237,6 +237,13 @@ impl Queue {
         self.lock().backlog
     }
 
+    /// Records that are not on the disk, those that would be counted together among them.
+    pub(super) fn unwritten(&self) -> usize {
+        let state = self.lock();
+        let folded = state.fold.as_ref().map_or(0, |fold| usize::try_from(fold.count).unwrap_or(usize::MAX));
+        state.backlog.saturating_add(folded)
+    }
+
     /// Records that were counted together with others instead of being written one by one.
     pub(super) fn folded(&self) -> u64 {
         self.lock().folded

@@ -48,7 +48,8 @@ pub(super) fn ends(log: &Path) -> io::Result<Vec<u64>> {
 /// Ends the live segment, whose last line is `checkpoint` over `tree`, and begins the next one under its name. Gives the
 /// new file, locked, and its length.
 ///
-/// At no moment is there no whole log under the name: a crash leaves the finished segment with two names at most.
+/// At no moment is there no whole log under the name: a crash leaves the finished segment with two names at most. The new
+/// name lasts only once the directory is synced: that is for the caller to do before it confirms anything in it.
 pub(super) fn begin_next(log: &Path, tree: &Frontier, checkpoint: &str) -> io::Result<(File, u64)> {
     let next = with_ending(log, "next");
     match fs::remove_file(&next) {
@@ -60,10 +61,14 @@ pub(super) fn begin_next(log: &Path, tree: &Frontier, checkpoint: &str) -> io::R
     let head = format!("{}\n{checkpoint}\n", Seal::of(tree).line());
     file.write_all(head.as_bytes())?;
     file.sync_all()?;
-    fs::hard_link(log, finished(log, tree.size()))?;
-    fs::rename(&next, log)?;
-    sync_directory_of(log)?;
-    Ok((file, head.len() as u64))
+    let finished = finished(log, tree.size());
+    fs::hard_link(log, &finished)?;
+    let renamed = sync_directory_of(log).and_then(|()| fs::rename(&next, log));
+    if renamed.is_err() {
+        // The present segment goes on, under one name. Where that fails too, the next start does it.
+        let _ = fs::remove_file(&finished);
+    }
+    renamed.map(|()| (file, head.len() as u64))
 }
 
 /// Takes a second name away from the live segment: a crash between the two steps of [`begin_next`] left it.

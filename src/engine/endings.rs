@@ -51,7 +51,10 @@ impl Engine {
                 self.endings.due = None;
                 return;
             };
-            self.erase(instance, cause, None, now);
+            // It may have ended otherwise meanwhile.
+            if self.leases.get(instance).is_some() {
+                self.erase(instance, cause, None, now);
+            }
         }
         // There may be more, by the wall clock too, which no other deadline knows.
         self.endings.due = Some(now.boot);

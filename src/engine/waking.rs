@@ -10,6 +10,9 @@ use super::output::{Answer, Note, Output, PushOutcome, Refusal, TestView, Unsent
 use super::wakes::{Addressee, Notice, Reason, Verdict};
 use crate::clock::Now;
 
+/// How many devices are told in one turn that their leases end; leases that began together end together.
+const NOTICES_MAX: usize = 256;
+
 impl Engine {
     /// Sends a wake to the device of an instance, or to a phone that registers through us, if its tenant wants wakes of this kind and the budget allows it.
     pub(super) fn send_wake(&mut self, id: InstanceId, reason: Reason, now: Now) -> Result<WakeId, Unsent> {
@@ -34,9 +37,10 @@ impl Engine {
         }
     }
 
-    /// Tells devices whose leases end soon.
+    /// Tells devices whose leases end soon, so many in a turn.
     pub(super) fn send_notices(&mut self, now: Now) {
-        while let Some(Notice { instance, ends, visible }) = self.wakes.pop_notice(now) {
+        for _ in 0..NOTICES_MAX {
+            let Some(Notice { instance, ends, visible }) = self.wakes.pop_notice(now) else { return };
             let detail = WakeDetail::Expiring { lease_ends: ends.wall, visible };
             // At the lease's end another wake tells the rest.
             let reason = Reason { until: Some(ends.boot), ..Reason::plain(WakeKind::Expiring, detail) };

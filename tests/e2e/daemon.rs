@@ -94,8 +94,14 @@ impl<'w> Daemon<'w> {
         let text = configuration(world, &directory, &ports, kamailio, push, settings);
         fs::write(&file, text).expect("the directory is writable");
         let binary = Path::new(env!("CARGO_BIN_EXE_reveille"));
-        let process = Process::start("reveille", &directory, binary, |command| {
-            command.arg("serve").arg("--config").arg(&file);
+        // A limit on the size of files then fails like a full disk, as it should, instead of ending the process.
+        let process = Process::start("reveille", &directory, Path::new("/bin/sh"), |command| {
+            command
+                .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+                .arg(binary)
+                .arg("serve")
+                .arg("--config")
+                .arg(&file);
         });
         let api = Server::secure(api_port, &world.ca_file());
         let canaries = Canaries::new([port, tls_port, tls_advertised, api_port, ops_port, push.port()]);
@@ -263,6 +269,25 @@ impl<'w> Daemon<'w> {
         values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
     }
 
+    /// Lets no file of the daemon grow beyond so many bytes: its disk is full. `None`: there is room again.
+    #[track_caller]
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let pid = self.process.id().to_string();
+        let status = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={limit}:unlimited")]).status();
+        assert!(status.expect("util-linux has it").success());
+    }
+
+    /// Runs `reveille audit` with these arguments in the daemon's directory, and gives what it printed.
+    #[track_caller]
+    pub(crate) fn audit(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+        let output = command.arg("audit").args(arguments).current_dir(&self.directory).output();
+        let output = output.expect("the daemon's binary starts");
+        assert!(output.status.success(), "audit {arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// Runs `reveille audit verify` on a file in the daemon's directory.
     pub(crate) fn audit_verify(&self, file: &Path) -> ExitStatus {
         let status = Command::new(env!("CARGO_BIN_EXE_reveille")).args(["audit", "verify"]).arg(file).output();
@@ -347,7 +372,7 @@ fn configuration(
     settings: &Settings<'_>,
 ) -> String {
     let Ports { port, tls_port, tls_advertised, api_port, ops_port } = ports;
-    let Settings { hold, tenant, .. } = settings;
+    let Settings { hold, tenant, audit: audit_more, .. } = settings;
     let certificate = world.certificate();
     let key = world.key();
     let ca = world.ca_file();
@@ -383,6 +408,7 @@ hold = "{hold}"
 
 [audit]
 path = {audit:?}
+{audit_more}
 
 [drain]
 calls = "2s"
