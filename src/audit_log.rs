@@ -218,7 +218,6 @@ impl AuditLog {
     /// For an erasure `done` gets the receipt, always and once: with `logged: true` when the record is synced, with
     /// `logged: false` after `sync_wait` or when the disk fails, whichever comes first. A record whose disk failed is
     /// kept and written later.
-    #[expect(clippy::boxed_local, reason = "as the engine hands it out")]
     pub fn submit(&self, job: Box<RecordJob>, done: impl FnOnce(RecordId, Recorded) + Send + 'static) {
         let RecordJob { mut record, receipt } = *job;
         record.policy = Some(self.policy.clone());

@@ -144,7 +144,7 @@ impl Engine {
         Some(InstanceView {
             instance: id,
             registration: self.registration_view(instance, now),
-            lease_ends: instance.lease_ends().wall,
+            lease_ends: instance.lease_ends_on(now),
             attach: self.attach_view(id),
             attached: self.edge.device(id).is_some(),
             trunk_drops: instance.trunk_drops,

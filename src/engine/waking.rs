@@ -6,6 +6,7 @@ use super::audit::Cause;
 use super::engine::Engine;
 use super::ids::{InstanceId, ReplyTo, WakeId};
 use super::input::TokenHash;
+use super::instance::ends_on;
 use super::output::{Answer, Note, Output, PushOutcome, Refusal, TestView, Unsent, WakeDetail, WakeKind};
 use super::wakes::{Addressee, Notice, Reason, Verdict};
 use crate::clock::Now;
@@ -41,7 +42,7 @@ impl Engine {
     pub(super) fn send_notices(&mut self, now: Now) {
         for _ in 0..NOTICES_MAX {
             let Some(Notice { instance, ends, visible }) = self.wakes.pop_notice(now) else { return };
-            let detail = WakeDetail::Expiring { lease_ends: ends.wall, visible };
+            let detail = WakeDetail::Expiring { lease_ends: ends_on(ends, now), visible };
             // At the lease's end another wake tells the rest.
             let reason = Reason { until: Some(ends.boot), ..Reason::plain(WakeKind::Expiring, detail) };
             // No target for it is no fault: the app knows when its lease ends.

@@ -29,11 +29,13 @@ pub(crate) struct Settings<'m> {
     pub(crate) tenant: String,
     /// A registrar's port beside those of the PBX.
     pub(crate) registrar: Option<u16>,
+    /// More lines for `[audit]`.
+    pub(crate) audit: &'static str,
 }
 
 impl Default for Settings<'_> {
     fn default() -> Self {
-        Self { hold: "30s", middlebox: None, tenant: String::new(), registrar: None }
+        Self { hold: "30s", middlebox: None, tenant: String::new(), registrar: None, audit: "" }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use reveille::clock::Instant;
 use reveille::engine::audit::{AuditEvent, Cause, Unregister};
 use reveille::engine::input::Command;
-use reveille::engine::output::WakeKind;
+use reveille::engine::output::{Answer, WakeKind};
 
 use crate::pbx::Verdict;
 use crate::world::build::TENANT;
@@ -66,6 +66,18 @@ fn a_lease_that_starts_anew_after_the_wall_clock_went_back_is_no_longer_than_any
     world.run_until(hours(80), |world| world.table("vault") == 0);
     let lived = world.now.boot.saturating_since(renewed);
     assert!(lived > hours(71) && lived <= hours(72) + secs(2), "{lived:?}");
+}
+
+#[test]
+fn a_wall_clock_that_was_set_back_promises_nobody_a_longer_lease() {
+    let mut world = World::new(seed(46)).with_sleeping_phone("alice");
+    world.run_for(hours(1));
+    world.jump_wall_back(hours(48));
+    let asked = world.show("alice");
+    world.run_until_quiet();
+    let Some(Answer::Instance(view)) = world.answer(asked) else { panic!("a view") };
+    let left = view.lease_ends.unix_millis() - world.now.wall.unix_millis();
+    assert!(left <= u64::try_from(hours(71).as_millis()).expect("short"), "{left} ms");
 }
 
 #[test]
@@ -137,6 +149,8 @@ fn a_shutdown_of_many_is_over_when_the_last_was_asked_for() {
     world.run_until(secs(40), |world| world.drained == 2);
     assert_eq!((world.table("vault"), world.table("erasures.put_off")), (0, 0));
     assert_eq!(ends(&world).values().sum::<usize>(), TOGETHER);
+    // What was sent last is still on the wire.
+    world.run_for(secs(1));
     assert!((0..TOGETHER).all(|number| world.pbx().contacts(&name(number)).is_empty()));
 }
 

@@ -33,7 +33,10 @@ fn a_registrar_that_does_not_answer_refuses_nobody() {
 
 #[test]
 fn the_record_of_an_erasure_counts_the_wakes_by_kind_and_those_of_nobody_else() {
-    let mut world = World::new(seed(4)).with_sleeping_phone("alice").with_sleeping_phone("bob");
+    let mut world = World::new(seed(4))
+        .with_sleeping_phone("alice")
+        .with_sleeping_phone("bob")
+        .with("alice", |phone| phone.wakes = false);
     for user in ["alice", "alice", "bob"] {
         world.call_and_wait(user);
     }
