@@ -67,12 +67,12 @@ pub(super) struct LogFile {
 impl LogFile {
     /// Opens or makes the file and locks it.
     pub(super) fn open(path: &Path, segment_records: u64) -> Result<Self, ContinueError> {
+        segments::complete(path)?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).open(path)?;
         lock(&file)?;
         if file.metadata()?.len() == 0 {
             sync_directory_of(path)?;
         }
-        segments::undo_half(path, &file)?;
         let (path, last_line) = (path.to_owned(), Vec::new());
         Ok(Self {
             path,

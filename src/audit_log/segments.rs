@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::file::lock;
@@ -48,10 +48,14 @@ pub(super) fn ends(log: &Path) -> io::Result<Vec<u64>> {
 /// Ends the live segment, whose last line is `checkpoint` over `tree`, and begins the next one under its name. Gives the
 /// new file, locked, and its length.
 ///
-/// At no moment is there no whole log under the name: a crash leaves the finished segment with two names at most. The new
-/// name lasts only once the directory is synced: that is for the caller to do before it confirms anything in it.
+/// The next one is whole before the names change; a crash between the two changes is made good by [`complete`]. The new
+/// names last only once the directory is synced: that is for the caller to do before it confirms anything.
 pub(super) fn begin_next(log: &Path, tree: &Frontier, checkpoint: &str) -> io::Result<(File, u64)> {
-    let next = with_ending(log, "next");
+    let (next, finished) = (next_of(log), finished(log, tree.size()));
+    if finished.symlink_metadata().is_ok() {
+        let taken = format!("{} is there already", finished.display());
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, taken));
+    }
     match fs::remove_file(&next) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -61,31 +65,33 @@ pub(super) fn begin_next(log: &Path, tree: &Frontier, checkpoint: &str) -> io::R
     let head = format!("{}\n{checkpoint}\n", Seal::of(tree).line());
     file.write_all(head.as_bytes())?;
     file.sync_all()?;
-    let finished = finished(log, tree.size());
-    fs::hard_link(log, &finished)?;
-    let renamed = sync_directory_of(log).and_then(|()| fs::rename(&next, log));
-    if renamed.is_err() {
-        // The present segment goes on, under one name. Where that fails too, the next start does it.
-        let _ = fs::remove_file(&finished);
+    fs::rename(log, &finished)?;
+    if let Err(error) = fs::rename(&next, log) {
+        // The present segment goes on. Where that fails too, the writer finds its file gone, and the next start goes on.
+        let _ = fs::rename(&finished, log);
+        return Err(error);
     }
-    renamed.map(|()| (file, head.len() as u64))
+    Ok((file, head.len() as u64))
 }
 
-/// Takes a second name away from the live segment: a crash between the two steps of [`begin_next`] left it.
-pub(super) fn undo_half(log: &Path, live: &File) -> io::Result<()> {
-    let live = live.metadata()?;
-    if live.nlink() < 2 {
+/// Gives the next segment the log's name, if a crash in [`begin_next`] left none under it.
+pub(super) fn complete(log: &Path) -> io::Result<()> {
+    let next = next_of(log);
+    if log.symlink_metadata().is_ok() || !next.exists() {
         return Ok(());
     }
-    for end in ends(log)? {
-        let name = finished(log, end);
-        let other = fs::symlink_metadata(&name)?;
-        if (other.dev(), other.ino()) == (live.dev(), live.ino()) {
-            fs::remove_file(&name)?;
-            sync_directory_of(log)?;
-        }
+    let text = fs::read(&next)?;
+    let seal = text.split(|byte| *byte == b'\n').next().and_then(Seal::parse_line);
+    let size = seal.and_then(|seal| seal.tree()).map(|tree| tree.size());
+    if size.is_some() && size == ends(log)?.last().copied() {
+        fs::rename(&next, log)?;
+        sync_directory_of(log)?;
     }
     Ok(())
+}
+
+fn next_of(log: &Path) -> PathBuf {
+    with_ending(log, "next")
 }
 
 fn is_ending(ending: &str) -> bool {

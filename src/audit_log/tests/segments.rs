@@ -111,19 +111,38 @@ fn a_seal_without_its_checkpoint_is_no_crash() {
 
 #[test]
 fn a_crash_between_two_segments_leaves_a_log_that_goes_on() {
-    let place = Place::with_records(3);
-    // The finished segment has its second name already, and the next one was not put in its place.
-    fs::hard_link(&place.log, segments::finished(&place.log, 3)).expect("linked");
-    fs::write(place.log.with_extension("log.next"), "begun").expect("written");
+    let (place, answers) = in_segments(4, 4);
+    let next = place.log.with_extension("log.next");
+    // As the disk is when the finished segment has its name and the next one has not.
+    fs::rename(&place.log, &next).expect("there");
 
-    let log = place.open_in_segments_of(4);
-    let answers = [erase(&log, 3), erase(&log, 4)];
+    let log = place.open_in_segments_of(2);
+    let later = [erase(&log, 4), erase(&log, 5)];
     log.close();
 
-    assert_eq!(segments::ends(&place.log).expect("readable"), [4]);
-    answers.iter().for_each(|answer| place.assert_receipt_good(answer));
-    assert!(place.verify().expect("good").contains("segments    2"));
-    assert!(!place.log.with_extension("log.next").exists());
+    assert_eq!((segments::ends(&place.log).expect("readable"), next.exists()), (vec![4, 6], false));
+    answers.iter().chain(&later).for_each(|answer| place.assert_receipt_good(answer));
+    assert!(place.verify().expect("good").contains("segments    3"));
+}
+
+#[test]
+fn what_was_begun_of_a_next_segment_is_no_log() {
+    let place = Place::with_records(1);
+    let (next, good) = (place.log.with_extension("log.next"), fs::read(&place.log).expect("there"));
+    fs::write(&next, "begun").expect("written");
+
+    let log = place.open_in_segments_of(2);
+    assert!(erase(&log, 1).logged);
+    log.close();
+
+    assert_eq!((segments::ends(&place.log).expect("readable"), next.exists()), (vec![2], false));
+    assert!(place.verify().is_ok());
+    // Nor is it taken for the live one that is missing.
+    for begun in [&b"begun"[..], &good] {
+        fs::write(&next, begun).expect("written");
+        let _ = fs::remove_file(&place.log);
+        assert!(matches!(place.try_open(), Err(OpenError::Damaged { .. })));
+    }
 }
 
 #[test]
