@@ -440,7 +440,7 @@ impl Engine {
         let handed_over = HandedOver {
             instance: id,
             token,
-            lease_ends: instance.lease_ends().wall,
+            lease_ends: instance.lease_ends_on(now),
             registration: self.registration_view(instance, now),
             attach: self.attach_view(id),
             caller_in_push: self.caller_in_push(instance),
