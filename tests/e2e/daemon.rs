@@ -40,7 +40,15 @@ pub(crate) struct Settings<'m> {
 
 impl Default for Settings<'_> {
     fn default() -> Self {
-        Self { hold: "30s", middlebox: None, tenant: String::new(), registrar: None, process: "", cage: None, audit: "" }
+        Self {
+            hold: "30s",
+            middlebox: None,
+            tenant: String::new(),
+            registrar: None,
+            process: "",
+            cage: None,
+            audit: "",
+        }
     }
 }
 
