@@ -17,6 +17,7 @@ use super::hand_over::HandOvers;
 use super::ids::{InstanceId, ReplyTo, ShardId};
 use super::input::{Input, PeerMessage, Recorded};
 use super::leases::Leases;
+use super::limits::share;
 use super::mailboxes::Mailboxes;
 use super::names::Names;
 use super::output::{Answer, Hop, Note, Output, PushOutcome, WakeDetail, WakeKind};
@@ -112,7 +113,7 @@ impl Engine {
             stories: Stories::new(&policy.limits, placement.shards()),
             destinations: Destinations::new(shard, placement.clone(), policy.registrars.rate),
             devices: Devices::new(shard, placement.clone(), policy.limits.instances_per_device),
-            names: Names::new(shard, placement.clone()),
+            names: Names::new(shard, placement.clone(), share(policy.limits.held_calls, placement.shards())),
             proofs: Proofs::new(placement.clone(), policy.limits.instances_per_device),
             policy,
             random,
@@ -196,6 +197,7 @@ impl Engine {
         self.wakes.handle_timeout(now.boot);
         self.proofs.handle_timeout(now.boot);
         self.destinations.handle_timeout(&mut self.random, now.boot);
+        self.names.handle_timeout(now.boot);
         let (bindings, mut desk) = self.for_bindings();
         bindings.handle_timeout(&mut desk, now.boot);
         self.edge.handle_timeout(now.boot);
@@ -235,6 +237,7 @@ impl Engine {
         [
             self.leases.poll_timeout(),
             self.destinations.poll_timeout(),
+            self.names.poll_timeout(),
             self.bindings.poll_timeout(),
             self.edge.poll_timeout(),
             self.pass.poll_timeout(),

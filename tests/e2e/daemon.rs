@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::canary::Canaries;
+use crate::confined;
 use crate::http::{Answer, Server};
 use crate::kamailio::{Kamailio, PASSWORD};
 use crate::middlebox::Middlebox;
@@ -29,13 +30,25 @@ pub(crate) struct Settings<'m> {
     pub(crate) tenant: String,
     /// A registrar's port beside those of the PBX.
     pub(crate) registrar: Option<u16>,
+    /// Lines of `[process]`.
+    pub(crate) process: &'static str,
+    /// Calls that the kernel does not know.
+    pub(crate) cage: Option<&'static str>,
     /// More lines for `[audit]`.
     pub(crate) audit: &'static str,
 }
 
 impl Default for Settings<'_> {
     fn default() -> Self {
-        Self { hold: "30s", middlebox: None, tenant: String::new(), registrar: None, audit: "" }
+        Self {
+            hold: "30s",
+            middlebox: None,
+            tenant: String::new(),
+            registrar: None,
+            process: "",
+            cage: None,
+            audit: "",
+        }
     }
 }
 
@@ -96,14 +109,14 @@ impl<'w> Daemon<'w> {
         let text = configuration(world, &directory, &ports, kamailio, push, settings);
         fs::write(&file, text).expect("the directory is writable");
         let binary = Path::new(env!("CARGO_BIN_EXE_reveille"));
-        // A limit on the size of files then fails like a full disk, as it should, instead of ending the process.
-        let process = Process::start("reveille", &directory, Path::new("/bin/sh"), |command| {
-            command
-                .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
-                .arg(binary)
-                .arg("serve")
-                .arg("--config")
-                .arg(&file);
+        let program = settings.cage.map_or_else(|| PathBuf::from("/bin/sh"), |_| confined::cage());
+        let process = Process::start("reveille", &directory, &program, |command| match settings.cage {
+            Some(calls) => confined::in_cage(command, calls, binary, &file),
+            // A limit on the size of files then fails like a full disk, as it should, instead of ending the process.
+            None => {
+                command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(binary);
+                command.arg("serve").arg("--config").arg(&file);
+            }
         });
         let api = Server::secure(api_port, &world.ca_file());
         let canaries = Canaries::new([port, tls_port, tls_advertised, api_port, ops_port, push.port()]);
@@ -315,6 +328,29 @@ impl<'w> Daemon<'w> {
         self.port
     }
 
+    /// What `/readyz` says.
+    #[track_caller]
+    pub(crate) fn readiness(&self) -> Value {
+        let asked = self.world.runtime.block_on(self.ops.ask("GET", "/readyz", None, None));
+        asked.expect("the daemon says whether it is ready").json()
+    }
+
+    /// What the daemon has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.output()
+    }
+
+    /// Sends SIGHUP.
+    pub(crate) fn reload(&mut self) {
+        self.process.hang_up();
+    }
+
+    /// A file of `/proc/PID`.
+    #[track_caller]
+    pub(crate) fn proc(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{name}", self.process.id()))
+    }
+
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -374,7 +410,7 @@ fn configuration(
     settings: &Settings<'_>,
 ) -> String {
     let Ports { port, tls_port, tls_advertised, api_port, ops_port } = ports;
-    let Settings { hold, tenant, audit: audit_more, .. } = settings;
+    let Settings { hold, tenant, process, audit: audit_more, .. } = settings;
     let certificate = world.certificate();
     let key = world.key();
     let ca = world.ca_file();
@@ -419,6 +455,9 @@ deadline = "15s"
 # A build machine need not offer memfd_secret.
 [vault]
 allow_plain_memory = true
+
+[process]
+{process}
 
 [ops]
 listen = "127.0.0.1:{ops_port}"

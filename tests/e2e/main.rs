@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `recipes` | each peer against Kamailio alone: when these fail, the daemon is not to blame |
 //! | `calls`, `ends`, `inside`, `flows`, `registration` | what the daemon promises |
+//! | `confined` | what the running daemon may do, and that it says what it may |
 //! | `shared`, `texts`, `through`, `manners`, `stories` | the same of several devices, messages, RFC 8599, habits, stories |
 //! | `audit` | keys that cannot be used, a full disk, rotation, how long an erasure takes |
 //! | `sealed` | proof of push tokens, and callers that the device alone can read |
@@ -28,6 +29,7 @@ mod audit;
 mod calls;
 mod canaries;
 mod canary;
+mod confined;
 mod daemon;
 mod ends;
 mod flows;

@@ -101,6 +101,17 @@ impl Process {
         }
     }
 
+    /// Asks the peer to read its files again.
+    pub(crate) fn hang_up(&mut self) {
+        self.assert_running();
+        kill_process(Pid::from_child(&self.child), Signal::HUP).expect("our own child takes signals");
+    }
+
+    /// The peer's process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends the peer without a warning, as a mobile system ends an app.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();

@@ -55,6 +55,8 @@ pub const fn hours(number: u64) -> Duration {
     Duration::from_secs(number * 3600)
 }
 
+/// How long a word from shard to shard takes.
+const BETWEEN_SHARDS: Duration = millis(1);
 /// Longer than anything that ends by itself, apart from leases.
 const QUIET_AT_LAST: Duration = Duration::from_secs(6 * 3600);
 /// Steps without the clock moving: more of them is a loop.
@@ -296,7 +298,7 @@ impl World {
             Output::Peer(to, message) => {
                 assert_ne!(to, shard, "a shard talks to itself");
                 self.peer_messages += 1;
-                self.schedule(millis(1), Event::Peer { from: shard, to, message });
+                self.schedule(BETWEEN_SHARDS, Event::Peer { from: shard, to, message });
             }
             Output::CloseFlow(flow) => {
                 self.closed.push(flow.0);
