@@ -34,11 +34,21 @@ pub(crate) struct Settings<'m> {
     pub(crate) process: &'static str,
     /// Calls that the kernel does not know.
     pub(crate) cage: Option<&'static str>,
+    /// More lines for `[audit]`.
+    pub(crate) audit: &'static str,
 }
 
 impl Default for Settings<'_> {
     fn default() -> Self {
-        Self { hold: "30s", middlebox: None, tenant: String::new(), registrar: None, process: "", cage: None }
+        Self {
+            hold: "30s",
+            middlebox: None,
+            tenant: String::new(),
+            registrar: None,
+            process: "",
+            cage: None,
+            audit: "",
+        }
     }
 }
 
@@ -99,10 +109,12 @@ impl<'w> Daemon<'w> {
         let text = configuration(world, &directory, &ports, kamailio, push, settings);
         fs::write(&file, text).expect("the directory is writable");
         let binary = Path::new(env!("CARGO_BIN_EXE_reveille"));
-        let program = settings.cage.map_or_else(|| binary.to_owned(), |_| confined::cage());
+        let program = settings.cage.map_or_else(|| PathBuf::from("/bin/sh"), |_| confined::cage());
         let process = Process::start("reveille", &directory, &program, |command| match settings.cage {
             Some(calls) => confined::in_cage(command, calls, binary, &file),
+            // A limit on the size of files then fails like a full disk, as it should, instead of ending the process.
             None => {
+                command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(binary);
                 command.arg("serve").arg("--config").arg(&file);
             }
         });
@@ -272,6 +284,25 @@ impl<'w> Daemon<'w> {
         values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
     }
 
+    /// Lets no file of the daemon grow beyond so many bytes: its disk is full. `None`: there is room again.
+    #[track_caller]
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let pid = self.process.id().to_string();
+        let status = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={limit}:unlimited")]).status();
+        assert!(status.expect("util-linux has it").success());
+    }
+
+    /// Runs `reveille audit` with these arguments in the daemon's directory, and gives what it printed.
+    #[track_caller]
+    pub(crate) fn audit(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+        let output = command.arg("audit").args(arguments).current_dir(&self.directory).output();
+        let output = output.expect("the daemon's binary starts");
+        assert!(output.status.success(), "audit {arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// Runs `reveille audit verify` on a file in the daemon's directory.
     pub(crate) fn audit_verify(&self, file: &Path) -> ExitStatus {
         let status = Command::new(env!("CARGO_BIN_EXE_reveille")).args(["audit", "verify"]).arg(file).output();
@@ -379,7 +410,7 @@ fn configuration(
     settings: &Settings<'_>,
 ) -> String {
     let Ports { port, tls_port, tls_advertised, api_port, ops_port } = ports;
-    let Settings { hold, tenant, process, .. } = settings;
+    let Settings { hold, tenant, process, audit: audit_more, .. } = settings;
     let certificate = world.certificate();
     let key = world.key();
     let ca = world.ca_file();
@@ -415,6 +446,7 @@ hold = "{hold}"
 
 [audit]
 path = {audit:?}
+{audit_more}
 
 [drain]
 calls = "2s"

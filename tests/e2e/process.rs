@@ -68,6 +68,11 @@ impl Process {
         writeln!(input, "{line}").unwrap_or_else(|error| panic!("{} does not listen: {error}", self.name));
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What the peer has written so far.
     pub(crate) fn output(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.output).unwrap_or_default()).into_owned()
