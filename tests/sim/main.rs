@@ -28,6 +28,7 @@ mod mailbox;
 mod manners;
 mod modes;
 mod pass;
+mod pass_walk;
 mod pbx;
 mod phone;
 mod proof;
