@@ -4,6 +4,7 @@
 //! `drain`. It decides nothing about calls or instances.
 
 mod open;
+mod secrets;
 mod stories;
 
 use std::future::Future;
@@ -16,6 +17,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 use open::{Bound, net_settings, open_audit, open_pusher, split_tenants, unavailable};
+use secrets::Secrets;
 
 use crate::api::{self, ApiConfig};
 use crate::audit_log::AuditLog;
@@ -133,6 +135,8 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
     let (stop, stopping) = watch::channel(false);
     let (writable, writable_changes) = watch::channel(true);
     let audit = open_audit(&settings, writable)?;
+    let secrets = Secrets::new(&settings.vault)?;
+    secrets.tell(&meters, &readiness);
     let (tenants, apps) = split_tenants(settings.tenants)?;
     let pusher = Arc::new(open_pusher(apps, &policy.limits, &meters)?);
 
@@ -147,7 +151,7 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
         sinks: Arc::new(sinks(&pusher, &audit)),
         observer: observer(&meters),
     };
-    let shards = Shards::start(engines(&placement, &policy)?, inboxes, &wiring);
+    let shards = Shards::start(engines(&placement, &policy, &secrets)?, inboxes, &wiring);
 
     let api_config = ApiConfig {
         policy: Arc::clone(&policy),
@@ -356,12 +360,13 @@ fn observer(meters: &Arc<Meters>) -> crate::shard::Observer {
     })
 }
 
-fn engines(placement: &Placement, policy: &Arc<Policy>) -> Result<Vec<Engine>, StartError> {
+fn engines(placement: &Placement, policy: &Arc<Policy>, secrets: &Secrets) -> Result<Vec<Engine>, StartError> {
     (0..placement.shards())
         .map(|shard| {
             let mut seed = [0; 32];
             aws_lc_rs::rand::fill(&mut seed).map_err(|_| no_randomness())?;
-            let start = Start { shard: ShardId(shard), policy: Arc::clone(policy), placement: placement.clone(), seed };
+            let (shard, vault) = (ShardId(shard), secrets.vault());
+            let start = Start { shard, policy: Arc::clone(policy), placement: placement.clone(), seed, vault };
             Ok(Engine::new(start))
         })
         .collect()
