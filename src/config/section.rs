@@ -30,6 +30,7 @@ pub(super) const SECTIONS: &[Keys] = &[
     Keys { section: "audit", keys: &["path", "signing_key", "sync_wait"] },
     Keys { section: "drain", keys: &["calls", "deadline"] },
     Keys { section: "vault", keys: &["allow_plain_memory", "keep_a_copy"] },
+    Keys { section: "process", keys: &["dumpable", "landlock", "seccomp", "debug_faults"] },
     Keys { section: "ops", keys: &["listen"] },
     Keys { section: "log", keys: &["format", "level"] },
     Keys {
@@ -74,6 +75,7 @@ pub(super) const TENANT: &Keys = &Keys {
         "jwt_public_key",
         "caller_in_push",
         "keep_password",
+        "prove_push_token",
         "wakes_off",
         "edge_registrars",
     ],

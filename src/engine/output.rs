@@ -12,16 +12,18 @@ use zeroize::Zeroizing;
 
 use super::account::{TenantId, TrunkUri};
 use super::audit::{AuditRecord, Cause, Receipt};
+use super::caller_key::CallerKey;
 use super::ids::{CallUuid, FlowId, InstanceId, ListenerId, QueryId, RecordId, ReplyTo, ShardId};
 use super::input::{PeerMessage, PushPurpose};
-use super::policy::Provider;
+use super::policy::{CallerInPush, Provider};
+use super::proof::ProofState;
 use super::story::Story;
 use crate::clock::WallTime;
 use crate::sip::Transport;
 
 pub use calls::{CallOutcome, CallState, CallView, Step};
 pub use pushes::Unsent;
-pub use pushes::{Caller, PushJob, PushOutcome, WakeDetail, WakeKind};
+pub use pushes::{Caller, PushJob, PushOutcome, ToldCaller, WakeDetail, WakeKind};
 
 /// One effect.
 pub enum Output {
@@ -48,7 +50,7 @@ pub enum Output {
 }
 
 /// Where bytes go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Hop {
     /// From a UDP listener to a peer.
     Datagram {
@@ -75,7 +77,7 @@ impl Hop {
 }
 
 /// Which connections to a destination may be shared: all members equal.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TrunkKey {
     /// `Tcp` or `Tls`.
     pub transport: Transport,
@@ -88,7 +90,7 @@ pub struct TrunkKey {
 }
 
 /// Who must be at the other end of a TLS trunk.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TlsIdentity {
     /// The name or address in the certificate (and SNI).
     pub host: String,
@@ -97,7 +99,7 @@ pub struct TlsIdentity {
 }
 
 /// A trunk destination whose pacing, proof and failure state live in one home shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DestinationKey {
     /// Transport.
     pub transport: Transport,
@@ -137,6 +139,8 @@ pub enum Answer {
     TestBegun(TestView),
     /// To `Test` and `TestArrived`.
     Test(TestView),
+    /// To `Prove`.
+    PushProof(ProofState),
     /// To `Erase`.
     Erased {
         /// The signed receipt.
@@ -166,7 +170,7 @@ pub struct ForegroundView {
 }
 
 /// A Contact that was left at the registrar.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct KeptContact {
     /// Its URI.
     pub contact: String,
@@ -186,6 +190,10 @@ pub struct HandedOver {
     pub registration: RegistrationView,
     /// Where the woken app attaches.
     pub attach: AttachView,
+    /// How much its pushes tell of the caller.
+    pub caller_in_push: CallerInPush,
+    /// How far the proof of its push token is.
+    pub push_proof: ProofState,
     /// Whether it took a predecessor's place (200 instead of 201).
     pub replaced: bool,
 }
@@ -240,7 +248,7 @@ impl RegistrationState {
 }
 
 /// How a woken app attaches.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AttachView {
     /// Registrar or outbound proxy for the app's SIP stack.
     pub uri: String,
@@ -264,6 +272,10 @@ pub struct InstanceView {
     pub lease_ends: WallTime,
     /// How to attach.
     pub attach: AttachView,
+    /// How much its pushes tell of the caller.
+    pub caller_in_push: CallerInPush,
+    /// How far the proof of its push token is.
+    pub push_proof: ProofState,
     /// Whether a device is attached.
     pub attached: bool,
     /// Requests to the capability that were dropped for their source.
@@ -292,6 +304,8 @@ pub struct DataView {
     pub ha1: Vec<(String, &'static str)>,
     /// Push targets: purpose, provider, app. The token only as present.
     pub push: Vec<(PushPurpose, Provider, String)>,
+    /// What the caller is sealed to.
+    pub caller_key: Option<CallerKey>,
     /// When it was handed over.
     pub handed_over: WallTime,
 }
@@ -341,6 +355,13 @@ pub enum Refusal {
     NoPushTarget,
     /// The operator has switched this off for the tenant.
     SwitchedOff,
+    /// It is not the challenge that was pushed; so many tries are left.
+    WrongChallenge {
+        /// None left: another one has to be asked for.
+        tries: u8,
+    },
+    /// The push token is not proven yet, and nothing but the challenge goes to it.
+    Unproven,
     /// A bound of the device, tenant or source.
     RateLimited {
         /// When to come again.
