@@ -107,11 +107,6 @@ impl Process {
         kill_process(Pid::from_child(&self.child), Signal::HUP).expect("our own child takes signals");
     }
 
-    /// The peer's process id.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Ends the peer without a warning, as a mobile system ends an app.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
