@@ -2,6 +2,8 @@
 
 mod authentication;
 mod contract;
+mod faults;
 mod hand_over;
+mod push_proof;
 mod transport;
 mod world;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
@@ -14,9 +15,12 @@ use super::StartError;
 use crate::api;
 use crate::audit_log::{self, AuditLog, OpenedLog};
 use crate::config::{self, Settings, TlsFiles};
+use crate::confine::{Confinement, Files, directories_of};
 use crate::engine::limits::Limits;
+use crate::engine::policy::Policy;
 use crate::net::{self, ClientTls, Names, ServerTls, Timings};
 use crate::push::{self, PushSettings, Pusher};
+use crate::systemd;
 use crate::telemetry::Meters;
 
 /// Every socket and certificate, before anything is served.
@@ -62,6 +66,18 @@ impl Bound {
             names: Arc::new(Names::from_system()),
         })
     }
+}
+
+/// What the daemon gives up once it has opened everything: it reads its certificates again, writes its log, and opens
+/// nothing else.
+pub(super) fn confinement(settings: &Settings) -> Confinement {
+    let certificates = [&settings.api.tls, &settings.sip.tls].into_iter().flatten();
+    let replaced = certificates.flat_map(|files| [&files.certificate, &files.key]);
+    let mut read: Vec<PathBuf> = replaced.flat_map(|file| directories_of(file)).collect();
+    read.sort();
+    read.dedup();
+    let write = settings.audit.path.iter().flat_map(|log| directories_of(log)).collect();
+    Confinement { wanted: settings.process, files: Files { read, write, abstract_sockets: systemd::is_abstract() } }
 }
 
 /// Where sockets were bound.
@@ -110,14 +126,19 @@ fn sip_tls(settings: &Settings) -> Result<Option<(ServerTls, Vec<u8>)>, StartErr
     Ok(Some((ServerTls::new(config), first.to_vec())))
 }
 
-pub(super) fn open_audit(settings: &Settings) -> Result<OpenedLog, StartError> {
+pub(super) fn open_audit(settings: &Settings, policy: &Policy) -> Result<OpenedLog, StartError> {
     let log = audit_log::Settings {
         path: settings.audit.path.clone(),
         signing_key: settings.audit.signing_key.clone(),
         sync_wait: settings.audit.sync_wait,
         domain: settings.sip.domain.clone(),
+        segment_records: settings.audit.segment_records,
+        policy: policy.version(),
     };
-    AuditLog::open(&log).map_err(|error| StartError::Unavailable(error.to_string()))
+    AuditLog::open(&log).map_err(|error| match error.is_configuration() {
+        true => StartError::Configuration(error.to_string()),
+        false => StartError::Unavailable(error.to_string()),
+    })
 }
 
 /// Starts the threads of the log; `writable` hears when it cannot be written.

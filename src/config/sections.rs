@@ -13,7 +13,7 @@ use super::files;
 use super::report::{Place, Report};
 use super::section::{Entry, Keys, Raw, SECTIONS, Section, header};
 use super::settings::{
-    Api, Audit, Calls, Drain, Erasure, Lease, Log, LogFormat, LogLevel, Messages, OPS_LISTEN, Ops, Registrars,
+    Api, Audit, Calls, Drain, Erasure, Lease, Log, LogFormat, LogLevel, Messages, OPS_LISTEN, Ops, Process, Registrars,
     Settings, Vault,
 };
 use super::suggest::nearest;
@@ -25,6 +25,10 @@ const API_PORT: u16 = 8443;
 const REGISTER_WAIT: Duration = Duration::from_secs(3);
 const AUDIT_PATH: &str = "/var/lib/reveille/audit.log";
 const SYNC_WAIT: Duration = Duration::from_secs(1);
+/// Some 300 MB, and a few seconds to read at start.
+pub(super) const SEGMENT_RECORDS: u32 = 1_000_000;
+/// A start reads a whole segment.
+const SEGMENT_RECORDS_MAX: u32 = 100_000_000;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// No HTTPS client waits longer for an answer.
@@ -116,6 +120,7 @@ pub(super) fn read(document: Document, overrides: Overrides, base: PathBuf, repo
     let audit = audit(tree.section("audit", report));
     let drain = drain(tree.section("drain", report), &erasure);
     let vault = vault(tree.section("vault", report));
+    let process = process(tree.section("process", report));
     let ops = ops(tree.section("ops", report));
     let log = log(tree.section("log", report));
     let limits = limits(tree.section("limits", report));
@@ -135,6 +140,7 @@ pub(super) fn read(document: Document, overrides: Overrides, base: PathBuf, repo
         audit,
         drain,
         vault,
+        process,
         ops: Ops { listen: plain(ops.listen) },
         log,
         limits,
@@ -236,8 +242,9 @@ fn audit(mut section: Section<'_>) -> Audit {
     }
     let signing_key = files::signing_key(&mut section);
     let sync_wait = section.duration("sync_wait", SYNC_WAIT, Duration::ZERO, ANSWER_WAIT_MAX);
+    let segment_records = section.number("segment_records", SEGMENT_RECORDS, 1, SEGMENT_RECORDS_MAX);
     section.finish();
-    Audit { path: Some(path), signing_key, sync_wait }
+    Audit { path: Some(path), signing_key, sync_wait, segment_records: u64::from(segment_records.value) }
 }
 
 fn drain(mut section: Section<'_>, erasure: &Erasure) -> Drain {
@@ -257,6 +264,23 @@ fn vault(mut section: Section<'_>) -> Vault {
     let allow_plain_memory = section.flag("allow_plain_memory", false);
     section.finish();
     Vault { allow_plain_memory }
+}
+
+fn process(mut section: Section<'_>) -> Process {
+    let defaults = Process::default();
+    let process = Process {
+        dumpable: section.flag("dumpable", defaults.dumpable),
+        landlock: section.flag("landlock", defaults.landlock),
+        seccomp: section.flag("seccomp", defaults.seccomp),
+        debug_faults: section.flag("debug_faults", defaults.debug_faults),
+    };
+    if process.debug_faults {
+        let (place, path) = (section.place(), section.path("debug_faults"));
+        let problem = "is on: clients can make requests fail on purpose; it is for tests alone";
+        section.report.warning(place, path, problem);
+    }
+    section.finish();
+    process
 }
 
 fn ops(mut section: Section<'_>) -> Listening {

@@ -11,6 +11,7 @@ use super::calls::{self, Calls};
 use super::destinations::Destinations;
 use super::devices::Devices;
 use super::edge::Edge;
+use super::endings::Endings;
 use super::erasures::{Erasures, Sentence};
 use super::hand_over::HandOvers;
 use super::ids::{InstanceId, ReplyTo, ShardId};
@@ -23,6 +24,7 @@ use super::output::{Answer, Hop, Note, Output, PushOutcome, WakeDetail, WakeKind
 use super::pass::Pass;
 use super::placement::Placement;
 use super::policy::Policy;
+use super::proofs::Proofs;
 use super::random::Random;
 use super::register::Desk;
 use super::route_token::Mint;
@@ -59,6 +61,7 @@ pub struct Engine {
     pub(super) destinations: Destinations,
     pub(super) devices: Devices,
     pub(super) names: Names,
+    pub(super) proofs: Proofs,
     pub(super) edge: Edge,
     pub(super) pass: Pass,
     pub(super) calls: Calls,
@@ -67,6 +70,7 @@ pub struct Engine {
     pub(super) wakes: Wakes,
     pub(super) stories: Stories,
     pub(super) erasures: Erasures,
+    pub(super) endings: Endings,
     pub(super) hand_overs: HandOvers,
     pub(super) outputs: VecDeque<Effect>,
     pub(super) draining: Drain,
@@ -98,7 +102,7 @@ impl Engine {
         let mut random = Random::new(seed);
         let mint = Mint::new(shard, random.bytes());
         let tags = Tags::new(random.bytes());
-        let erasures = Erasures::new(&policy.limits, placement.shards());
+        let erasures = Erasures::new(&policy, placement.shards());
         let texts = Texts::new(random.bytes(), &policy.limits, placement.shards());
         let pass = Pass::new(random.bytes(), &policy.limits, placement.shards());
         Self {
@@ -110,6 +114,7 @@ impl Engine {
             destinations: Destinations::new(shard, placement.clone(), policy.registrars.rate),
             devices: Devices::new(shard, placement.clone(), policy.limits.instances_per_device),
             names: Names::new(shard, placement.clone(), share(policy.limits.held_calls, placement.shards())),
+            proofs: Proofs::new(placement.clone(), policy.limits.instances_per_device),
             policy,
             random,
             vault: Vault::new(),
@@ -121,6 +126,7 @@ impl Engine {
             mailboxes: Mailboxes::default(),
             wakes: Wakes::default(),
             erasures,
+            endings: Endings::default(),
             hand_overs: HandOvers::new(placement.shards()),
             outputs: VecDeque::new(),
             draining: Drain::No,
@@ -170,6 +176,7 @@ impl Engine {
                 PeerMessage::NameBorne { .. } | PeerMessage::NameLaidDown { .. } => {
                     self.names.handle_peer(from, message);
                 }
+                PeerMessage::Token(message) => self.proofs.handle_peer(message, now.boot),
                 PeerMessage::Called { binding, request } => self.handle_called(binding, *request, now),
                 PeerMessage::Nameless(request) => self.handle_nameless(*request, now),
             },
@@ -185,11 +192,10 @@ impl Engine {
 
     /// Does what is due. The shell calls this at least once a second, so that leases end by the wall clock too.
     pub fn handle_timeout(&mut self, now: Now) {
-        while let Some(instance) = self.leases.pop_ended(now) {
-            self.erase(instance, Cause::LeaseEnded, None, now);
-        }
+        self.begin_endings(now);
         self.send_notices(now);
         self.wakes.handle_timeout(now.boot);
+        self.proofs.handle_timeout(now.boot);
         self.destinations.handle_timeout(&mut self.random, now.boot);
         self.names.handle_timeout(now.boot);
         let (bindings, mut desk) = self.for_bindings();
@@ -237,10 +243,12 @@ impl Engine {
             self.pass.poll_timeout(),
             self.calls.poll_timeout(),
             self.wakes.poll_timeout(),
+            self.proofs.poll_timeout(),
             self.texts.poll_timeout(),
             self.mailboxes.poll_timeout(),
             self.stories.poll_timeout(),
             self.erasures.poll_timeout(),
+            self.endings.poll_timeout(),
             self.hand_overs.poll_timeout(),
             drain,
         ]
@@ -278,8 +286,10 @@ impl Engine {
         self.mailboxes.tables(&mut tables);
         tables.push(("vault.sealed", self.vault.sealed()));
         self.wakes.tables(&mut tables);
+        self.proofs.tables(&mut tables);
         self.stories.tables(&mut tables);
         self.erasures.tables(&mut tables);
+        tables.push(("endings", self.endings.len()));
         self.hand_overs.tables(&mut tables);
         self.devices.tables(&mut tables);
         self.names.tables(&mut tables);
@@ -296,7 +306,9 @@ impl Engine {
         calls.end_instance(id, &mut desk, now.boot);
         let (texts, mut desk) = self.for_texts();
         texts.forget(id, &mut desk, now.boot);
+        let wakes = self.wakes.counts(id);
         self.wakes.forget(id);
+        self.forget_proof(id);
         self.stories.forget(id);
         if self.calls.has_dialogs(id) {
             self.edge.keep(id, now.boot + self.policy.limits.dialog_max);
@@ -305,7 +317,7 @@ impl Engine {
         }
         self.abandon_hand_over(&instance, cause, now);
         self.erasures.forget_foreground(id);
-        self.bury(instance, Sentence { cause, reply }, now);
+        self.bury(instance, Sentence { cause, wakes, reply }, now);
     }
 
     /// Drains every room until none has anything left to say.
@@ -314,6 +326,7 @@ impl Engine {
             || self.route_destinations(now)
             || self.route_devices(now)
             || self.route_names()
+            || self.route_proofs(now)
             || self.route_edge(now)
             || self.route_pass(now)
             || self.route_calls(now)
@@ -353,13 +366,7 @@ impl Engine {
         self.handle_text_pushed(verdict.instance, verdict.kind, &verdict.outcome);
         match verdict.outcome.clone() {
             PushOutcome::TokenDead { since } => {
-                let known_since = self.leases.get(verdict.instance).map(|instance| instance.push_since);
-                let news = known_since.is_some_and(|known| since.unwrap_or(verdict.sent_at) >= known);
-                if self.pass.knows(verdict.instance) {
-                    self.pass.end(verdict.instance);
-                } else if news {
-                    self.erase(verdict.instance, Cause::DeadToken, None, now);
-                }
+                self.handle_token_dead(&verdict, since, now);
             }
             PushOutcome::TokenRejected(_) => self.handle_token_rejected(&verdict, now),
             PushOutcome::OurFault(reason) => {
@@ -375,12 +382,15 @@ impl Engine {
             && (self.calls.held() == 0 || until <= now.boot)
         {
             self.draining = Drain::Erasing;
-            for instance in self.leases.all() {
-                self.erase(instance, Cause::Shutdown, None, now);
-            }
+            self.condemn(self.leases.all(), Cause::Shutdown, now);
+            self.begin_endings(now);
             self.end_passes(now);
             self.settle(now);
-        } else if self.draining == Drain::Erasing && self.erasures.under_way() == 0 && self.wakes.is_idle() {
+        } else if self.draining == Drain::Erasing
+            && self.endings.len() == 0
+            && self.erasures.is_idle()
+            && self.wakes.is_idle()
+        {
             self.draining = Drain::Done;
             self.emit(Output::Drained);
         }

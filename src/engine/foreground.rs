@@ -53,7 +53,7 @@ impl Engine {
         self.leases.come_forward(id, foreground);
         self.wakes.rest_lease(id);
         self.release(id, now);
-        let wiped = Wiped { instance: id, tenant, salt, unregister, kept };
+        let wiped = Wiped { instance: id, tenant, salt, wakes: self.wakes.counts(id), unregister, kept };
         self.enter_foreground(wiped, credential, reply, now);
     }
 

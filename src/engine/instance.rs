@@ -5,6 +5,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::account::{Account, TenantId};
+use super::caller_key::CallerKey;
 use super::ids::{BindingId, InstanceId};
 use super::input::{Preferences, PushTarget, TokenHash};
 use crate::clock::{Now, WallTime};
@@ -17,6 +18,8 @@ pub(crate) struct Instance {
     pub(crate) platform: String,
     pub(crate) account: Account,
     pub(crate) push: Vec<PushTarget>,
+    /// What the caller is sealed to.
+    pub(crate) caller_key: Option<CallerKey>,
     /// How the app wants it kept.
     pub(crate) preferences: Preferences,
     /// When the push targets were last handed to us: older news of a dead token is no news.
@@ -43,6 +46,11 @@ impl Instance {
         self.lease_ends
     }
 
+    /// The date of the lease's end, by whichever clock is first. A wall clock that was set back makes it no later.
+    pub(crate) fn lease_ends_on(&self, now: Now) -> WallTime {
+        ends_on(self.lease_ends, now)
+    }
+
     /// The token's hash, for the tombstone.
     pub(crate) fn token(&self) -> TokenHash {
         self.token
@@ -56,6 +64,11 @@ pub(crate) enum Foreground {
     Released,
     /// Left at the registrar until its granted expiry: calls go on reaching it.
     Kept,
+}
+
+/// The date of an end that either clock may bring.
+pub(crate) fn ends_on(ends: Now, now: Now) -> WallTime {
+    ends.wall.min(now.wall + ends.boot.saturating_since(now.boot))
 }
 
 /// Compares without telling by its time where they differ.

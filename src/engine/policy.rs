@@ -76,6 +76,8 @@ pub struct TenantPolicy {
     pub id: TenantId,
     /// How much a push tells of the caller.
     pub caller_in_push: CallerInPush,
+    /// Whether a push token has to be proven before it is used.
+    pub prove_push_token: bool,
     /// Its apps.
     pub apps: Vec<AppPolicy>,
     /// Kinds of wake it does not want. `Call` is never among them.
@@ -126,12 +128,41 @@ pub enum CallerInPush {
     None,
     /// Name and number in clear.
     Clear,
+    /// Name and number, sealed to a key of the device; nothing where it gave none.
+    Sealed,
+}
+
+impl CallerInPush {
+    /// The name used in the API and the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Clear => "clear",
+            Self::Sealed => "sealed",
+        }
+    }
 }
 
 /// Which way devices attach best: encrypted streams, then streams, then datagrams; WebSocket where there is nothing else.
 const ATTACH_ORDER: [Transport; 5] = [Transport::Tls, Transport::Tcp, Transport::Udp, Transport::Wss, Transport::Ws];
 
 impl Policy {
+    /// Names what the operator decided about leases, registrars, ends and tenants: 16 letters of a SHA-256 in hex. Two
+    /// policies that differ in any of it have different versions; listeners and limits do not count.
+    #[must_use]
+    pub fn version(&self) -> String {
+        let Self { domain, registrars, lease_default, lease_maximum, erasure_grace, messages_keep, tenants, .. } = self;
+        let RegistrarPolicy { allow, allow_special_ranges, ports, rate: _ } = registrars;
+        // The form that `Debug` derives names every member, those of later days too.
+        let text = format!(
+            "{domain:?} {lease_default:?} {lease_maximum:?} {erasure_grace:?} {messages_keep:?} {allow:?} \
+             {allow_special_ranges:?} {ports:?} {tenants:?}"
+        );
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+        digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The listener with number `id`.
     #[must_use]
     pub fn listener(&self, id: ListenerId) -> Option<&Listener> {
@@ -144,10 +175,10 @@ impl Policy {
         self.tenants.iter().find(|tenant| &*tenant.id == id)
     }
 
-    /// Whether a tenant does not want wakes of a kind. Calls, and registrations that go on, are always wanted.
+    /// Whether a tenant does not want wakes of a kind. Calls, and what calls depend on, are always wanted.
     #[must_use]
     pub fn is_off(&self, tenant: &str, kind: WakeKind) -> bool {
-        !matches!(kind, WakeKind::Call | WakeKind::Refresh)
+        !matches!(kind, WakeKind::Call | WakeKind::Refresh | WakeKind::Proof)
             && self.tenant(tenant).is_some_and(|tenant| tenant.wakes_off.contains(&kind))
     }
 
@@ -227,6 +258,27 @@ mod tests {
         assert_eq!(policy(&all[..2]).attach_uri(), "sip:edge1.test:5060;transport=udp");
         assert_eq!(policy(&all[2..3]).attach_uri(), "sip:edge0.test:5060;transport=ws");
         assert!(policy(&all[3..]).attach_alternatives().is_empty());
+    }
+
+    #[test]
+    fn a_policy_has_one_version_until_something_of_it_changes() {
+        let plain = policy(&[]);
+        let version = plain.version();
+        assert_eq!((version.len(), &version), (16, &policy(&[(Transport::Udp, "::")]).version()));
+        let stricter = Policy { lease_maximum: Duration::from_secs(3600), ..plain.clone() };
+        let registrars = RegistrarPolicy { allow: vec!["*.example.com".to_owned()], ..plain.registrars.clone() };
+        let with_tenant = Policy { tenants: vec![TenantPolicy::default()], ..plain.clone() };
+        let named = TenantPolicy { caller_in_push: CallerInPush::Clear, ..TenantPolicy::default() };
+        let versions = [
+            version,
+            stricter.version(),
+            Policy { registrars, ..plain }.version(),
+            with_tenant.version(),
+            Policy { tenants: vec![named], ..with_tenant }.version(),
+        ];
+        for (place, version) in versions.iter().enumerate() {
+            assert!(!versions[..place].contains(version), "{place}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::super::audit::WakeCounts;
 use super::super::limits::Limits;
 use super::super::output::{Unsent, WakeKind};
 use crate::clock::Instant;
@@ -24,6 +25,8 @@ pub(super) struct Ledger {
     refresh: Instant,
     /// Until when a message wake stands for further messages.
     message_told: Option<Instant>,
+    /// All that were sent.
+    sent: WakeCounts,
 }
 
 impl Ledger {
@@ -44,8 +47,8 @@ impl Ledger {
             WakeKind::Voicemail => (&mut self.voicemail, other_interval(limits), OTHER_BURST),
             // One for each call wake that was sent.
             WakeKind::CallEnded => return Ok(()),
-            // Once for each step of a lease, at an erasure, and as often as a self-test may begin.
-            WakeKind::Expiring | WakeKind::Reprovision | WakeKind::Test => return Ok(()),
+            // Once for each step of a lease, at an erasure, and as often as a self-test or a challenge may begin.
+            WakeKind::Expiring | WakeKind::Reprovision | WakeKind::Test | WakeKind::Proof => return Ok(()),
         };
         let next = (*due).max(now);
         if next.saturating_since(now) > interval * burst.max(1).saturating_sub(1) {
@@ -56,6 +59,16 @@ impl Ledger {
             self.message_told = Some(now + MESSAGES_TOLD_FOR);
         }
         Ok(())
+    }
+
+    /// A wake was sent.
+    pub(super) fn count(&mut self, kind: WakeKind) {
+        self.sent.add(kind);
+    }
+
+    /// The wakes that were sent.
+    pub(super) fn sent(&self) -> &WakeCounts {
+        &self.sent
     }
 
     /// The next message is worth a wake of its own.

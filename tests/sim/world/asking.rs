@@ -23,7 +23,8 @@ impl World {
             | Command::Decline(id, ..)
             | Command::BeginTest(id, ..)
             | Command::Test(id, ..)
-            | Command::TestArrived(id, ..) => id.shard(),
+            | Command::TestArrived(id, ..)
+            | Command::Prove(id, ..) => id.shard(),
             Command::EraseAll { .. } | Command::Stories { .. } => {
                 panic!("ask every shard: `erase_all`, `ask_every_shard`")
             }
@@ -150,6 +151,9 @@ fn gist(command: &Command) -> String {
         Command::Call(id, _, call) => format!("call {call} of {id}"),
         Command::Decline(id, _, call, decline) => format!("decline {call} of {id}: {decline:?}"),
         Command::BeginTest(id, _) | Command::Test(id, ..) | Command::TestArrived(id, ..) => format!("test of {id}"),
+        Command::Prove(id, _, challenge) => {
+            format!("prove {id}: {}", if challenge.is_some() { "an answer" } else { "another" })
+        }
         Command::Stories { .. } => "stories".to_owned(),
         Command::EraseAll { .. } => "erase all".to_owned(),
     }
