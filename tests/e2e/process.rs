@@ -180,6 +180,7 @@ mod tests {
                 _ => {}
             }
             drop(peer);
+            let _ = fs::remove_file(std::env::temp_dir().join(format!("workers-{}.out", std::process::id())));
             until(&format!("the worker to end: {script}, {how}"), || {
                 test_kill_process_group(group).is_err().then_some(())
             });

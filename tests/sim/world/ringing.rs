@@ -18,6 +18,9 @@ type Called = (String, String, String);
 /// An INVITE of the PBX.
 #[derive(Default)]
 struct Upstream {
+    /// The engines answered it, be it with 100. Until then no CANCEL may come (RFC 3261 §9.1), and one that does finds an
+    /// INVITE that was perhaps met with silence, and will be repeated.
+    taken: bool,
     /// The engines had its CANCEL, or sent its final.
     over: bool,
     /// Until then its CANCEL may be on its way from the shard it reached first to the one that holds it.
@@ -58,7 +61,7 @@ impl Ringing {
             Some(Method::Invite) if tag(message).is_none() => {
                 self.upstream.entry(called).or_default().entry(branch(message)).or_default();
             }
-            Some(Method::Cancel) => self.end(&called, &branch(message), by),
+            Some(Method::Cancel) if self.is_taken(&called, &branch(message)) => self.end(&called, &branch(message), by),
             _ => {}
         }
     }
@@ -96,10 +99,14 @@ impl Ringing {
 
     /// The engines send something to a PBX.
     pub(super) fn judge_upstream(&mut self, message: &Message, by: Instant) {
-        let Some(code) = message.status().filter(|code| !code.is_provisional() && is_of_invite(message)) else {
-            return;
-        };
+        let Some(code) = message.status().filter(|_| is_of_invite(message)) else { return };
         let (called, name) = (called(message), branch(message));
+        if let Some(it) = self.upstream.get_mut(&called).and_then(|it| it.get_mut(&name)) {
+            it.taken = true;
+        }
+        if code.is_provisional() {
+            return;
+        }
         if code.is_success() {
             let tag = tag(message).expect("a tag in a 2xx");
             self.answers_due.remove(&(call_id(message), tag.clone()));
@@ -180,6 +187,10 @@ impl Ringing {
         for ((call, tag), (due, _)) in &self.answers_due {
             assert!(*due >= now, "the answer {tag} of {call} was neither passed on nor hung up");
         }
+    }
+
+    fn is_taken(&self, called: &Called, name: &str) -> bool {
+        self.upstream.get(called).and_then(|it| it.get(name)).is_some_and(|it| it.taken)
     }
 
     fn end(&mut self, called: &Called, name: &str, by: Instant) {
