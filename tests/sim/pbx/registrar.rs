@@ -9,6 +9,7 @@ use reveille::sip::auth::Algorithm;
 use reveille::sip::{HeaderName, Message, digest, outbound};
 
 use super::Pbx;
+use crate::phone::through::OWN_REGISTER;
 use crate::sip_text::{Answer, call_id, contact, uri, values};
 use crate::transactions::Path;
 
@@ -131,6 +132,9 @@ fn capability_of(contact: &Address<'_>) -> String {
 impl Pbx {
     /// What every REGISTER of ours must be like.
     pub(super) fn criticise(&self, request: &Message) {
+        if call_id(request).starts_with(OWN_REGISTER) {
+            return self.criticise_passed(request);
+        }
         assert!(!request.contact_is_star(), "Contact: *");
         assert_eq!(values(request, HeaderName::Supported), ["path"], "Supported");
         assert_eq!(request.extension("User-Agent"), None, "tells who it is");
@@ -152,6 +156,18 @@ impl Pbx {
             assert_eq!(binding.uri, text, "the Contact changed");
             assert_eq!(binding.instance, instance, "+sip.instance changed");
             assert_eq!(binding.call_id, call_id(request), "the Call-ID changed");
+        }
+    }
+
+    /// What a phone's own REGISTER that passed through us must be like.
+    fn criticise_passed(&self, request: &Message) {
+        let text = String::from_utf8_lossy(request.bytes());
+        assert!(!text.contains("pn-"), "push parameters leave us");
+        let contact = request.contacts().next().expect("a Contact").expect("a Contact");
+        let handle = capability_of(&contact);
+        assert!(Capability::parse(handle.as_bytes()).is_some(), "the Contact stands for us");
+        for binding in self.bindings.iter().filter(|it| it.call_id == call_id(request)) {
+            assert_eq!(binding.capability, handle, "the same registration has the same Contact");
         }
     }
 
@@ -232,7 +248,7 @@ impl Pbx {
                 self.desks.retain(|desk| desk.user != user);
                 self.bindings.retain(|it| it.user != user);
             }
-            let instance = outbound::instance(&first).expect("an instance").to_owned();
+            let instance = outbound::instance(&first).unwrap_or_default().to_owned();
             let until = now + Duration::from_secs(granted.into());
             let call_id = call_id(request);
             self.bindings.push(Binding { user: user.clone(), capability, uri, instance, call_id, until, path });
