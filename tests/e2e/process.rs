@@ -61,6 +61,11 @@ impl Process {
         Self { name: name.to_owned(), child, output }
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Writes a line to the peer's standard input.
     #[track_caller]
     pub(crate) fn tell(&mut self, line: &str) {

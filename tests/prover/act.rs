@@ -1,0 +1,303 @@
+//! One daemon and the accounts it was given: handing over, calling, erasing, and looking at what is left.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use reveille::sandbox::caller::{CallPlan, Heard};
+use reveille::sandbox::phone::line::{Line, LineEvent, LinePlan};
+use reveille::sandbox::registrar::canned_sdp;
+use reveille::sandbox::trust::Trust;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::client::{Answer, Ask, Break, Dialect};
+use crate::daemon::{APP, APP_KEY, Daemon, Setup};
+use crate::memory;
+use crate::process::{PATIENCE, until};
+use crate::stage::Shared;
+use crate::tally::Tally;
+use crate::text::JsonStyle;
+
+/// How long what an app was just answered may take to be gone: tasks that the answer did not wait for end meanwhile.
+pub(crate) const SETTLING: Duration = Duration::from_secs(1);
+
+/// How long a phone talks.
+const PUSH_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A daemon and whom it holds.
+pub(crate) struct Act {
+    pub(crate) stage: Shared,
+    pub(crate) daemon: Daemon,
+    held: BTreeMap<usize, Held>,
+    /// When the last account was handed over.
+    pub(crate) last_hand_over: Instant,
+    /// Slow clients under way, by account.
+    pub(crate) slow: BTreeMap<usize, thread::JoinHandle<anyhow::Result<()>>>,
+}
+
+/// An account that the daemon holds.
+#[derive(Clone)]
+pub(crate) struct Held {
+    id: String,
+    token: String,
+    attach: Value,
+}
+
+/// What may differ from hand-over to hand-over.
+#[derive(Clone)]
+pub(crate) struct Letter {
+    pub(crate) lease_seconds: u64,
+    /// The password's JSON text with its quotes; or anything else in its place.
+    pub(crate) secret: String,
+    /// `password` or `ha1`.
+    pub(crate) member: &'static str,
+    pub(crate) registrar: String,
+    pub(crate) app: &'static str,
+    pub(crate) device: u128,
+    pub(crate) key: &'static str,
+}
+
+impl Act {
+    pub(crate) fn begin(stage: &Shared, name: &'static str, setup: &Setup) -> anyhow::Result<Self> {
+        let daemon = Daemon::start(stage, name, setup)?;
+        Ok(Self {
+            stage: Shared::clone(stage),
+            daemon,
+            held: BTreeMap::new(),
+            last_hand_over: Instant::now(),
+            slow: BTreeMap::new(),
+        })
+    }
+
+    /// The usual letter with which an account is handed over. Accounts differ in how their apps write JSON.
+    pub(crate) fn letter(&self, account: usize) -> Letter {
+        let styles = [JsonStyle::Minimal, JsonStyle::Ascii, JsonStyle::Everything, JsonStyle::Solidus];
+        Letter {
+            lease_seconds: 3600,
+            secret: self.stage.secrets[account].json(styles[account % styles.len()]),
+            member: "password",
+            registrar: self.stage.registrar_uri(account),
+            app: APP,
+            device: account as u128,
+            key: APP_KEY,
+        }
+    }
+
+    /// The letter as a body.
+    pub(crate) fn body(&self, account: usize, letter: &Letter) -> String {
+        let user = &self.stage.secrets[account].user;
+        let Letter { lease_seconds, secret, member, registrar, app, device, .. } = letter;
+        let device = uuid::Uuid::from_u128(0x5000_0000_0000_4000_8000_0000_0000_0000 + device);
+        format!(
+            r#"{{"account":{{"aor":"sip:{user}@pbx.test","registrar":"{registrar}","auth_username":"{user}",
+"{member}":{secret}}},"device":{{"id":"urn:uuid:{device}","platform":"android","push":[{{"for":"call",
+"provider":"sandbox","app":"{app}","token":"token-of-{user}"}}]}},"lease_seconds":{lease_seconds}}}"#
+        )
+    }
+
+    /// Hands an account over and waits until it is registered.
+    ///
+    /// # Errors
+    ///
+    /// It is refused, or not registered in time.
+    pub(crate) fn hand_over(&mut self, account: usize, letter: &Letter) -> anyhow::Result<()> {
+        let answer = self.post(account, letter)?;
+        ensure!(matches!(answer.status, 200..=202), "the hand-over was refused: {answer:?}");
+        let word = |member: &str| answer.body[member].as_str().map(str::to_owned).context("an incomplete answer");
+        let held = Held { id: word("instance")?, token: word("token")?, attach: answer.body["attach"].clone() };
+        self.held.insert(account, held);
+        until("the account to be registered", || {
+            let shown = self.about(account, "GET", "", "").ok()?;
+            (shown.body["registration"]["state"] == "registered").then_some(())
+        });
+        self.last_hand_over = Instant::now();
+        Ok(())
+    }
+
+    /// Hands an account over; what the daemon says.
+    ///
+    /// # Errors
+    ///
+    /// It says nothing.
+    pub(crate) fn post(&self, account: usize, letter: &Letter) -> anyhow::Result<Answer> {
+        let body = self.body(account, letter);
+        self.send(account, letter.key, &[], body.as_bytes())
+    }
+
+    /// Posts any body.
+    ///
+    /// # Errors
+    ///
+    /// No answer.
+    pub(crate) fn send(
+        &self,
+        account: usize,
+        bearer: &str,
+        more: &[(&str, &str)],
+        body: &[u8],
+    ) -> anyhow::Result<Answer> {
+        let ask = Ask { method: "POST", path: "/v1/instances", bearer, more, body };
+        self.daemon.client.ask(&self.stage.world.runtime, dialect(account), &ask)
+    }
+
+    /// Posts a body that is made of chunks.
+    ///
+    /// # Errors
+    ///
+    /// No answer.
+    pub(crate) fn send_chunked(&self, account: usize, chunks: &[u8]) -> anyhow::Result<Answer> {
+        let more = &[("transfer-encoding", "chunked")];
+        let ask = Ask { method: "POST", path: "/v1/instances", bearer: APP_KEY, more, body: chunks };
+        self.daemon.client.ask_http1(dialect(account), &ask)
+    }
+
+    /// Hands an account over and breaks off.
+    ///
+    /// # Errors
+    ///
+    /// The daemon cannot even be reached.
+    pub(crate) fn post_and_break(&self, account: usize, letter: &Letter, breaking: Break) -> anyhow::Result<()> {
+        let body = self.body(account, letter);
+        let ask =
+            Ask { method: "POST", path: "/v1/instances", bearer: letter.key, more: &[], body: body.as_bytes() };
+        self.daemon.client.ask_and_break(dialect(account), &ask, breaking)
+    }
+
+    /// The same from a thread of its own, for what takes its time: an app that stalls, or (`None`) a daemon that waits for
+    /// a registrar in vain.
+    pub(crate) fn post_slowly(&mut self, account: usize, letter: &Letter, breaking: Option<Break>) {
+        let (client, body, key) = (self.daemon.client.clone(), self.body(account, letter), letter.key);
+        let slow = thread::spawn(move || {
+            let ask = Ask { method: "POST", path: "/v1/instances", bearer: key, more: &[], body: body.as_bytes() };
+            if let Some(breaking) = breaking {
+                return client.ask_and_break(dialect(account), &ask, breaking);
+            }
+            let answer = client.ask_http1(dialect(account), &ask)?;
+            ensure!(answer.status == 422, "422 was expected: {answer:?}");
+            Ok(())
+        });
+        self.slow.insert(account, slow);
+    }
+
+    /// Asks about an account that is or was held.
+    ///
+    /// # Errors
+    ///
+    /// No answer.
+    pub(crate) fn about(&self, account: usize, method: &str, path: &str, body: &str) -> anyhow::Result<Answer> {
+        let held = self.held(account)?;
+        let path = format!("/v1/instances/{}{path}", held.id);
+        self.daemon.ask(&self.stage, method, &path, &held.token, body)
+    }
+
+    /// Whether it was handed over and taken.
+    pub(crate) fn holds(&self, account: usize) -> bool {
+        self.held.contains_key(&account)
+    }
+
+    fn held(&self, account: usize) -> anyhow::Result<&Held> {
+        self.held.get(&account).context("the account was never handed over")
+    }
+
+    /// Waits until each account's registration was refreshed.
+    pub(crate) fn wait_refreshed(&self, accounts: &[usize]) {
+        for account in accounts {
+            let (user, pbx) = (&self.stage.secrets[*account].user, self.stage.pbx_of(*account));
+            until("a refresh", || {
+                let bindings = pbx.snapshot().bindings;
+                // The first REGISTER is challenged, so its second request makes the binding and a later one refreshes it.
+                bindings.iter().any(|binding| binding.user == *user && binding.cseq > 2).then_some(())
+            });
+        }
+    }
+
+    /// Somebody calls, the phone is woken and attaches, they talk, and the phone hangs up.
+    ///
+    /// # Errors
+    ///
+    /// Any of that does not happen.
+    pub(crate) fn take_call(&self, account: usize) -> anyhow::Result<()> {
+        let held = self.held(account)?;
+        let word = |member: &str| held.attach[member].as_str().map(str::to_owned).context("an incomplete answer");
+        let (username, realm, aor) = (word("username")?, word("realm")?, word("aor")?);
+        let token = Zeroizing::new(held.token.clone());
+        let user = &self.stage.secrets[account].user;
+        self.stage.world.runtime.block_on(async {
+            let mut caller = self.stage.pbx_of(account).call(user, CallPlan::default()).await?;
+            let push = self.stage.mailbox.next_push_to(&format!("token-of-{user}"), PUSH_PATIENCE).await;
+            let push = push.context("the phone was not woken")?;
+            let server = push.payload["attach"].as_str().context("the push does not say where to attach")?.to_owned();
+            let trust = Trust::DangerousAnyone;
+            let plan = LinePlan { server, aor, username, password: token, realm: Some(realm), trust };
+            let mut line = Line::open(plan).await?;
+            ensure!(
+                matches!(line.register(Duration::from_secs(60)).await, LineEvent::Registered(_)),
+                "the phone could not attach"
+            );
+            loop {
+                match tokio::time::timeout(PATIENCE, line.next()).await? {
+                    LineEvent::Offered(offer) => line.answer(offer.call, canned_sdp("phone", 41_000)),
+                    LineEvent::Confirmed(call) => line.hang_up(call),
+                    LineEvent::Over(_) => break,
+                    LineEvent::Closed => anyhow::bail!("the phone lost its connection"),
+                    _ => {}
+                }
+            }
+            while let Some(news) = tokio::time::timeout(PATIENCE, caller.next()).await? {
+                if matches!(news.what, Heard::Ended { .. }) {
+                    return Ok(());
+                }
+            }
+            anyhow::bail!("the caller did not hear the end of the call")
+        })
+    }
+
+    /// Somebody calls, the phone is woken and does not come, and the caller gives up.
+    ///
+    /// # Errors
+    ///
+    /// The call cannot be placed.
+    pub(crate) fn miss_call(&self, account: usize) -> anyhow::Result<()> {
+        let user = &self.stage.secrets[account].user;
+        self.stage.world.runtime.block_on(async {
+            let mut caller = self.stage.pbx_of(account).call(user, CallPlan::default()).await?;
+            let push = self.stage.mailbox.next_push_to(&format!("token-of-{user}"), PUSH_PATIENCE).await;
+            push.context("the phone was not woken")?;
+            caller.hang_up().await;
+            while tokio::time::timeout(PATIENCE, caller.next()).await?.is_some() {}
+            Ok(())
+        })
+    }
+
+    /// Searches the daemon's memory.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub(crate) fn search(&self) -> anyhow::Result<Tally> {
+        memory::search(self.daemon.pid(), &self.stage.needles)
+    }
+
+    /// Searches the daemon's memory for what should be gone, again and again while it still may be there.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub(crate) fn search_settled(&self, gone: &[usize]) -> anyhow::Result<Tally> {
+        let deadline = Instant::now() + SETTLING;
+        loop {
+            let late = Instant::now() >= deadline;
+            let tally = self.search()?;
+            if tally.all_hits(gone) == 0 || late {
+                return Ok(tally);
+            }
+        }
+    }
+}
+
+/// Accounts differ in how their apps speak to the API, and within a part of the run all three ways occur.
+fn dialect(account: usize) -> Dialect {
+    [Dialect::Http1OverTls13, Dialect::Http2, Dialect::Http1OverTls12][(account + account / 3) % 3]
+}
