@@ -30,6 +30,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::sources::{ConnectionCount, Counted, Source};
 use super::tasks::{Tasks, report};
+use crate::vault::scrubbed_task;
 
 /// How long a client may take for each thing.
 #[derive(Clone, Copy)]
@@ -130,7 +131,9 @@ pub(crate) async fn listen(listener: TcpListener, shared: Arc<Shared>, mut stop:
                     let Ok(permit) = Arc::clone(&shared.connections).try_acquire_owned() else { continue };
                     let Some(counted) = shared.sources.enter(source) else { continue };
                     let seat = Seat { source, _permit: permit, _counted: counted };
-                    connections.spawn(connection(stream, seat, Arc::clone(&shared), stopping.clone()));
+                    // A secret may go through its hands.
+                    let task = connection(stream, seat, Arc::clone(&shared), stopping.clone());
+                    connections.spawn(scrubbed_task(task));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the API cannot accept connections");
