@@ -12,7 +12,7 @@ use reveille::sandbox::trust::Trust;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::client::{Answer, Ask, Break, Dialect};
+use crate::client::{Answer, Ask, Break, Client, Dialect};
 use crate::daemon::{APP, APP_KEY, Daemon, Setup};
 use crate::memory;
 use crate::process::{PATIENCE, until};
@@ -160,13 +160,12 @@ impl Act {
     /// The daemon cannot even be reached.
     pub(crate) fn post_and_break(&self, account: usize, letter: &Letter, breaking: Break) -> anyhow::Result<()> {
         let body = self.body(account, letter);
-        let ask =
-            Ask { method: "POST", path: "/v1/instances", bearer: letter.key, more: &[], body: body.as_bytes() };
+        let ask = Ask { method: "POST", path: "/v1/instances", bearer: letter.key, more: &[], body: body.as_bytes() };
         self.daemon.client.ask_and_break(dialect(account), &ask, breaking)
     }
 
-    /// The same from a thread of its own, for what takes its time: an app that stalls, or (`None`) a daemon that waits for
-    /// a registrar in vain.
+    /// The same from a thread of its own, for what takes its time: an app that stalls, or (`None`) one that waits for a
+    /// registrar's word in vain and then has the account erased, if it was told that it is still being tried.
     pub(crate) fn post_slowly(&mut self, account: usize, letter: &Letter, breaking: Option<Break>) {
         let (client, body, key) = (self.daemon.client.clone(), self.body(account, letter), letter.key);
         let slow = thread::spawn(move || {
@@ -175,6 +174,9 @@ impl Act {
                 return client.ask_and_break(dialect(account), &ask, breaking);
             }
             let answer = client.ask_http1(dialect(account), &ask)?;
+            if answer.status == 202 {
+                return delete(&client, &answer);
+            }
             ensure!(answer.status == 422, "422 was expected: {answer:?}");
             Ok(())
         });
@@ -295,6 +297,16 @@ impl Act {
             }
         }
     }
+}
+
+/// Erases what a hand-over was answered with.
+fn delete(client: &Client, handed_over: &Answer) -> anyhow::Result<()> {
+    let word = |member: &str| handed_over.body[member].as_str().context("an incomplete answer");
+    let path = format!("/v1/instances/{}", word("instance")?);
+    let ask = Ask { method: "DELETE", path: &path, bearer: word("token")?, more: &[], body: &[] };
+    let answer = client.ask_http1(Dialect::Http1OverTls13, &ask)?;
+    ensure!(answer.status == 200 && answer.body["receipt"].is_object(), "no receipt: {answer:?}");
+    Ok(())
 }
 
 /// Accounts differ in how their apps speak to the API, and within a part of the run all three ways occur.

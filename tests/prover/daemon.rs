@@ -51,7 +51,7 @@ impl Daemon {
         let (sip, api, ops) = (free_port(), free_port(), free_port());
         let file = directory.join("reveille.toml");
         fs::write(&file, configuration(stage, &directory, &[sip, api, ops], setup.tables)?)?;
-        let binary = Path::new(env!("CARGO_BIN_EXE_reveille"));
+        let binary = &stage.binary;
         let process = if setup.cores {
             // The limit is inherited; the daemon may lower it again.
             Process::start(name, &directory, Path::new("prlimit"), |command| {

@@ -82,7 +82,7 @@ fn main() -> ExitCode {
 
 fn prove(options: &Options) -> anyhow::Result<bool> {
     let started = Instant::now();
-    println!("prove-erasure: {}", env!("CARGO_BIN_EXE_reveille"));
+    println!("prove-erasure: {}", options.binary.display());
     let Outcome { rows, checks } = run::run(options)?;
     println!("\n{}", table::render(&rows));
     let mut proven = true;

@@ -224,14 +224,7 @@ fn read_some(memory: &File, buffer: &mut [u8], at: usize) -> io::Result<usize> {
     if filled == 0 { Err(io::Error::from(io::ErrorKind::UnexpectedEof)) } else { Ok(filled) }
 }
 
-fn note(
-    bytes: &[u8],
-    own: usize,
-    at: usize,
-    needles: &Needles,
-    tally: &mut Tally,
-    region: impl Fn(usize) -> String,
-) {
+fn note(bytes: &[u8], own: usize, at: usize, needles: &Needles, tally: &mut Tally, region: impl Fn(usize) -> String) {
     needles.search(bytes, own, |piece| {
         let residue = Residue::around(bytes, &piece, at + piece.position, region(at + piece.position));
         tally.add(Found { secret: piece.secret, kind: piece.kind, windows: piece.windows() }, residue);

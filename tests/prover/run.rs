@@ -39,7 +39,7 @@ pub(crate) struct Outcome {
 /// Something cannot be done at all, so that nothing would be proven.
 pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let parts: Vec<&'static Part> = PARTS.into_iter().flatten().collect();
-    let stage = Stage::build(parts.len() * PBXS)?;
+    let stage = Stage::build(options.binary.clone(), parts.len() * PBXS)?;
     let forms = stage.needles.prove()?;
     println!("  the search finds each of {forms} forms of {} secrets, cut and unaligned", stage.secrets.len());
     let stage = Arc::new(stage);

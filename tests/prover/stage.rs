@@ -1,6 +1,7 @@
 //! What surrounds the daemons: PBXs that challenge in every way, a mailbox for pushes, and everybody's secrets.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ const EXPIRES: Duration = Duration::from_secs(5);
 
 /// Everything but the daemons.
 pub(crate) struct Stage {
+    /// The daemon's.
+    pub(crate) binary: PathBuf,
     pub(crate) world: World,
     pub(crate) pbxs: Vec<Registrar>,
     pub(crate) mailbox: Mailbox,
@@ -41,7 +44,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Builds it, with so many accounts.
-    pub(crate) fn build(accounts: usize) -> anyhow::Result<Self> {
+    pub(crate) fn build(binary: PathBuf, accounts: usize) -> anyhow::Result<Self> {
         let world = World::new("prove-erasure");
         let secrets: Vec<Secret> = (0..accounts)
             .map(|number| {
@@ -69,7 +72,7 @@ impl Stage {
         let needles = Needles::new(&secrets);
         let silent = UdpSocket::bind("127.0.0.1:0")?;
         let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        Ok(Self { world, pbxs, mailbox, secrets, needles, silent, nobody })
+        Ok(Self { binary, world, pbxs, mailbox, secrets, needles, silent, nobody })
     }
 
     pub(crate) fn pbx_of(&self, account: usize) -> &Registrar {

@@ -61,8 +61,7 @@ fn hand_over_ha1(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
         let value = if account % 2 == 0 { value } else { value.to_ascii_uppercase() };
         let mut letter = act.letter(*account);
         letter.member = "ha1";
-        letter.secret =
-            format!(r#"[{{"realm":"{realm}","algorithm":"{}","value":"{value}"}}]"#, algorithm.as_str());
+        letter.secret = format!(r#"[{{"realm":"{realm}","algorithm":"{}","value":"{value}"}}]"#, algorithm.as_str());
         act.hand_over(*account, &letter)?;
     }
     Ok(())
