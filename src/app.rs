@@ -35,7 +35,7 @@ use crate::push::{self, Pusher};
 use crate::router::Router;
 use crate::shard::{Observation, Shards, Wiring};
 use crate::telemetry::{Meters, Readiness, Redacted};
-use crate::{drain, ops, systemd};
+use crate::{confine, drain, ops, systemd};
 
 /// Reasons of `shed_total` besides those of the network side: shards that had no room, audit records that are in no log.
 const OWN_INCIDENTS: [&str; 2] = ["shard-full", "audit-lost"];
@@ -98,10 +98,13 @@ impl api::Ask for Router {
 /// Runs the daemon until it is told to stop. Logging is started already.
 #[must_use]
 pub fn serve(settings: Settings) -> Exit {
+    let confinement = open::confinement(&settings);
     let opened = match Opened::new(settings) {
         Ok(opened) => opened,
         Err(problem) => return problem.tell(),
     };
+    // Nothing is opened behind this line, and no thread was started before it.
+    let confined = confine::apply(&confinement);
     let threads = usize::from(opened.shards);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
@@ -117,7 +120,12 @@ pub fn serve(settings: Settings) -> Exit {
     };
     let code = runtime.block_on(async {
         match opened.run() {
-            Ok(running) => running.until_told().await,
+            Ok(running) => {
+                for note in confined.notes() {
+                    running.parts.readiness.note(note, true);
+                }
+                running.until_told().await
+            }
             Err(problem) => problem.tell(),
         }
     });

@@ -10,7 +10,7 @@ const ORDER: [&[&str]; 7] = [
     &["config", "cli", "telemetry", "net", "push", "audit_log"],
     &["effects", "router", "shard"],
     &["api", "ops"],
-    &["systemd", "drain", "app"],
+    &["confine", "systemd", "drain", "app"],
     &["sandbox"],
 ];
 

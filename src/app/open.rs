@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
@@ -14,9 +15,11 @@ use super::StartError;
 use crate::api;
 use crate::audit_log::{self, AuditLog, OpenedLog};
 use crate::config::{self, Settings, TlsFiles};
+use crate::confine::{Confinement, Files, directories_of};
 use crate::engine::limits::Limits;
 use crate::net::{self, ClientTls, Names, ServerTls, Timings};
 use crate::push::{self, PushSettings, Pusher};
+use crate::systemd;
 use crate::telemetry::Meters;
 
 /// Every socket and certificate, before anything is served.
@@ -62,6 +65,18 @@ impl Bound {
             names: Arc::new(Names::from_system()),
         })
     }
+}
+
+/// What the daemon gives up once it has opened everything: it reads its certificates again, writes its log, and opens
+/// nothing else.
+pub(super) fn confinement(settings: &Settings) -> Confinement {
+    let certificates = [&settings.api.tls, &settings.sip.tls].into_iter().flatten();
+    let replaced = certificates.flat_map(|files| [&files.certificate, &files.key]);
+    let mut read: Vec<PathBuf> = replaced.flat_map(|file| directories_of(file)).collect();
+    read.sort();
+    read.dedup();
+    let write = settings.audit.path.iter().flat_map(|log| directories_of(log)).collect();
+    Confinement { wanted: settings.process, files: Files { read, write, abstract_sockets: systemd::is_abstract() } }
 }
 
 /// Where sockets were bound.

@@ -30,6 +30,7 @@ pub(super) const SECTIONS: &[Keys] = &[
     Keys { section: "audit", keys: &["path", "signing_key", "sync_wait"] },
     Keys { section: "drain", keys: &["calls", "deadline"] },
     Keys { section: "vault", keys: &["allow_plain_memory"] },
+    Keys { section: "process", keys: &["dumpable", "landlock", "seccomp", "debug_faults"] },
     Keys { section: "ops", keys: &["listen"] },
     Keys { section: "log", keys: &["format", "level"] },
     Keys {

@@ -41,6 +41,8 @@ pub struct Settings {
     pub drain: Drain,
     /// Where secrets lie.
     pub vault: Vault,
+    /// What the process may do.
+    pub process: Process,
     /// Metrics and health.
     pub ops: Ops,
     /// What is logged, and how.
@@ -154,6 +156,19 @@ pub struct Drain {
 pub struct Vault {
     /// Whether we start where the kernel offers no secret memory.
     pub allow_plain_memory: bool,
+}
+
+/// Section `[process]`: what is left open for debuggers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Whether our own user may read our memory, attach a debugger, and get core files.
+    pub dumpable: bool,
+    /// Whether only the files we need can be opened.
+    pub landlock: bool,
+    /// Whether only the system calls we need can be made.
+    pub seccomp: bool,
+    /// Whether a client may ask for a fault of ours (header `Reveille-Fault`).
+    pub debug_faults: bool,
 }
 
 /// Where `[ops]` listens unless it is told otherwise.
@@ -381,6 +396,12 @@ impl Tenant {
 impl Default for Lease {
     fn default() -> Self {
         Self { default: Duration::from_secs(3 * 24 * 3600), maximum: crate::engine::limits::LEASE_CEILING }
+    }
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self { dumpable: false, landlock: true, seccomp: true, debug_faults: false }
     }
 }
 

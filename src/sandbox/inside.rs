@@ -101,6 +101,7 @@ fn settings(plan: Plan, app_key: &str) -> Settings {
         audit: config::Audit { path: None, signing_key: None, sync_wait: Duration::from_secs(1) },
         drain: config::Drain { calls: Duration::ZERO, deadline: Duration::from_secs(5) },
         vault: config::Vault { allow_plain_memory: true },
+        process: config::Process::default(),
         ops: config::Ops { listen: vec![free] },
         log: config::Log::default(),
         limits: crate::engine::limits::Limits::default(),
