@@ -58,6 +58,12 @@ use crate::secrets::Secret;
 use crate::table::Row;
 
 fn main() -> ExitCode {
+    if std::env::var_os("PROVE_ERASURE").is_some_and(|when| when == "apart") {
+        println!(
+            "prove-erasure: PROVE_ERASURE=apart: whoever set this runs scripts/prove-erasure in a step of its own"
+        );
+        return ExitCode::SUCCESS;
+    }
     let done = match Order::read(std::env::args().skip(1)) {
         Order::Say(words) => {
             print!("{words}");
