@@ -295,6 +295,8 @@ impl Act {
             if tally.all_hits(gone) == 0 || late {
                 return Ok(tally);
             }
+            // While it is searched the daemon stands still; it has to have time to do what is waited for.
+            thread::sleep(SETTLING / 10);
         }
     }
 }

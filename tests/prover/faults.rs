@@ -1,5 +1,6 @@
 //! Every way in which a hand-over goes wrong. The password was on its way all the same.
 
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -13,6 +14,9 @@ use crate::ways::nothing;
 
 /// More than a body may have.
 const TOO_MUCH: usize = 20_000;
+
+/// `erasure.grace`: how long a farewell to a registrar may take.
+const ERASURE_GRACE: Duration = Duration::from_secs(2);
 
 pub(crate) const FAULTS: [Part; 19] = [
     fault("413, length declared", too_large),
@@ -154,6 +158,8 @@ fn gone_before_answer(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
     for account in accounts {
         act.post_and_break(*account, &at_silent_registrar(act, *account)?, Break::BeforeAnswer)?;
     }
+    // The REGISTER that was sent may have had effect, so it is taken back first.
+    thread::sleep(ERASURE_GRACE);
     Ok(())
 }
 
@@ -185,8 +191,8 @@ fn wait_for_slow(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
 fn panic_in_handler(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
     for account in accounts {
         let body = act.body(*account, &act.letter(*account));
-        // The connection may break without an answer; what counts is what stays.
-        let _ = act.send(*account, APP_KEY, &[("reveille-fault", "panic")], body.as_bytes());
+        let answer = act.send(*account, APP_KEY, &[("reveille-fault", "panic")], body.as_bytes())?;
+        ensure!(answer.status == 500, "500 was expected: {answer:?}");
     }
     Ok(())
 }
