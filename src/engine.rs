@@ -32,6 +32,7 @@ mod erasures;
 mod filter;
 mod foreground;
 mod hand_over;
+mod hidden;
 mod instance;
 mod leases;
 mod mailboxes;
