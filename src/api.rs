@@ -6,6 +6,7 @@
 
 mod account;
 mod body;
+mod faults;
 mod hand_over;
 mod handlers;
 mod jwt;
@@ -64,6 +65,8 @@ pub struct ApiConfig {
     pub placement: Placement,
     /// Who may ask.
     pub tenants: Tenants,
+    /// Whether a request may ask for a fault of ours: `process.debug_faults`.
+    pub debug_faults: bool,
 }
 
 /// What every request sees.
@@ -77,6 +80,7 @@ pub(crate) struct Api<A> {
     pub(crate) deadlines: Deadlines,
     /// Hand-overs under way: at most one for each request.
     pub(crate) tasks: Tasks,
+    pub(crate) debug_faults: bool,
 }
 
 /// Serves the API on `listeners` (see [`bind`]) until `stop` turns true; then accepts nothing more and lets running
@@ -100,14 +104,14 @@ fn serve_within<A: Ask>(
     tls: &Tls,
     stop: &watch::Receiver<bool>,
 ) -> JoinHandle<()> {
-    let ApiConfig { policy, placement, tenants } = config;
+    let ApiConfig { policy, placement, tenants, debug_faults } = config;
     let limits = &policy.limits;
     let connections = usize::try_from(limits.api_connections).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
     let sources = Arc::new(ConnectionCount::new(limits.flows_per_source));
     let rate = HandOverRate::new(limits.posts_per_source);
     let bodies = Semaphore::new(body::BODIES_AT_ONCE);
     let tasks = Tasks::default();
-    let api = Api { ask, policy, placement, tenants, rate, bodies, deadlines, tasks: tasks.clone() };
+    let api = Api { ask, policy, placement, tenants, rate, bodies, deadlines, tasks: tasks.clone(), debug_faults };
     let shared = Arc::new(server::Shared {
         router: router(api),
         acceptor: TlsAcceptor::from(tls.config()),
@@ -146,6 +150,7 @@ fn router<A: Ask>(api: Api<A>) -> Router {
         .route("/v1/tenants/self/instances", delete(handlers::erase_all::<A>))
         .route("/openapi.json", get(handlers::description))
         .fallback(handlers::no_such_path)
+        .layer(middleware::from_fn(faults::survive))
         .layer(middleware::from_fn(finish))
         .with_state(Arc::new(api))
 }

@@ -165,6 +165,7 @@ struct Opened {
     apps: Vec<push::AppConfig>,
     api_files: Option<TlsFiles>,
     deadline: Duration,
+    debug_faults: bool,
     /// As many as the process may use cores.
     shards: u16,
 }
@@ -183,13 +184,14 @@ impl Opened {
             apps,
             api_files: settings.api.tls,
             deadline: settings.drain.deadline,
+            debug_faults: settings.process.debug_faults,
             shards: shard_count(),
         })
     }
 
     /// Starts everything within a tokio runtime.
     fn run(self) -> Result<Running, StartError> {
-        let Self { bound, policy, audit, tenants, apps, api_files, deadline, shards } = self;
+        let Self { bound, policy, audit, tenants, apps, api_files, deadline, debug_faults, shards } = self;
         let placement = Placement::new(shards, [random_u64()?, random_u64()?]);
         let meters = Arc::new(Meters::new(&incident_names()));
         let readiness = Arc::new(Readiness::new());
@@ -215,6 +217,7 @@ impl Opened {
             policy: Arc::clone(&policy),
             placement,
             tenants: api::Tenants::new(tenants, policy.domain.clone()),
+            debug_faults,
         };
         let api = addresses(&bound.api)?;
         let ops = addresses(&bound.ops)?;
@@ -228,6 +231,7 @@ impl Opened {
         let ops_task = ops::serve(endpoints, registered(bound.ops)?, stopping.clone());
         let audit_watch = watch_audit(router.clone(), Arc::clone(&readiness), writable_changes, stopping);
         let tasks = vec![("api", api_task), ("ops", owned(ops_task)), ("audit watch", owned(audit_watch))];
+        readiness.note("process.debug_faults is on: clients can make requests fail on purpose", debug_faults);
         readiness.set_ready(true);
         let api_certificate = bound.api_tls.end_entity().map(|certificate| certificate.to_vec());
         let audit_key = audit.public_key_pem();
@@ -444,3 +448,6 @@ fn report_reload(which: &'static str, taken: Result<(), String>) {
         Err(problem) => error!(which, problem, "the new certificate cannot be used; the former one stays"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 use rustix::thread::set_no_new_privs;
 use tracing::{info, warn};
 
+use crate::clock;
 use crate::config::Process;
 
 pub use files::Files;
@@ -60,6 +61,8 @@ pub struct Report(Vec<(Part, Outcome)>);
 /// Gives up what is not needed any more, for good, and tells the log about each part. What was opened before stays open.
 pub fn apply(confinement: &Confinement) -> Report {
     let Confinement { wanted, files } = confinement;
+    // The first reading of a clock looks where the kernel keeps the time. Without it each later one is a system call.
+    let _ = clock::now();
     // In this order: the filter of system calls forbids what the others need.
     let report = Report(vec![
         (Part::Dumps, attempt(!wanted.dumpable, forbid_dumps)),

@@ -20,7 +20,7 @@ use crate::engine::output::Refusal;
 /// What stands before every problem type.
 const URN: &str = "urn:reveille:problem:";
 /// The media type of problem details.
-const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+pub(crate) const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 /// When to come again after a fault of ours that has no better time.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 

@@ -2,6 +2,7 @@
 
 mod authentication;
 mod contract;
+mod faults;
 mod hand_over;
 mod transport;
 mod world;

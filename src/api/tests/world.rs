@@ -95,13 +95,14 @@ impl Script {
 pub(super) struct Settings {
     pub(super) limits: Limits,
     pub(super) deadlines: Deadlines,
+    pub(super) debug_faults: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         // Bounds that no test meets by chance.
         let limits = Limits { posts_per_source: 10_000, flows_per_source: 10_000, ..Limits::default() };
-        Self { limits, deadlines: Deadlines::default() }
+        Self { limits, deadlines: Deadlines::default(), debug_faults: false }
     }
 }
 
@@ -121,7 +122,7 @@ impl World {
     }
 
     pub(super) fn with(settings: Settings) -> Self {
-        let Settings { limits, deadlines } = settings;
+        let Settings { limits, deadlines, debug_faults } = settings;
         let (es256, eddsa) = (Signer::es256(), Signer::eddsa());
         let tenants = Tenants::new(
             vec![
@@ -143,7 +144,7 @@ impl World {
         });
         let stop = watch::Sender::new(false);
         let placement = Placement::new(4, [1, 2]);
-        let config = ApiConfig { policy: Arc::new(policy(limits)), placement, tenants };
+        let config = ApiConfig { policy: Arc::new(policy(limits)), placement, tenants, debug_faults };
         let served = serve_within(deadlines, config, listeners, Arc::clone(&engine), &tls, &stop.subscribe());
         Self { address, tls, engine, stop, served, es256, eddsa }
     }
