@@ -5,7 +5,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `run`, `parts`, `ways`, `faults` | the order of things; every way to erase; every error path |
-//! | `act`, `daemon`, `client`, `stage` | one daemon and its accounts; the binary; an app; PBXs and mailbox |
+//! | `act`, `calls`, `daemon`, `client`, `stage` | one daemon and its accounts; calls to them; the binary; an app; PBXs and mailbox |
 //! | `secrets`, `text`, `needles` | passwords and HA1s; the forms they can have; every window of them |
 //! | `memory`, `cores`, `tally`, `table` | where it is looked; what was found; what is shown |
 
@@ -18,6 +18,7 @@
 )]
 
 mod act;
+mod calls;
 mod client;
 mod cores;
 mod daemon;
