@@ -29,7 +29,7 @@ pub(super) const SECTIONS: &[Keys] = &[
     Keys { section: "erasure", keys: &["grace"] },
     Keys { section: "audit", keys: &["path", "signing_key", "sync_wait"] },
     Keys { section: "drain", keys: &["calls", "deadline"] },
-    Keys { section: "vault", keys: &["allow_plain_memory"] },
+    Keys { section: "vault", keys: &["allow_plain_memory", "keep_a_copy"] },
     Keys { section: "process", keys: &["dumpable", "landlock", "seccomp", "debug_faults"] },
     Keys { section: "ops", keys: &["listen"] },
     Keys { section: "log", keys: &["format", "level"] },
@@ -69,7 +69,15 @@ pub(super) const SIP_LISTEN: &Keys =
 /// The keys of a `[[tenant]]`.
 pub(super) const TENANT: &Keys = &Keys {
     section: "tenant",
-    keys: &["id", "app_key_sha256", "jwt_public_key", "caller_in_push", "wakes_off", "edge_registrars"],
+    keys: &[
+        "id",
+        "app_key_sha256",
+        "jwt_public_key",
+        "caller_in_push",
+        "keep_password",
+        "wakes_off",
+        "edge_registrars",
+    ],
 };
 
 /// The keys of a `[tenant.texts]`: the kinds of wake that the user is shown.

@@ -156,6 +156,8 @@ pub struct Drain {
 pub struct Vault {
     /// Whether we start where the kernel offers no secret memory.
     pub allow_plain_memory: bool,
+    /// For a search of the memory that must find something: a plain copy of every password is kept.
+    pub keep_a_copy: bool,
 }
 
 /// Section `[process]`: what is left open for debuggers.
@@ -227,6 +229,8 @@ pub struct Tenant {
     pub jwt_key: Option<JwtPublicKey>,
     /// How much a push tells of the caller.
     pub caller_in_push: CallerInPush,
+    /// Whether its users' passwords are kept, sealed, for the whole lease.
+    pub keep_password: bool,
     /// The kinds of wake it does not want.
     pub wakes_off: Vec<WakeKind>,
     /// What its users read in pushes, instead of our own words.
@@ -388,6 +392,7 @@ impl Tenant {
             caller_in_push: self.caller_in_push,
             wakes_off: self.wakes_off.clone(),
             apps: self.apps.iter().map(app).collect(),
+            keep_password: self.keep_password,
             edge_registrars: self.edge_registrars.clone(),
         }
     }

@@ -100,7 +100,7 @@ fn settings(plan: Plan, app_key: &str) -> Settings {
         erasure: config::Erasure::default(),
         audit: config::Audit { path: None, signing_key: None, sync_wait: Duration::from_secs(1) },
         drain: config::Drain { calls: Duration::ZERO, deadline: Duration::from_secs(5) },
-        vault: config::Vault { allow_plain_memory: true },
+        vault: config::Vault { allow_plain_memory: true, keep_a_copy: false },
         process: config::Process::default(),
         ops: config::Ops { listen: vec![free] },
         log: config::Log::default(),
@@ -121,6 +121,7 @@ fn tenant(apps: Vec<App>, app_key: &str) -> Tenant {
         wakes_off: Vec::new(),
         texts: Vec::new(),
         apps,
+        keep_password: false,
         edge_registrars: Vec::new(),
     }
 }
