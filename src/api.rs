@@ -6,6 +6,7 @@
 
 mod account;
 mod body;
+mod caller_key;
 mod faults;
 mod hand_over;
 mod handlers;
@@ -13,6 +14,7 @@ mod jwt;
 mod openapi;
 mod preferences;
 mod problem;
+mod push_proof;
 mod secret;
 mod server;
 mod sources;
@@ -147,6 +149,7 @@ fn router<A: Ask>(api: Api<A>) -> Router {
         .route("/v1/instances/{id}/calls/{call}/decline", post(handlers::decline::<A>))
         .route("/v1/instances/{id}/test", post(handlers::begin_test::<A>))
         .route("/v1/instances/{id}/test/{test}", get(handlers::test::<A>).post(handlers::test_arrived::<A>))
+        .route("/v1/instances/{id}/push-proof", post(push_proof::push_proof::<A>))
         .route("/v1/tenants/self/instances", delete(handlers::erase_all::<A>))
         .route("/openapi.json", get(handlers::description))
         .fallback(handlers::no_such_path)

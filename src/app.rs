@@ -37,7 +37,7 @@ use crate::push::{self, Pusher};
 use crate::router::Router;
 use crate::shard::{Observation, Shards, Wiring};
 use crate::telemetry::{Meters, Readiness, Redacted};
-use crate::{confine, drain, ops, systemd};
+use crate::{confine, drain, ops, systemd, telemetry};
 
 /// Reasons of `shed_total` besides those of the network side: shards that had no room, audit records that are in no log.
 const OWN_INCIDENTS: [&str; 2] = ["shard-full", "audit-lost"];
@@ -343,6 +343,7 @@ fn refresh(
 ) -> impl Fn(&Meters) + Send + Sync + use<> {
     let (pusher, readiness) = (Arc::clone(pusher), Arc::clone(readiness));
     move |meters| {
+        telemetry::forget_old_log_keys();
         meters.publish_audit_backlog(audit.backlog());
         let counters = net.counters();
         let totals = net::Incident::ALL.iter().map(|incident| counters.total(*incident));

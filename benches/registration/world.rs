@@ -290,6 +290,7 @@ fn hand_over(number: u64, lease: Duration) -> HandOver {
         material: Material::Password(Password::new(Zeroizing::new(password)).expect("it fits")),
         push: [PushPurpose::Call, PushPurpose::Other].map(|purpose| target(purpose, number)).into(),
         lease,
+        caller_key: None,
         preferences: Preferences::default(),
     }
 }

@@ -38,9 +38,9 @@ use crate::engine::output::{Answer, DataView};
 /// holding a connection for ever.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
 
-type Shared<A> = State<Arc<Api<A>>>;
-type Answered = Result<Response, Problem>;
-type IdInPath = Result<Path<String>, PathRejection>;
+pub(super) type Shared<A> = State<Arc<Api<A>>>;
+pub(super) type Answered = Result<Response, Problem>;
+pub(super) type IdInPath = Result<Path<String>, PathRejection>;
 type CallInPath = Result<Path<(String, String)>, PathRejection>;
 
 /// Hand an account over
@@ -359,7 +359,7 @@ pub(crate) async fn no_such_path(_method: Method) -> Problem {
 
 impl<A: Ask> Api<A> {
     /// One command, one answer.
-    async fn command(&self, shard: ShardId, command: Command) -> Result<Answer, Problem> {
+    pub(super) async fn command(&self, shard: ShardId, command: Command) -> Result<Answer, Problem> {
         match tokio::time::timeout(ANSWER_WAIT_MAX, self.ask.ask(shard, command)).await {
             Ok(answer) => Ok(answer),
             Err(_) => {
@@ -369,7 +369,7 @@ impl<A: Ask> Api<A> {
         }
     }
 
-    async fn body(&self, request: Request) -> Result<Zeroizing<Vec<u8>>, Problem> {
+    pub(super) async fn body(&self, request: Request) -> Result<Zeroizing<Vec<u8>>, Problem> {
         let wants_panic = self.debug_faults && faults::wants_panic(request.headers());
         let bytes = body::read(request, &self.bodies, self.deadlines.body).await?;
         if wants_panic {
@@ -390,7 +390,11 @@ impl<A: Ask> Api<A> {
     }
 
     /// The instance a path names, the token's hash and the shard. A missing token counts before an impossible id.
-    fn instance(&self, id: IdInPath, headers: &HeaderMap) -> Result<(InstanceId, TokenHash, ShardId), Problem> {
+    pub(super) fn instance(
+        &self,
+        id: IdInPath,
+        headers: &HeaderMap,
+    ) -> Result<(InstanceId, TokenHash, ShardId), Problem> {
         let token = self.tenants.instance_token(headers)?;
         let id = id.ok().and_then(|Path(text)| InstanceId::parse(text.as_bytes()));
         let located = id.and_then(|id| Some((id, self.placement.instance(&id)?)));

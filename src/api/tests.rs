@@ -4,5 +4,6 @@ mod authentication;
 mod contract;
 mod faults;
 mod hand_over;
+mod push_proof;
 mod transport;
 mod world;

@@ -75,6 +75,7 @@ pub(super) const TENANT: &Keys = &Keys {
         "jwt_public_key",
         "caller_in_push",
         "keep_password",
+        "prove_push_token",
         "wakes_off",
         "edge_registrars",
     ],

@@ -231,6 +231,8 @@ pub struct Tenant {
     pub caller_in_push: CallerInPush,
     /// Whether its users' passwords are kept, sealed, for the whole lease.
     pub keep_password: bool,
+    /// Whether a push token has to be proven before it is used.
+    pub prove_push_token: bool,
     /// The kinds of wake it does not want.
     pub wakes_off: Vec<WakeKind>,
     /// What its users read in pushes, instead of our own words.
@@ -390,6 +392,7 @@ impl Tenant {
         TenantPolicy {
             id: Arc::clone(&self.id),
             caller_in_push: self.caller_in_push,
+            prove_push_token: self.prove_push_token,
             wakes_off: self.wakes_off.clone(),
             apps: self.apps.iter().map(app).collect(),
             keep_password: self.keep_password,

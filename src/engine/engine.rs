@@ -22,6 +22,7 @@ use super::output::{Answer, Hop, Note, Output, PushOutcome, WakeDetail, WakeKind
 use super::pass::Pass;
 use super::placement::Placement;
 use super::policy::Policy;
+use super::proofs::Proofs;
 use super::random::Random;
 use super::register::Desk;
 use super::route_token::Mint;
@@ -60,6 +61,7 @@ pub struct Engine {
     pub(super) destinations: Destinations,
     pub(super) devices: Devices,
     pub(super) names: Names,
+    pub(super) proofs: Proofs,
     pub(super) edge: Edge,
     pub(super) pass: Pass,
     pub(super) calls: Calls,
@@ -111,6 +113,7 @@ impl Engine {
             destinations: Destinations::new(shard, placement.clone(), policy.registrars.rate),
             devices: Devices::new(shard, placement.clone(), policy.limits.instances_per_device),
             names: Names::new(shard, placement.clone()),
+            proofs: Proofs::new(placement.clone(), policy.limits.instances_per_device),
             policy,
             random,
             vault,
@@ -171,6 +174,7 @@ impl Engine {
                 PeerMessage::NameBorne { .. } | PeerMessage::NameLaidDown { .. } => {
                     self.names.handle_peer(from, message);
                 }
+                PeerMessage::Token(message) => self.proofs.handle_peer(message, now.boot),
                 PeerMessage::Called { binding, request } => self.handle_called(binding, *request, now),
                 PeerMessage::Nameless(request) => self.handle_nameless(*request, now),
             },
@@ -191,6 +195,7 @@ impl Engine {
         }
         self.send_notices(now);
         self.wakes.handle_timeout(now.boot);
+        self.proofs.handle_timeout(now.boot);
         self.destinations.handle_timeout(&mut self.random, now.boot);
         let (bindings, mut desk) = self.for_bindings();
         bindings.handle_timeout(&mut desk, now.boot);
@@ -236,6 +241,7 @@ impl Engine {
             self.pass.poll_timeout(),
             self.calls.poll_timeout(),
             self.wakes.poll_timeout(),
+            self.proofs.poll_timeout(),
             self.texts.poll_timeout(),
             self.mailboxes.poll_timeout(),
             self.stories.poll_timeout(),
@@ -277,6 +283,7 @@ impl Engine {
         self.mailboxes.tables(&mut tables);
         tables.push(("vault.sealed", self.vault.sealed()));
         self.wakes.tables(&mut tables);
+        self.proofs.tables(&mut tables);
         self.stories.tables(&mut tables);
         self.erasures.tables(&mut tables);
         self.hand_overs.tables(&mut tables);
@@ -296,6 +303,7 @@ impl Engine {
         let (texts, mut desk) = self.for_texts();
         texts.forget(id, &mut desk, now.boot);
         self.wakes.forget(id);
+        self.forget_proof(id);
         self.stories.forget(id);
         if self.calls.has_dialogs(id) {
             self.edge.keep(id, now.boot + self.policy.limits.dialog_max);
@@ -313,6 +321,7 @@ impl Engine {
             || self.route_destinations(now)
             || self.route_devices(now)
             || self.route_names()
+            || self.route_proofs(now)
             || self.route_edge(now)
             || self.route_pass(now)
             || self.route_calls(now)
@@ -352,13 +361,7 @@ impl Engine {
         self.handle_text_pushed(verdict.instance, verdict.kind, &verdict.outcome);
         match verdict.outcome.clone() {
             PushOutcome::TokenDead { since } => {
-                let known_since = self.leases.get(verdict.instance).map(|instance| instance.push_since);
-                let news = known_since.is_some_and(|known| since.unwrap_or(verdict.sent_at) >= known);
-                if self.pass.knows(verdict.instance) {
-                    self.pass.end(verdict.instance);
-                } else if news {
-                    self.erase(verdict.instance, Cause::DeadToken, None, now);
-                }
+                self.handle_token_dead(&verdict, since, now);
             }
             PushOutcome::TokenRejected(_) => self.handle_token_rejected(&verdict, now),
             PushOutcome::OurFault(reason) => {

@@ -3,6 +3,7 @@
 
 use super::account::Account;
 use super::audit::LifeEvent;
+use super::caller_key::CallerKey;
 use super::engine::Engine;
 use super::hand_over::{Change, Kind, leads_elsewhere};
 use super::ids::{InstanceId, ReplyTo};
@@ -14,7 +15,13 @@ use crate::vault::{Keep, Material};
 /// What changes once the credentials are accepted.
 pub(super) struct Amendment {
     account: Account,
+    wishes: Wishes,
+}
+
+/// What needs no credentials.
+struct Wishes {
     push: Option<Vec<PushTarget>>,
+    caller_key: Option<Option<CallerKey>>,
     preferences: Option<Preferences>,
 }
 
@@ -28,7 +35,7 @@ impl Engine {
         now: Now,
     ) {
         let Some(()) = self.check(id, token, reply) else { return };
-        let Rectification { push, account, material, preferences } = change;
+        let Rectification { push, caller_key, account, material, preferences } = change;
         let Some(instance) = self.leases.get(id) else { return };
         let (present, binding, keep) = (instance.account.clone(), instance.binding, self.policy.keep(&instance.tenant));
         if self.hand_overs.is_busy(instance) {
@@ -42,7 +49,7 @@ impl Engine {
             || present.aor != account.aor
             || present.auth_username != account.auth_username;
         let empty = instance.foreground.is_some() && self.must_move(id, &account);
-        let amendment = Amendment { account, push, preferences };
+        let amendment = Amendment { account, wishes: Wishes { push, caller_key, preferences } };
         match material {
             None if elsewhere || empty => {
                 let needed = "account: another destination or user needs the credentials again".to_owned();
@@ -61,8 +68,8 @@ impl Engine {
 
     /// Changes what needs no other credentials than those that are held.
     pub(super) fn amend(&mut self, id: InstanceId, amendment: Amendment, reply: ReplyTo, now: Now) {
-        let Amendment { account, push, preferences } = amendment;
-        self.set_wishes(id, push, preferences, now);
+        let Amendment { account, wishes } = amendment;
+        self.set_wishes(id, wishes, now);
         if self.must_move(id, &account) {
             let Some(credential) = self.unseat(id, now) else { return };
             self.seat(id, &account, credential, now);
@@ -82,8 +89,8 @@ impl Engine {
         reply: ReplyTo,
         now: Now,
     ) {
-        let Amendment { account, push, preferences } = amendment;
-        self.set_wishes(id, push, preferences, now);
+        let Amendment { account, wishes } = amendment;
+        self.set_wishes(id, wishes, now);
         if let Some(former) = self.unseat(id, now) {
             let _ = self.vault.wipe(former);
         }
@@ -93,15 +100,14 @@ impl Engine {
         self.wait_for_seat(id, reply, Kind::Rectify, now);
     }
 
-    fn set_wishes(
-        &mut self,
-        id: InstanceId,
-        push: Option<Vec<PushTarget>>,
-        preferences: Option<Preferences>,
-        now: Now,
-    ) {
+    fn set_wishes(&mut self, id: InstanceId, wishes: Wishes, now: Now) {
+        let Wishes { push, caller_key, preferences } = wishes;
+        if let Some(key) = caller_key {
+            self.leases.reseal(id, key);
+        }
         if let Some(push) = push {
             self.leases.retarget(id, push, now);
+            self.review_proof(id, now);
         }
         if let Some(preferences) = preferences {
             self.leases.prefer(id, preferences);

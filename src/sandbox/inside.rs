@@ -118,6 +118,7 @@ fn tenant(apps: Vec<App>, app_key: &str) -> Tenant {
         app_keys: vec![AppKeyHash(hash)],
         jwt_key: None,
         caller_in_push: CallerInPush::None,
+        prove_push_token: false,
         wakes_off: Vec::new(),
         texts: Vec::new(),
         apps,

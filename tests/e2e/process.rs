@@ -62,6 +62,7 @@ impl Process {
     }
 
     /// Its process id.
+    #[allow(dead_code, reason = "only the prover looks into a process")]
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }

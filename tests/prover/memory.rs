@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::needles::Needles;
-use crate::tally::{Found, Residue, Tally};
+use crate::tally::{Residue, Tally};
 
 /// How much is read at once.
 const STRETCH: usize = 4 << 20;
@@ -226,7 +226,6 @@ fn read_some(memory: &File, buffer: &mut [u8], at: usize) -> io::Result<usize> {
 
 fn note(bytes: &[u8], own: usize, at: usize, needles: &Needles, tally: &mut Tally, region: impl Fn(usize) -> String) {
     needles.search(bytes, own, |piece| {
-        let residue = Residue::around(bytes, &piece, at + piece.position, region(at + piece.position));
-        tally.add(Found { secret: piece.secret, kind: piece.kind, windows: piece.windows() }, residue);
+        tally.add(Residue::around(bytes, &piece, at + piece.position, region(at + piece.position)));
     });
 }

@@ -23,13 +23,6 @@ pub(crate) struct Tally {
     residues: Vec<Residue>,
 }
 
-/// Windows of one secret, found side by side.
-pub(crate) struct Found {
-    pub(crate) secret: usize,
-    pub(crate) kind: Kind,
-    pub(crate) windows: usize,
-}
-
 /// A piece of a secret and what lies around it.
 #[derive(Clone)]
 pub(crate) struct Residue {
@@ -38,14 +31,15 @@ pub(crate) struct Residue {
     form: String,
     address: usize,
     length: usize,
+    windows: usize,
     region: String,
     before: String,
     after: String,
 }
 
 impl Tally {
-    pub(crate) fn add(&mut self, found: Found, residue: Residue) {
-        *self.windows.entry((found.secret, found.kind)).or_default() += found.windows;
+    pub(crate) fn add(&mut self, residue: Residue) {
+        *self.windows.entry((residue.secret, residue.kind)).or_default() += residue.windows;
         if self.residues.len() < RESIDUES_MAX {
             self.residues.push(residue);
         }
@@ -87,6 +81,7 @@ impl Residue {
             form: piece.form.clone(),
             address,
             length: piece.length,
+            windows: piece.windows(),
             region,
             before: visible(&bytes[piece.position.saturating_sub(AROUND)..piece.position]),
             after: visible(&bytes[end..bytes.len().min(end + AROUND)]),
