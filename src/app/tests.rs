@@ -38,7 +38,7 @@ async fn a_shard_that_panics_ends_the_process_as_a_bug() {
     std::fs::write(&file, CONFIGURATION).expect("written");
     let settings = config::load(&file).expect("a configuration");
     let policy = Arc::new(settings.policy(Vec::new()));
-    let secrets = Secrets::new(&settings.vault).expect("memory for a key");
+    let secrets = Secrets::new(&settings.vault).expect("a key");
     let mut running = start(settings).expect("it starts");
 
     let placement = Placement::new(1, [1, 2]);
