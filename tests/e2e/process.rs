@@ -61,17 +61,16 @@ impl Process {
         Self { name: name.to_owned(), child, output }
     }
 
-    /// Its process id.
-    #[allow(dead_code, reason = "only the prover looks into a process")]
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Writes a line to the peer's standard input.
     #[track_caller]
     pub(crate) fn tell(&mut self, line: &str) {
         let input = self.child.stdin.as_mut().expect("standard input was piped at start");
         writeln!(input, "{line}").unwrap_or_else(|error| panic!("{} does not listen: {error}", self.name));
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// What the peer has written so far.
@@ -100,6 +99,12 @@ impl Process {
         if let Ok(None) = self.child.try_wait() {
             let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         }
+    }
+
+    /// Asks the peer to read its files again.
+    pub(crate) fn hang_up(&mut self) {
+        self.assert_running();
+        kill_process(Pid::from_child(&self.child), Signal::HUP).expect("our own child takes signals");
     }
 
     /// Ends the peer without a warning, as a mobile system ends an app.
