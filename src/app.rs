@@ -20,7 +20,7 @@ use open::{Bound, net_settings, open_audit, open_pusher, split_tenants, unavaila
 use crate::api::{self, ApiConfig};
 use crate::audit_log::AuditLog;
 use crate::cli::Exit;
-use crate::config::{Settings, TlsFiles};
+use crate::config::{OpsListen, Settings, TlsFiles};
 use crate::effects::Sinks;
 use crate::engine::ids::ShardId;
 use crate::engine::input::Command;
@@ -60,7 +60,7 @@ pub struct Running {
     /// The SIP listeners, UDP listeners followed by their TCP twins.
     pub sip: Vec<Listener>,
     /// Where metrics and health are served.
-    pub ops: Vec<SocketAddr>,
+    pub ops: Vec<OpsListen>,
     /// The public key that verifies receipts, PEM.
     pub audit_key: String,
     pub(crate) parts: Parts,
@@ -85,6 +85,7 @@ pub(crate) struct Parts {
 struct Certificates {
     api: (api::Tls, Option<TlsFiles>),
     sip: Option<(ServerTls, TlsFiles)>,
+    ops: Option<(ops::Tls, TlsFiles)>,
 }
 
 impl api::Ask for Router {
@@ -138,7 +139,11 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
 
     let (router, inboxes) = Router::new(placement.clone(), &policy.limits);
     let sip = bound.sip.listeners();
-    let certificates = Certificates { api: (bound.api_tls.clone(), settings.api.tls), sip: bound.sip_tls_files };
+    let certificates = Certificates {
+        api: (bound.api_tls.clone(), settings.api.tls),
+        sip: bound.sip_tls_files,
+        ops: bound.ops_tls.clone().zip(settings.ops.tls),
+    };
     let net_settings = net_settings(bound.sip_tls, bound.client_tls, &policy.limits);
     let net = Net::start(bound.sip, net_settings, router.clone()).map_err(|error| unavailable("SIP", &error))?;
     let wiring = Wiring {
@@ -155,13 +160,15 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
         tenants: api::Tenants::new(tenants, policy.domain.clone()),
     };
     let api = addresses(&bound.api)?;
-    let ops = addresses(&bound.ops)?;
+    let places = bound.ops.iter().map(ops::Listener::place).collect::<Result<_, _>>();
+    let ops = places.map_err(|error| unavailable("ops.listen", &error))?;
     let api_task = api::serve(api_config, bound.api, router.clone(), &bound.api_tls, &stopping);
     let endpoints = ops::Endpoints {
         meters,
         readiness: Arc::clone(&readiness),
         refresh: Box::new(refresh(net.handle(), router.clone(), Arc::clone(&audit), &pusher, &readiness)),
         stories: stories::ask(router.clone()),
+        access: ops::Access { token_sha256: settings.ops.token_sha256, tls: bound.ops_tls },
     };
     let ops_task = ops::serve(endpoints, bound.ops, stopping.clone());
     let audit_watch = watch_audit(router.clone(), Arc::clone(&readiness), writable_changes, stopping);
@@ -240,7 +247,7 @@ impl Running {
 
     fn reload(&self) {
         systemd::notify_reloading();
-        let Certificates { api, sip } = &self.parts.certificates;
+        let Certificates { api, sip, ops } = &self.parts.certificates;
         if let (tls, Some(files)) = api {
             let taken = files
                 .load()
@@ -255,6 +262,11 @@ impl Running {
                     .map_err(|error| error.to_string())
             });
             report_reload("sip", taken);
+        }
+        if let Some((tls, files)) = ops {
+            let taken = files.load().map_err(|error| error.to_string());
+            let taken = taken.and_then(|pem| tls.reload(&pem.certificate, &pem.key).map_err(|error| error.to_string()));
+            report_reload("ops", taken);
         }
         systemd::notify_ready();
     }

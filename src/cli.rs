@@ -11,7 +11,7 @@ mod secrets;
 mod tests;
 
 pub use arguments::{
-    Arguments, AttachTransport, AuditCommand, CallsArguments, Command, DemoArguments, OnCall, PhoneArguments,
+    Arguments, AttachTransport, AuditCommand, CallsArguments, Command, DemoArguments, OnCall, OpsArguments, PhoneArguments,
     SandboxArguments, StatusArguments,
 };
 pub use check::{check_config, load};

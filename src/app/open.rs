@@ -9,7 +9,7 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::StartError;
-use crate::api;
+use crate::{api, ops};
 use crate::audit_log::{self, AuditLog};
 use crate::config::{self, Settings, TlsFiles};
 use crate::engine::limits::Limits;
@@ -21,7 +21,8 @@ use crate::telemetry::Meters;
 pub(super) struct Bound {
     pub(super) api: Vec<tokio::net::TcpListener>,
     pub(super) api_tls: api::Tls,
-    pub(super) ops: Vec<tokio::net::TcpListener>,
+    pub(super) ops: Vec<ops::Listener>,
+    pub(super) ops_tls: Option<ops::Tls>,
     pub(super) sip: net::Plan,
     pub(super) sip_tls: Option<ServerTls>,
     pub(super) sip_certificate: Option<Vec<u8>>,
@@ -32,6 +33,7 @@ pub(super) struct Bound {
 impl Bound {
     pub(super) fn new(settings: &Settings) -> Result<Self, StartError> {
         let api_tls = api_tls(settings)?;
+        let ops_tls = ops_tls(settings)?;
         let (sip_tls, sip_certificate) = sip_tls(settings)?.unzip();
         let files = sip_tls.clone().zip(settings.sip.tls.clone());
         let extra_roots = settings.registrars.ca_pem.as_deref().map(str::as_bytes);
@@ -50,7 +52,8 @@ impl Bound {
         Ok(Self {
             api: api::bind(&settings.api.listen).map_err(|error| unavailable("api.listen", &error))?,
             api_tls,
-            ops: api::bind(&settings.ops.listen).map_err(|error| unavailable("ops.listen", &error))?,
+            ops: ops::bind(&settings.ops.listen).map_err(|error| unavailable("ops.listen", &error))?,
+            ops_tls,
             sip: net::plan_listeners(&entries).map_err(|error| unavailable("sip.listen", &error))?,
             sip_tls,
             sip_certificate,
@@ -69,6 +72,13 @@ fn api_tls(settings: &Settings) -> Result<api::Tls, StartError> {
         None => api::Tls::self_signed(&api::Tls::self_signed_names(&settings.sip.domain))
             .map_err(|error| configuration("sip.domain", &error)),
     }
+}
+
+fn ops_tls(settings: &Settings) -> Result<Option<ops::Tls>, StartError> {
+    let Some(files) = &settings.ops.tls else { return Ok(None) };
+    let pem = files.load().map_err(|error| configuration("ops.tls_certificate", &error))?;
+    let tls = ops::Tls::new(&pem.certificate, &pem.key, settings.ops.client_ca_pem.as_deref());
+    tls.map(Some).map_err(|error| configuration("ops", &error))
 }
 
 /// What the TLS listeners show: the configuration to serve with, and the certificate alone.
@@ -126,6 +136,7 @@ pub(super) fn split_tenants(
             id: tenant.id,
             app_key_sha256: tenant.app_keys.iter().map(|key| key.0).collect(),
             jwt_key,
+            jwt_required: tenant.jwt_required,
         });
     }
     Ok((checked, apps))

@@ -30,7 +30,7 @@ pub(super) const SECTIONS: &[Keys] = &[
     Keys { section: "audit", keys: &["path", "signing_key", "sync_wait"] },
     Keys { section: "drain", keys: &["calls", "deadline"] },
     Keys { section: "vault", keys: &["allow_plain_memory"] },
-    Keys { section: "ops", keys: &["listen"] },
+    Keys { section: "ops", keys: &["listen", "token_sha256", "tls_certificate", "tls_key", "client_ca_file"] },
     Keys { section: "log", keys: &["format", "level"] },
     Keys {
         section: "limits",
@@ -43,6 +43,8 @@ pub(super) const SECTIONS: &[Keys] = &[
             "dialog_max",
             "dialogs",
             "instances_per_device",
+            "accounts_per_device",
+            "refusals_per_account",
             "devices_per_account",
             "messages",
             "messages_per_instance",
@@ -50,6 +52,7 @@ pub(super) const SECTIONS: &[Keys] = &[
             "edge_bindings",
             "stories",
             "posts_per_source",
+            "posts_per_tenant",
             "wakes_per_minute",
             "wake_burst",
             "other_wakes_per_hour",
@@ -68,7 +71,20 @@ pub(super) const SIP_LISTEN: &Keys =
 /// The keys of a `[[tenant]]`.
 pub(super) const TENANT: &Keys = &Keys {
     section: "tenant",
-    keys: &["id", "app_key_sha256", "jwt_public_key", "caller_in_push", "wakes_off", "edge_registrars"],
+    keys: &[
+        "id",
+        "app_key_sha256",
+        "jwt_public_key",
+        "jwt_required",
+        "caller_in_push",
+        "wakes_off",
+        "edge_registrars",
+        "registrars_allow",
+        "modes",
+        "lease_maximum",
+        "tls_trunks_only",
+        "instances_max",
+    ],
 };
 
 /// The keys of a `[tenant.texts]`: the kinds of wake that the user is shown.

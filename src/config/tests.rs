@@ -383,7 +383,7 @@ fn assert_defaults(settings: &Settings) {
     assert_eq!(settings.drain.calls, Duration::from_secs(10));
     assert_eq!(settings.drain.deadline, Duration::from_secs(60));
     assert!(!settings.vault.allow_plain_memory);
-    assert_eq!(settings.ops.listen, ["127.0.0.1:9464".parse().expect("an address")]);
+    assert_eq!(settings.ops, Ops { listen: vec![OpsListen::Tcp(OPS_LISTEN)], ..Ops::default() });
     assert_eq!(settings.log, Log { format: LogFormat::Text, level: LogLevel::Info });
     assert_eq!(settings.limits, Limits::default());
     assert_eq!(settings.tenants[0].caller_in_push, CallerInPush::None);

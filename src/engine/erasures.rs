@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::audit::{AuditRecord, Cause, LifeEvent, Receipt, Unregister};
 use super::ids::{BranchId, InstanceId, RecordId, ReplyTo};
 use super::input::{Recorded, TokenHash};
-use super::instance::{Instance, tokens_equal};
+use super::instance::{Instance, owned_by};
 use super::limits::{Limits, share};
 use super::output::{Answer, ForegroundView, Hop, KeptContact, Note, ReceiptJob, RecordJob, Refusal, TrunkKey};
 use super::register::{Desk, End, Exchange, Identity, Leaving, Step, Terms};
@@ -345,7 +345,7 @@ impl Erasures {
 
     /// A repeated `DELETE`: the same receipt, now or when it is there. `None`: no such tombstone for that token.
     pub(crate) fn erase_again(&mut self, id: InstanceId, token: &TokenHash, reply: ReplyTo) -> Option<()> {
-        let grave = self.graves.get_mut(&id).filter(|grave| tokens_equal(&grave.token, token))?;
+        let grave = owned_by(self.graves.get_mut(&id), |grave| &grave.token, token)?;
         match &grave.erasure {
             Erasure::Buried { receipt, logged } => {
                 let answer = Answer::Erased { receipt: receipt.clone(), logged: *logged };
@@ -364,7 +364,7 @@ impl Erasures {
 
     /// What anything but `DELETE` is told, with the right token.
     pub(crate) fn refusal(&self, id: InstanceId, token: &TokenHash) -> Refusal {
-        match self.graves.get(&id).filter(|grave| tokens_equal(&grave.token, token)) {
+        match owned_by(self.graves.get(&id), |grave| &grave.token, token) {
             None => Refusal::NotFound,
             Some(grave) => {
                 let receipt = match &grave.erasure {

@@ -101,7 +101,7 @@ fn settings(plan: Plan, app_key: &str) -> Settings {
         audit: config::Audit { path: None, signing_key: None, sync_wait: Duration::from_secs(1) },
         drain: config::Drain { calls: Duration::ZERO, deadline: Duration::from_secs(5) },
         vault: config::Vault { allow_plain_memory: true },
-        ops: config::Ops { listen: vec![free] },
+        ops: config::Ops { listen: vec![config::OpsListen::Tcp(free)], ..config::Ops::default() },
         log: config::Log::default(),
         limits: crate::engine::limits::Limits::default(),
         tenants: vec![tenant(plan.apps, app_key)],
@@ -116,11 +116,13 @@ fn tenant(apps: Vec<App>, app_key: &str) -> Tenant {
         id: Arc::from("demo"),
         app_keys: vec![AppKeyHash(hash)],
         jwt_key: None,
+        jwt_required: false,
         caller_in_push: CallerInPush::None,
         wakes_off: Vec::new(),
         texts: Vec::new(),
         apps,
         edge_registrars: Vec::new(),
+        accounts: config::TenantAccounts::default(),
     }
 }
 

@@ -518,6 +518,7 @@ fn tenant(id: &str, app_keys: &[&str], signer: Option<&Signer>) -> Tenant {
         id: id.into(),
         app_key_sha256: app_keys.iter().map(|key| sha256(key.as_bytes())).collect(),
         jwt_key: signer.map(|signer| JwtKey::from_pem(signer.public_pem.as_bytes()).expect("a key")),
+        jwt_required: false,
     }
 }
 

@@ -107,7 +107,11 @@ impl World {
             "bindings",
             "bindings.trunks",
             "destinations",
-            "devices",
+            "places",
+            "places.tried",
+            "guesses",
+            "guesses.paid",
+            "hand_overs.unjudged",
             "mailboxes",
             "wakes.budgets",
             "wakes.notices",
@@ -138,7 +142,7 @@ impl World {
         let sealed = ["vault.sealed", "texts.held", "texts.inboxes", "mailboxes"];
         assert!(sealed.iter().all(|name| tables[name] == 0), "{tables:?}");
         let held =
-            ["vault", "bindings", "bindings.trunks", "stories.private_media", "devices", "erasures.asides", "names"];
+            ["vault", "bindings", "bindings.trunks", "stories.private_media", "places", "erasures.asides", "names"];
         let leases = tables.keys().filter(|name| name.starts_with("leases"));
         for name in leases.copied().chain(held) {
             assert_eq!(tables[name], 0, "{name}");
