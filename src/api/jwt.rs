@@ -189,6 +189,15 @@ impl Replays {
         self.remember(fingerprint, claims.exp.saturating_add(LEEWAY_SECONDS), now)
     }
 
+    #[cfg(test)]
+    pub(crate) fn fill(&self, now: u64) {
+        for number in 0..SPENT_MAX as u64 {
+            let mut fingerprint = [0; 32];
+            fingerprint[..8].copy_from_slice(&number.to_be_bytes());
+            self.remember(fingerprint, now + LIFE_MAX_SECONDS, now).expect("there is room");
+        }
+    }
+
     fn remember(&self, fingerprint: Fingerprint, end: u64, now: u64) -> Result<(), JwtFault> {
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(&(ended, oldest)) = spent.by_end.first()
@@ -246,7 +255,10 @@ mod tests {
         for number in 0..SPENT_MAX {
             assert_eq!(replays.remember(fingerprint(number), 700, 100), Ok(()));
         }
-        assert_eq!(replays.remember(fingerprint(SPENT_MAX), 700, 100), Err(JwtFault::ReplaysFull(Duration::from_secs(600))));
+        assert_eq!(
+            replays.remember(fingerprint(SPENT_MAX), 700, 100),
+            Err(JwtFault::ReplaysFull(Duration::from_secs(600)))
+        );
         assert_eq!(replays.remember(fingerprint(0), 700, 100), Err(JwtFault::Replayed));
         assert_eq!(replays.remember(fingerprint(SPENT_MAX), 1400, 700), Ok(()));
     }

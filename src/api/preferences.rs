@@ -69,8 +69,10 @@ pub(crate) fn mode_allowed(mode: Mode, tenant: Option<&TenantPolicy>) -> Result<
         return Ok(());
     }
     let names: Vec<String> = allowed.iter().map(|mode| format!("\"{}\"", mode_name(*mode))).collect();
-    let detail =
-        format!("mode: this tenant's accounts are held in {} alone (\"always\" where it is left out).", names.join(", "));
+    let detail = format!(
+        "mode: this tenant's accounts are held in {} alone (\"always\" where it is left out).",
+        names.join(", ")
+    );
     Err(Problem::new(Kind::Forbidden, detail, "a mode that the tenant may not use").at_path("mode"))
 }
 

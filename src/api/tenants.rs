@@ -57,6 +57,12 @@ impl Tenants {
         Self { list: list.into_iter().map(|tenant| (tenant, Replays::default())).collect(), audience }
     }
 
+    /// As if a tenant had as many tokens in use as are remembered.
+    #[cfg(test)]
+    pub(crate) fn fill_replays(&self, tenant: &str, now: u64) {
+        self.list.iter().filter(|(it, _)| &*it.id == tenant).for_each(|(_, replays)| replays.fill(now));
+    }
+
     /// Authenticates a tenant by app key or backend token. A backend token is spent by this.
     pub(crate) fn authenticate(&self, headers: &HeaderMap, now: Now) -> Result<Caller, Problem> {
         let bearer = bearer(headers)?;

@@ -3,5 +3,7 @@
 mod authentication;
 mod contract;
 mod hand_over;
+mod jwt;
+mod policy;
 mod transport;
 mod world;

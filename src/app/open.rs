@@ -9,13 +9,13 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::StartError;
-use crate::{api, ops};
 use crate::audit_log::{self, AuditLog};
 use crate::config::{self, Settings, TlsFiles};
 use crate::engine::limits::Limits;
 use crate::net::{self, ClientTls, ServerTls, Timings};
 use crate::push::{self, PushSettings, Pusher};
 use crate::telemetry::Meters;
+use crate::{api, ops};
 
 /// Every socket and certificate, before anything is served.
 pub(super) struct Bound {

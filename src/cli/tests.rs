@@ -17,7 +17,8 @@ fn the_commands_of_the_contract_are_understood() {
     let verify = AuditCommand::Verify { file: file(), key: Some("k.pem".into()) };
     assert_eq!(command("audit verify a.toml --key k.pem"), Command::Audit(verify));
     assert_eq!(command("status"), Command::Status(StatusArguments::default()));
-    let daemon = OpsArguments { ops: Some("unix:/run/ops".to_owned()), token_file: Some(file()), ..OpsArguments::default() };
+    let daemon =
+        OpsArguments { ops: Some("unix:/run/ops".to_owned()), token_file: Some(file()), ..OpsArguments::default() };
     let status = StatusArguments { daemon };
     assert_eq!(command("status --ops unix:/run/ops --token-file a.toml"), Command::Status(status));
     assert_eq!(parse_line("status --certificate a.pem"), Err(Exit::Usage), "a certificate needs its key");

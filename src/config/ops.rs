@@ -31,7 +31,8 @@ pub(super) fn read(mut section: Section<'_>) -> (Vec<Entry<SocketAddr>>, Ops) {
             section.mistake(place, "listen", problem);
         } else if tls.is_none() {
             let path = section.path("listen");
-            let problem = "is not a loopback address, and the token travels there in plain HTTP; set ops.tls_certificate";
+            let problem =
+                "is not a loopback address, and the token travels there in plain HTTP; set ops.tls_certificate";
             section.report.warning(place.clone(), path, problem);
         }
     }

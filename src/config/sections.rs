@@ -13,8 +13,7 @@ use super::files;
 use super::report::{Place, Report};
 use super::section::{Entry, Keys, Raw, SECTIONS, Section, header};
 use super::settings::{
-    Api, Audit, Calls, Drain, Erasure, Lease, Log, LogFormat, LogLevel, Messages, Registrars,
-    Settings, Vault,
+    Api, Audit, Calls, Drain, Erasure, Lease, Log, LogFormat, LogLevel, Messages, Registrars, Settings, Vault,
 };
 use super::suggest::nearest;
 use super::tenant_accounts::Within;

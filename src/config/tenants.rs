@@ -36,13 +36,7 @@ pub(super) fn read(tree: &mut Tree, within: &Within<'_>, report: &mut Report) ->
     raws.into_iter().filter_map(|raw| tenant(raw, tree.base(), within, &mut seen, report)).collect()
 }
 
-fn tenant(
-    raw: Raw,
-    base: &Path,
-    within: &Within<'_>,
-    seen: &mut Seen,
-    report: &mut Report,
-) -> Option<Tenant> {
+fn tenant(raw: Raw, base: &Path, within: &Within<'_>, seen: &mut Seen, report: &mut Report) -> Option<Tenant> {
     let mut section = Section::new(raw, TENANT, base, report);
     let id = id(&mut section, "its name, such as \"acme\"");
     if let Some(Entry { place, value }) = &id

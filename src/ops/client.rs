@@ -103,7 +103,9 @@ impl Daemon {
     pub(super) async fn get(&self, path: &str) -> Result<(StatusCode, String), String> {
         let no_way = |error: std::io::Error| format!("cannot connect: {error}");
         let (status, text) = match &self.way {
-            Way::Unix(socket) => self.fetch(UnixStream::connect(socket).await.map_err(no_way)?, "localhost", path).await,
+            Way::Unix(socket) => {
+                self.fetch(UnixStream::connect(socket).await.map_err(no_way)?, "localhost", path).await
+            }
             Way::Tcp { host, port, tls } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(no_way)?;
                 match tls {

@@ -158,7 +158,8 @@ async fn respond<B>(request: &Request<B>, caller: Caller, endpoints: &Endpoints)
 }
 
 fn unauthorized() -> Response<Full<Bytes>> {
-    let what = "show the token of ops.token_sha256 (Authorization: Bearer TOKEN) or a certificate of ops.client_ca_file\n";
+    let what =
+        "show the token of ops.token_sha256 (Authorization: Bearer TOKEN) or a certificate of ops.client_ca_file\n";
     let mut refusal = answer(StatusCode::UNAUTHORIZED, TEXT, what);
     refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     refusal

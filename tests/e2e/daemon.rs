@@ -16,7 +16,10 @@ use crate::push::PushService;
 use crate::world::{EDGE_DOMAIN, PBX_DOMAIN, Transport, World, free_port};
 
 /// The app key of the one tenant.
-const APP_KEY: &str = "an-app-key-that-sits-in-every-shipped-app";
+pub(crate) const APP_KEY: &str = "an-app-key-that-sits-in-every-shipped-app";
+
+/// The app key of the other tenant, where there is one.
+pub(crate) const RIVAL_APP_KEY: &str = "an-app-key-of-somebody-else";
 
 /// What a test may want different.
 pub(crate) struct Settings<'m> {
@@ -26,11 +29,17 @@ pub(crate) struct Settings<'m> {
     pub(crate) middlebox: Option<&'m Middlebox>,
     /// More lines for the tenant's table.
     pub(crate) tenant: String,
+    /// Another tenant with the same apps, and more lines for its table.
+    pub(crate) rival: Option<String>,
+    /// Where operators may ask beside the loopback.
+    pub(crate) ops_socket: Option<PathBuf>,
+    /// More lines for `[ops]`.
+    pub(crate) ops: String,
 }
 
 impl Default for Settings<'_> {
     fn default() -> Self {
-        Self { hold: "30s", middlebox: None, tenant: String::new() }
+        Self { hold: "30s", middlebox: None, tenant: String::new(), rival: None, ops_socket: None, ops: String::new() }
     }
 }
 
@@ -50,6 +59,7 @@ pub(crate) struct Daemon<'w> {
     process: Process,
     directory: PathBuf,
     port: u16,
+    ops_port: u16,
     api: Server,
     ops: Server,
 }
@@ -93,7 +103,7 @@ impl<'w> Daemon<'w> {
             command.arg("serve").arg("--config").arg(&file);
         });
         let api = Server::secure(api_port, &world.ca_file());
-        let mut daemon = Self { world, process, directory, port, api, ops: Server::plain(ops_port) };
+        let mut daemon = Self { world, process, directory, port, ops_port, api, ops: Server::plain(ops_port) };
         until("the daemon to be ready", || {
             daemon.process.assert_running();
             let ready = world.runtime.block_on(daemon.ops.ask("GET", "/readyz", None, None)).ok()?;
@@ -122,7 +132,19 @@ impl<'w> Daemon<'w> {
         push: &PushService<'_>,
         hand_over: &HandOver<'_>,
     ) -> Instance {
-        let answer = self.try_hand_over(kamailio, push, hand_over);
+        self.hand_over_as(kamailio, push, hand_over, APP_KEY)
+    }
+
+    /// Like [`Self::hand_over_from`], by whoever bears this.
+    #[track_caller]
+    pub(crate) fn hand_over_as(
+        &self,
+        kamailio: &Kamailio,
+        push: &PushService<'_>,
+        hand_over: &HandOver<'_>,
+        bearer: &str,
+    ) -> Instance {
+        let answer = self.ask("POST", "/v1/instances", bearer, Some(&body_of(kamailio, push, hand_over)));
         assert!(matches!(answer.status, 201 | 202), "the hand-over was refused: {answer:?}");
         let answer = answer.json();
         let word = |key: &str| answer[key].as_str().map(str::to_owned).expect("the answer has an id and a token");
@@ -142,18 +164,7 @@ impl<'w> Daemon<'w> {
         push: &PushService<'_>,
         hand_over: &HandOver<'_>,
     ) -> Answer {
-        let HandOver { user, device, trunk, more } = hand_over;
-        let mut body = json!({
-            "account": {
-                "aor": format!("sip:{user}@{PBX_DOMAIN}"),
-                "registrar": kamailio.uri(*trunk),
-                "auth_username": user,
-                "password": PASSWORD,
-            },
-            "device": { "id": device_of(device), "platform": push.platform_name(), "push": push.targets(device) },
-        });
-        merge(&mut body, more);
-        self.ask("POST", "/v1/instances", APP_KEY, Some(&body))
+        self.ask("POST", "/v1/instances", APP_KEY, Some(&body_of(kamailio, push, hand_over)))
     }
 
     /// What `GET /v1/instances/{id}` says.
@@ -281,10 +292,33 @@ impl<'w> Daemon<'w> {
         self.process.wait()
     }
 
+    /// Ends the daemon without a warning.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Where operators ask over TCP.
+    pub(crate) fn ops_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ops_port)
+    }
+
+    /// Asks the operators' endpoints over TCP.
+    #[track_caller]
+    pub(crate) fn ask_operators(&self, path: &str, bearer: Option<&str>) -> Answer {
+        let answer = self.world.runtime.block_on(self.ops.ask("GET", path, bearer, None));
+        answer.unwrap_or_else(|error| panic!("{path}: {error:#}\n{}", self.process.output()))
+    }
+
     /// Asks the API anything.
     #[track_caller]
     pub(crate) fn ask(&self, method: &str, path: &str, bearer: &str, body: Option<&Value>) -> Answer {
-        let question = self.api.ask(method, path, Some(bearer), body);
+        self.ask_as(method, path, Some(bearer), body)
+    }
+
+    /// Asks the API anything, as anybody.
+    #[track_caller]
+    pub(crate) fn ask_as(&self, method: &str, path: &str, bearer: Option<&str>, body: Option<&Value>) -> Answer {
+        let question = self.api.ask(method, path, bearer, body);
         let answer =
             self.world.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(15), question).await });
         answer
@@ -310,7 +344,12 @@ fn configuration(
     settings: &Settings<'_>,
 ) -> String {
     let Ports { port, tls_port, tls_advertised, api_port, ops_port } = ports;
-    let Settings { hold, tenant, .. } = settings;
+    let Settings { hold, tenant, ops, .. } = settings;
+    let socket = settings.ops_socket.as_ref().map(|path| format!(", \"unix:{}\"", path.display())).unwrap_or_default();
+    let rival = settings.rival.as_ref().map_or_else(String::new, |more| {
+        let (key, app) = (sha256_hex(RIVAL_APP_KEY), push.app_table());
+        format!("\n[[tenant]]\nid = \"rival\"\napp_key_sha256 = [\"{key}\"]\n{more}\n{app}")
+    });
     let certificate = world.certificate();
     let key = world.key();
     let ca = world.ca_file();
@@ -356,20 +395,36 @@ deadline = "15s"
 allow_plain_memory = true
 
 [ops]
-listen = "127.0.0.1:{ops_port}"
+listen = ["127.0.0.1:{ops_port}"{socket}]
+{ops}
 
 [[tenant]]
 id = "acme"
 app_key_sha256 = ["{app_key}"]
 {tenant}
 
-{app}"#,
+{app}{rival}"#,
         pbx_port = kamailio.port(),
         pbx_tls_port = kamailio.tls_port(),
         audit = directory.join("audit.log"),
         app_key = sha256_hex(APP_KEY),
         app = push.app_table(),
     )
+}
+
+fn body_of(kamailio: &Kamailio, push: &PushService<'_>, hand_over: &HandOver<'_>) -> Value {
+    let HandOver { user, device, trunk, more } = hand_over;
+    let mut body = json!({
+        "account": {
+            "aor": format!("sip:{user}@{PBX_DOMAIN}"),
+            "registrar": kamailio.uri(*trunk),
+            "auth_username": user,
+            "password": PASSWORD,
+        },
+        "device": { "id": device_of(device), "platform": push.platform_name(), "push": push.targets(device) },
+    });
+    merge(&mut body, more);
+    body
 }
 
 /// Puts the members of `more` into `body`, at every depth.
@@ -390,6 +445,6 @@ pub(crate) fn sha256_hex(text: &str) -> String {
 }
 
 /// A device for each user, always the same.
-fn device_of(user: &str) -> String {
+pub(crate) fn device_of(user: &str) -> String {
     uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, user.as_bytes()).urn().to_string()
 }

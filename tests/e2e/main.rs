@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `recipes` | each peer against Kamailio alone: when these fail, the daemon is not to blame |
 //! | `calls`, `ends`, `inside`, `flows`, `registration` | what the daemon promises |
+//! | `strangers`, `operators` | what those learn who may not ask, and those who may |
 //! | `shared`, `texts`, `through`, `manners`, `stories` | the same of several devices, messages, RFC 8599, habits, stories |
 //! | `guide` | that the examples of docs/client-guide.md are what happens, and that its client works |
 //! | `setting`, `world`, `process`, `trace` | what most tests start with; directory, ports and certificates; children; SIP messages in their logs |
@@ -31,6 +32,7 @@ mod inside;
 mod kamailio;
 mod manners;
 mod middlebox;
+mod operators;
 mod phones;
 mod process;
 mod push;
@@ -40,6 +42,7 @@ mod setting;
 mod shared;
 mod sipp;
 mod stories;
+mod strangers;
 mod texts;
 mod through;
 mod trace;

@@ -27,6 +27,7 @@ mod modes;
 mod pass;
 mod pbx;
 mod phone;
+mod policy;
 mod random_walk;
 mod share;
 mod share_walk;

@@ -48,7 +48,7 @@ const EMPTY_AT_LAST: [&str; 27] = [
     "wakes.notices",
     "wakes.tests",
     "wakes.suspects",
-    "devices",
+    "places",
     "erasures.graves",
     "calls.dialogs",
     "edge",

@@ -95,13 +95,16 @@ impl Script {
 pub(super) struct Settings {
     pub(super) limits: Limits,
     pub(super) deadlines: Deadlines,
+    pub(super) change: fn(&mut Policy),
+    /// Of the first tenant.
+    pub(super) jwt_required: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         // Bounds that no test meets by chance.
         let limits = Limits { posts_per_source: 10_000, flows_per_source: 10_000, ..Limits::default() };
-        Self { limits, deadlines: Deadlines::default() }
+        Self { limits, deadlines: Deadlines::default(), change: |_| {}, jwt_required: false }
     }
 }
 
@@ -121,11 +124,11 @@ impl World {
     }
 
     pub(super) fn with(settings: Settings) -> Self {
-        let Settings { limits, deadlines } = settings;
+        let Settings { limits, deadlines, change, jwt_required } = settings;
         let (es256, eddsa) = (Signer::es256(), Signer::eddsa());
         let tenants = Tenants::new(
             vec![
-                tenant("acme", &[APP_KEY, SECOND_APP_KEY], Some(&es256)),
+                Tenant { jwt_required, ..tenant("acme", &[APP_KEY, SECOND_APP_KEY], Some(&es256)) },
                 tenant("beta", &["beta-app-key"], Some(&eddsa)),
                 tenant("keyless", &["keyless-app-key"], None),
             ],
@@ -141,7 +144,9 @@ impl World {
         });
         let stop = watch::Sender::new(false);
         let placement = Placement::new(4, [1, 2]);
-        let config = ApiConfig { policy: Arc::new(policy(limits)), placement, tenants };
+        let mut policy = policy(limits);
+        change(&mut policy);
+        let config = ApiConfig { policy: Arc::new(policy), placement, tenants };
         let served = serve_within(deadlines, config, listeners, Arc::clone(&engine), &tls, &stop.subscribe());
         Self { address, tls, engine, stop, served, es256, eddsa }
     }
@@ -295,7 +300,13 @@ impl Signer {
     }
 
     pub(super) fn token_with(&self, header: &Value, claims: &Value) -> String {
-        let signed = unsigned(header, claims);
+        self.token_of(&header.to_string(), &claims.to_string())
+    }
+
+    /// A token of any two texts.
+    pub(super) fn token_of(&self, header: &str, claims: &str) -> String {
+        let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let signed = format!("{}.{}", part(header), part(claims));
         let signature = URL_SAFE_NO_PAD.encode((self.sign)(signed.as_bytes()));
         format!("{signed}.{signature}")
     }
@@ -513,7 +524,7 @@ pub(super) fn call_id() -> CallUuid {
     CallUuid(CALL.parse().expect("a UUID"))
 }
 
-fn tenant(id: &str, app_keys: &[&str], signer: Option<&Signer>) -> Tenant {
+pub(super) fn tenant(id: &str, app_keys: &[&str], signer: Option<&Signer>) -> Tenant {
     Tenant {
         id: id.into(),
         app_key_sha256: app_keys.iter().map(|key| sha256(key.as_bytes())).collect(),

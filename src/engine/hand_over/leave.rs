@@ -92,7 +92,9 @@ impl Engine {
         let Some(ticket) = self.hand_overs.guesses.remove(&reply) else { return };
         let was_wrong = match answer {
             Answer::HandedOver(it) if it.registration.state == RegistrationState::Registering => {
-                self.hand_overs.unjudged.insert(it.instance, ticket);
+                if let Some(former) = self.hand_overs.unjudged.insert(it.instance, ticket) {
+                    self.guesses.settle(former, false);
+                }
                 return;
             }
             Answer::HandedOver(it) => was_refused(&it.registration),
