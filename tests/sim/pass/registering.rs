@@ -608,7 +608,7 @@ fn a_short_copy_from_an_unproven_source_does_not_get_the_long_answer() {
 fn a_tenant_whose_trunks_are_tls_only_registers_through_us_over_tls_alone() {
     for (registrar, code_of) in [("pbx.example.com", Some(403)), ("pbx.example.com;transport=tls", None)] {
         let mut rig = Rig::with(registrar, |policy| policy.tenants[0].tls_trunks_only = true);
-        let phone = Mobile::udp("alice", 1);
+        let mut phone = Mobile::udp("alice", 1);
         rig.receive(&phone.register(), phone.at);
         match code_of {
             Some(refused) => {
