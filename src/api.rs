@@ -158,6 +158,13 @@ async fn mark_secret(mut response: Response) -> Response {
     response
 }
 
+/// A method's name, if it is one that everybody uses: the others are what a client made up.
+fn known(method: &Method) -> &'static str {
+    const KNOWN: [Method; 6] = [Method::GET, Method::POST, Method::PATCH, Method::DELETE, Method::PUT, Method::HEAD];
+    const NAMES: [&str; 6] = ["GET", "POST", "PATCH", "DELETE", "PUT", "HEAD"];
+    KNOWN.iter().position(|known| known == method).map_or("another", |place| NAMES[place])
+}
+
 /// The last step of every request: a wrong method gets its problem, and our log gets its own text. No address, id or
 /// value of a request is written.
 async fn finish(method: Method, path: Option<MatchedPath>, request: Request, next: Next) -> Response {
@@ -170,14 +177,15 @@ async fn finish(method: Method, path: Option<MatchedPath>, request: Request, nex
     }
     let status = response.status().as_u16();
     let path = path.as_ref().map_or("-", MatchedPath::as_str);
+    let method = known(&method);
     match response.extensions().get::<LogLine>() {
         Some(LogLine { kind, text }) if response.status().is_server_error() => {
-            tracing::warn!(%method, path, status, problem = kind.name(), why = %text, "request refused");
+            tracing::warn!(method, path, status, problem = kind.name(), why = %text, "request refused");
         }
         Some(LogLine { kind, text }) => {
-            tracing::debug!(%method, path, status, problem = kind.name(), why = %text, "request refused");
+            tracing::debug!(method, path, status, problem = kind.name(), why = %text, "request refused");
         }
-        None => tracing::debug!(%method, path, status, "request answered"),
+        None => tracing::debug!(method, path, status, "request answered"),
     }
     response
 }

@@ -1,6 +1,6 @@
 //! The daemon put together: settings in, a running process out.
 //!
-//! Parses everything first, then binds everything, then serves; what was started here is stopped here, in the order of
+//! Parses everything first, then binds everything, then serves, and only then has threads; what was started here is stopped here, in the order of
 //! `drain`. It decides nothing about calls or instances.
 
 mod open;
@@ -15,10 +15,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
-use open::{Bound, net_settings, open_audit, open_pusher, split_tenants, unavailable};
+use open::{
+    Bound, addresses, net_settings, open_audit, open_pusher, ops_listeners, registered, split_tenants, start_audit,
+    unavailable,
+};
 
 use crate::api::{self, ApiConfig};
-use crate::audit_log::AuditLog;
+use crate::audit_log::{AuditLog, OpenedLog};
 use crate::cli::Exit;
 use crate::config::{OpsListen, Settings, TlsFiles};
 use crate::effects::Sinks;
@@ -29,7 +32,7 @@ use crate::engine::placement::Placement;
 use crate::engine::policy::{Listener, Policy};
 use crate::engine::{Engine, Start};
 use crate::net::{self, Net, ServerTls};
-use crate::push::Pusher;
+use crate::push::{self, Pusher};
 use crate::router::Router;
 use crate::shard::{Observation, Shards, Wiring};
 use crate::telemetry::{Meters, Readiness, Redacted};
@@ -97,7 +100,17 @@ impl api::Ask for Router {
 /// Runs the daemon until it is told to stop. Logging is started already.
 #[must_use]
 pub fn serve(settings: Settings) -> Exit {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("reveille").build() {
+    let opened = match Opened::new(settings) {
+        Ok(opened) => opened,
+        Err(problem) => return problem.tell(),
+    };
+    let threads = usize::from(opened.shards);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .thread_name("reveille")
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(problem) => {
             error!(%problem, "no runtime");
@@ -105,16 +118,9 @@ pub fn serve(settings: Settings) -> Exit {
         }
     };
     let code = runtime.block_on(async {
-        match start(settings) {
+        match opened.run() {
             Ok(running) => running.until_told().await,
-            Err(StartError::Configuration(problem)) => {
-                error!(problem, "the configuration cannot be used");
-                Exit::Configuration
-            }
-            Err(StartError::Unavailable(problem)) => {
-                error!(problem, "cannot start");
-                Exit::Unavailable
-            }
+            Err(problem) => problem.tell(),
         }
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -126,69 +132,109 @@ pub fn serve(settings: Settings) -> Exit {
 /// # Errors
 /// Anything that cannot be parsed, bound or opened; nothing keeps running then.
 pub fn start(settings: Settings) -> Result<Running, StartError> {
-    let bound = Bound::new(&settings)?;
-    let policy = Arc::new(settings.policy(bound.sip.listeners()));
-    let placement = Placement::new(shard_count(), [random_u64()?, random_u64()?]);
-    let meters = Arc::new(Meters::new(&incident_names()));
-    let readiness = Arc::new(Readiness::new());
-    let (stop, stopping) = watch::channel(false);
-    let (writable, writable_changes) = watch::channel(true);
-    let audit = open_audit(&settings, writable)?;
-    let (tenants, apps) = split_tenants(settings.tenants)?;
-    let pusher = Arc::new(open_pusher(apps, &policy.limits, &meters)?);
+    Opened::new(settings)?.run()
+}
 
-    let (router, inboxes) = Router::new(placement.clone(), &policy.limits);
-    let sip = bound.sip.listeners();
-    let certificates = Certificates {
-        api: (bound.api_tls.clone(), settings.api.tls),
-        sip: bound.sip_tls_files,
-        ops: bound.ops_tls.clone().zip(settings.ops.tls),
-    };
-    let net_settings = net_settings(bound.sip_tls, bound.client_tls, &policy.limits);
-    let net = Net::start(bound.sip, net_settings, router.clone()).map_err(|error| unavailable("SIP", &error))?;
-    let wiring = Wiring {
-        router: router.clone(),
-        net: net.handle(),
-        sinks: Arc::new(sinks(&pusher, &audit)),
-        observer: observer(&meters),
-    };
-    let shards = Shards::start(engines(&placement, &policy)?, inboxes, &wiring);
+impl StartError {
+    fn tell(self) -> Exit {
+        match self {
+            Self::Configuration(problem) => {
+                error!(problem, "the configuration cannot be used");
+                Exit::Configuration
+            }
+            Self::Unavailable(problem) => {
+                error!(problem, "cannot start");
+                Exit::Unavailable
+            }
+        }
+    }
+}
 
-    let api_config = ApiConfig {
-        policy: Arc::clone(&policy),
-        placement,
-        tenants: api::Tenants::new(tenants, policy.domain.clone()),
-    };
-    let api = addresses(&bound.api)?;
-    let places = bound.ops.iter().map(ops::Listener::place).collect::<Result<_, _>>();
-    let ops = places.map_err(|error| unavailable("ops.listen", &error))?;
-    let api_task = api::serve(api_config, bound.api, router.clone(), &bound.api_tls, &stopping);
-    let endpoints = ops::Endpoints {
-        meters,
-        readiness: Arc::clone(&readiness),
-        refresh: Box::new(refresh(net.handle(), router.clone(), Arc::clone(&audit), &pusher, &readiness)),
-        stories: stories::ask(router.clone()),
-        access: ops::Access { token_sha256: settings.ops.token_sha256, tls: bound.ops_tls },
-    };
-    let ops_task = ops::serve(endpoints, bound.ops, stopping.clone());
-    let audit_watch = watch_audit(router.clone(), Arc::clone(&readiness), writable_changes, stopping);
-    let tasks = vec![("api", api_task), ("ops", owned(ops_task)), ("audit watch", owned(audit_watch))];
-    readiness.set_ready(true);
-    let api_certificate = bound.api_tls.end_entity().map(|certificate| certificate.to_vec());
-    let audit_key = audit.public_key_pem();
-    let parts = Parts {
-        router,
-        net,
-        shards,
-        pusher,
-        audit,
-        readiness,
-        stop,
-        tasks,
-        deadline: settings.drain.deadline,
-        certificates,
-    };
-    Ok(Running { api, api_certificate, sip_certificate: bound.sip_certificate, sip, ops, audit_key, parts })
+/// Everything parsed, opened and bound, and nothing running: no thread, no runtime.
+struct Opened {
+    bound: Bound,
+    policy: Arc<Policy>,
+    audit: OpenedLog,
+    tenants: Vec<api::Tenant>,
+    apps: Vec<push::AppConfig>,
+    api_files: Option<TlsFiles>,
+    ops_files: Option<TlsFiles>,
+    deadline: Duration,
+    /// As many as the process may use cores.
+    shards: u16,
+}
+
+impl Opened {
+    fn new(settings: Settings) -> Result<Self, StartError> {
+        let bound = Bound::new(&settings)?;
+        let policy = Arc::new(settings.policy(bound.sip.listeners()));
+        let audit = open_audit(&settings)?;
+        let (tenants, apps) = split_tenants(settings.tenants)?;
+        Ok(Self {
+            bound,
+            policy,
+            audit,
+            tenants,
+            apps,
+            api_files: settings.api.tls,
+            ops_files: settings.ops.tls,
+            deadline: settings.drain.deadline,
+            shards: shard_count(),
+        })
+    }
+
+    /// Starts everything within a tokio runtime.
+    fn run(self) -> Result<Running, StartError> {
+        let Self { bound, policy, audit, tenants, apps, api_files, ops_files, deadline, shards } = self;
+        let placement = Placement::new(shards, [random_u64()?, random_u64()?]);
+        let meters = Arc::new(Meters::new(&incident_names()));
+        let readiness = Arc::new(Readiness::new());
+        let (stop, stopping) = watch::channel(false);
+        let (writable, writable_changes) = watch::channel(true);
+        let audit = start_audit(audit, writable)?;
+        let pusher = Arc::new(open_pusher(apps, &policy.limits, Arc::clone(&bound.names), &meters)?);
+
+        let (router, inboxes) = Router::new(placement.clone(), &policy.limits);
+        let sip = bound.sip.listeners();
+        let certificates = Certificates {
+            api: (bound.api_tls.clone(), api_files),
+            sip: bound.sip_tls_files,
+            ops: bound.ops_access.tls.clone().zip(ops_files),
+        };
+        let net_settings = net_settings(bound.sip_tls, bound.client_tls, bound.names, &policy.limits);
+        let net = Net::start(bound.sip, net_settings, router.clone()).map_err(|error| unavailable("SIP", &error))?;
+        let wiring = Wiring {
+            router: router.clone(),
+            net: net.handle(),
+            sinks: Arc::new(sinks(&pusher, &audit)),
+            observer: observer(&meters),
+        };
+        let shards = Shards::start(engines(&placement, &policy)?, inboxes, &wiring);
+
+        let api_config = ApiConfig {
+            policy: Arc::clone(&policy),
+            placement,
+            tenants: api::Tenants::new(tenants, policy.domain.clone()),
+        };
+        let api = addresses(&bound.api)?;
+        let (ops, ops_listeners) = ops_listeners(bound.ops)?;
+        let api_task = api::serve(api_config, registered(bound.api)?, router.clone(), &bound.api_tls, &stopping);
+        let endpoints = ops::Endpoints {
+            meters,
+            readiness: Arc::clone(&readiness),
+            refresh: Box::new(refresh(net.handle(), router.clone(), Arc::clone(&audit), &pusher, &readiness)),
+            stories: stories::ask(router.clone()),
+            access: bound.ops_access,
+        };
+        let ops_task = ops::serve(endpoints, ops_listeners, stopping.clone());
+        let audit_watch = watch_audit(router.clone(), Arc::clone(&readiness), writable_changes, stopping);
+        let tasks = vec![("api", api_task), ("ops", owned(ops_task)), ("audit watch", owned(audit_watch))];
+        readiness.set_ready(true);
+        let api_certificate = bound.api_tls.end_entity().map(|certificate| certificate.to_vec());
+        let audit_key = audit.public_key_pem();
+        let parts = Parts { router, net, shards, pusher, audit, readiness, stop, tasks, deadline, certificates };
+        Ok(Running { api, api_certificate, sip_certificate: bound.sip_certificate, sip, ops, audit_key, parts })
+    }
 }
 
 /// A task that `drain` awaits by its name.
@@ -396,11 +442,6 @@ fn no_randomness() -> StartError {
 
 fn incident_names() -> Vec<&'static str> {
     net::Incident::ALL.iter().map(|incident| incident.as_str()).chain(OWN_INCIDENTS).collect()
-}
-
-fn addresses(listeners: &[tokio::net::TcpListener]) -> Result<Vec<SocketAddr>, StartError> {
-    let address = |listener: &tokio::net::TcpListener| listener.local_addr();
-    listeners.iter().map(address).collect::<Result<_, _>>().map_err(|error| unavailable("listeners", &error))
 }
 
 fn report_reload(which: &'static str, taken: Result<(), String>) {

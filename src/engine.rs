@@ -32,6 +32,7 @@ mod filter;
 mod foreground;
 mod guesses;
 mod hand_over;
+mod hidden;
 mod instance;
 mod leases;
 mod mailboxes;

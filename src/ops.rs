@@ -18,7 +18,7 @@ mod trust;
 pub use access::{Access, Tls, TlsError};
 pub use calls::{AskStories, CALLS_MAX, Calls, calls};
 pub use client::AskError;
-pub use listener::{Listener, UnixSocket, bind};
+pub use listener::{Bound, Listener, bind};
 pub use overview::Overview;
 pub use server::{Endpoints, serve};
 pub use status::status;

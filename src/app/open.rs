@@ -1,5 +1,7 @@
 //! Opening what the daemon needs: certificates, sockets, keys, the log. Every fault names the key of the configuration.
 
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
@@ -9,31 +11,32 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::StartError;
-use crate::audit_log::{self, AuditLog};
-use crate::config::{self, Settings, TlsFiles};
+use crate::audit_log::{self, AuditLog, OpenedLog};
+use crate::config::{self, OpsListen, Settings, TlsFiles};
 use crate::engine::limits::Limits;
-use crate::net::{self, ClientTls, ServerTls, Timings};
+use crate::net::{self, ClientTls, Names, ServerTls, Timings};
 use crate::push::{self, PushSettings, Pusher};
 use crate::telemetry::Meters;
 use crate::{api, ops};
 
 /// Every socket and certificate, before anything is served.
 pub(super) struct Bound {
-    pub(super) api: Vec<tokio::net::TcpListener>,
+    pub(super) api: Vec<TcpListener>,
     pub(super) api_tls: api::Tls,
-    pub(super) ops: Vec<ops::Listener>,
-    pub(super) ops_tls: Option<ops::Tls>,
+    pub(super) ops: Vec<ops::Bound>,
+    pub(super) ops_access: ops::Access,
     pub(super) sip: net::Plan,
     pub(super) sip_tls: Option<ServerTls>,
     pub(super) sip_certificate: Option<Vec<u8>>,
     pub(super) sip_tls_files: Option<(ServerTls, TlsFiles)>,
     pub(super) client_tls: ClientTls,
+    pub(super) names: Arc<Names>,
 }
 
 impl Bound {
     pub(super) fn new(settings: &Settings) -> Result<Self, StartError> {
         let api_tls = api_tls(settings)?;
-        let ops_tls = ops_tls(settings)?;
+        let ops_access = ops_access(settings)?;
         let (sip_tls, sip_certificate) = sip_tls(settings)?.unzip();
         let files = sip_tls.clone().zip(settings.sip.tls.clone());
         let extra_roots = settings.registrars.ca_pem.as_deref().map(str::as_bytes);
@@ -53,14 +56,27 @@ impl Bound {
             api: api::bind(&settings.api.listen).map_err(|error| unavailable("api.listen", &error))?,
             api_tls,
             ops: ops::bind(&settings.ops.listen).map_err(|error| unavailable("ops.listen", &error))?,
-            ops_tls,
+            ops_access,
             sip: net::plan_listeners(&entries).map_err(|error| unavailable("sip.listen", &error))?,
             sip_tls,
             sip_certificate,
             sip_tls_files: files,
             client_tls,
+            names: Arc::new(Names::from_system()),
         })
     }
+}
+
+/// Where sockets were bound.
+pub(super) fn addresses(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>, StartError> {
+    let addresses: io::Result<_> = listeners.iter().map(TcpListener::local_addr).collect();
+    addresses.map_err(|error| unavailable("listeners", &error))
+}
+
+/// Registers sockets with the runtime.
+pub(super) fn registered(listeners: Vec<TcpListener>) -> Result<Vec<tokio::net::TcpListener>, StartError> {
+    let registered: io::Result<_> = listeners.into_iter().map(tokio::net::TcpListener::from_std).collect();
+    registered.map_err(|error| unavailable("listeners", &error))
 }
 
 fn api_tls(settings: &Settings) -> Result<api::Tls, StartError> {
@@ -74,11 +90,23 @@ fn api_tls(settings: &Settings) -> Result<api::Tls, StartError> {
     }
 }
 
-fn ops_tls(settings: &Settings) -> Result<Option<ops::Tls>, StartError> {
-    let Some(files) = &settings.ops.tls else { return Ok(None) };
-    let pem = files.load().map_err(|error| configuration("ops.tls_certificate", &error))?;
-    let tls = ops::Tls::new(&pem.certificate, &pem.key, settings.ops.client_ca_pem.as_deref());
-    tls.map(Some).map_err(|error| configuration("ops", &error))
+/// Who may ask at the operators' endpoints.
+fn ops_access(settings: &Settings) -> Result<ops::Access, StartError> {
+    let serve = |files: &TlsFiles| {
+        let pem = files.load().map_err(|error| configuration("ops.tls_certificate", &error))?;
+        let tls = ops::Tls::new(&pem.certificate, &pem.key, settings.ops.client_ca_pem.as_deref());
+        tls.map_err(|error| configuration("ops", &error))
+    };
+    let tls = settings.ops.tls.as_ref().map(serve).transpose()?;
+    Ok(ops::Access { token_sha256: settings.ops.token_sha256.clone(), tls })
+}
+
+/// Where operators may ask, and the listeners that wait for them.
+pub(super) fn ops_listeners(bound: Vec<ops::Bound>) -> Result<(Vec<OpsListen>, Vec<ops::Listener>), StartError> {
+    let fail = |error: io::Error| unavailable("ops.listen", &error);
+    let places = bound.iter().map(ops::Bound::place).collect::<io::Result<_>>().map_err(fail)?;
+    let listeners = bound.into_iter().map(ops::Bound::register).collect::<io::Result<_>>().map_err(fail)?;
+    Ok((places, listeners))
 }
 
 /// What the TLS listeners show: the configuration to serve with, and the certificate alone.
@@ -104,17 +132,22 @@ fn sip_tls(settings: &Settings) -> Result<Option<(ServerTls, Vec<u8>)>, StartErr
     Ok(Some((ServerTls::new(config), first.to_vec())))
 }
 
-pub(super) fn open_audit(settings: &Settings, writable: watch::Sender<bool>) -> Result<Arc<AuditLog>, StartError> {
+pub(super) fn open_audit(settings: &Settings) -> Result<OpenedLog, StartError> {
     let log = audit_log::Settings {
         path: settings.audit.path.clone(),
         signing_key: settings.audit.signing_key.clone(),
         sync_wait: settings.audit.sync_wait,
         domain: settings.sip.domain.clone(),
     };
+    AuditLog::open(&log).map_err(|error| StartError::Unavailable(error.to_string()))
+}
+
+/// Starts the threads of the log; `writable` hears when it cannot be written.
+pub(super) fn start_audit(log: OpenedLog, writable: watch::Sender<bool>) -> Result<Arc<AuditLog>, StartError> {
     let on_writable = move |works: bool| {
         writable.send_replace(works);
     };
-    AuditLog::open(&log, on_writable).map(Arc::new).map_err(|error| StartError::Unavailable(error.to_string()))
+    log.start(on_writable).map(Arc::new).map_err(|error| StartError::Unavailable(error.to_string()))
 }
 
 /// What the API has to check, and what the push clients have to hold.
@@ -171,6 +204,7 @@ fn app_config(tenant: Arc<str>, app: config::App, texts: Arc<push::Texts>) -> pu
 pub(super) fn open_pusher(
     apps: Vec<push::AppConfig>,
     limits: &Limits,
+    names: Arc<Names>,
     meters: &Arc<Meters>,
 ) -> Result<Pusher, StartError> {
     let meters = Arc::clone(meters);
@@ -179,19 +213,25 @@ pub(super) fn open_pusher(
         observer: Some(Arc::new(move |provider, kind, outcome, took| {
             meters.publish_push(provider, kind, outcome, took);
         })),
+        names,
         ..PushSettings::default()
     };
     Pusher::new(apps, settings).map_err(|error| StartError::Configuration(error.to_string()))
 }
 
-pub(super) fn net_settings(server_tls: Option<ServerTls>, client_tls: ClientTls, limits: &Limits) -> net::Settings {
+pub(super) fn net_settings(
+    server_tls: Option<ServerTls>,
+    client_tls: ClientTls,
+    names: Arc<Names>,
+    limits: &Limits,
+) -> net::Settings {
     net::Settings {
         server_tls,
         client_tls,
         flows_max: limits.flows,
         flows_per_source_max: limits.flows_per_source,
         timings: Timings::default(),
-        hosts: std::collections::HashMap::new(),
+        names,
     }
 }
 

@@ -37,7 +37,7 @@ pub enum Input {
 }
 
 /// How a message came in.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Arrival {
     /// The listener (for connections we opened: the one whose `advertise` they use).
     pub listener: ListenerId,
@@ -54,7 +54,7 @@ pub struct Arrival {
 }
 
 /// One address found for a trunk, in order of preference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Located {
     /// Transport to use.
     pub transport: Transport,

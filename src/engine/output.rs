@@ -48,7 +48,7 @@ pub enum Output {
 }
 
 /// Where bytes go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Hop {
     /// From a UDP listener to a peer.
     Datagram {
@@ -75,7 +75,7 @@ impl Hop {
 }
 
 /// Which connections to a destination may be shared: all members equal.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TrunkKey {
     /// `Tcp` or `Tls`.
     pub transport: Transport,
@@ -88,7 +88,7 @@ pub struct TrunkKey {
 }
 
 /// Who must be at the other end of a TLS trunk.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TlsIdentity {
     /// The name or address in the certificate (and SNI).
     pub host: String,
@@ -97,7 +97,7 @@ pub struct TlsIdentity {
 }
 
 /// A trunk destination whose pacing, proof and failure state live in one home shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DestinationKey {
     /// Transport.
     pub transport: Transport,
@@ -166,7 +166,7 @@ pub struct ForegroundView {
 }
 
 /// A Contact that was left at the registrar.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct KeptContact {
     /// Its URI.
     pub contact: String,
@@ -240,7 +240,7 @@ impl RegistrationState {
 }
 
 /// How a woken app attaches.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AttachView {
     /// Registrar or outbound proxy for the app's SIP stack.
     pub uri: String,

@@ -292,8 +292,9 @@ impl Daemon {
     }
 
     pub(super) fn start_with(access: Access, listen: OpsListen) -> Self {
-        let listeners = bind(&[listen]).expect("it is free");
-        let place = listeners[0].place().expect("it is bound");
+        let bound = bind(&[listen]).expect("it is free").remove(0);
+        let place = bound.place().expect("it is bound");
+        let listeners = vec![bound.register().expect("a runtime")];
         let meters = Arc::new(Meters::new(&[]));
         let (readiness, backlog) = (Arc::new(Readiness::new()), Arc::new(AtomicUsize::new(0)));
         let (stop, stopping) = watch::channel(false);

@@ -2,7 +2,6 @@
 
 mod websocket;
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -230,7 +229,7 @@ fn start_net(plan: Plan, limits: &Limits, router: &Router) -> Net {
         flows_max: limits.flows,
         flows_per_source_max: limits.flows_per_source,
         timings: Timings::default(),
-        hosts: HashMap::new(),
+        names: Arc::default(),
     };
     Net::start(plan, settings, router.clone()).expect("a runtime")
 }

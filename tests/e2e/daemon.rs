@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::canary::Canaries;
 use crate::http::{Answer, Server};
 use crate::kamailio::{Kamailio, PASSWORD};
 use crate::middlebox::Middlebox;
@@ -35,11 +36,21 @@ pub(crate) struct Settings<'m> {
     pub(crate) ops_socket: Option<PathBuf>,
     /// More lines for `[ops]`.
     pub(crate) ops: String,
+    /// A registrar's port beside those of the PBX.
+    pub(crate) registrar: Option<u16>,
 }
 
 impl Default for Settings<'_> {
     fn default() -> Self {
-        Self { hold: "30s", middlebox: None, tenant: String::new(), rival: None, ops_socket: None, ops: String::new() }
+        Self {
+            hold: "30s",
+            middlebox: None,
+            tenant: String::new(),
+            rival: None,
+            ops_socket: None,
+            ops: String::new(),
+            registrar: None,
+        }
     }
 }
 
@@ -59,9 +70,11 @@ pub(crate) struct Daemon<'w> {
     process: Process,
     directory: PathBuf,
     port: u16,
+    api_port: u16,
     ops_port: u16,
     api: Server,
     ops: Server,
+    canaries: Canaries,
 }
 
 /// An account that the daemon holds.
@@ -103,7 +116,9 @@ impl<'w> Daemon<'w> {
             command.arg("serve").arg("--config").arg(&file);
         });
         let api = Server::secure(api_port, &world.ca_file());
-        let mut daemon = Self { world, process, directory, port, ops_port, api, ops: Server::plain(ops_port) };
+        let canaries = Canaries::new([port, tls_port, tls_advertised, api_port, ops_port, push.port()]);
+        let mut daemon =
+            Self { world, process, directory, port, api_port, ops_port, api, ops: Server::plain(ops_port), canaries };
         until("the daemon to be ready", || {
             daemon.process.assert_running();
             let ready = world.runtime.block_on(daemon.ops.ask("GET", "/readyz", None, None)).ok()?;
@@ -144,11 +159,13 @@ impl<'w> Daemon<'w> {
         hand_over: &HandOver<'_>,
         bearer: &str,
     ) -> Instance {
-        let answer = self.ask("POST", "/v1/instances", bearer, Some(&body_of(kamailio, push, hand_over)));
+        let answer = self.try_hand_over_as(kamailio, push, hand_over, bearer);
         assert!(matches!(answer.status, 201 | 202), "the hand-over was refused: {answer:?}");
         let answer = answer.json();
         let word = |key: &str| answer[key].as_str().map(str::to_owned).expect("the answer has an id and a token");
         let instance = Instance { id: word("instance"), token: word("token"), answer: answer.clone() };
+        self.canaries.plant(&instance.id);
+        self.canaries.plant(&instance.token);
         until("the instance to be registered", || {
             let state = self.status(&instance).json()["registration"]["state"].clone();
             (state == "registered").then_some(())
@@ -164,7 +181,31 @@ impl<'w> Daemon<'w> {
         push: &PushService<'_>,
         hand_over: &HandOver<'_>,
     ) -> Answer {
-        self.ask("POST", "/v1/instances", APP_KEY, Some(&body_of(kamailio, push, hand_over)))
+        self.try_hand_over_as(kamailio, push, hand_over, APP_KEY)
+    }
+
+    fn try_hand_over_as(
+        &self,
+        kamailio: &Kamailio,
+        push: &PushService<'_>,
+        hand_over: &HandOver<'_>,
+        bearer: &str,
+    ) -> Answer {
+        let HandOver { user, device, trunk, more } = hand_over;
+        for value in [push.token(device, "call"), push.token(device, "other"), device_of(device), (*user).to_owned()] {
+            self.canaries.plant(&value);
+        }
+        let mut body = json!({
+            "account": {
+                "aor": format!("sip:{user}@{PBX_DOMAIN}"),
+                "registrar": kamailio.uri(*trunk),
+                "auth_username": user,
+                "password": PASSWORD,
+            },
+            "device": { "id": device_of(device), "platform": push.platform_name(), "push": push.targets(device) },
+        });
+        merge(&mut body, more);
+        self.ask("POST", "/v1/instances", bearer, Some(&body))
     }
 
     /// What `GET /v1/instances/{id}` says.
@@ -277,6 +318,16 @@ impl<'w> Daemon<'w> {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// The port of the API.
+    pub(crate) fn api_port(&self) -> u16 {
+        self.api_port
+    }
+
+    /// The port of the listener for UDP and TCP.
+    pub(crate) fn sip_port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -324,6 +375,21 @@ impl<'w> Daemon<'w> {
         answer
             .unwrap_or_else(|_| panic!("{method} {path} was not answered"))
             .unwrap_or_else(|error| panic!("{method} {path}: {error:#}\n{}", self.process.output()))
+    }
+}
+
+impl Drop for Daemon<'_> {
+    /// Nothing that was told to the daemon may have been told by it.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let metrics = self.world.runtime.block_on(self.ops.ask("GET", "/metrics", None, None));
+        self.terminate();
+        self.canaries.assert_none_in("the log", &self.process.output());
+        self.canaries.assert_none_in("a metric", &metrics.map(|answer| answer.text).unwrap_or_default());
+        let records = fs::read_to_string(self.audit_log()).expect("the audit log is text");
+        self.canaries.assert_none_in("a record", &records);
     }
 }
 
@@ -377,7 +443,7 @@ advertise = "127.0.0.1:{port}"
 [registrars]
 allow = ["*"]
 allow_special_ranges = ["127.0.0.0/8"]
-ports = [{pbx_port}, {pbx_tls_port}]
+ports = [{pbx_port}, {pbx_tls_port}, {registrar}]
 tls_ca_file = {ca:?}
 
 [calls]
@@ -398,6 +464,10 @@ allow_plain_memory = true
 listen = ["127.0.0.1:{ops_port}"{socket}]
 {ops}
 
+# What must never stand in a log must not stand there at any level.
+[log]
+level = "trace"
+
 [[tenant]]
 id = "acme"
 app_key_sha256 = ["{app_key}"]
@@ -406,25 +476,11 @@ app_key_sha256 = ["{app_key}"]
 {app}{rival}"#,
         pbx_port = kamailio.port(),
         pbx_tls_port = kamailio.tls_port(),
+        registrar = settings.registrar.unwrap_or(5060),
         audit = directory.join("audit.log"),
         app_key = sha256_hex(APP_KEY),
         app = push.app_table(),
     )
-}
-
-fn body_of(kamailio: &Kamailio, push: &PushService<'_>, hand_over: &HandOver<'_>) -> Value {
-    let HandOver { user, device, trunk, more } = hand_over;
-    let mut body = json!({
-        "account": {
-            "aor": format!("sip:{user}@{PBX_DOMAIN}"),
-            "registrar": kamailio.uri(*trunk),
-            "auth_username": user,
-            "password": PASSWORD,
-        },
-        "device": { "id": device_of(device), "platform": push.platform_name(), "push": push.targets(device) },
-    });
-    merge(&mut body, more);
-    body
 }
 
 /// Puts the members of `more` into `body`, at every depth.

@@ -11,6 +11,7 @@
 //! | `strangers`, `operators` | what those learn who may not ask, and those who may |
 //! | `shared`, `texts`, `through`, `manners`, `stories` | the same of several devices, messages, RFC 8599, habits, stories |
 //! | `guide` | that the examples of docs/client-guide.md are what happens, and that its client works |
+//! | `canary`, `canaries` | that nothing told to the daemon is told by it: searched after every test, and tried on purpose |
 //! | `setting`, `world`, `process`, `trace` | what most tests start with; directory, ports and certificates; children; SIP messages in their logs |
 //! | `middlebox` | what lies between phone and daemon, and loses connections |
 //! | `kamailio`, `sipp`, `phones`, `push`, `daemon` | one peer each |
@@ -23,6 +24,8 @@
 )]
 
 mod calls;
+mod canaries;
+mod canary;
 mod daemon;
 mod ends;
 mod flows;

@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -136,6 +136,8 @@ impl World {
         );
         let listeners = bind(&["127.0.0.1:0".parse().expect("an address")]).expect("a port");
         let address = listeners[0].local_addr().expect("bound");
+        let listeners =
+            listeners.into_iter().map(|listener| TcpListener::from_std(listener).expect("a runtime")).collect();
         let tls = Tls::self_signed(&Tls::self_signed_names(DOMAIN)).expect("a certificate");
         let engine = Arc::new(Script {
             answer: Mutex::new(Box::new(usual_answer)),
