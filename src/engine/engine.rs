@@ -173,7 +173,7 @@ impl Engine {
                 | PeerMessage::PlaceReturned { .. } => self.places.handle_peer(from, message, now.boot),
                 PeerMessage::GuessWanted { .. }
                 | PeerMessage::GuessAnswered { .. }
-                | PeerMessage::GuessReturned { .. } => self.guesses.handle_peer(from, message, now.boot),
+                | PeerMessage::GuessReturned { .. } => self.guesses.handle_peer(from, &message, now.boot),
                 PeerMessage::NameBorne { .. } | PeerMessage::NameLaidDown { .. } => {
                     self.names.handle_peer(from, message);
                 }

@@ -71,8 +71,8 @@ impl Guesses {
     }
 
     /// Another shard speaks.
-    pub(crate) fn handle_peer(&mut self, from: ShardId, message: PeerMessage, now: Instant) {
-        match message {
+    pub(crate) fn handle_peer(&mut self, from: ShardId, message: &PeerMessage, now: Instant) {
+        match *message {
             PeerMessage::GuessWanted { account, ticket } => {
                 let wait = self.pay(account, now).err();
                 self.tell(from, PeerMessage::GuessAnswered { ticket, wait }, now);
@@ -123,7 +123,7 @@ impl Guesses {
 
     fn tell(&mut self, to: ShardId, message: PeerMessage, now: Instant) {
         if to == self.shard {
-            self.handle_peer(to, message, now);
+            self.handle_peer(to, &message, now);
         } else {
             self.events.push_back(Event::Peer(to, message));
         }
@@ -152,7 +152,7 @@ mod tests {
     fn settle(room: &mut Guesses, ticket: u64, was_wrong: bool) {
         room.settle(ticket, was_wrong);
         while let Some(Event::Peer(shard, message)) = room.poll_event() {
-            room.handle_peer(shard, message, NOW);
+            room.handle_peer(shard, &message, NOW);
         }
     }
 

@@ -54,6 +54,7 @@ fn operators_ask_over_a_unix_socket_or_with_a_token_and_nobody_asks_without() {
 
     // A killed daemon leaves its socket behind; the next one takes its place, and removes it at its end.
     daemon.kill();
+    drop(daemon);
     assert!(socket.exists());
     let mut next = Daemon::start_with(&world, &kamailio, &push, &settings);
     let file = next.directory().join("reveille.toml");

@@ -68,7 +68,7 @@ fn what_operators_show_is_checked() {
     write("ops.key", made.signing_key.serialize_pem());
     let file = directory.path().join("r.toml");
     let read = |lines: &str| read_in(&file, &format!("{LEAST}[ops]\nlisten = \"0.0.0.0:1\"\n{lines}"), &[]);
-    let alone = read("client_ca_file = \"ops.pem\"\n").err().expect("refused").to_string();
+    let alone = read("client_ca_file = \"ops.pem\"\n").expect_err("refused").to_string();
     assert!(alone.contains("ops.client_ca_file: needs tls_certificate and tls_key"), "{alone}");
     let settings = read("client_ca_file = \"ops.pem\"\ntls_certificate = \"ops.pem\"\ntls_key = \"ops.key\"\n");
     let settings = settings.unwrap_or_else(|error| panic!("{error}"));

@@ -71,7 +71,7 @@ impl Engine {
         let Some(event) = self.guesses.poll_event() else { return false };
         match event {
             guesses::Event::Peer(shard, message) if shard == self.shard => {
-                self.guesses.handle_peer(shard, message, now.boot);
+                self.guesses.handle_peer(shard, &message, now.boot);
             }
             guesses::Event::Peer(shard, message) => self.emit(Output::Peer(shard, message)),
             guesses::Event::Answered { ticket, wait } => self.handle_leave(ticket, wait, now),

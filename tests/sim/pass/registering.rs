@@ -616,7 +616,7 @@ fn a_tenant_whose_trunks_are_tls_only_registers_through_us_over_tls_alone() {
                 assert_eq!(rig.located, 0);
             }
             // The rig's resolver knows the registrar over UDP alone, which is as good as not at all.
-            None => assert_eq!((code(&rig.one(&phone.name())), rig.located), (503, 1)),
+            None => assert_eq!((code(&rig.one(&phone.name())), rig.located), (504, 1)),
         }
         rig.assert_silent();
     }
