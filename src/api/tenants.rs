@@ -155,7 +155,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
         Problem::new(
             Kind::Unauthorized,
             "Send exactly one header \"Authorization: Bearer CREDENTIAL\".",
-            "no usable bearer credential",
+            "no usable credential",
         )
     };
     let mut fields = headers.get_all(AUTHORIZATION).iter();
