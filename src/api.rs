@@ -6,12 +6,15 @@
 
 mod account;
 mod body;
+mod caller_key;
+mod faults;
 mod hand_over;
 mod handlers;
 mod jwt;
 mod openapi;
 mod preferences;
 mod problem;
+mod push_proof;
 mod secret;
 mod server;
 mod sources;
@@ -65,6 +68,8 @@ pub struct ApiConfig {
     pub placement: Placement,
     /// Who may ask.
     pub tenants: Tenants,
+    /// Whether a request may ask for a fault of ours: `process.debug_faults`.
+    pub debug_faults: bool,
 }
 
 /// What every request sees.
@@ -79,6 +84,7 @@ pub(crate) struct Api<A> {
     pub(crate) deadlines: Deadlines,
     /// Hand-overs under way: at most one for each request.
     pub(crate) tasks: Tasks,
+    pub(crate) debug_faults: bool,
 }
 
 /// Serves the API on `listeners` (see [`bind`]) until `stop` turns true; then accepts nothing more and lets running
@@ -102,7 +108,7 @@ fn serve_within<A: Ask>(
     tls: &Tls,
     stop: &watch::Receiver<bool>,
 ) -> JoinHandle<()> {
-    let ApiConfig { policy, placement, tenants } = config;
+    let ApiConfig { policy, placement, tenants, debug_faults } = config;
     let limits = &policy.limits;
     let connections = usize::try_from(limits.api_connections).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
     let sources = Arc::new(ConnectionCount::new(limits.flows_per_source));
@@ -110,7 +116,18 @@ fn serve_within<A: Ask>(
     let tenant_rate = HandOverRate::new(limits.posts_per_tenant);
     let bodies = Semaphore::new(body::BODIES_AT_ONCE);
     let tasks = Tasks::default();
-    let api = Api { ask, policy, placement, tenants, rate, tenant_rate, bodies, deadlines, tasks: tasks.clone() };
+    let api = Api {
+        ask,
+        policy,
+        placement,
+        tenants,
+        rate,
+        tenant_rate,
+        bodies,
+        deadlines,
+        tasks: tasks.clone(),
+        debug_faults,
+    };
     let shared = Arc::new(server::Shared {
         router: router(api),
         acceptor: TlsAcceptor::from(tls.config()),
@@ -146,9 +163,11 @@ fn router<A: Ask>(api: Api<A>) -> Router {
         .route("/v1/instances/{id}/calls/{call}/decline", post(handlers::decline::<A>))
         .route("/v1/instances/{id}/test", post(handlers::begin_test::<A>))
         .route("/v1/instances/{id}/test/{test}", get(handlers::test::<A>).post(handlers::test_arrived::<A>))
+        .route("/v1/instances/{id}/push-proof", post(push_proof::push_proof::<A>))
         .route("/v1/tenants/self/instances", delete(handlers::erase_all::<A>))
         .route("/openapi.json", get(handlers::description))
         .fallback(handlers::no_such_path)
+        .layer(middleware::from_fn(faults::survive))
         .layer(middleware::from_fn(finish))
         .with_state(Arc::new(api))
 }

@@ -36,7 +36,7 @@ use crate::push::{self, Pusher};
 use crate::router::Router;
 use crate::shard::{Observation, Shards, Wiring};
 use crate::telemetry::{Meters, Readiness, Redacted};
-use crate::{drain, ops, systemd};
+use crate::{confine, drain, ops, systemd, telemetry};
 
 /// Reasons of `shed_total` besides those of the network side: shards that had no room, audit records that are in no log.
 const OWN_INCIDENTS: [&str; 2] = ["shard-full", "audit-lost"];
@@ -100,10 +100,13 @@ impl api::Ask for Router {
 /// Runs the daemon until it is told to stop. Logging is started already.
 #[must_use]
 pub fn serve(settings: Settings) -> Exit {
+    let confinement = open::confinement(&settings);
     let opened = match Opened::new(settings) {
         Ok(opened) => opened,
         Err(problem) => return problem.tell(),
     };
+    // Nothing is opened behind this line, and no thread was started before it.
+    let confined = confine::apply(&confinement);
     let threads = usize::from(opened.shards);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
@@ -119,7 +122,12 @@ pub fn serve(settings: Settings) -> Exit {
     };
     let code = runtime.block_on(async {
         match opened.run() {
-            Ok(running) => running.until_told().await,
+            Ok(running) => {
+                for note in confined.notes() {
+                    running.parts.readiness.note(note, true);
+                }
+                running.until_told().await
+            }
             Err(problem) => problem.tell(),
         }
     });
@@ -160,6 +168,7 @@ struct Opened {
     api_files: Option<TlsFiles>,
     ops_files: Option<TlsFiles>,
     deadline: Duration,
+    debug_faults: bool,
     /// As many as the process may use cores.
     shards: u16,
 }
@@ -179,13 +188,14 @@ impl Opened {
             api_files: settings.api.tls,
             ops_files: settings.ops.tls,
             deadline: settings.drain.deadline,
+            debug_faults: settings.process.debug_faults,
             shards: shard_count(),
         })
     }
 
     /// Starts everything within a tokio runtime.
     fn run(self) -> Result<Running, StartError> {
-        let Self { bound, policy, audit, tenants, apps, api_files, ops_files, deadline, shards } = self;
+        let Self { bound, policy, audit, tenants, apps, api_files, ops_files, deadline, debug_faults, shards } = self;
         let placement = Placement::new(shards, [random_u64()?, random_u64()?]);
         let meters = Arc::new(Meters::new(&incident_names()));
         let readiness = Arc::new(Readiness::new());
@@ -215,6 +225,7 @@ impl Opened {
             policy: Arc::clone(&policy),
             placement,
             tenants: api::Tenants::new(tenants, policy.domain.clone()),
+            debug_faults,
         };
         let api = addresses(&bound.api)?;
         let (ops, ops_listeners) = ops_listeners(bound.ops)?;
@@ -229,6 +240,7 @@ impl Opened {
         let ops_task = ops::serve(endpoints, ops_listeners, stopping.clone());
         let audit_watch = watch_audit(router.clone(), Arc::clone(&readiness), writable_changes, stopping);
         let tasks = vec![("api", api_task), ("ops", owned(ops_task)), ("audit watch", owned(audit_watch))];
+        readiness.note("process.debug_faults is on: clients can make requests fail on purpose", debug_faults);
         readiness.set_ready(true);
         let api_certificate = bound.api_tls.end_entity().map(|certificate| certificate.to_vec());
         let audit_key = audit.public_key_pem();
@@ -339,6 +351,7 @@ fn refresh(
 ) -> impl Fn(&Meters) + Send + Sync + use<> {
     let (pusher, readiness) = (Arc::clone(pusher), Arc::clone(readiness));
     move |meters| {
+        telemetry::forget_old_log_keys();
         meters.publish_audit_backlog(audit.backlog());
         let counters = net.counters();
         let totals = net::Incident::ALL.iter().map(|incident| counters.total(*incident));
@@ -450,3 +463,6 @@ fn report_reload(which: &'static str, taken: Result<(), String>) {
         Err(problem) => error!(which, problem, "the new certificate cannot be used; the former one stays"),
     }
 }
+
+#[cfg(test)]
+mod tests;

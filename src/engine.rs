@@ -8,6 +8,7 @@
 pub mod account;
 pub mod aor;
 pub mod audit;
+pub mod caller_key;
 pub mod edge_registrar;
 pub mod ids;
 pub mod input;
@@ -15,6 +16,7 @@ pub mod limits;
 pub mod output;
 pub mod placement;
 pub mod policy;
+pub mod proof;
 pub mod story;
 pub mod tally;
 
@@ -40,6 +42,8 @@ mod messages;
 mod names;
 mod pass;
 mod places;
+mod proofs;
+mod proving;
 mod random;
 mod rectify;
 mod register;

@@ -16,6 +16,7 @@ mod jwt;
 mod mailbox;
 mod oneshot;
 mod payload;
+pub(crate) mod sealed;
 #[cfg(test)]
 mod tests;
 

@@ -27,7 +27,7 @@ use super::views::{
     self, CallBody, DataBody, ErasedAllBody, ErasedBody, ForegroundAnswer, HandedOverBody, InstanceBody, TestBegunBody,
     TestBody,
 };
-use super::{Api, Ask, openapi};
+use super::{Api, Ask, faults, openapi};
 use crate::clock;
 use crate::engine::audit::Cause;
 use crate::engine::ids::{CallUuid, InstanceId, ShardId};
@@ -38,9 +38,9 @@ use crate::engine::output::{Answer, DataView};
 /// holding a connection for ever.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
 
-type Shared<A> = State<Arc<Api<A>>>;
-type Answered = Result<Response, Problem>;
-type IdInPath = Result<Path<String>, PathRejection>;
+pub(super) type Shared<A> = State<Arc<Api<A>>>;
+pub(super) type Answered = Result<Response, Problem>;
+pub(super) type IdInPath = Result<Path<String>, PathRejection>;
 type CallInPath = Result<Path<(String, String)>, PathRejection>;
 
 /// Hand an account over
@@ -363,7 +363,7 @@ pub(crate) async fn no_such_path(_method: Method) -> Problem {
 
 impl<A: Ask> Api<A> {
     /// One command, one answer.
-    async fn command(&self, shard: ShardId, command: Command) -> Result<Answer, Problem> {
+    pub(super) async fn command(&self, shard: ShardId, command: Command) -> Result<Answer, Problem> {
         match tokio::time::timeout(ANSWER_WAIT_MAX, self.ask.ask(shard, command)).await {
             Ok(answer) => Ok(answer),
             Err(_) => {
@@ -373,8 +373,13 @@ impl<A: Ask> Api<A> {
         }
     }
 
-    async fn body(&self, request: Request) -> Result<Zeroizing<Vec<u8>>, Problem> {
-        body::read(request, &self.bodies, self.deadlines.body).await
+    pub(super) async fn body(&self, request: Request) -> Result<Zeroizing<Vec<u8>>, Problem> {
+        let wants_panic = self.debug_faults && faults::wants_panic(request.headers());
+        let bytes = body::read(request, &self.bodies, self.deadlines.body).await?;
+        if wants_panic {
+            faults::panic_over(&bytes);
+        }
+        Ok(bytes)
     }
 
     /// A call about an instance that has no body.
@@ -389,7 +394,11 @@ impl<A: Ask> Api<A> {
     }
 
     /// The instance a path names, the token's hash and the shard. A missing token counts before an impossible id.
-    fn instance(&self, id: IdInPath, headers: &HeaderMap) -> Result<(InstanceId, TokenHash, ShardId), Problem> {
+    pub(super) fn instance(
+        &self,
+        id: IdInPath,
+        headers: &HeaderMap,
+    ) -> Result<(InstanceId, TokenHash, ShardId), Problem> {
         let token = self.tenants.instance_token(headers)?;
         let id = id.ok().and_then(|Path(text)| InstanceId::parse(text.as_bytes()));
         // An id of a shard that is not here is asked for all the same: the time of the answer tells nothing.

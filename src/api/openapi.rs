@@ -10,10 +10,11 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, HttpBuilder, SecuritySchem
 use utoipa::openapi::{Content, Header, Ref, RefOr};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
-use super::handlers;
 use super::problem::{Kind, ProblemBody};
+use super::{handlers, push_proof};
 use crate::engine::audit::Cause;
 use crate::engine::output::{CallState, RegistrationState, Step};
+use crate::engine::proof::ProofState;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -38,6 +39,7 @@ use crate::engine::output::{CallState, RegistrationState, Step};
         handlers::begin_test,
         handlers::test,
         handlers::test_arrived,
+        push_proof::push_proof,
         handlers::erase_all,
         handlers::description,
     ),
@@ -193,6 +195,12 @@ pub(crate) fn call_states() -> Schema {
 /// What may happen to a call.
 pub(crate) fn steps() -> Schema {
     names(Step::ALL.map(Step::as_str), "What happened.")
+}
+
+/// How a proof may stand.
+pub(crate) fn proof_states() -> Schema {
+    let about = "How far the proof of the push token is; `pending` and `contested`: no call is pushed.";
+    names(ProofState::ALL.map(ProofState::as_str), about)
 }
 
 /// Why an instance may have been erased.

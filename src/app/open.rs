@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
@@ -13,9 +14,11 @@ use zeroize::Zeroizing;
 use super::StartError;
 use crate::audit_log::{self, AuditLog, OpenedLog};
 use crate::config::{self, OpsListen, Settings, TlsFiles};
+use crate::confine::{Confinement, Files, directories_of};
 use crate::engine::limits::Limits;
 use crate::net::{self, ClientTls, Names, ServerTls, Timings};
 use crate::push::{self, PushSettings, Pusher};
+use crate::systemd;
 use crate::telemetry::Meters;
 use crate::{api, ops};
 
@@ -65,6 +68,24 @@ impl Bound {
             names: Arc::new(Names::from_system()),
         })
     }
+}
+
+/// What the daemon gives up once it has opened everything: it reads its certificates again, writes its log, and opens
+/// nothing else.
+pub(super) fn confinement(settings: &Settings) -> Confinement {
+    let certificates = [&settings.api.tls, &settings.sip.tls, &settings.ops.tls].into_iter().flatten();
+    let replaced = certificates.flat_map(|files| [&files.certificate, &files.key]);
+    let mut read: Vec<PathBuf> = replaced.flat_map(|file| directories_of(file)).collect();
+    read.sort();
+    read.dedup();
+    let write = settings.audit.path.iter().flat_map(|log| directories_of(log)).collect();
+    let socket = |place: &OpsListen| match place {
+        OpsListen::Unix(path) => path.parent().map(Path::to_owned),
+        OpsListen::Tcp(_) => None,
+    };
+    let remove = settings.ops.listen.iter().filter_map(socket).collect();
+    let files = Files { read, write, remove, abstract_sockets: systemd::is_abstract() };
+    Confinement { wanted: settings.process, files }
 }
 
 /// Where sockets were bound.

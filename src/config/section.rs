@@ -30,6 +30,7 @@ pub(super) const SECTIONS: &[Keys] = &[
     Keys { section: "audit", keys: &["path", "signing_key", "sync_wait"] },
     Keys { section: "drain", keys: &["calls", "deadline"] },
     Keys { section: "vault", keys: &["allow_plain_memory"] },
+    Keys { section: "process", keys: &["dumpable", "landlock", "seccomp", "debug_faults"] },
     Keys { section: "ops", keys: &["listen", "token_sha256", "tls_certificate", "tls_key", "client_ca_file"] },
     Keys { section: "log", keys: &["format", "level"] },
     Keys {
@@ -77,6 +78,7 @@ pub(super) const TENANT: &Keys = &Keys {
         "jwt_public_key",
         "jwt_required",
         "caller_in_push",
+        "prove_push_token",
         "wakes_off",
         "edge_registrars",
         "registrars_allow",

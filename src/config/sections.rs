@@ -13,7 +13,7 @@ use super::files;
 use super::report::{Place, Report};
 use super::section::{Entry, Keys, Raw, SECTIONS, Section, header};
 use super::settings::{
-    Api, Audit, Calls, Drain, Erasure, Lease, Log, LogFormat, LogLevel, Messages, Registrars, Settings, Vault,
+    Api, Audit, Calls, Drain, Erasure, Lease, Log, LogFormat, LogLevel, Messages, Process, Registrars, Settings, Vault,
 };
 use super::suggest::nearest;
 use super::tenant_accounts::Within;
@@ -116,6 +116,7 @@ pub(super) fn read(document: Document, overrides: Overrides, base: PathBuf, repo
     let audit = audit(tree.section("audit", report));
     let drain = drain(tree.section("drain", report), &erasure);
     let vault = vault(tree.section("vault", report));
+    let process = process(tree.section("process", report));
     let (ops_listen, ops) = ops::read(tree.section("ops", report));
     let log = log(tree.section("log", report));
     let limits = limits(tree.section("limits", report));
@@ -136,6 +137,7 @@ pub(super) fn read(document: Document, overrides: Overrides, base: PathBuf, repo
         audit,
         drain,
         vault,
+        process,
         ops,
         log,
         limits,
@@ -258,6 +260,23 @@ fn vault(mut section: Section<'_>) -> Vault {
     let allow_plain_memory = section.flag("allow_plain_memory", false);
     section.finish();
     Vault { allow_plain_memory }
+}
+
+fn process(mut section: Section<'_>) -> Process {
+    let defaults = Process::default();
+    let process = Process {
+        dumpable: section.flag("dumpable", defaults.dumpable),
+        landlock: section.flag("landlock", defaults.landlock),
+        seccomp: section.flag("seccomp", defaults.seccomp),
+        debug_faults: section.flag("debug_faults", defaults.debug_faults),
+    };
+    if process.debug_faults {
+        let (place, path) = (section.place(), section.path("debug_faults"));
+        let problem = "is on: clients can make requests fail on purpose; it is for tests alone";
+        section.report.warning(place, path, problem);
+    }
+    section.finish();
+    process
 }
 
 fn log(mut section: Section<'_>) -> Log {

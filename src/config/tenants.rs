@@ -8,7 +8,6 @@ use super::report::Report;
 use super::section::{APP, Entry, Raw, Section, TENANT, TEXTS, tables};
 use super::sections::Tree;
 use super::settings::{APP_KEYS_MAX, ApnsAccess, ApnsEnvironment, App, AppKeyHash, FcmAccess, PushAccess, Tenant};
-use super::sip::NOT_AVAILABLE;
 use super::tenant_accounts::{self, Within};
 use super::{files, material, values};
 use crate::engine::edge_registrar::EdgeRegistrar;
@@ -54,6 +53,7 @@ fn tenant(raw: Raw, base: &Path, within: &Within<'_>, seen: &mut Seen, report: &
     }
     let jwt_required = jwt_required(&mut section, with_app_keys, with_jwts);
     let caller_in_push = caller_in_push(&mut section);
+    let prove_push_token = section.flag("prove_push_token", false);
     let wakes_off = section.list("wakes_off", values::wake_off, None).unwrap_or_default();
     let texts = section.table("texts").map(|raw| texts(Section::new(raw, TEXTS, base, section.report)));
     let accounts = tenant_accounts::read(&mut section, within);
@@ -74,6 +74,7 @@ fn tenant(raw: Raw, base: &Path, within: &Within<'_>, seen: &mut Seen, report: &
         jwt_key,
         jwt_required,
         caller_in_push,
+        prove_push_token,
         wakes_off: wakes_off.into_iter().map(|entry| entry.value).collect(),
         texts: texts.unwrap_or_default(),
         apps,
@@ -147,17 +148,8 @@ fn edge_registrars(section: &mut Section<'_>, tls_only: bool) -> Vec<EdgeRegistr
 }
 
 fn caller_in_push(section: &mut Section<'_>) -> CallerInPush {
-    let words =
-        [("none", Some(CallerInPush::None)), ("clear", Some(CallerInPush::Clear)), ("sealed", None::<CallerInPush>)];
-    match section.choice("caller_in_push", &words) {
-        Some(Entry { value: Some(caller), .. }) => caller,
-        Some(Entry { place, value: None }) => {
-            let problem = format!("\"sealed\" {NOT_AVAILABLE}; allowed are \"none\" and \"clear\"");
-            section.mistake(&place, "caller_in_push", problem);
-            CallerInPush::None
-        }
-        None => CallerInPush::None,
-    }
+    let words = [CallerInPush::None, CallerInPush::Clear, CallerInPush::Sealed].map(|it| (it.as_str(), it));
+    section.choice("caller_in_push", &words).map(|entry| entry.value).unwrap_or_default()
 }
 
 fn app(mut section: Section<'_>, seen: &mut HashSet<(Provider, String)>) -> Option<App> {

@@ -91,7 +91,7 @@ fn unknown_keys_are_refused_with_their_line_and_what_was_meant() {
         &[
             "r.toml:1: rate: stands outside of its section; it belongs into [registrars]",
             "r.toml:2: colour: is not a known section; there are api, sip, registrars, lease, calls, messages, erasure, \
-             audit, drain, vault, ops, log, limits, tenant",
+             audit, drain, vault, process, ops, log, limits, tenant",
             "r.toml:3: sip.domain: is not a known section; sections have no quotes",
         ],
     );
@@ -161,7 +161,7 @@ fn wrong_types_and_ranges_say_what_is_allowed() {
         "early = 1979-05-27\n[audit]\npath = 1979-05-27\n",
         &[
             "r.toml:1: early: is not a known section; there are api, sip, registrars, lease, calls, messages, erasure, \
-             audit, drain, vault, ops, log, limits, tenant",
+             audit, drain, vault, process, ops, log, limits, tenant",
             "r.toml:3: audit.path: must be a text in quotes, not a date",
         ],
     );

@@ -54,6 +54,7 @@ impl Engine {
             Command::BeginTest(id, token) => self.begin_test(id, &token, reply, now),
             Command::Test(id, token, test) => self.show_test(id, &token, test, reply),
             Command::TestArrived(id, token, test) => self.test_arrived(id, &token, test, reply, now),
+            Command::Prove(id, token, challenge) => self.prove(id, &token, challenge.as_deref(), reply, now),
             Command::Stories { call, most } => {
                 let stories = self.stories.newest(call, most);
                 self.reply(reply, Answer::Stories(stories));
@@ -108,6 +109,7 @@ impl Engine {
             password,
             ha1,
             push: instance.push.iter().map(|target| (target.purpose, target.provider, target.app.clone())).collect(),
+            caller_key: instance.caller_key,
             handed_over: instance.handed_over,
         };
         self.reply(reply, Answer::Data(Box::new(data)));
@@ -147,6 +149,8 @@ impl Engine {
             registration: self.registration_view(instance, now),
             lease_ends: instance.lease_ends().wall,
             attach: self.attach_view(id),
+            caller_in_push: self.caller_in_push(instance),
+            push_proof: self.push_proof(id),
             attached: self.edge.device(id).is_some(),
             trunk_drops: instance.trunk_drops,
             private_media_address: self.stories.private_media(id),

@@ -23,6 +23,7 @@ use super::pass::Pass;
 use super::placement::Placement;
 use super::places::Places;
 use super::policy::Policy;
+use super::proofs::Proofs;
 use super::random::Random;
 use super::register::Desk;
 use super::route_token::Mint;
@@ -61,6 +62,7 @@ pub struct Engine {
     pub(super) places: Places,
     pub(super) guesses: Guesses,
     pub(super) names: Names,
+    pub(super) proofs: Proofs,
     pub(super) edge: Edge,
     pub(super) pass: Pass,
     pub(super) calls: Calls,
@@ -114,6 +116,7 @@ impl Engine {
             guesses: Guesses::new(shard, placement.clone(), policy.limits.refusals_per_account),
             names: Names::new(shard, placement.clone()),
             hand_overs: HandOvers::new(placement.shards()),
+            proofs: Proofs::new(placement.clone(), policy.limits.instances_per_device),
             policy,
             placement,
             random,
@@ -177,6 +180,7 @@ impl Engine {
                 PeerMessage::NameBorne { .. } | PeerMessage::NameLaidDown { .. } => {
                     self.names.handle_peer(from, message);
                 }
+                PeerMessage::Token(message) => self.proofs.handle_peer(message, now.boot),
                 PeerMessage::Called { binding, request } => self.handle_called(binding, *request, now),
                 PeerMessage::Nameless(request) => self.handle_nameless(*request, now),
             },
@@ -197,6 +201,7 @@ impl Engine {
         }
         self.send_notices(now);
         self.wakes.handle_timeout(now.boot);
+        self.proofs.handle_timeout(now.boot);
         self.destinations.handle_timeout(&mut self.random, now.boot);
         let (bindings, mut desk) = self.for_bindings();
         bindings.handle_timeout(&mut desk, now.boot);
@@ -244,6 +249,7 @@ impl Engine {
             self.pass.poll_timeout(),
             self.calls.poll_timeout(),
             self.wakes.poll_timeout(),
+            self.proofs.poll_timeout(),
             self.texts.poll_timeout(),
             self.mailboxes.poll_timeout(),
             self.stories.poll_timeout(),
@@ -285,6 +291,7 @@ impl Engine {
         self.mailboxes.tables(&mut tables);
         tables.push(("vault.sealed", self.vault.sealed()));
         self.wakes.tables(&mut tables);
+        self.proofs.tables(&mut tables);
         self.stories.tables(&mut tables);
         self.erasures.tables(&mut tables);
         self.hand_overs.tables(&mut tables);
@@ -305,6 +312,7 @@ impl Engine {
         let (texts, mut desk) = self.for_texts();
         texts.forget(id, &mut desk, now.boot);
         self.wakes.forget(id);
+        self.forget_proof(id);
         self.stories.forget(id);
         if self.calls.has_dialogs(id) {
             self.edge.keep(id, now.boot + self.policy.limits.dialog_max);
@@ -323,6 +331,7 @@ impl Engine {
             || self.route_places(now)
             || self.route_guesses(now)
             || self.route_names()
+            || self.route_proofs(now)
             || self.route_edge(now)
             || self.route_pass(now)
             || self.route_calls(now)
@@ -362,13 +371,7 @@ impl Engine {
         self.handle_text_pushed(verdict.instance, verdict.kind, &verdict.outcome);
         match verdict.outcome.clone() {
             PushOutcome::TokenDead { since } => {
-                let known_since = self.leases.get(verdict.instance).map(|instance| instance.push_since);
-                let news = known_since.is_some_and(|known| since.unwrap_or(verdict.sent_at) >= known);
-                if self.pass.knows(verdict.instance) {
-                    self.pass.end(verdict.instance);
-                } else if news {
-                    self.erase(verdict.instance, Cause::DeadToken, None, now);
-                }
+                self.handle_token_dead(&verdict, since, now);
             }
             PushOutcome::TokenRejected(_) => self.handle_token_rejected(&verdict, now),
             PushOutcome::OurFault(reason) => {

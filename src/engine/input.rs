@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use super::account::{Account, TenantId};
 use super::audit::{Cause, Receipt};
+use super::caller_key::CallerKey;
 use super::ids::{BindingId, CallUuid, FlowId, InstanceId, ListenerId, QueryId, RecordId, ReplyTo, ShardId, WakeId};
 use super::output::{DestinationKey, PushOutcome, TrunkKey};
 use super::policy::Provider;
+use super::proof::TokenMessage;
 use crate::sip::{Message, Transport};
 use crate::vault::Material;
 
@@ -181,6 +183,8 @@ pub enum PeerMessage {
     },
     /// To the shard of a sender: a request from a registrar's address that calls none of the names known there.
     Nameless(Box<CalledByName>),
+    /// Between an instance's shard and the home shard of its push token.
+    Token(TokenMessage),
     /// To the home shard: what became of a permit.
     PermitUsed {
         /// Where to.
@@ -273,6 +277,8 @@ pub enum Command {
     Test(InstanceId, TokenHash, uuid::Uuid),
     /// `POST /v1/instances/{id}/test/{test}`: its push arrived.
     TestArrived(InstanceId, TokenHash, uuid::Uuid),
+    /// `POST /v1/instances/{id}/push-proof`: the challenge, or none to ask for another.
+    Prove(InstanceId, TokenHash, Option<String>),
     /// The stories of calls, for the operator.
     Stories {
         /// Only this call's.
@@ -305,6 +311,8 @@ pub struct HandOver {
     pub material: Material,
     /// Where pushes go; at least one is usable.
     pub push: Vec<PushTarget>,
+    /// What the caller is sealed to, where the tenant wants that.
+    pub caller_key: Option<CallerKey>,
     /// How long we may hold it.
     pub lease: Duration,
     /// How the app wants it.
@@ -327,6 +335,8 @@ pub struct Preferences {
 pub struct Rectification {
     /// New push targets.
     pub push: Option<Vec<PushTarget>>,
+    /// A new key for the caller, or none any more.
+    pub caller_key: Option<Option<CallerKey>>,
     /// A new account; if its destination or user differ, `material` must be there.
     pub account: Option<Account>,
     /// New credentials.

@@ -261,12 +261,12 @@ impl Engine {
     /// A device as a call to it has to know it.
     fn callee(&self, id: InstanceId, request: &Message) -> Option<Callee> {
         let instance = self.leases.get(id)?;
-        let clear = self.policy.tenant(&instance.tenant).is_some_and(|it| it.caller_in_push == CallerInPush::Clear);
+        let told = self.caller_in_push(instance) != CallerInPush::None;
         Some(Callee {
             instance: id,
             platform_ios: instance.platform.eq_ignore_ascii_case("ios"),
             hand_over: instance.preferences.hand_over,
-            caller: if clear { caller_of(request) } else { None },
+            caller: if told { caller_of(request) } else { None },
             device: self.edge.device(id).cloned(),
         })
     }

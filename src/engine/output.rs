@@ -12,16 +12,18 @@ use zeroize::Zeroizing;
 
 use super::account::{TenantId, TrunkUri};
 use super::audit::{AuditRecord, Cause, Receipt};
+use super::caller_key::CallerKey;
 use super::ids::{CallUuid, FlowId, InstanceId, ListenerId, QueryId, RecordId, ReplyTo, ShardId};
 use super::input::{PeerMessage, PushPurpose};
-use super::policy::Provider;
+use super::policy::{CallerInPush, Provider};
+use super::proof::ProofState;
 use super::story::Story;
 use crate::clock::WallTime;
 use crate::sip::Transport;
 
 pub use calls::{CallOutcome, CallState, CallView, Step};
 pub use pushes::Unsent;
-pub use pushes::{Caller, PushJob, PushOutcome, WakeDetail, WakeKind};
+pub use pushes::{Caller, PushJob, PushOutcome, ToldCaller, WakeDetail, WakeKind};
 
 /// One effect.
 pub enum Output {
@@ -137,6 +139,8 @@ pub enum Answer {
     TestBegun(TestView),
     /// To `Test` and `TestArrived`.
     Test(TestView),
+    /// To `Prove`.
+    PushProof(ProofState),
     /// To `Erase`.
     Erased {
         /// The signed receipt.
@@ -186,6 +190,10 @@ pub struct HandedOver {
     pub registration: RegistrationView,
     /// Where the woken app attaches.
     pub attach: AttachView,
+    /// How much its pushes tell of the caller.
+    pub caller_in_push: CallerInPush,
+    /// How far the proof of its push token is.
+    pub push_proof: ProofState,
     /// Whether it took a predecessor's place (200 instead of 201).
     pub replaced: bool,
 }
@@ -264,6 +272,10 @@ pub struct InstanceView {
     pub lease_ends: WallTime,
     /// How to attach.
     pub attach: AttachView,
+    /// How much its pushes tell of the caller.
+    pub caller_in_push: CallerInPush,
+    /// How far the proof of its push token is.
+    pub push_proof: ProofState,
     /// Whether a device is attached.
     pub attached: bool,
     /// Requests to the capability that were dropped for their source.
@@ -292,6 +304,8 @@ pub struct DataView {
     pub ha1: Vec<(String, &'static str)>,
     /// Push targets: purpose, provider, app. The token only as present.
     pub push: Vec<(PushPurpose, Provider, String)>,
+    /// What the caller is sealed to.
+    pub caller_key: Option<CallerKey>,
     /// When it was handed over.
     pub handed_over: WallTime,
 }
@@ -341,6 +355,13 @@ pub enum Refusal {
     NoPushTarget,
     /// The operator has switched this off for the tenant.
     SwitchedOff,
+    /// It is not the challenge that was pushed; so many tries are left.
+    WrongChallenge {
+        /// None left: another one has to be asked for.
+        tries: u8,
+    },
+    /// The push token is not proven yet, and nothing but the challenge goes to it.
+    Unproven,
     /// A bound of the device, tenant or source.
     RateLimited {
         /// When to come again.

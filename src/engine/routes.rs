@@ -130,7 +130,7 @@ impl Engine {
         let reason = wakes::Reason {
             kind: wanted.kind,
             call: Some(wanted.uuid),
-            caller: wanted.caller,
+            caller: self.told_caller(wanted.instance, wanted.kind, wanted.caller),
             until: call_wake.then_some(wanted.until),
             detail: wanted.detail,
         };

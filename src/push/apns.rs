@@ -188,7 +188,7 @@ fn plan(job: &PushJob, texts: &Texts) -> Result<Plan, PushOutcome> {
 /// worth one line each; a missed call is worth one of its own.
 fn collapse_id(job: &PushJob) -> Option<String> {
     match job.kind {
-        WakeKind::Call | WakeKind::CallEnded | WakeKind::Refresh | WakeKind::Test => None,
+        WakeKind::Call | WakeKind::CallEnded | WakeKind::Refresh | WakeKind::Test | WakeKind::Proof => None,
         WakeKind::MissedCall => job.call.map(|call| call.to_string()),
         WakeKind::Message | WakeKind::Voicemail => Some(format!("{}.{}", job.kind.as_str(), job.instance)),
         WakeKind::Expiring | WakeKind::Reprovision => Some(format!("lease.{}", job.instance)),

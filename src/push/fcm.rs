@@ -169,7 +169,7 @@ impl Fcm {
 /// for the phone's next waking, but for a registration that would be over by then; before Android 13 the hurried ones are counted, and calls need them all.
 fn is_urgent(kind: WakeKind) -> bool {
     match kind {
-        WakeKind::Call | WakeKind::Message | WakeKind::Refresh | WakeKind::Test => true,
+        WakeKind::Call | WakeKind::Message | WakeKind::Refresh | WakeKind::Test | WakeKind::Proof => true,
         WakeKind::CallEnded
         | WakeKind::MissedCall
         | WakeKind::Voicemail

@@ -156,6 +156,7 @@ impl World {
             material: Material::Password(Password::new(Zeroizing::new(b"secret".to_vec()))),
             push: vec![target],
             lease: Duration::from_secs(3600),
+            caller_key: None,
             preferences: Preferences::default(),
         };
         let shard = self.router.placement().account("acme", aor, &registrar);

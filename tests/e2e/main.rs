@@ -10,6 +10,7 @@
 //! | `calls`, `ends`, `inside`, `flows`, `registration` | what the daemon promises |
 //! | `strangers`, `operators` | what those learn who may not ask, and those who may |
 //! | `shared`, `texts`, `through`, `manners`, `stories` | the same of several devices, messages, RFC 8599, habits, stories |
+//! | `sealed` | proof of push tokens, and callers that the device alone can read |
 //! | `guide` | that the examples of docs/client-guide.md are what happens, and that its client works |
 //! | `canary`, `canaries` | that nothing told to the daemon is told by it: searched after every test, and tried on purpose |
 //! | `setting`, `world`, `process`, `trace` | what most tests start with; directory, ports and certificates; children; SIP messages in their logs |
@@ -41,6 +42,7 @@ mod process;
 mod push;
 mod recipes;
 mod registration;
+mod sealed;
 mod setting;
 mod shared;
 mod sipp;

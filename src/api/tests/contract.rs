@@ -53,7 +53,8 @@ async fn a_hand_over_answers_201_200_or_202_with_the_token() {
                         "other_contacts": 0, "dropped_contacts": 0, "replaced_contacts": 0}),
         };
         let wanted = json!({"instance": instance().to_string(), "token": TOKEN, "lease_ends": "2026-11-24T20:00:00Z",
-                            "registration": registration, "attach": attach()});
+                            "registration": registration, "attach": attach(), "caller_in_push": "sealed",
+                            "push_proof": "pending"});
         assert_eq!(reply.json(), wanted);
     }
 }
@@ -63,7 +64,7 @@ async fn instance_calls_answer_their_shapes() {
     let world = World::new();
     let shown = json!({"instance": instance().to_string(), "registration": registered(),
                        "lease_ends": "2026-11-24T20:00:00Z", "attach": attach(), "attached": true, "trunk_drops": 7,
-                       "private_media_address": false});
+                       "private_media_address": false, "caller_in_push": "sealed", "push_proof": "pending"});
     for (method, rest) in [(Method::GET, ""), (Method::POST, "/refresh")] {
         let reply = world.ask(method, &path(rest), TOKEN).await;
         assert_eq!((reply.status.as_u16(), reply.json()), (200, shown.clone()));
@@ -80,7 +81,9 @@ async fn instance_calls_answer_their_shapes() {
         "mode": "always", "hand_over": "relay", "voicemail": "unsolicited",
         "tenant": "acme", "handed_over": "2026-11-21T20:00:00Z",
         "device": {"id": DEVICE, "platform": "ios",
-                   "push": [{"for": "call", "provider": "apns", "app": "com.example.phone", "token": "present"}]},
+                   "push": [{"for": "call", "provider": "apns", "app": "com.example.phone", "token": "present"}],
+                   "caller_key": {"suite": "x25519-hkdf-sha256-chacha20poly1305",
+                                  "public": "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk"}},
         "account": {"aor": "sip:alice@example.com", "registrar": "sip:example.com;transport=tls", "outbound_proxy": null,
                     "auth_username": "alice", "password": "absent",
                     "ha1": [{"realm": "example.com", "algorithm": "SHA-256", "value": "present"}],
@@ -297,7 +300,7 @@ async fn the_document_lists_exactly_what_is_served() {
     let world = World::new();
     let document: Value = serde_json::from_slice(&openapi::document()).expect("JSON");
     let paths = document["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 11);
+    assert_eq!(paths.len(), 12);
     for (template, operations) in paths {
         let path = template.replace("{id}", &instance().to_string()).replace("{call}", CALL);
         let path = path.replace("{test}", &test_view().test.to_string());

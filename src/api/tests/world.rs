@@ -30,6 +30,7 @@ use super::super::{ApiConfig, Ask, JwtKey, Tenant, Tenants, Tls, bind, serve_wit
 use crate::clock::{WallTime, now};
 use crate::engine::account::{Account, ContactStyle, TrunkHost, TrunkSources, TrunkUri};
 use crate::engine::audit::{Inclusion, Receipt};
+use crate::engine::caller_key::{CallerKey, CallerSuite};
 use crate::engine::ids::{CallUuid, InstanceId, ShardId};
 use crate::engine::input::{Command, Parting, Preferences, PushPurpose};
 use crate::engine::limits::Limits;
@@ -38,7 +39,8 @@ use crate::engine::output::{
     RegistrationState, RegistrationView, Step, TestView,
 };
 use crate::engine::placement::Placement;
-use crate::engine::policy::{AppPolicy, Policy, Provider, RegistrarPolicy, TenantPolicy};
+use crate::engine::policy::{AppPolicy, CallerInPush, Policy, Provider, RegistrarPolicy, TenantPolicy};
+use crate::engine::proof::ProofState;
 use crate::engine::story::{Moment, Story};
 
 pub(super) const APP_KEY: &str = "acme-app-key-of-many-characters";
@@ -98,13 +100,14 @@ pub(super) struct Settings {
     pub(super) change: fn(&mut Policy),
     /// Of the first tenant.
     pub(super) jwt_required: bool,
+    pub(super) debug_faults: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         // Bounds that no test meets by chance.
         let limits = Limits { posts_per_source: 10_000, flows_per_source: 10_000, ..Limits::default() };
-        Self { limits, deadlines: Deadlines::default(), change: |_| {}, jwt_required: false }
+        Self { limits, deadlines: Deadlines::default(), change: |_| {}, jwt_required: false, debug_faults: false }
     }
 }
 
@@ -124,7 +127,7 @@ impl World {
     }
 
     pub(super) fn with(settings: Settings) -> Self {
-        let Settings { limits, deadlines, change, jwt_required } = settings;
+        let Settings { limits, deadlines, change, jwt_required, debug_faults } = settings;
         let (es256, eddsa) = (Signer::es256(), Signer::eddsa());
         let tenants = Tenants::new(
             vec![
@@ -148,7 +151,7 @@ impl World {
         let placement = Placement::new(4, [1, 2]);
         let mut policy = policy(limits);
         change(&mut policy);
-        let config = ApiConfig { policy: Arc::new(policy), placement, tenants };
+        let config = ApiConfig { policy: Arc::new(policy), placement, tenants, debug_faults };
         let served = serve_within(deadlines, config, listeners, Arc::clone(&engine), &tls, &stop.subscribe());
         Self { address, tls, engine, stop, served, es256, eddsa }
     }
@@ -401,6 +404,8 @@ pub(super) fn handed_over(state: RegistrationState, replaced: bool) -> Answer {
         lease_ends: lease_ends(),
         registration: registration(state),
         attach: attach(),
+        caller_in_push: CallerInPush::Sealed,
+        push_proof: ProofState::Pending,
         replaced,
     }))
 }
@@ -426,6 +431,8 @@ fn instance_view() -> InstanceView {
         registration: registration(RegistrationState::Registered),
         lease_ends: lease_ends(),
         attach: attach(),
+        caller_in_push: CallerInPush::Sealed,
+        push_proof: ProofState::Pending,
         attached: true,
         trunk_drops: 7,
         private_media_address: false,
@@ -466,6 +473,7 @@ fn data_view() -> DataView {
         password: false,
         ha1: vec![("example.com".to_owned(), "SHA-256")],
         push: vec![(PushPurpose::Call, Provider::Apns, "com.example.phone".to_owned())],
+        caller_key: CallerKey::new(CallerSuite::ChaCha20Poly1305, [9; 32]),
         handed_over: WallTime::from_unix_millis(1_795_291_200_000),
     }
 }
@@ -490,6 +498,8 @@ pub(super) fn usual_answer(command: &Command) -> Answer {
             Answer::Test(test_view())
         }
         Command::Test(..) | Command::TestArrived(..) => Answer::Refused(Refusal::NotFound),
+        Command::Prove(_, _, None) => Answer::PushProof(ProofState::Pending),
+        Command::Prove(..) => Answer::PushProof(ProofState::Proven),
         Command::Stories { .. } => Answer::Stories(Vec::new()),
         Command::EraseAll { .. } => Answer::ErasedAll(3),
     }
@@ -558,7 +568,7 @@ fn policy(limits: Limits) -> Policy {
         messages_keep: Duration::from_secs(24 * 3600),
         tenants: vec![
             tenant("acme", vec![app("com.example.phone", Provider::Apns), app("com.example.droid", Provider::Fcm)]),
-            tenant("beta", vec![app("com.beta.phone", Provider::Apns)]),
+            TenantPolicy { prove_push_token: true, ..tenant("beta", vec![app("com.beta.phone", Provider::Apns)]) },
         ],
         limits,
     }

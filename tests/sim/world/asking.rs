@@ -21,7 +21,8 @@ impl World {
             | Command::Decline(id, ..)
             | Command::BeginTest(id, ..)
             | Command::Test(id, ..)
-            | Command::TestArrived(id, ..) => id.shard(),
+            | Command::TestArrived(id, ..)
+            | Command::Prove(id, ..) => id.shard(),
             Command::EraseAll { .. } | Command::Stories { .. } => {
                 panic!("ask every shard: `erase_all`, `ask_every_shard`")
             }
