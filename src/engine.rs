@@ -27,6 +27,7 @@ mod commands;
 mod destinations;
 mod device;
 mod edge;
+mod endings;
 #[expect(clippy::module_inception, reason = "the room that joins the others")]
 mod engine;
 mod erasures;

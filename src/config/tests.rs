@@ -382,6 +382,7 @@ fn assert_defaults(settings: &Settings) {
     assert_eq!(settings.audit.path.as_deref(), Some(Path::new("/var/lib/reveille/audit.log")));
     assert_eq!(settings.audit.signing_key, None);
     assert_eq!(settings.audit.sync_wait, Duration::from_secs(1));
+    assert_eq!(settings.audit.segment_records, 1_000_000);
     assert_eq!(settings.drain.calls, Duration::from_secs(10));
     assert_eq!(settings.drain.deadline, Duration::from_secs(60));
     assert!(!settings.vault.allow_plain_memory);

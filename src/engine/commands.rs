@@ -62,9 +62,8 @@ impl Engine {
             Command::EraseAll { tenant, device, cause } => {
                 let instances = self.leases.of_tenant(&tenant, device.as_deref());
                 let count = u32::try_from(instances.len()).unwrap_or(u32::MAX);
-                for instance in instances {
-                    self.erase(instance, cause, None, now);
-                }
+                self.condemn(instances, cause, now);
+                self.begin_endings(now);
                 self.reply(reply, Answer::ErasedAll(count));
             }
         }
@@ -147,7 +146,7 @@ impl Engine {
         Some(InstanceView {
             instance: id,
             registration: self.registration_view(instance, now),
-            lease_ends: instance.lease_ends().wall,
+            lease_ends: instance.lease_ends_on(now),
             attach: self.attach_view(id),
             caller_in_push: self.caller_in_push(instance),
             push_proof: self.push_proof(id),

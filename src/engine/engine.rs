@@ -10,12 +10,14 @@ use super::bindings::Bindings;
 use super::calls::{self, Calls};
 use super::destinations::Destinations;
 use super::edge::Edge;
+use super::endings::Endings;
 use super::erasures::{Erasures, Sentence};
 use super::guesses::Guesses;
 use super::hand_over::HandOvers;
 use super::ids::{InstanceId, ReplyTo, ShardId};
 use super::input::{Input, PeerMessage, Recorded};
 use super::leases::Leases;
+use super::limits::share;
 use super::mailboxes::Mailboxes;
 use super::names::Names;
 use super::output::{Answer, Hop, Note, Output, PushOutcome, WakeDetail, WakeKind};
@@ -71,6 +73,7 @@ pub struct Engine {
     pub(super) wakes: Wakes,
     pub(super) stories: Stories,
     pub(super) erasures: Erasures,
+    pub(super) endings: Endings,
     pub(super) hand_overs: HandOvers,
     pub(super) outputs: VecDeque<Effect>,
     pub(super) draining: Drain,
@@ -102,7 +105,7 @@ impl Engine {
         let mut random = Random::new(seed);
         let mint = Mint::new(shard, random.bytes());
         let tags = Tags::new(random.bytes());
-        let erasures = Erasures::new(&policy.limits, placement.shards());
+        let erasures = Erasures::new(&policy, placement.shards());
         let texts = Texts::new(random.bytes(), &policy.limits, placement.shards());
         let pass = Pass::new(random.bytes(), &policy.limits, placement.shards());
         Self {
@@ -114,7 +117,7 @@ impl Engine {
             destinations: Destinations::new(shard, placement.clone(), policy.registrars.rate),
             places: Places::new(shard, placement.clone(), Arc::clone(&policy)),
             guesses: Guesses::new(shard, placement.clone(), policy.limits.refusals_per_account),
-            names: Names::new(shard, placement.clone()),
+            names: Names::new(shard, placement.clone(), share(policy.limits.held_calls, placement.shards())),
             hand_overs: HandOvers::new(placement.shards()),
             proofs: Proofs::new(placement.clone(), policy.limits.instances_per_device),
             policy,
@@ -129,6 +132,7 @@ impl Engine {
             mailboxes: Mailboxes::default(),
             wakes: Wakes::default(),
             erasures,
+            endings: Endings::default(),
             outputs: VecDeque::new(),
             draining: Drain::No,
             audit_writable: true,
@@ -196,13 +200,12 @@ impl Engine {
 
     /// Does what is due. The shell calls this at least once a second, so that leases end by the wall clock too.
     pub fn handle_timeout(&mut self, now: Now) {
-        while let Some(instance) = self.leases.pop_ended(now) {
-            self.erase(instance, Cause::LeaseEnded, None, now);
-        }
+        self.begin_endings(now);
         self.send_notices(now);
         self.wakes.handle_timeout(now.boot);
         self.proofs.handle_timeout(now.boot);
         self.destinations.handle_timeout(&mut self.random, now.boot);
+        self.names.handle_timeout(now.boot);
         let (bindings, mut desk) = self.for_bindings();
         bindings.handle_timeout(&mut desk, now.boot);
         self.edge.handle_timeout(now.boot);
@@ -244,6 +247,7 @@ impl Engine {
         [
             self.leases.poll_timeout(),
             self.destinations.poll_timeout(),
+            self.names.poll_timeout(),
             self.bindings.poll_timeout(),
             self.edge.poll_timeout(),
             self.pass.poll_timeout(),
@@ -254,6 +258,7 @@ impl Engine {
             self.mailboxes.poll_timeout(),
             self.stories.poll_timeout(),
             self.erasures.poll_timeout(),
+            self.endings.poll_timeout(),
             self.hand_overs.poll_timeout(),
             drain,
         ]
@@ -294,6 +299,7 @@ impl Engine {
         self.proofs.tables(&mut tables);
         self.stories.tables(&mut tables);
         self.erasures.tables(&mut tables);
+        tables.push(("endings", self.endings.len()));
         self.hand_overs.tables(&mut tables);
         self.places.tables(&mut tables);
         self.guesses.tables(&mut tables);
@@ -311,6 +317,7 @@ impl Engine {
         calls.end_instance(id, &mut desk, now.boot);
         let (texts, mut desk) = self.for_texts();
         texts.forget(id, &mut desk, now.boot);
+        let wakes = self.wakes.counts(id);
         self.wakes.forget(id);
         self.forget_proof(id);
         self.stories.forget(id);
@@ -321,7 +328,7 @@ impl Engine {
         }
         self.abandon_hand_over(&instance, cause, now);
         self.erasures.forget_foreground(id);
-        self.bury(instance, Sentence { cause, reply }, now);
+        self.bury(instance, Sentence { cause, wakes, reply }, now);
     }
 
     /// Drains every room until none has anything left to say.
@@ -387,12 +394,15 @@ impl Engine {
             && (self.calls.held() == 0 || until <= now.boot)
         {
             self.draining = Drain::Erasing;
-            for instance in self.leases.all() {
-                self.erase(instance, Cause::Shutdown, None, now);
-            }
+            self.condemn(self.leases.all(), Cause::Shutdown, now);
+            self.begin_endings(now);
             self.end_passes(now);
             self.settle(now);
-        } else if self.draining == Drain::Erasing && self.erasures.under_way() == 0 && self.wakes.is_idle() {
+        } else if self.draining == Drain::Erasing
+            && self.endings.len() == 0
+            && self.erasures.is_idle()
+            && self.wakes.is_idle()
+        {
             self.draining = Drain::Done;
             self.emit(Output::Drained);
         }

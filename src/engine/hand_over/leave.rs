@@ -23,8 +23,8 @@ pub(super) struct Asking {
 
 /// What is waited for, and for what.
 enum Wish {
-    /// A guess, for a hand-over.
-    Guess(Box<HandOver>),
+    /// A guess, for a hand-over, and whose place it would take.
+    Guess(Box<HandOver>, Option<InstanceId>),
     /// A guess, for other credentials of an instance.
     Rectify(InstanceId, TokenHash, Box<Rectification>),
     /// A place among the device's instances.
@@ -39,7 +39,8 @@ impl Engine {
             return self.reply(reply, Answer::Refused(refusal));
         }
         let account = self.fingerprint(&hand_over.tenant, &hand_over.account);
-        let ticket = self.wait_for_leave(Wish::Guess(hand_over), reply);
+        let predecessor = self.leases.predecessor(&hand_over);
+        let ticket = self.wait_for_leave(Wish::Guess(hand_over, predecessor), reply);
         self.guesses.ask(account, ticket, now.boot);
     }
 
@@ -142,9 +143,12 @@ impl Engine {
             return self.reply(reply, Answer::Refused(Refusal::RateLimited { after }));
         }
         match wish {
-            Wish::Guess(hand_over) => {
+            Wish::Guess(hand_over, predecessor) => {
                 self.hand_overs.guesses.insert(reply, ticket);
-                self.seek_place(hand_over, reply, now);
+                match predecessor.and_then(|id| self.taken_back(id)) {
+                    Some(refusal) => self.reply(reply, Answer::Refused(refusal)),
+                    None => self.seek_place(hand_over, reply, now),
+                }
             }
             Wish::Rectify(id, token, change) => {
                 self.hand_overs.guesses.insert(reply, ticket);
@@ -158,6 +162,13 @@ impl Engine {
             }
             Wish::DevicePlace(hand_over) | Wish::TenantPlace(hand_over) => self.handle_places(hand_over, reply, now),
         }
+    }
+
+    /// Somebody who may has erased the instance meanwhile: what came before that must not bring it back.
+    fn taken_back(&self, predecessor: InstanceId) -> Option<Refusal> {
+        let cause = self.erasures.cause_of(predecessor)?;
+        let wanted = matches!(cause, Cause::Deleted | Cause::Administrator | Cause::OffBoarded);
+        wanted.then_some(Refusal::Gone { cause, receipt: None })
     }
 
     fn seek_place(&mut self, hand_over: Box<HandOver>, reply: ReplyTo, now: Now) {
