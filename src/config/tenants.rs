@@ -56,6 +56,7 @@ fn tenant(raw: Raw, base: &Path, within: &Within<'_>, seen: &mut Seen, report: &
     let prove_push_token = section.flag("prove_push_token", false);
     let wakes_off = section.list("wakes_off", values::wake_off, None).unwrap_or_default();
     let texts = section.table("texts").map(|raw| texts(Section::new(raw, TEXTS, base, section.report)));
+    let keep_password = section.flag("keep_password", false);
     let accounts = tenant_accounts::read(&mut section, within);
     let edge_registrars = edge_registrars(&mut section, accounts.tls_trunks_only);
     let raws = section.tables("app");
@@ -74,6 +75,7 @@ fn tenant(raw: Raw, base: &Path, within: &Within<'_>, seen: &mut Seen, report: &
         jwt_key,
         jwt_required,
         caller_in_push,
+        keep_password,
         prove_push_token,
         wakes_off: wakes_off.into_iter().map(|entry| entry.value).collect(),
         texts: texts.unwrap_or_default(),

@@ -196,7 +196,7 @@ fn rules_of_arguments(own: u64) -> Result<Rules, BackendError> {
         (libc::SYS_mmap, vec![rule([not_executable()?])?]),
         (libc::SYS_mprotect, vec![rule([not_executable()?])?]),
         (libc::SYS_clone, vec![rule([has(0, CLONE_SEEN, libc::CLONE_THREAD)?])?]),
-        (libc::SYS_ioctl, vec![rule([equals(1, libc::FIONBIO as u64)?])?]),
+        (libc::SYS_ioctl, vec![rule([equals(1, libc::FIONBIO)?])?]),
         // The names of threads, and of their memory in /proc.
         (libc::SYS_prctl, vec![rule([is(0, libc::PR_SET_NAME)?])?, rule([is(0, libc::PR_SET_VMA)?])?]),
         // Our own limits, to read.

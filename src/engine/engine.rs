@@ -47,6 +47,8 @@ pub struct Start {
     pub placement: Placement,
     /// Seeds its generator (from the operating system; from the seed in a simulation).
     pub seed: [u8; 32],
+    /// Where credentials will lie: empty.
+    pub vault: Vault,
 }
 
 /// Everything one shard knows and decides. Feed it, drain it, wait, repeat.
@@ -101,7 +103,7 @@ impl Engine {
     /// An empty engine.
     #[must_use]
     pub fn new(start: Start) -> Self {
-        let Start { shard, policy, placement, seed } = start;
+        let Start { shard, policy, placement, seed, vault } = start;
         let mut random = Random::new(seed);
         let mint = Mint::new(shard, random.bytes());
         let tags = Tags::new(random.bytes());
@@ -123,7 +125,7 @@ impl Engine {
             policy,
             placement,
             random,
-            vault: Vault::new(),
+            vault,
             tally: Tally::default(),
             tags,
             leases: Leases::default(),

@@ -173,7 +173,7 @@ impl Engine {
         let back = reply_hop(&request, &arrival);
         let callee = capability_of(&request);
         if let Some(request) = self.pass_through(request, &arrival, &back, now) {
-            self.handle_stranger(&request, &arrival, callee);
+            self.handle_stranger(&request, &arrival, callee, now);
         }
     }
 
@@ -186,7 +186,7 @@ impl Engine {
             return;
         }
         let Some(callee) = self.leases.capability(binding) else {
-            return self.handle_stranger(&request, &arrival, None);
+            return self.handle_stranger(&request, &arrival, None, now);
         };
         match proxy::validate(&request) {
             Ok(()) => self.handle_to_capability(request, &arrival, back, binding, callee, now),
@@ -292,7 +292,7 @@ impl Engine {
     }
 
     /// A request that names nothing of ours: silence or a closed door, unless we know who is asking.
-    fn handle_stranger(&mut self, request: &Message, arrival: &Arrival, callee: Option<Capability>) {
+    fn handle_stranger(&mut self, request: &Message, arrival: &Arrival, callee: Option<Capability>, now: Now) {
         let early = callee.is_some_and(|callee| self.calls.is_early_contact(&callee));
         let device = arrival.flow.is_some_and(|flow| self.edge.has_flow(flow));
         let proven = arrival.registrar || arrival.trunk.is_some() || device || early;
@@ -314,7 +314,11 @@ impl Engine {
         } else {
             StatusCode::FORBIDDEN
         };
-        self.answer(request, arrival, code, &[]);
+        match request.method() {
+            // A phone that registers through us bears the same name when it is back.
+            Some(Method::Invite) if callee.is_some() => self.refuse_invite(request, arrival, code, now),
+            _ => self.answer(request, arrival, code, &[]),
+        }
     }
 
     pub(super) fn answer_unforwardable(&mut self, request: &Message, arrival: &Arrival, fault: Unforwardable) {

@@ -66,7 +66,8 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
         assert!(runtime.block_on(runtime.spawn(async { panic!("cannot parse {SECRET}") })).is_err());
         let _worse = Worse;
-        Err::<(), _>(SECRET).expect("cannot parse it");
+        let parsed: Result<u8, _> = SECRET.parse();
+        parsed.expect(SECRET);
     }
 
     /// Whether the process ended well, and all that it wrote. It would write a backtrace if it could.

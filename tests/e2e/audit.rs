@@ -34,8 +34,8 @@ fn a_signing_key_that_cannot_be_used_is_told_and_nothing_is_served() {
     for (key, word) in [
         ("missing.pem", "No such file"),
         ("folder.pem", "directory"),
-        ("text.pem", "PRIVATE KEY"),
-        ("public.pem", "PRIVATE KEY"),
+        ("text.pem", "Ed25519 private key"),
+        ("public.pem", "Ed25519 private key"),
         ("ec.pem", "Ed25519"),
     ] {
         let refused = start(&directory, &format!("signing_key = \"{key}\""));
@@ -58,11 +58,11 @@ fn a_signing_key_that_cannot_be_used_is_told_and_nothing_is_served() {
 fn a_full_disk_stops_hand_overs_and_no_erasure_and_all_is_well_when_there_is_room_again() {
     let world = World::new("audit-full-disk");
     let mut setting = Setting::new(&world, Provider::Apns, Transport::Udp);
-    let bob = setting.daemon.hand_over(&setting.kamailio, &setting.push, "bob", Transport::Udp);
+    let berta = setting.daemon.hand_over(&setting.kamailio, &setting.push, "berta", Transport::Udp);
     let size = fs::metadata(setting.daemon.audit_log()).expect("there").len();
 
     setting.daemon.limit_files(Some(size + 10));
-    let answer = setting.daemon.erase(&bob);
+    let answer = setting.daemon.erase(&berta);
 
     assert_eq!(answer["logged"], false, "{answer}");
     let hand_over = HandOver { user: "carol", device: "carol", trunk: Transport::Udp, more: json!({}) };
@@ -76,14 +76,14 @@ fn a_full_disk_stops_hand_overs_and_no_erasure_and_all_is_well_when_there_is_roo
         let taken = setting.daemon.try_hand_over(&setting.kamailio, &setting.push, &hand_over);
         matches!(taken.status, 200..=202).then_some(())
     });
-    let receipt = setting.daemon.directory().join("bob.json");
+    let receipt = setting.daemon.directory().join("berta.json");
     fs::write(&receipt, answer.to_string()).expect("writable");
     assert!(setting.daemon.terminate().success());
     let daemon = &setting.daemon;
-    assert!(daemon.audit(&["verify", "bob.json", "--key", "audit.pub"]).contains("not included"));
-    fs::write(daemon.directory().join("bob.proof"), daemon.audit(&["prove", "audit.log", "--receipt", "bob.json"]))
+    assert!(daemon.audit(&["verify", "berta.json", "--key", "audit.pub"]).contains("not included"));
+    fs::write(daemon.directory().join("berta.proof"), daemon.audit(&["prove", "audit.log", "--receipt", "berta.json"]))
         .expect("writable");
-    assert!(daemon.audit(&["verify", "bob.proof", "--key", "audit.pub"]).contains("inclusion proof: good"));
+    assert!(daemon.audit(&["verify", "berta.proof", "--key", "audit.pub"]).contains("inclusion proof: good"));
 }
 
 #[test]
@@ -92,8 +92,8 @@ fn a_log_in_segments_is_verified_and_told_of_while_the_daemon_writes_it() {
     let settings = Settings { audit: "segment_records = 2", ..Settings::default() };
     let setting = Setting::with(&world, Provider::Apns, Transport::Udp, &settings);
     let daemon = &setting.daemon;
-    let bob = daemon.hand_over(&setting.kamailio, &setting.push, "bob", Transport::Udp);
-    let receipt = daemon.erase(&bob);
+    let berta = daemon.hand_over(&setting.kamailio, &setting.push, "berta", Transport::Udp);
+    let receipt = daemon.erase(&berta);
     assert_eq!(receipt["logged"], true);
 
     let said = daemon.audit(&["verify", "audit.log", "--key", "audit.pub"]);
@@ -113,9 +113,9 @@ fn an_erasure_with_a_registrar_that_answers_is_quick() {
     let setting = Setting::new(&world, Provider::Apns, Transport::Udp);
     let mut took: Vec<Duration> = Vec::new();
     for _ in 0..TIMED {
-        let bob = setting.daemon.hand_over(&setting.kamailio, &setting.push, "bob", Transport::Udp);
+        let berta = setting.daemon.hand_over(&setting.kamailio, &setting.push, "berta", Transport::Udp);
         let began = Instant::now();
-        let answer = setting.daemon.erase(&bob);
+        let answer = setting.daemon.erase(&berta);
         took.push(began.elapsed());
         assert!(
             answer["receipt"]["record"].as_str().is_some_and(|record| record.contains("\"confirmed\"")),

@@ -1,14 +1,15 @@
-//! A peer that runs as our child: started, watched, stopped by its own process id.
+//! A peer that runs as our child: started, watched, stopped by its own process id, and whatever it started along with it.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
 /// How long anything that should happen may take on a busy machine with two cores.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -55,7 +56,8 @@ impl Process {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "TERM", "--"]).arg(program);
         configure(&mut command);
-        command.current_dir(directory).stdin(Stdio::piped());
+        // A group of its own: what it starts (Kamailio's workers) can be ended even when it cannot do so itself any more.
+        command.current_dir(directory).stdin(Stdio::piped()).process_group(0);
         command.stdout(file.as_fd().try_clone_to_owned().expect("a file can be cloned")).stderr(file);
         let child = command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         Self { name: name.to_owned(), child, output }
@@ -81,7 +83,7 @@ impl Process {
     /// Fails the test if the peer has ended; for use inside a wait.
     #[track_caller]
     pub(crate) fn assert_running(&mut self) {
-        if let Some(status) = self.child.try_wait().expect("our own child can be waited for") {
+        if let Some(status) = self.ended() {
             panic!("{} ended too early, {status}:\n{}", self.name, self.output());
         }
     }
@@ -90,13 +92,23 @@ impl Process {
     #[track_caller]
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let what = format!("{} to end", self.name);
-        until(&what, || self.child.try_wait().expect("our own child can be waited for"))
+        until(&what, || self.ended())
+    }
+
+    /// Whether the peer has ended, and how. What it left behind is ended too.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        // Looked at before it is waited for: until then its id, which names the group, cannot be another's.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        if let Ok(Some(_)) = waitid(WaitId::Pid(Pid::from_child(&self.child)), options) {
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        }
+        self.child.try_wait().expect("our own child can be waited for")
     }
 
     /// Asks the peer to end.
     pub(crate) fn terminate(&mut self) {
         // A child that was waited for has given its id back; then there is nobody to ask.
-        if let Ok(None) = self.child.try_wait() {
+        if self.ended().is_none() {
             let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         }
     }
@@ -109,7 +121,9 @@ impl Process {
 
     /// Ends the peer without a warning, as a mobile system ends an app.
     pub(crate) fn kill(&mut self) {
-        let _ = self.child.kill();
+        if self.ended().is_none() {
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        }
         let _ = self.child.wait();
     }
 }
@@ -118,7 +132,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.terminate();
         let deadline = Instant::now() + GRACE;
-        while let Ok(None) = self.child.try_wait() {
+        while self.ended().is_none() {
             if Instant::now() > deadline {
                 self.kill();
                 return;
@@ -137,4 +151,38 @@ pub(crate) fn installed(program: &str) -> PathBuf {
         .map(|directory| directory.join(program))
         .find(|candidate| candidate.is_file())
         .unwrap_or_else(|| panic!("{program} is not installed; scripts/peers installs it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::test_kill_process_group;
+
+    use super::*;
+
+    /// A peer that starts a worker and waits for it, or leaves it behind.
+    fn peer(script: &str) -> Process {
+        let directory = std::env::temp_dir();
+        Process::start(&format!("workers-{}", std::process::id()), &directory, Path::new("/bin/sh"), |command| {
+            command.args(["-c", script]);
+        })
+    }
+
+    #[test]
+    fn a_peer_that_is_killed_or_dies_leaves_no_worker_behind() {
+        let (waiting, dying) = ("sleep 600 & echo there; wait", "sleep 600 & echo there");
+        for (script, how) in [(waiting, "killed"), (waiting, "dropped"), (dying, "died"), (dying, "dropped")] {
+            let mut peer = peer(script);
+            let group = Pid::from_child(&peer.child);
+            until("the worker", || peer.output().contains("there").then_some(()));
+            match how {
+                "killed" => peer.kill(),
+                "died" => drop(peer.wait()),
+                _ => {}
+            }
+            drop(peer);
+            until(&format!("the worker to end: {script}, {how}"), || {
+                test_kill_process_group(group).is_err().then_some(())
+            });
+        }
+    }
 }

@@ -42,15 +42,16 @@ fn disturbances() -> [fn(&mut World); 6] {
             world.run_for(hours(71));
             world.jump_wall_back(hours(71));
         },
-        |world| world.suspend(hours(71)),
+        |world| world.suspend(hours(11)),
         |world| {
             world.jump_wall_back(hours(24));
-            world.suspend(hours(71));
+            world.suspend(hours(11));
         },
         |world| {
-            world.suspend(hours(30));
+            world.suspend(hours(11));
             world.jump_wall_back(hours(300));
-            world.suspend(hours(30));
+            world.run_for(hours(1));
+            world.suspend(hours(11));
         },
     ]
 }

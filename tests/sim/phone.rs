@@ -1,6 +1,7 @@
 //! A phone: asleep until its push comes, then it attaches, rings, and does what its owner would do.
 
 mod attaching;
+pub mod through;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -85,6 +86,8 @@ pub struct Phone {
     /// Insists that its credentials are right.
     pub stubborn: bool,
     pub account: Option<Handed>,
+    /// It hands nothing over and registers at its PBX through us (RFC 8599), with this password.
+    pub through: Option<String>,
     pub token: String,
     pub pushes: Vec<Pushed>,
     /// `Reveille-Call` values of answers to its REGISTERs.
@@ -132,6 +135,7 @@ impl Phone {
             expires: 600,
             stubborn: true,
             account: None,
+            through: None,
             token: format!("push-token-{name}"),
             pushes: Vec::new(),
             news: Vec::new(),
@@ -175,7 +179,11 @@ impl Phone {
 
     pub fn handle_push(&mut self, kind: WakeKind, call: Option<String>) {
         self.pushes.push(Pushed { at: self.now, kind, call });
-        if kind == WakeKind::Call && self.wakes && self.account.is_some() {
+        let comes = match &self.through {
+            Some(_) => true,
+            None => kind == WakeKind::Call && self.account.is_some(),
+        };
+        if comes && self.wakes {
             self.later.push((self.now + self.boot, Todo::Attach));
         }
     }

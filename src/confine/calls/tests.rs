@@ -126,8 +126,8 @@ fn signals_limits_and_settings_are_our_own() {
     for option in [libc::PR_SET_DUMPABLE, libc::PR_SET_PTRACER, libc::PR_SET_SECCOMP, libc::PR_CAPBSET_DROP] {
         assert_eq!(asked(libc::SYS_prctl, [argument(option), 1, 0, 0, 0, 0]), EPERM, "{option}");
     }
-    assert_eq!(asked(libc::SYS_ioctl, [0, libc::FIONBIO as u64, 0, 0, 0, 0]), ALLOWED);
-    assert_eq!(asked(libc::SYS_ioctl, [0, libc::TIOCSTI as u64, 0, 0, 0, 0]), EPERM, "typing into a terminal");
+    assert_eq!(asked(libc::SYS_ioctl, [0, libc::FIONBIO, 0, 0, 0, 0]), ALLOWED);
+    assert_eq!(asked(libc::SYS_ioctl, [0, libc::TIOCSTI, 0, 0, 0, 0]), EPERM, "typing into a terminal");
 }
 
 #[test]

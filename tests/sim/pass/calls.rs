@@ -138,6 +138,25 @@ fn a_registration_that_ends_takes_its_held_calls_along() {
 }
 
 #[test]
+fn a_call_that_came_too_late_for_a_registration_is_refused_for_good_though_the_phone_comes_back() {
+    let mut rig = Rig::new();
+    let mut phone = Mobile::tcp("alice", 5);
+    phone.expires = 60;
+    let handle = phone.come(&mut rig);
+    let mut desk = Mobile::udp("bob", 7);
+    desk.come(&mut rig);
+    rig.pass(secs(61));
+    ring(&mut rig, &handle, "call");
+    assert_eq!(codes(&rig.take(PBX)), [404]);
+    assert_eq!(phone.come(&mut rig), handle, "known by the same name again");
+    ring(&mut rig, &handle, "call");
+    assert_eq!(codes(&rig.take(PBX)), [404], "repeated, since the first 404 was lost");
+    rig.assert_silent();
+    ring(&mut rig, &handle, "another");
+    assert_eq!(rig.take("flow 5").len(), 1);
+}
+
+#[test]
 fn other_requests_to_a_sleeping_phone_wake_nobody_but_a_text_is_kept_and_brought() {
     let mut rig = Rig::new();
     let mut phone = Mobile::tcp("alice", 5);

@@ -390,8 +390,9 @@ fn word_of_a_token_that_died_before_the_last_registration_ends_nothing() {
     let mut rig = Rig::new();
     let mut phone = Mobile::tcp("alice", 5);
     phone.come(&mut rig);
+    rig.pass(secs(30));
     let before = rig.now.wall;
-    rig.pass(secs(60));
+    rig.pass(secs(30));
     let handle = phone.come(&mut rig);
     rig.close(5);
     for (since, left) in [(before, 1), (rig.now.wall + secs(1), 0)] {

@@ -9,6 +9,7 @@ use reveille::sip::auth::Algorithm;
 use reveille::sip::{HeaderName, Message, digest, outbound};
 
 use super::Pbx;
+use crate::phone::through::OWN_REGISTER;
 use crate::sip_text::{Answer, call_id, contact, uri, values};
 use crate::transactions::Path;
 
@@ -43,6 +44,7 @@ pub struct Registrar {
     pub proxy: bool,
     /// Gives the next nonce along with each 200.
     pub next_nonce: bool,
+    pub realm: String,
     pub algorithms: Vec<Algorithm>,
     pub nonces: NonceLife,
     pub delay: Duration,
@@ -117,7 +119,8 @@ pub(super) struct Nonce {
     count: u32,
 }
 
-const REALM: &str = "pbx";
+/// The realm of a registrar that was not told otherwise.
+pub(super) const REALM: &str = "pbx";
 
 /// The unguessable name in a Contact: its user part, or the parameter `cap` beside the account's own.
 fn capability_of(contact: &Address<'_>) -> String {
@@ -129,6 +132,9 @@ fn capability_of(contact: &Address<'_>) -> String {
 impl Pbx {
     /// What every REGISTER of ours must be like.
     pub(super) fn criticise(&self, request: &Message) {
+        if call_id(request).starts_with(OWN_REGISTER) {
+            return self.criticise_passed(request);
+        }
         assert!(!request.contact_is_star(), "Contact: *");
         assert_eq!(values(request, HeaderName::Supported), ["path"], "Supported");
         assert_eq!(request.extension("User-Agent"), None, "tells who it is");
@@ -153,8 +159,20 @@ impl Pbx {
         }
     }
 
+    /// What a phone's own REGISTER that passed through us must be like.
+    fn criticise_passed(&self, request: &Message) {
+        let text = String::from_utf8_lossy(request.bytes());
+        assert!(!text.contains("pn-"), "push parameters leave us");
+        let contact = request.contacts().next().expect("a Contact").expect("a Contact");
+        let handle = capability_of(&contact);
+        assert!(Capability::parse(handle.as_bytes()).is_some(), "the Contact stands for us");
+        for binding in self.bindings.iter().filter(|it| it.call_id == call_id(request)) {
+            assert_eq!(binding.capability, handle, "the same registration has the same Contact");
+        }
+    }
+
     pub(super) fn log(&mut self, request: &Message, path: Path, code: u16) {
-        let credentials = request.credentials(self.challenge_fields().1, REALM);
+        let credentials = request.credentials(self.challenge_fields().1, &self.registrar.realm);
         self.registers.push(Registered {
             at: self.now,
             call_id: call_id(request),
@@ -230,7 +248,7 @@ impl Pbx {
                 self.desks.retain(|desk| desk.user != user);
                 self.bindings.retain(|it| it.user != user);
             }
-            let instance = outbound::instance(&first).expect("an instance").to_owned();
+            let instance = outbound::instance(&first).unwrap_or_default().to_owned();
             let until = now + Duration::from_secs(granted.into());
             let call_id = call_id(request);
             self.bindings.push(Binding { user: user.clone(), capability, uri, instance, call_id, until, path });
@@ -268,12 +286,13 @@ impl Pbx {
 
     /// `Err(stale)`: the credentials do not do.
     pub(super) fn check(&mut self, request: &Message) -> Result<(), bool> {
-        let credentials = request.credentials(self.challenge_fields().1, REALM).ok_or(false)?;
+        let credentials = request.credentials(self.challenge_fields().1, &self.registrar.realm).ok_or(false)?;
         let strongest = *self.registrar.algorithms.iter().max().expect("an algorithm");
-        assert_eq!(credentials.algorithm, Some(strongest), "the strongest algorithm is answered");
+        let ours = self.nonces.contains_key(credentials.nonce.as_ref());
+        assert!(!ours || credentials.algorithm == Some(strongest), "the strongest algorithm is answered");
         assert_eq!(credentials.uri, uri(request), "digest uri and Request-URI differ");
         let password = self.passwords.get(credentials.username.as_ref()).ok_or(false)?;
-        let ha1 = digest::ha1(strongest, &credentials.username, REALM, password.as_bytes());
+        let ha1 = digest::ha1(strongest, &credentials.username, &self.registrar.realm, password.as_bytes());
         let method = request.method().expect("a request");
         if !digest::verify(&credentials, &ha1, strongest, method.as_str()) {
             return Err(false);
@@ -298,7 +317,7 @@ impl Pbx {
             let nonce = format!("nonce{}", self.mint());
             self.nonces.insert(nonce.clone(), Nonce { since: self.now, count: 0 });
             let (name, _) = self.challenge_fields();
-            extra.push((name, digest::challenge(REALM, &nonce, algorithm, stale)));
+            extra.push((name, digest::challenge(&self.registrar.realm, &nonce, algorithm, stale)));
         }
         Answer { extra, ..Answer::plain(if self.registrar.proxy { 407 } else { 401 }) }
     }

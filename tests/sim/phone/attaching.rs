@@ -45,6 +45,14 @@ impl Phone {
         }
     }
 
+    /// The app is suspended: its connection is closed, and what datagrams come to it is as before.
+    pub fn sleep(&mut self) {
+        self.until = None;
+        if let Some(stream) = self.stream.take() {
+            self.transactions.out.push_back(Out::Close(stream));
+        }
+    }
+
     /// Comes back from another port (UDP) or over a new connection.
     pub fn reattach(&mut self) {
         self.reachable = true;
@@ -101,6 +109,9 @@ impl Phone {
     pub(super) fn register(&mut self, expires: u32) {
         self.cseq += 1;
         self.minted += 1;
+        if self.through.is_some() {
+            return self.register_through(expires);
+        }
         let account = self.account.as_ref().expect("handed over");
         let target = format!("sip:{}", account.realm);
         let username = account.instance.to_string();
@@ -143,7 +154,8 @@ impl Phone {
     }
 
     pub(super) fn contact(&self) -> String {
-        format!("sip:{}@{};transport={}", self.name, self.host(), self.transport.as_uri_param())
+        let plain = format!("sip:{}@{};transport={}", self.name, self.host(), self.transport.as_uri_param());
+        if self.through.is_some() { format!("{plain};{}", self.push_params()) } else { plain }
     }
 
     /// Where it says it is; a script in a browser does not know (RFC 7118 §5.1).

@@ -8,6 +8,7 @@ use reveille::engine::output::{PushJob, WakeKind};
 use reveille::engine::policy::Provider;
 use reveille::sip::{HeaderName, Message, Method};
 
+use crate::phone::through::OWN_REGISTER;
 use crate::sip_text::{call_id, field};
 
 /// A call and the instance it rings at.
@@ -30,7 +31,10 @@ impl Critic {
     pub(super) fn judge_sent(&mut self, message: &Message) {
         assert!(message.extension("Server").is_none(), "tells what it is");
         if message.method() == Some(Method::Register) {
-            self.judge_register(message);
+            // A phone's own that passes through us is as the phone made it.
+            if !call_id(message).starts_with(OWN_REGISTER) {
+                self.judge_register(message);
+            }
         } else if message.method().is_some() && message.method() != Some(Method::Subscribe) {
             let ours = [HeaderName::Authorization, HeaderName::ProxyAuthorization];
             assert!(ours.iter().all(|name| message.header(*name).is_none()), "credentials outside a REGISTER");

@@ -1,6 +1,7 @@
 //! The resolver, the push service and the audit log. Each question gets exactly one answer.
 
 use super::*;
+use crate::phone::through::OTHER_TOKEN;
 use reveille::engine::account::{TrunkHost, TrunkUri};
 use reveille::engine::audit::Receipt;
 use reveille::engine::input::PushPurpose;
@@ -53,7 +54,10 @@ impl World {
     }
 
     pub(super) fn push(&mut self, shard: ShardId, job: &PushJob) {
-        let name = self.phones.values().find(|phone| job.token.split('/').next() == Some(phone.token.as_str()));
+        // Handed over, or told in a Contact.
+        let token = job.token.split('/').next().unwrap_or_default();
+        let token = token.strip_prefix(OTHER_TOKEN).unwrap_or(token);
+        let name = self.phones.values().find(|phone| token == phone.token);
         let name = name.map(|phone| phone.name.clone());
         let seen = PushSeen {
             at: self.now.boot,
