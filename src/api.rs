@@ -47,8 +47,9 @@ pub use self::tls::{Tls, TlsError};
 
 use self::problem::{LogLine, Problem};
 use self::server::Deadlines;
-use self::sources::{ConnectionCount, HandOverRate};
+use self::sources::{ConnectionCount, HandOverRate, Source};
 use self::tasks::{Tasks, report};
+use crate::engine::account::TenantId;
 use crate::engine::ids::ShardId;
 use crate::engine::input::Command;
 use crate::engine::output::Answer;
@@ -79,7 +80,8 @@ pub(crate) struct Api<A> {
     pub(crate) policy: Arc<Policy>,
     pub(crate) placement: Placement,
     pub(crate) tenants: Tenants,
-    pub(crate) rate: HandOverRate,
+    pub(crate) rate: HandOverRate<Source>,
+    pub(crate) tenant_rate: HandOverRate<TenantId>,
     pub(crate) bodies: Semaphore,
     pub(crate) deadlines: Deadlines,
     /// Hand-overs under way: at most one for each request.
@@ -113,9 +115,21 @@ fn serve_within<A: Ask>(
     let connections = usize::try_from(limits.api_connections).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
     let sources = Arc::new(ConnectionCount::new(limits.flows_per_source));
     let rate = HandOverRate::new(limits.posts_per_source);
+    let tenant_rate = HandOverRate::new(limits.posts_per_tenant);
     let bodies = Semaphore::new(body::BODIES_AT_ONCE);
     let tasks = Tasks::default();
-    let api = Api { ask, policy, placement, tenants, rate, bodies, deadlines, tasks: tasks.clone(), debug_faults };
+    let api = Api {
+        ask,
+        policy,
+        placement,
+        tenants,
+        rate,
+        tenant_rate,
+        bodies,
+        deadlines,
+        tasks: tasks.clone(),
+        debug_faults,
+    };
     let shared = Arc::new(server::Shared {
         router: router(api),
         acceptor: TlsAcceptor::from(tls.config()),

@@ -17,14 +17,15 @@ use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 use open::{
-    Bound, addresses, net_settings, open_audit, open_pusher, registered, split_tenants, start_audit, unavailable,
+    Bound, addresses, net_settings, open_audit, open_pusher, ops_listeners, registered, split_tenants, start_audit,
+    unavailable,
 };
 use secrets::Secrets;
 
 use crate::api::{self, ApiConfig};
 use crate::audit_log::{AuditLog, OpenedLog};
 use crate::cli::Exit;
-use crate::config::{Settings, TlsFiles};
+use crate::config::{OpsListen, Settings, TlsFiles};
 use crate::effects::Sinks;
 use crate::engine::ids::ShardId;
 use crate::engine::input::Command;
@@ -65,7 +66,7 @@ pub struct Running {
     /// The SIP listeners, UDP listeners followed by their TCP twins.
     pub sip: Vec<Listener>,
     /// Where metrics and health are served.
-    pub ops: Vec<SocketAddr>,
+    pub ops: Vec<OpsListen>,
     /// The public key that verifies receipts, PEM.
     pub audit_key: String,
     pub(crate) parts: Parts,
@@ -90,6 +91,7 @@ pub(crate) struct Parts {
 struct Certificates {
     api: (api::Tls, Option<TlsFiles>),
     sip: Option<(ServerTls, TlsFiles)>,
+    ops: Option<(ops::Tls, TlsFiles)>,
 }
 
 impl api::Ask for Router {
@@ -168,6 +170,7 @@ struct Opened {
     tenants: Vec<api::Tenant>,
     apps: Vec<push::AppConfig>,
     api_files: Option<TlsFiles>,
+    ops_files: Option<TlsFiles>,
     deadline: Duration,
     debug_faults: bool,
     /// As many as the process may use cores.
@@ -189,6 +192,7 @@ impl Opened {
             tenants,
             apps,
             api_files: settings.api.tls,
+            ops_files: settings.ops.tls,
             deadline: settings.drain.deadline,
             debug_faults: settings.process.debug_faults,
             shards: shard_count(),
@@ -197,7 +201,8 @@ impl Opened {
 
     /// Starts everything within a tokio runtime.
     fn run(self) -> Result<Running, StartError> {
-        let Self { bound, policy, audit, secrets, tenants, apps, api_files, deadline, debug_faults, shards } = self;
+        let Self { bound, policy, audit, secrets, tenants, apps, api_files, ops_files, deadline, debug_faults, shards } =
+            self;
         let placement = Placement::new(shards, [random_u64()?, random_u64()?]);
         let meters = Arc::new(Meters::new(&incident_names()));
         let readiness = Arc::new(Readiness::new());
@@ -209,7 +214,11 @@ impl Opened {
 
         let (router, inboxes) = Router::new(placement.clone(), &policy.limits);
         let sip = bound.sip.listeners();
-        let certificates = Certificates { api: (bound.api_tls.clone(), api_files), sip: bound.sip_tls_files };
+        let certificates = Certificates {
+            api: (bound.api_tls.clone(), api_files),
+            sip: bound.sip_tls_files,
+            ops: bound.ops_access.tls.clone().zip(ops_files),
+        };
         let net_settings = net_settings(bound.sip_tls, bound.client_tls, bound.names, &policy.limits);
         let net = Net::start(bound.sip, net_settings, router.clone()).map_err(|error| unavailable("SIP", &error))?;
         let wiring = Wiring {
@@ -227,15 +236,16 @@ impl Opened {
             debug_faults,
         };
         let api = addresses(&bound.api)?;
-        let ops = addresses(&bound.ops)?;
+        let (ops, ops_listeners) = ops_listeners(bound.ops)?;
         let api_task = api::serve(api_config, registered(bound.api)?, router.clone(), &bound.api_tls, &stopping);
         let endpoints = ops::Endpoints {
             meters,
             readiness: Arc::clone(&readiness),
             refresh: Box::new(refresh(net.handle(), router.clone(), Arc::clone(&audit), &pusher, &readiness)),
             stories: stories::ask(router.clone()),
+            access: bound.ops_access,
         };
-        let ops_task = ops::serve(endpoints, registered(bound.ops)?, stopping.clone());
+        let ops_task = ops::serve(endpoints, ops_listeners, stopping.clone());
         let audit_watch = watch_audit(router.clone(), Arc::clone(&readiness), writable_changes, stopping);
         let tasks = vec![("api", api_task), ("ops", owned(ops_task)), ("audit watch", owned(audit_watch))];
         readiness.note("process.debug_faults is on: clients can make requests fail on purpose", debug_faults);
@@ -303,7 +313,7 @@ impl Running {
 
     fn reload(&self) {
         systemd::notify_reloading();
-        let Certificates { api, sip } = &self.parts.certificates;
+        let Certificates { api, sip, ops } = &self.parts.certificates;
         if let (tls, Some(files)) = api {
             let taken = files
                 .load()
@@ -318,6 +328,11 @@ impl Running {
                     .map_err(|error| error.to_string())
             });
             report_reload("sip", taken);
+        }
+        if let Some((tls, files)) = ops {
+            let taken = files.load().map_err(|error| error.to_string());
+            let taken = taken.and_then(|pem| tls.reload(&pem.certificate, &pem.key).map_err(|error| error.to_string()));
+            report_reload("ops", taken);
         }
         systemd::notify_ready();
     }

@@ -11,12 +11,14 @@ mod document;
 mod environment;
 mod files;
 mod material;
+mod ops;
 mod report;
 mod section;
 mod sections;
 mod settings;
 mod sip;
 mod suggest;
+mod tenant_accounts;
 mod tenants;
 mod values;
 

@@ -26,9 +26,10 @@ const EXCEPTIONS: [(&str, &str); 2] = [
 ];
 
 /// The rooms of the engine: they never import one another; `engine::engine` and its continuations join them.
-const ENGINE_ROOMS: [&str; 14] = [
+const ENGINE_ROOMS: [&str; 15] = [
     "leases",
-    "devices",
+    "places",
+    "guesses",
     "names",
     "bindings",
     "destinations",

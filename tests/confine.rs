@@ -137,7 +137,10 @@ impl Place {
 
     fn confinement(&self, wanted: Process) -> Confinement {
         let read = confine::directories_of(&self.at("live/cert.pem"));
-        Confinement { wanted, files: Files { read, write: vec![self.at("log")], abstract_sockets: false } }
+        Confinement {
+            wanted,
+            files: Files { read, write: vec![self.at("log")], remove: Vec::new(), abstract_sockets: false },
+        }
     }
 
     fn acts(&self) -> BTreeMap<&'static str, String> {

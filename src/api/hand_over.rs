@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::account::{AccountBody, AccountChange, given, leads_elsewhere};
 use super::caller_key::CallerKeyBody;
-use super::preferences::preferences;
+use super::preferences::{mode_allowed, preferences};
 use super::problem::{Kind, Problem};
 use super::tenants::{Authority, Caller};
 use crate::engine::account::Account;
@@ -167,9 +167,11 @@ impl HandOverBody<'_> {
         speaks_for(&caller.authority, &device)?;
         let platform = platform(self.device.platform)?;
         let caller_key = self.device.caller_key.map(|key| key.check("device.caller_key")).transpose()?;
-        let lease = lease(self.lease_seconds, policy)?;
+        let tenant = policy.tenant(&caller.tenant);
+        let lease = lease(self.lease_seconds, policy, tenant)?;
         let (mode, way, news) = (self.mode.as_deref(), self.hand_over.as_deref(), self.voicemail.as_deref());
         let preferences = preferences(Preferences::default(), mode, way, news)?;
+        mode_allowed(preferences.mode, tenant)?;
         let sealed = self
             .account
             .sealed()
@@ -210,6 +212,7 @@ impl RectificationBody<'_> {
         }
         let push = self.push.map(|push| usable_targets("push", push, tenant)).transpose()?;
         let preferences = wishing.then(|| preferences(wishes, mode, way, news)).transpose()?;
+        preferences.map_or(Ok(()), |preferences| mode_allowed(preferences.mode, tenant))?;
         let caller_key = self.caller_key.map(|key| key.map(|key| key.check("caller_key")).transpose()).transpose()?;
         let Some(change) = self.account else {
             return Ok(Rectification { push, caller_key, preferences, ..Rectification::default() });
@@ -337,8 +340,9 @@ fn platform(name: String) -> Result<String, Problem> {
     Ok(name)
 }
 
-fn lease(seconds: Option<u64>, policy: &Policy) -> Result<Duration, Problem> {
-    let maximum = policy.lease_maximum.min(LEASE_CEILING);
+fn lease(seconds: Option<u64>, policy: &Policy, tenant: Option<&TenantPolicy>) -> Result<Duration, Problem> {
+    let own = tenant.and_then(|tenant| tenant.lease_maximum).unwrap_or(LEASE_CEILING);
+    let maximum = policy.lease_maximum.min(own).min(LEASE_CEILING);
     let Some(seconds) = seconds else { return Ok(policy.lease_default.min(maximum)) };
     if seconds < LEASE_MIN_SECONDS {
         return Err(Problem::request("lease_seconds", format_args!("must be {LEASE_MIN_SECONDS} at least")));

@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,8 +22,8 @@ const LIFE_MAX_SECONDS: u64 = 600;
 const LEEWAY_SECONDS: u64 = 30;
 /// Longest `jti`.
 const JTI_BYTES_MAX: usize = 128;
-/// Tokens remembered as spent, for all tenants. When all are still alive a further one is refused as busy: forgetting a
-/// live one would let it be used twice.
+/// Tokens remembered as spent, for each tenant, so that none can fill the table for the others. When all are still alive a
+/// further one has to wait: forgetting a live one would let it be used twice.
 const SPENT_MAX: usize = 100_000;
 /// What `scope` says for calls about a whole tenant.
 const ADMIN_SCOPE: &str = "admin";
@@ -49,8 +50,8 @@ pub(crate) enum JwtFault {
     Claim(&'static str),
     /// Used before.
     Replayed,
-    /// Too many live tokens to remember one more.
-    ReplaysFull,
+    /// Too many live tokens to remember one more; the first is over after so long.
+    ReplaysFull(Duration),
 }
 
 /// The claims we understand; others are ignored, as RFC 7519 §4 asks.
@@ -162,7 +163,7 @@ impl Claims {
     }
 }
 
-/// The tokens that were used and have not expired yet.
+/// The tokens of one tenant that were used and have not expired yet.
 #[derive(Default)]
 pub(crate) struct Replays {
     spent: Mutex<Spent>,
@@ -175,18 +176,26 @@ struct Spent {
     all: HashSet<Fingerprint>,
     /// The same, by the second after which the token is refused for its age.
     by_end: BTreeSet<(u64, Fingerprint)>,
+    /// The latest end of a token that is forgotten. A clock that is set back makes such tokens young again, so one that ends
+    /// by then may have been used.
+    forgotten: u64,
 }
 
 impl Replays {
     /// Takes note that a token is used.
-    pub(crate) fn spend(&self, tenant: &str, claims: &Claims, now: u64) -> Result<(), JwtFault> {
-        let mut context = Context::new(&SHA256);
-        context.update(tenant.as_bytes());
-        context.update(&[0]);
-        context.update(claims.jti.as_bytes());
+    pub(crate) fn spend(&self, claims: &Claims, now: u64) -> Result<(), JwtFault> {
         let mut fingerprint = [0; 32];
-        fingerprint.copy_from_slice(context.finish().as_ref());
+        fingerprint.copy_from_slice(digest(&SHA256, claims.jti.as_bytes()).as_ref());
         self.remember(fingerprint, claims.exp.saturating_add(LEEWAY_SECONDS), now)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn fill(&self, now: u64) {
+        for number in 0..SPENT_MAX as u64 {
+            let mut fingerprint = [0; 32];
+            fingerprint[..8].copy_from_slice(&number.to_be_bytes());
+            self.remember(fingerprint, now + LIFE_MAX_SECONDS, now).expect("there is room");
+        }
     }
 
     fn remember(&self, fingerprint: Fingerprint, end: u64, now: u64) -> Result<(), JwtFault> {
@@ -196,12 +205,14 @@ impl Replays {
         {
             spent.by_end.pop_first();
             spent.all.remove(&oldest);
+            spent.forgotten = spent.forgotten.max(ended);
         }
-        if spent.all.contains(&fingerprint) {
+        if spent.all.contains(&fingerprint) || end <= spent.forgotten {
             return Err(JwtFault::Replayed);
         }
         if spent.all.len() >= SPENT_MAX {
-            return Err(JwtFault::ReplaysFull);
+            let first = spent.by_end.first().map_or(now, |&(end, _)| end);
+            return Err(JwtFault::ReplaysFull(Duration::from_secs(first.saturating_sub(now))));
         }
         spent.all.insert(fingerprint);
         spent.by_end.insert((end, fingerprint));
@@ -229,12 +240,25 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_back_makes_no_spent_token_good_again() {
+        let replays = Replays::default();
+        assert_eq!(replays.remember(fingerprint(1), 700, 100), Ok(()));
+        // An hour ahead, the token is over and forgotten.
+        assert_eq!(replays.remember(fingerprint(2), 4_300, 3_700), Ok(()));
+        assert_eq!(replays.remember(fingerprint(1), 700, 110), Err(JwtFault::Replayed));
+        assert_eq!(replays.remember(fingerprint(3), 701, 110), Ok(()), "one that cannot have been forgotten");
+    }
+
+    #[test]
     fn a_full_table_refuses_newcomers_and_forgets_no_live_token() {
         let replays = Replays::default();
         for number in 0..SPENT_MAX {
             assert_eq!(replays.remember(fingerprint(number), 700, 100), Ok(()));
         }
-        assert_eq!(replays.remember(fingerprint(SPENT_MAX), 700, 100), Err(JwtFault::ReplaysFull));
+        assert_eq!(
+            replays.remember(fingerprint(SPENT_MAX), 700, 100),
+            Err(JwtFault::ReplaysFull(Duration::from_secs(600)))
+        );
         assert_eq!(replays.remember(fingerprint(0), 700, 100), Err(JwtFault::Replayed));
         assert_eq!(replays.remember(fingerprint(SPENT_MAX), 1400, 700), Ok(()));
     }

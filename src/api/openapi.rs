@@ -149,7 +149,7 @@ problem_set! {
 problem_set! {
     /// What a call about a whole tenant may answer.
     TenantProblems,
-    [Kind::InvalidRequest, Kind::Unauthorized, Kind::Forbidden, Kind::Busy]
+    [Kind::InvalidRequest, Kind::Unauthorized, Kind::Forbidden, Kind::RateLimited, Kind::Busy]
 }
 
 /// One response for each status, naming the problem types it may carry.

@@ -4,8 +4,9 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use crate::engine::input::{CallHandOver, Mode, Parting, Preferences};
+use crate::engine::policy::TenantPolicy;
 
 /// What is left of a binding when the app comes to the foreground.
 #[derive(Default, Deserialize, ToSchema)]
@@ -61,16 +62,34 @@ pub(crate) fn preferences(
     })
 }
 
+/// Whether a tenant's apps may ask for a mode.
+pub(crate) fn mode_allowed(mode: Mode, tenant: Option<&TenantPolicy>) -> Result<(), Problem> {
+    let allowed = tenant.map_or(&[][..], |tenant| &tenant.modes);
+    if allowed.is_empty() || allowed.contains(&mode) {
+        return Ok(());
+    }
+    let names: Vec<String> = allowed.iter().map(|mode| format!("\"{}\"", mode_name(*mode))).collect();
+    let detail = format!(
+        "mode: this tenant's accounts are held in {} alone (\"always\" where it is left out).",
+        names.join(", ")
+    );
+    Err(Problem::new(Kind::Forbidden, detail, "a mode that the tenant may not use").at_path("mode"))
+}
+
 /// The names of a mode, a way to hand calls over and a way to hear of voicemail.
 pub(crate) fn names(preferences: Preferences) -> (&'static str, &'static str, &'static str) {
-    let mode = match preferences.mode {
-        Mode::Always => "always",
-        Mode::Background => "background",
-        Mode::Takeover => "takeover",
-    };
+    let mode = mode_name(preferences.mode);
     let hand_over = match preferences.hand_over {
         CallHandOver::Relay => "relay",
         CallHandOver::Reregister => "reregister",
     };
     (mode, hand_over, if preferences.voicemail_subscribe { "subscribe" } else { "unsolicited" })
+}
+
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Always => "always",
+        Mode::Background => "background",
+        Mode::Takeover => "takeover",
+    }
 }

@@ -205,6 +205,12 @@ impl Problem {
         Self(Box::new(Inner { kind, body, log: log.into(), retry_after: None }))
     }
 
+    /// Which type it is of.
+    #[cfg(test)]
+    pub(crate) fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
     /// A member outside `account` has a value that cannot be used.
     pub(crate) fn request(path: impl Into<Cow<'static, str>>, wrong: impl std::fmt::Display) -> Self {
         let path = path.into();

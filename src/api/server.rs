@@ -73,6 +73,8 @@ const STREAMS_MAX: u32 = 16;
 const RESETS_PENDING_MAX: usize = 16;
 /// HTTP/2: resets of ours that a client's errors may provoke before the connection ends.
 const RESETS_PROVOKED_MAX: usize = 64;
+/// HTTP/2: requests of one connection that their client gave up before the answer; above it the connection is cut.
+const GIVEN_UP_MAX: u64 = 100;
 /// HTTP/2 flow control: a stream may be one whole body ahead of us, a connection four.
 const STREAM_WINDOW: u32 = 16 * 1024;
 const CONNECTION_WINDOW: u32 = 64 * 1024;
@@ -165,6 +167,26 @@ struct Seat {
 struct Link {
     requests: AtomicU64,
     close: Notify,
+    given_up: AtomicU64,
+    cut: Notify,
+}
+
+/// A request without its answer: dropped before it has one, its client gave it up.
+struct Unanswered(Option<Arc<Link>>);
+
+impl Unanswered {
+    fn answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        let Some(link) = self.0.take() else { return };
+        if link.given_up.fetch_add(1, Ordering::Relaxed) >= GIVEN_UP_MAX {
+            link.cut.notify_one();
+        }
+    }
 }
 
 async fn connection(stream: TcpStream, seat: Seat, shared: Arc<Shared>, stop: watch::Receiver<bool>) {
@@ -188,8 +210,10 @@ async fn drive(tls: TlsStream<TcpStream>, seat: &Seat, shared: &Shared, mut stop
             let version = request.version();
             request.extensions_mut().insert(source);
             let (answer, link) = (router.call(request), Arc::clone(&link));
+            let unanswered = Unanswered(Some(Arc::clone(&link)));
             async move {
                 let mut response = answer.await?;
+                unanswered.answered();
                 close_after_secret(&mut response, version, &link);
                 Ok::<_, Infallible>(response)
             }
@@ -203,6 +227,10 @@ async fn drive(tls: TlsStream<TcpStream>, seat: &Seat, shared: &Shared, mut stop
             biased;
             _ended = serving.as_mut() => return,
             () = link.close.notified() => break,
+            () = link.cut.notified() => {
+                tracing::debug!("a connection of the API gave up too many requests and is cut");
+                return;
+            }
             () = requested(&mut stop) => break,
             () = sleep(shared.deadlines.idle) => {
                 let requests = link.requests.load(Ordering::Relaxed);

@@ -1,9 +1,10 @@
-//! What one source address may take: hand-overs a minute, connections at once.
+//! What one source address may take: hand-overs a minute, connections at once; and hand-overs a minute of one tenant.
 //!
 //! A source is an IPv4 address or an IPv6 /64, since a /64 is what one subscriber holds. Both tables are bounded; this
 //! room knows nothing of requests and never stores an address longer than it counts.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,21 +37,21 @@ impl From<IpAddr> for Source {
     }
 }
 
-/// Lets a source hand over so often a minute, all at once if it likes (GCRA: one time stamp a source).
-pub(crate) struct HandOverRate {
+/// Lets a source, or a tenant, hand over so often a minute, all at once if it likes (GCRA: one time stamp each).
+pub(crate) struct HandOverRate<K> {
     /// The time one hand-over costs.
     cost: Duration,
-    table: Mutex<RateTable>,
+    table: Mutex<RateTable<K>>,
 }
 
-struct RateTable {
-    /// When the source has paid for everything it did.
-    paid_at: HashMap<Source, Instant>,
+struct RateTable<K> {
+    /// When each has paid for everything it did.
+    paid_at: HashMap<K, Instant>,
     swept: Instant,
 }
 
-impl HandOverRate {
-    /// `per_minute` hand-overs for each source.
+impl<K: Eq + Hash> HandOverRate<K> {
+    /// `per_minute` hand-overs for each.
     pub(crate) fn new(per_minute: u32) -> Self {
         let table = RateTable { paid_at: HashMap::new(), swept: Instant::default() };
         Self { cost: MINUTE / per_minute.max(1), table: Mutex::new(table) }
@@ -59,11 +60,11 @@ impl HandOverRate {
     /// Counts one hand-over.
     ///
     /// # Errors
-    /// How long the source has to wait.
-    pub(crate) fn admit(&self, source: Source, now: Instant) -> Result<(), Duration> {
+    /// How long this one has to wait.
+    pub(crate) fn admit(&self, who: K, now: Instant) -> Result<(), Duration> {
         let mut table = lock(&self.table);
         let full = table.paid_at.len() >= SOURCES_MAX;
-        if full && !table.paid_at.contains_key(&source) {
+        if full && !table.paid_at.contains_key(&who) {
             if now.saturating_since(table.swept) >= SWEEP_EVERY {
                 table.swept = now;
                 table.paid_at.retain(|_, paid_at| *paid_at > now);
@@ -72,7 +73,7 @@ impl HandOverRate {
                 return Err(SWEEP_EVERY);
             }
         }
-        let paid_at = table.paid_at.entry(source).or_insert(now);
+        let paid_at = table.paid_at.entry(who).or_insert(now);
         let next = (*paid_at).max(now) + self.cost;
         // A minute's worth may be owed, no more.
         let owed = next.saturating_since(now);

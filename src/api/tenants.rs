@@ -26,13 +26,14 @@ pub struct Tenant {
     pub app_key_sha256: Vec<[u8; 32]>,
     /// Verifies the tokens of its backend, if it has one.
     pub jwt_key: Option<JwtKey>,
+    /// Whether hand-overs take a token of its backend alone, and no app key.
+    pub jwt_required: bool,
 }
 
 /// All tenants.
 pub struct Tenants {
-    list: Vec<Tenant>,
+    list: Vec<(Tenant, Replays)>,
     audience: String,
-    replays: Replays,
 }
 
 /// An authenticated tenant and what its credential allows.
@@ -53,14 +54,25 @@ impl Tenants {
     /// The tenants of this service; `audience` is `sip.domain`, which every backend token must name as its `aud`.
     #[must_use]
     pub fn new(list: Vec<Tenant>, audience: String) -> Self {
-        Self { list, audience, replays: Replays::default() }
+        Self { list: list.into_iter().map(|tenant| (tenant, Replays::default())).collect(), audience }
+    }
+
+    /// As if a tenant had as many tokens in use as are remembered.
+    #[cfg(test)]
+    pub(crate) fn fill_replays(&self, tenant: &str, now: u64) {
+        self.list.iter().filter(|(it, _)| &*it.id == tenant).for_each(|(_, replays)| replays.fill(now));
     }
 
     /// Authenticates a tenant by app key or backend token. A backend token is spent by this.
     pub(crate) fn authenticate(&self, headers: &HeaderMap, now: Now) -> Result<Caller, Problem> {
         let bearer = bearer(headers)?;
         match self.app_key(bearer) {
-            Some(tenant) => Ok(Caller { tenant, authority: Authority::AppKey }),
+            Some(tenant) if tenant.jwt_required => Err(Problem::new(
+                Kind::Forbidden,
+                "This tenant takes no app key: its accounts are handed over with a JWT of its backend.",
+                "an app key of a tenant that requires JWTs",
+            )),
+            Some(tenant) => Ok(Caller { tenant: tenant.id.clone(), authority: Authority::AppKey }),
             None if bearer.contains('.') => self.backend(bearer, now),
             None => Err(unknown_credential("unknown app key")),
         }
@@ -96,33 +108,37 @@ impl Tenants {
         Ok(TokenHash(sha256(bearer.as_bytes())))
     }
 
-    fn app_key(&self, key: &str) -> Option<TenantId> {
+    fn app_key(&self, key: &str) -> Option<&Tenant> {
         let presented = sha256(key.as_bytes());
         let mut found = None;
-        for tenant in &self.list {
+        for (tenant, _) in &self.list {
             for known in &tenant.app_key_sha256 {
                 if verify_slices_are_equal(known, &presented).is_ok() && found.is_none() {
-                    found = Some(&tenant.id);
+                    found = Some(tenant);
                 }
             }
         }
-        found.cloned()
+        found
     }
 
     fn backend(&self, token: &str, now: Now) -> Result<Caller, Problem> {
-        let (claims, tenant) = self.verified(token).map_err(refuse_jwt)?;
+        let (claims, (tenant, replays)) = self.verified(token).map_err(refuse_jwt)?;
         claims.check(&self.audience, now.wall.unix_seconds()).map_err(refuse_jwt)?;
-        self.replays.spend(&tenant.id, &claims, now.wall.unix_seconds()).map_err(refuse_jwt)?;
+        replays.spend(&claims, now.wall.unix_seconds()).map_err(refuse_jwt)?;
         let admin = claims.is_admin();
         Ok(Caller { tenant: tenant.id.clone(), authority: Authority::Backend { device: claims.sub, admin } })
     }
 
     /// The claims of a token whose signature is right, and whose it is. `iss` only says which key to try.
-    fn verified(&self, token: &str) -> Result<(Claims, &Tenant), JwtFault> {
+    fn verified(&self, token: &str) -> Result<(Claims, &(Tenant, Replays)), JwtFault> {
         let issuer = JwtKey::unverified_issuer(token)?;
-        let tenant = self.list.iter().find(|tenant| *tenant.id == *issuer).ok_or(JwtFault::Signature)?;
-        let key = tenant.jwt_key.as_ref().ok_or(JwtFault::Signature)?;
-        Ok((key.verify(token)?, tenant))
+        let issuing = self.list.iter().find(|(tenant, _)| *tenant.id == *issuer);
+        let own = issuing.and_then(|(tenant, _)| tenant.jwt_key.as_ref());
+        // Whoever is unknown is tried with another's key, so that the time it takes names no tenant.
+        let mut keys = self.list.iter().filter_map(|(tenant, _)| tenant.jwt_key.as_ref());
+        let key = own.or_else(|| keys.next()).ok_or(JwtFault::Signature)?;
+        let claims = key.verify(token)?;
+        own.and(issuing).map(|issuing| (claims, issuing)).ok_or(JwtFault::Signature)
     }
 }
 
@@ -139,7 +155,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
         Problem::new(
             Kind::Unauthorized,
             "Send exactly one header \"Authorization: Bearer CREDENTIAL\".",
-            "no usable Authorization header",
+            "no usable credential",
         )
     };
     let mut fields = headers.get_all(AUTHORIZATION).iter();
@@ -182,6 +198,11 @@ fn refuse_jwt(fault: JwtFault) -> Problem {
             "This jti was used before: every request needs a JWT of its own.",
             "JWT replayed",
         ),
-        JwtFault::ReplaysFull => Problem::busy("the table of spent JWTs is full"),
+        JwtFault::ReplaysFull(after) => Problem::new(
+            Kind::RateLimited,
+            "Too many JWTs of this tenant are in use at once; come again when Retry-After says.",
+            "a tenant's table of spent JWTs is full",
+        )
+        .come_again(after),
     }
 }

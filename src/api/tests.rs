@@ -4,6 +4,8 @@ mod authentication;
 mod contract;
 mod faults;
 mod hand_over;
+mod jwt;
+mod policy;
 mod push_proof;
 mod transport;
 mod world;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
@@ -12,9 +12,8 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::StartError;
-use crate::api;
 use crate::audit_log::{self, AuditLog, OpenedLog};
-use crate::config::{self, Settings, TlsFiles};
+use crate::config::{self, OpsListen, Settings, TlsFiles};
 use crate::confine::{Confinement, Files, directories_of};
 use crate::engine::limits::Limits;
 use crate::engine::policy::Policy;
@@ -22,12 +21,14 @@ use crate::net::{self, ClientTls, Names, ServerTls, Timings};
 use crate::push::{self, PushSettings, Pusher};
 use crate::systemd;
 use crate::telemetry::Meters;
+use crate::{api, ops};
 
 /// Every socket and certificate, before anything is served.
 pub(super) struct Bound {
     pub(super) api: Vec<TcpListener>,
     pub(super) api_tls: api::Tls,
-    pub(super) ops: Vec<TcpListener>,
+    pub(super) ops: Vec<ops::Bound>,
+    pub(super) ops_access: ops::Access,
     pub(super) sip: net::Plan,
     pub(super) sip_tls: Option<ServerTls>,
     pub(super) sip_certificate: Option<Vec<u8>>,
@@ -39,6 +40,7 @@ pub(super) struct Bound {
 impl Bound {
     pub(super) fn new(settings: &Settings) -> Result<Self, StartError> {
         let api_tls = api_tls(settings)?;
+        let ops_access = ops_access(settings)?;
         let (sip_tls, sip_certificate) = sip_tls(settings)?.unzip();
         let files = sip_tls.clone().zip(settings.sip.tls.clone());
         let extra_roots = settings.registrars.ca_pem.as_deref().map(str::as_bytes);
@@ -57,7 +59,8 @@ impl Bound {
         Ok(Self {
             api: api::bind(&settings.api.listen).map_err(|error| unavailable("api.listen", &error))?,
             api_tls,
-            ops: api::bind(&settings.ops.listen).map_err(|error| unavailable("ops.listen", &error))?,
+            ops: ops::bind(&settings.ops.listen).map_err(|error| unavailable("ops.listen", &error))?,
+            ops_access,
             sip: net::plan_listeners(&entries).map_err(|error| unavailable("sip.listen", &error))?,
             sip_tls,
             sip_certificate,
@@ -71,13 +74,19 @@ impl Bound {
 /// What the daemon gives up once it has opened everything: it reads its certificates again, writes its log, and opens
 /// nothing else.
 pub(super) fn confinement(settings: &Settings) -> Confinement {
-    let certificates = [&settings.api.tls, &settings.sip.tls].into_iter().flatten();
+    let certificates = [&settings.api.tls, &settings.sip.tls, &settings.ops.tls].into_iter().flatten();
     let replaced = certificates.flat_map(|files| [&files.certificate, &files.key]);
     let mut read: Vec<PathBuf> = replaced.flat_map(|file| directories_of(file)).collect();
     read.sort();
     read.dedup();
     let write = settings.audit.path.iter().flat_map(|log| directories_of(log)).collect();
-    Confinement { wanted: settings.process, files: Files { read, write, abstract_sockets: systemd::is_abstract() } }
+    let socket = |place: &OpsListen| match place {
+        OpsListen::Unix(path) => path.parent().map(Path::to_owned),
+        OpsListen::Tcp(_) => None,
+    };
+    let remove = settings.ops.listen.iter().filter_map(socket).collect();
+    let files = Files { read, write, remove, abstract_sockets: systemd::is_abstract() };
+    Confinement { wanted: settings.process, files }
 }
 
 /// Where sockets were bound.
@@ -101,6 +110,25 @@ fn api_tls(settings: &Settings) -> Result<api::Tls, StartError> {
         None => api::Tls::self_signed(&api::Tls::self_signed_names(&settings.sip.domain))
             .map_err(|error| configuration("sip.domain", &error)),
     }
+}
+
+/// Who may ask at the operators' endpoints.
+fn ops_access(settings: &Settings) -> Result<ops::Access, StartError> {
+    let serve = |files: &TlsFiles| {
+        let pem = files.load().map_err(|error| configuration("ops.tls_certificate", &error))?;
+        let tls = ops::Tls::new(&pem.certificate, &pem.key, settings.ops.client_ca_pem.as_deref());
+        tls.map_err(|error| configuration("ops", &error))
+    };
+    let tls = settings.ops.tls.as_ref().map(serve).transpose()?;
+    Ok(ops::Access { token_sha256: settings.ops.token_sha256.clone(), tls })
+}
+
+/// Where operators may ask, and the listeners that wait for them.
+pub(super) fn ops_listeners(bound: Vec<ops::Bound>) -> Result<(Vec<OpsListen>, Vec<ops::Listener>), StartError> {
+    let fail = |error: io::Error| unavailable("ops.listen", &error);
+    let places = bound.iter().map(ops::Bound::place).collect::<io::Result<_>>().map_err(fail)?;
+    let listeners = bound.into_iter().map(ops::Bound::register).collect::<io::Result<_>>().map_err(fail)?;
+    Ok((places, listeners))
 }
 
 /// What the TLS listeners show: the configuration to serve with, and the certificate alone.
@@ -168,6 +196,7 @@ pub(super) fn split_tenants(
             id: tenant.id,
             app_key_sha256: tenant.app_keys.iter().map(|key| key.0).collect(),
             jwt_key,
+            jwt_required: tenant.jwt_required,
         });
     }
     Ok((checked, apps))

@@ -201,26 +201,43 @@ pub struct Wanted {
     pub since: Option<PathBuf>,
 }
 
-/// `reveille status`.
+/// Which daemon is asked, and what it is shown.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
-pub struct StatusArguments {
+pub struct OpsArguments {
     /// The daemon's configuration, for its ops.listen; without it and --ops, the default one is asked
     #[arg(long, value_name = "FILE", conflicts_with = "ops")]
     pub config: Option<PathBuf>,
-    /// The daemon's operators' endpoints
+    /// The daemon's operators' endpoints: http://…, https://… or unix:/…
     #[arg(long, value_name = "URL")]
     pub ops: Option<String>,
+    /// The file with the token of ops.token_sha256
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Certificates (PEM) to trust there instead of the public roots
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// The certificate (PEM) to show there, one of ops.client_ca_file
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub certificate: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub key: Option<PathBuf>,
+}
+
+/// `reveille status`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatusArguments {
+    /// Which daemon, and what to show it.
+    #[command(flatten)]
+    pub daemon: OpsArguments,
 }
 
 /// `reveille calls`.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallsArguments {
-    /// The daemon's configuration, for its ops.listen; without it and --ops, the default one is asked
-    #[arg(long, value_name = "FILE", conflicts_with = "ops")]
-    pub config: Option<PathBuf>,
-    /// The daemon's operators' endpoints
-    #[arg(long, value_name = "URL")]
-    pub ops: Option<String>,
+    /// Which daemon, and what to show it.
+    #[command(flatten)]
+    pub daemon: OpsArguments,
     /// Tell it as JSON
     #[arg(long)]
     pub json: bool,

@@ -24,12 +24,14 @@ fn the_commands_of_the_contract_are_understood() {
     let evidence = AuditCommand::Evidence { config: file() };
     assert_eq!(command("audit evidence --config a.toml"), Command::Audit(evidence));
     assert_eq!(command("status"), Command::Status(StatusArguments::default()));
-    let status = StatusArguments { config: None, ops: Some("http://127.0.0.1:1".to_owned()) };
-    assert_eq!(command("status --ops http://127.0.0.1:1"), Command::Status(status));
+    let daemon =
+        OpsArguments { ops: Some("unix:/run/ops".to_owned()), token_file: Some(file()), ..OpsArguments::default() };
+    let status = StatusArguments { daemon };
+    assert_eq!(command("status --ops unix:/run/ops --token-file a.toml"), Command::Status(status));
+    assert_eq!(parse_line("status --certificate a.pem"), Err(Exit::Usage), "a certificate needs its key");
     assert_eq!(command("calls"), Command::Calls(CallsArguments::default()));
     let calls = CallsArguments {
-        config: Some(file()),
-        ops: None,
+        daemon: OpsArguments { config: Some(file()), ..OpsArguments::default() },
         json: true,
         call: Some(uuid::uuid!("0d9c1f5e-52a5-5b8f-9a6e-3c0e2f7b9d41")),
     };

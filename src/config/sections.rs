@@ -13,11 +13,11 @@ use super::files;
 use super::report::{Place, Report};
 use super::section::{Entry, Keys, Raw, SECTIONS, Section, header};
 use super::settings::{
-    Api, Audit, Calls, Drain, Erasure, Lease, Log, LogFormat, LogLevel, Messages, OPS_LISTEN, Ops, Process, Registrars,
-    Settings, Vault,
+    Api, Audit, Calls, Drain, Erasure, Lease, Log, LogFormat, LogLevel, Messages, Process, Registrars, Settings, Vault,
 };
 use super::suggest::nearest;
-use super::{sip, tenants, values};
+use super::tenant_accounts::Within;
+use super::{ops, sip, tenants, values};
 use crate::engine::limits::{LEASE_CEILING, Limits};
 use crate::sip::StatusCode;
 
@@ -30,7 +30,7 @@ pub(super) const SEGMENT_RECORDS: u32 = 1_000_000;
 /// A start reads a whole segment.
 const SEGMENT_RECORDS_MAX: u32 = 100_000_000;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 /// No HTTPS client waits longer for an answer.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
 /// RFC 3261 §16.6, timer C: proxies before us give an INVITE up after three minutes.
@@ -44,7 +44,7 @@ const DIALOG_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The most REGISTERs a second for one destination; more is an attack, whatever the file says.
 const RATE_MAX: u32 = 100_000;
 /// The most that any table may hold.
-const TABLE_MAX: u32 = 100_000_000;
+pub(super) const TABLE_MAX: u32 = 100_000_000;
 
 /// The merged configuration, with what is needed to name places in it.
 pub(super) struct Tree {
@@ -121,12 +121,13 @@ pub(super) fn read(document: Document, overrides: Overrides, base: PathBuf, repo
     let drain = drain(tree.section("drain", report), &erasure);
     let vault = vault(tree.section("vault", report));
     let process = process(tree.section("process", report));
-    let ops = ops(tree.section("ops", report));
+    let (ops_listen, ops) = ops::read(tree.section("ops", report));
     let log = log(tree.section("log", report));
     let limits = limits(tree.section("limits", report));
-    let tenants = tenants::read(&mut tree, report);
+    let within = Within { registrars_allow: &registrars.policy.allow, lease_maximum: lease.maximum };
+    let tenants = tenants::read(&mut tree, &within, report);
     tree.finish(report);
-    let others = [("api.listen", &api.listen), ("ops.listen", &ops.listen)];
+    let others = [("api.listen", &api.listen), ("ops.listen", &ops_listen)];
     sip::refuse_shared_ports(&sip.listeners, &others, report);
     Some(Settings {
         file: PathBuf::new(),
@@ -141,7 +142,7 @@ pub(super) fn read(document: Document, overrides: Overrides, base: PathBuf, repo
         drain,
         vault,
         process,
-        ops: Ops { listen: plain(ops.listen) },
+        ops,
         log,
         limits,
         tenants,
@@ -153,7 +154,7 @@ fn plain<T>(entries: Vec<Entry<T>>) -> Vec<T> {
     entries.into_iter().map(|entry| entry.value).collect()
 }
 
-/// Section `[api]` or `[ops]` with the places of its addresses.
+/// Section `[api]` with the places of its addresses.
 struct Listening {
     listen: Vec<Entry<SocketAddr>>,
     tls: Option<files::TlsFiles>,
@@ -284,18 +285,6 @@ fn process(mut section: Section<'_>) -> Process {
     process
 }
 
-fn ops(mut section: Section<'_>) -> Listening {
-    let default = Entry { place: section.place(), value: OPS_LISTEN };
-    let listen = section.list("listen", values::socket_address, None).unwrap_or_else(|| vec![default]);
-    for entry in listen.iter().filter(|entry| !entry.value.ip().is_loopback()) {
-        let problem = "is not a loopback address: whoever reaches it reads the metrics, in plain HTTP";
-        let path = section.path("listen");
-        section.report.warning(entry.place.clone(), path, problem);
-    }
-    section.finish();
-    Listening { listen, tls: None, register_wait: Duration::ZERO }
-}
-
 fn log(mut section: Section<'_>) -> Log {
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     let levels = [
@@ -323,6 +312,8 @@ fn limits(mut section: Section<'_>) -> Limits {
         dialog_max: defaults.dialog_max,
         dialogs: number("dialogs", defaults.dialogs),
         instances_per_device: number("instances_per_device", defaults.instances_per_device),
+        accounts_per_device: number("accounts_per_device", defaults.accounts_per_device),
+        refusals_per_account: number("refusals_per_account", defaults.refusals_per_account),
         devices_per_account: number("devices_per_account", defaults.devices_per_account),
         messages: number("messages", defaults.messages),
         messages_per_instance: number("messages_per_instance", defaults.messages_per_instance),
@@ -330,6 +321,7 @@ fn limits(mut section: Section<'_>) -> Limits {
         edge_bindings: number("edge_bindings", defaults.edge_bindings),
         stories: number("stories", defaults.stories),
         posts_per_source: number("posts_per_source", defaults.posts_per_source),
+        posts_per_tenant: number("posts_per_tenant", defaults.posts_per_tenant),
         wakes_per_minute: number("wakes_per_minute", defaults.wakes_per_minute),
         wake_burst: number("wake_burst", defaults.wake_burst),
         other_wakes_per_hour: number("other_wakes_per_hour", defaults.other_wakes_per_hour),

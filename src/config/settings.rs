@@ -1,5 +1,6 @@
 //! What a configuration means. A value of these types has been checked; nothing here is checked again.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use super::files::TlsFiles;
 use super::report::Mistake;
 use crate::engine::account::TenantId;
 use crate::engine::edge_registrar::EdgeRegistrar;
+use crate::engine::input::Mode;
 use crate::engine::limits::Limits;
 use crate::engine::output::WakeKind;
 use crate::engine::policy::{AppPolicy, CallerInPush, Listener, Policy, Provider, RegistrarPolicy, TenantPolicy};
@@ -178,11 +180,35 @@ pub struct Process {
 /// Where `[ops]` listens unless it is told otherwise.
 pub const OPS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 
-/// Section `[ops]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Section `[ops]`. Addresses that others reach are listed only together with a token or a client CA.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ops {
-    /// Where `/metrics`, `/healthz` and `/readyz` are served, in plain HTTP. Empty: nowhere.
-    pub listen: Vec<SocketAddr>,
+    /// Where `/metrics`, `/healthz`, `/readyz` and `/calls` are served. Empty: nowhere.
+    pub listen: Vec<OpsListen>,
+    /// The SHA-256 of tokens that may ask, at most [`APP_KEYS_MAX`].
+    pub token_sha256: Vec<[u8; 32]>,
+    /// The certificate of its TCP listeners; `None`: plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Certificates (PEM) whose holders may ask. Then there is a certificate of our own.
+    pub client_ca_pem: Option<String>,
+}
+
+/// One place where `[ops]` listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpsListen {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// A Unix socket: whoever may write to its file may ask.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for OpsListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// Section `[log]`.
@@ -229,6 +255,8 @@ pub struct Tenant {
     pub app_keys: Vec<AppKeyHash>,
     /// What its backend signs JWTs with.
     pub jwt_key: Option<JwtPublicKey>,
+    /// Whether accounts are handed over with a JWT alone. Then there is a `jwt_key`.
+    pub jwt_required: bool,
     /// How much a push tells of the caller.
     pub caller_in_push: CallerInPush,
     /// Whether its users' passwords are kept, sealed, for the whole lease.
@@ -243,6 +271,23 @@ pub struct Tenant {
     pub apps: Vec<App>,
     /// Registrars at which its apps may register through us.
     pub edge_registrars: Vec<EdgeRegistrar>,
+    /// What its accounts may be.
+    pub accounts: TenantAccounts,
+}
+
+/// What a tenant's accounts may be, within what all may.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TenantAccounts {
+    /// Host patterns of registrars; empty: those of all.
+    pub registrars_allow: Vec<String>,
+    /// Registration modes; empty: all.
+    pub modes: Vec<Mode>,
+    /// The longest lease; never above `lease.maximum`.
+    pub lease_maximum: Option<Duration>,
+    /// Whether they are registered over TLS alone.
+    pub tls_trunks_only: bool,
+    /// How many may be held at once.
+    pub instances_max: Option<u32>,
 }
 
 /// Two app keys of a tenant live at once, so that a new one can be rolled out before the old one dies.
@@ -322,16 +367,16 @@ pub struct FcmAccess {
     pub service_account_json: Zeroizing<String>,
 }
 
-impl std::fmt::Debug for ApnsAccess {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for ApnsAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("ApnsAccess");
         debug.field("team_id", &self.team_id).field("key_id", &self.key_id).field("environment", &self.environment);
         debug.finish_non_exhaustive()
     }
 }
 
-impl std::fmt::Debug for FcmAccess {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for FcmAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FcmAccess").finish_non_exhaustive()
     }
 }
@@ -399,6 +444,11 @@ impl Tenant {
             apps: self.apps.iter().map(app).collect(),
             keep_password: self.keep_password,
             edge_registrars: self.edge_registrars.clone(),
+            registrars_allow: self.accounts.registrars_allow.clone(),
+            modes: self.accounts.modes.clone(),
+            lease_maximum: self.accounts.lease_maximum,
+            tls_trunks_only: self.accounts.tls_trunks_only,
+            instances_max: self.accounts.instances_max,
         }
     }
 }

@@ -8,10 +8,12 @@ use super::report::Report;
 use super::section::{APP, Entry, Raw, Section, TENANT, TEXTS, tables};
 use super::sections::Tree;
 use super::settings::{APP_KEYS_MAX, ApnsAccess, ApnsEnvironment, App, AppKeyHash, FcmAccess, PushAccess, Tenant};
+use super::tenant_accounts::{self, Within};
 use super::{files, material, values};
 use crate::engine::edge_registrar::EdgeRegistrar;
 use crate::engine::output::WakeKind;
 use crate::engine::policy::{CallerInPush, Provider};
+use crate::sip::Transport;
 
 /// Stands in the file we ship until it is replaced. Nobody knows a key with this hash.
 const PLACEHOLDER: AppKeyHash = AppKeyHash([0; 32]);
@@ -23,17 +25,17 @@ struct Seen {
     app_keys: HashSet<AppKeyHash>,
 }
 
-pub(super) fn read(tree: &mut Tree, report: &mut Report) -> Vec<Tenant> {
+pub(super) fn read(tree: &mut Tree, within: &Within<'_>, report: &mut Report) -> Vec<Tenant> {
     let raws = tree.take("tenant").map(|value| tables(value, "tenant", report)).unwrap_or_default();
     if raws.is_empty() {
         let problem = "is missing; at least one [[tenant]] is needed, as nobody else may use the API";
         report.mistake(tree.place("tenant"), "tenant", problem);
     }
     let mut seen = Seen::default();
-    raws.into_iter().filter_map(|raw| tenant(raw, tree.base(), &mut seen, report)).collect()
+    raws.into_iter().filter_map(|raw| tenant(raw, tree.base(), within, &mut seen, report)).collect()
 }
 
-fn tenant(raw: Raw, base: &Path, seen: &mut Seen, report: &mut Report) -> Option<Tenant> {
+fn tenant(raw: Raw, base: &Path, within: &Within<'_>, seen: &mut Seen, report: &mut Report) -> Option<Tenant> {
     let mut section = Section::new(raw, TENANT, base, report);
     let id = id(&mut section, "its name, such as \"acme\"");
     if let Some(Entry { place, value }) = &id
@@ -41,20 +43,22 @@ fn tenant(raw: Raw, base: &Path, seen: &mut Seen, report: &mut Report) -> Option
     {
         section.mistake(place, "id", "is the id of a tenant above");
     }
-    let has_credentials = section.has("app_key_sha256") || section.has("jwt_public_key");
+    let (with_app_keys, with_jwts) = (section.has("app_key_sha256"), section.has("jwt_public_key"));
     let app_keys = app_keys(&mut section, seen);
     let jwt_key = files::load(&mut section, "jwt_public_key", material::jwt_public_key).map(|entry| entry.value);
-    if !has_credentials {
+    if !with_app_keys && !with_jwts {
         let place = section.place();
         let problem = "is missing, and so is jwt_public_key: with neither nobody could hand an account over";
         section.mistake(&place, "app_key_sha256", problem);
     }
+    let jwt_required = jwt_required(&mut section, with_app_keys, with_jwts);
     let caller_in_push = caller_in_push(&mut section);
     let prove_push_token = section.flag("prove_push_token", false);
     let wakes_off = section.list("wakes_off", values::wake_off, None).unwrap_or_default();
     let texts = section.table("texts").map(|raw| texts(Section::new(raw, TEXTS, base, section.report)));
     let keep_password = section.flag("keep_password", false);
-    let edge_registrars = edge_registrars(&mut section);
+    let accounts = tenant_accounts::read(&mut section, within);
+    let edge_registrars = edge_registrars(&mut section, accounts.tls_trunks_only);
     let raws = section.tables("app");
     if raws.is_empty() {
         section.missing("app", "at least one [[tenant.app]] is needed, as devices are woken through apps");
@@ -69,6 +73,7 @@ fn tenant(raw: Raw, base: &Path, seen: &mut Seen, report: &mut Report) -> Option
         id: Arc::from(id?.value),
         app_keys,
         jwt_key,
+        jwt_required,
         caller_in_push,
         keep_password,
         prove_push_token,
@@ -76,6 +81,7 @@ fn tenant(raw: Raw, base: &Path, seen: &mut Seen, report: &mut Report) -> Option
         texts: texts.unwrap_or_default(),
         apps,
         edge_registrars,
+        accounts,
     })
 }
 
@@ -115,12 +121,28 @@ fn app_keys(section: &mut Section<'_>, seen: &mut Seen) -> Vec<AppKeyHash> {
     entries.into_iter().map(|entry| entry.value).collect()
 }
 
-fn edge_registrars(section: &mut Section<'_>) -> Vec<EdgeRegistrar> {
+fn jwt_required(section: &mut Section<'_>, with_app_keys: bool, with_jwts: bool) -> bool {
+    let required = section.flag("jwt_required", false);
+    if required && !with_jwts {
+        let place = section.place();
+        section.mistake(&place, "jwt_required", "needs jwt_public_key, or nobody could hand an account over");
+    } else if required && with_app_keys {
+        let (place, path) = (section.place(), section.path("app_key_sha256"));
+        section.report.warning(place, path, "has no effect beside jwt_required: the app key is refused everywhere");
+    }
+    required
+}
+
+fn edge_registrars(section: &mut Section<'_>, tls_only: bool) -> Vec<EdgeRegistrar> {
     let entries = section.list("edge_registrars", EdgeRegistrar::parse, None).unwrap_or_default();
     let mut registrars: Vec<EdgeRegistrar> = Vec::new();
     for Entry { place, value } in entries {
         if registrars.iter().any(|known| known.host == value.host) {
             section.mistake(&place, "edge_registrars", "is listed twice");
+        }
+        if tls_only && value.transport != Some(Transport::Tls) {
+            let problem = "must name TLS, as tls_trunks_only is set: add \";transport=tls\"";
+            section.mistake(&place, "edge_registrars", problem);
         }
         registrars.push(value);
     }

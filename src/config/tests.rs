@@ -1,6 +1,7 @@
 //! Each mistake is told with its line, its key and what is allowed; what is right is understood.
 
 mod files;
+mod operators;
 mod tenants;
 
 use std::path::Path;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use super::section::{APP, SECTIONS, SIP_LISTEN, TENANT, TEXTS};
 use super::*;
+use crate::engine::input::Mode;
 use crate::engine::limits::{LEASE_CEILING, Limits};
 use crate::engine::output::WakeKind;
 use crate::engine::policy::{CallerInPush, Listener, Provider};
@@ -252,7 +254,7 @@ fn listeners_that_cannot_be_bound_beside_each_other_are_refused() {
     let text = LEAST.replace("[[tenant]]", &format!("{tcp}[[tenant]]"));
     assert_eq!(
         mistakes(&format!(
-            "{text}[api]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:5060\"]\n[ops]\nlisten = \"0.0.0.0:1\"\n"
+            "{text}[api]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:5060\"]\n[ops]\nlisten = \"127.0.0.1:1\"\n"
         )),
         [
             "r.toml:8: sip.listen[1].address: is taken by the listener of line 5 (udp listens on TCP as well)",
@@ -384,19 +386,27 @@ fn assert_defaults(settings: &Settings) {
     assert_eq!(settings.drain.calls, Duration::from_secs(10));
     assert_eq!(settings.drain.deadline, Duration::from_secs(60));
     assert!(!settings.vault.allow_plain_memory);
-    assert_eq!(settings.ops.listen, ["127.0.0.1:9464".parse().expect("an address")]);
+    assert_eq!(settings.ops, Ops { listen: vec![OpsListen::Tcp(OPS_LISTEN)], ..Ops::default() });
     assert_eq!(settings.log, Log { format: LogFormat::Text, level: LogLevel::Info });
     assert_eq!(settings.limits, Limits::default());
     assert_eq!(settings.tenants[0].caller_in_push, CallerInPush::None);
     assert_eq!(settings.tenants[0].jwt_key, None);
+    assert!(!settings.tenants[0].jwt_required);
+    assert_eq!(settings.tenants[0].accounts, TenantAccounts::default());
 }
 
 /// The file we ship with its commented keys switched on, except those that are said to have no default.
 fn without_comment_marks(text: &str) -> String {
-    const NO_DEFAULT: [&str; 13] = [
+    const NO_DEFAULT: [&str; 19] = [
         "tls_certificate",
         "tls_key",
         "tls_ca_file",
+        "token_sha256",
+        "client_ca_file",
+        "registrars_allow",
+        "modes",
+        "lease_maximum",
+        "instances_max",
         "signing_key",
         "jwt_public_key",
         "team_id",

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::settings::AppKeyHash;
+use super::settings::{AppKeyHash, OpsListen};
 use super::suggest::nearest;
 use crate::engine::output::WakeKind;
 
@@ -14,12 +14,32 @@ const ID_MAX: usize = 155;
 /// The longest text of a push, in characters: what a lock screen shows of one.
 const PUSH_TEXT_MAX: usize = 180;
 
+/// The longest path of a Unix socket (unix(7): 108 bytes with the zero at the end).
+const SOCKET_PATH_MAX: usize = 107;
+
 /// The longest host name (RFC 1035 §2.3.4) and label.
 const HOST_MAX: usize = 253;
 const LABEL_MAX: usize = 63;
 
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "must be an address with its port, such as \"0.0.0.0:8443\" or \"[::]:8443\"".to_owned())
+}
+
+/// Where operators ask: an address, or `unix:` with a path.
+pub(super) fn ops_listen(text: &str) -> Result<OpsListen, String> {
+    let problem = || {
+        format!(
+            "must be an address with its port, such as \"127.0.0.1:9464\", or \"unix:\" with an absolute path of at most \
+             {SOCKET_PATH_MAX} bytes, such as \"unix:/run/reveille/ops.sock\""
+        )
+    };
+    match text.strip_prefix("unix:") {
+        Some(path) if path.starts_with('/') && !path.ends_with('/') && path.len() <= SOCKET_PATH_MAX => {
+            Ok(OpsListen::Unix(path.into()))
+        }
+        Some(_) => Err(problem()),
+        None => text.parse().map(OpsListen::Tcp).map_err(|_| problem()),
+    }
 }
 
 /// A host name or IPv4 address, in lower case.
@@ -85,21 +105,31 @@ pub(super) fn id(text: &str) -> Result<String, String> {
 
 /// The SHA-256 of an app key. The error never repeats the text: it may be the key itself.
 pub(super) fn app_key_sha256(text: &str) -> Result<AppKeyHash, String> {
-    let problem = || {
+    sha256(text).map(AppKeyHash).ok_or_else(|| {
         "must be the SHA-256 of the app key, 64 hex digits (printf %s \"$KEY\" | sha256sum), never the key itself"
             .to_owned()
-    };
+    })
+}
+
+/// The SHA-256 of a token for operators. The error never repeats the text: it may be the token itself.
+pub(super) fn token_sha256(text: &str) -> Result<[u8; 32], String> {
+    sha256(text).ok_or_else(|| {
+        "must be the SHA-256 of the token, 64 hex digits (printf %s \"$TOKEN\" | sha256sum), never the token itself"
+            .to_owned()
+    })
+}
+
+fn sha256(text: &str) -> Option<[u8; 32]> {
     let digits = text.as_bytes();
     if digits.len() != 64 {
-        return Err(problem());
+        return None;
     }
     let mut hash = [0; 32];
     for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
         let digit = |character: u8| char::from(character).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        let (Some(high), Some(low)) = (digit(pair[0]), digit(pair[1])) else { return Err(problem()) };
-        *byte = high << 4 | low;
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
     }
-    Ok(AppKeyHash(hash))
+    Some(hash)
 }
 
 /// A kind of wake that a tenant may do without.

@@ -22,6 +22,8 @@ pub struct Files {
     pub read: Vec<PathBuf>,
     /// To read, write, make, rename and remove files in.
     pub write: Vec<PathBuf>,
+    /// To remove files in, and nothing else: where sockets of ours stand.
+    pub remove: Vec<PathBuf>,
     /// Whether abstract Unix sockets of others may be connected to, as some service managers want.
     pub abstract_sockets: bool,
 }
@@ -59,6 +61,7 @@ fn ruleset(files: &Files) -> Result<RestrictionStatus, RulesetError> {
         .create()?
         .add_rules(path_beneath_rules(&files.read, reading()))?
         .add_rules(path_beneath_rules(&files.write, reading() | writing()))?
+        .add_rules(path_beneath_rules(&files.remove, AccessFs::RemoveFile))?
         .restrict_self()
 }
 

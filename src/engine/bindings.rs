@@ -26,7 +26,7 @@ pub(crate) use trial::Tried;
 
 use super::account::{Account, TrunkUri};
 use super::audit::Cause;
-use super::filter::address_allowed;
+use super::filter::target_allowed;
 use super::ids::{BindingId, BranchId, Capability, InstanceId, QueryId};
 use super::input::{LocateFault, Located, PermitOutcome};
 use super::output::{DestinationKey, Hop, RegistrationState, RegistrationView, TrunkKey};
@@ -203,7 +203,7 @@ impl Bindings {
         let found = answer.unwrap_or_default();
         let targets: VecDeque<Target> = found
             .into_iter()
-            .filter(|located| address_allowed(desk.policy, located.address))
+            .filter(|located| target_allowed(desk.policy, binding.next_hop.transport, located))
             .filter_map(|located| binding.target_at(located, desk.policy))
             .take(TARGETS_MAX)
             .collect();

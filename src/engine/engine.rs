@@ -9,10 +9,10 @@ use super::audit::Cause;
 use super::bindings::Bindings;
 use super::calls::{self, Calls};
 use super::destinations::Destinations;
-use super::devices::Devices;
 use super::edge::Edge;
 use super::endings::Endings;
 use super::erasures::{Erasures, Sentence};
+use super::guesses::Guesses;
 use super::hand_over::HandOvers;
 use super::ids::{InstanceId, ReplyTo, ShardId};
 use super::input::{Input, PeerMessage, Recorded};
@@ -23,6 +23,7 @@ use super::names::Names;
 use super::output::{Answer, Hop, Note, Output, PushOutcome, WakeDetail, WakeKind};
 use super::pass::Pass;
 use super::placement::Placement;
+use super::places::Places;
 use super::policy::Policy;
 use super::proofs::Proofs;
 use super::random::Random;
@@ -54,6 +55,7 @@ pub struct Start {
 pub struct Engine {
     pub(super) shard: ShardId,
     pub(super) policy: Arc<Policy>,
+    pub(super) placement: Placement,
     pub(super) random: Random,
     pub(super) vault: Vault,
     pub(super) tally: Tally,
@@ -61,7 +63,8 @@ pub struct Engine {
     pub(super) leases: Leases,
     pub(super) bindings: Bindings,
     pub(super) destinations: Destinations,
-    pub(super) devices: Devices,
+    pub(super) places: Places,
+    pub(super) guesses: Guesses,
     pub(super) names: Names,
     pub(super) proofs: Proofs,
     pub(super) edge: Edge,
@@ -114,10 +117,13 @@ impl Engine {
             calls: Calls::new(mint, &policy.limits, placement.shards()),
             stories: Stories::new(&policy.limits, placement.shards()),
             destinations: Destinations::new(shard, placement.clone(), policy.registrars.rate),
-            devices: Devices::new(shard, placement.clone(), policy.limits.instances_per_device),
+            places: Places::new(shard, placement.clone(), Arc::clone(&policy)),
+            guesses: Guesses::new(shard, placement.clone(), policy.limits.refusals_per_account),
             names: Names::new(shard, placement.clone(), share(policy.limits.held_calls, placement.shards())),
+            hand_overs: HandOvers::new(placement.shards()),
             proofs: Proofs::new(placement.clone(), policy.limits.instances_per_device),
             policy,
+            placement,
             random,
             vault,
             tally: Tally::default(),
@@ -129,7 +135,6 @@ impl Engine {
             wakes: Wakes::default(),
             erasures,
             endings: Endings::default(),
-            hand_overs: HandOvers::new(placement.shards()),
             outputs: VecDeque::new(),
             draining: Drain::No,
             audit_writable: true,
@@ -174,7 +179,10 @@ impl Engine {
                 }
                 PeerMessage::PlaceWanted { .. }
                 | PeerMessage::PlaceAnswered { .. }
-                | PeerMessage::PlaceReturned { .. } => self.devices.handle_peer(from, message),
+                | PeerMessage::PlaceReturned { .. } => self.places.handle_peer(from, message, now.boot),
+                PeerMessage::GuessWanted { .. }
+                | PeerMessage::GuessAnswered { .. }
+                | PeerMessage::GuessReturned { .. } => self.guesses.handle_peer(from, &message, now.boot),
                 PeerMessage::NameBorne { .. } | PeerMessage::NameLaidDown { .. } => {
                     self.names.handle_peer(from, message);
                 }
@@ -210,6 +218,8 @@ impl Engine {
         texts.handle_timeout(&mut desk, now.boot);
         self.handle_mailbox_timeouts(now);
         self.stories.handle_timeout(now.boot);
+        self.places.handle_timeout(now.boot);
+        self.guesses.handle_timeout(now.boot);
         let (erasures, mut desk) = self.for_erasures();
         erasures.handle_timeout(&mut desk, now);
         self.handle_hand_over_timeouts(now);
@@ -293,7 +303,8 @@ impl Engine {
         self.erasures.tables(&mut tables);
         tables.push(("endings", self.endings.len()));
         self.hand_overs.tables(&mut tables);
-        self.devices.tables(&mut tables);
+        self.places.tables(&mut tables);
+        self.guesses.tables(&mut tables);
         self.names.tables(&mut tables);
         tables
     }
@@ -303,7 +314,7 @@ impl Engine {
         self.wake_farewell(id, cause, now);
         self.forget_mailbox(id, now);
         let Some(instance) = self.leases.take(id) else { return };
-        self.devices.give_back(&instance.tenant, &instance.device);
+        self.give_places_back(&instance.tenant, &instance.device, now);
         let (calls, mut desk) = self.for_calls();
         calls.end_instance(id, &mut desk, now.boot);
         let (texts, mut desk) = self.for_texts();
@@ -326,7 +337,8 @@ impl Engine {
     pub(super) fn settle(&mut self, now: Now) {
         while self.route_bindings(now)
             || self.route_destinations(now)
-            || self.route_devices(now)
+            || self.route_places(now)
+            || self.route_guesses(now)
             || self.route_names()
             || self.route_proofs(now)
             || self.route_edge(now)
@@ -403,6 +415,7 @@ impl Engine {
     }
 
     pub(super) fn reply(&mut self, reply: ReplyTo, answer: Answer) {
+        self.settle_guess(reply, &answer);
         self.emit(Output::Reply(reply, Box::new(answer)));
     }
 

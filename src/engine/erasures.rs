@@ -24,7 +24,7 @@ use super::account::TenantId;
 use super::audit::{AuditRecord, Cause, Ending, LifeEvent, Receipt, Unregister, WakeCounts};
 use super::ids::{BranchId, InstanceId, RecordId, ReplyTo};
 use super::input::{Recorded, TokenHash};
-use super::instance::{Instance, tokens_equal};
+use super::instance::{Instance, owned_by};
 use super::limits::share;
 use super::output::{Answer, Hop, Note, ReceiptJob, RecordJob, Refusal, TrunkKey};
 use super::policy::Policy;
@@ -313,7 +313,7 @@ impl Erasures {
 
     /// A repeated `DELETE`: the same receipt, now or when it is there. `None`: no such tombstone for that token.
     pub(crate) fn erase_again(&mut self, id: InstanceId, token: &TokenHash, reply: ReplyTo) -> Option<()> {
-        let grave = self.graves.get_mut(&id).filter(|grave| tokens_equal(&grave.token, token))?;
+        let grave = owned_by(self.graves.get_mut(&id), |grave| &grave.token, token)?;
         match &grave.erasure {
             Erasure::Buried { receipt, logged } => {
                 let answer = Answer::Erased { receipt: receipt.clone(), logged: *logged };
@@ -332,7 +332,7 @@ impl Erasures {
 
     /// What anything but `DELETE` is told, with the right token.
     pub(crate) fn refusal(&self, id: InstanceId, token: &TokenHash) -> Refusal {
-        match self.graves.get(&id).filter(|grave| tokens_equal(&grave.token, token)) {
+        match owned_by(self.graves.get(&id), |grave| &grave.token, token) {
             None => Refusal::NotFound,
             Some(grave) => {
                 let receipt = match &grave.erasure {
@@ -342,6 +342,11 @@ impl Erasures {
                 Refusal::Gone { cause: grave.cause, receipt }
             }
         }
+    }
+
+    /// Why an instance was erased here lately.
+    pub(crate) fn cause_of(&self, id: InstanceId) -> Option<Cause> {
+        self.graves.get(&id).map(|grave| grave.cause)
     }
 
     /// Whether an instance of that id was erased here lately.

@@ -5,22 +5,59 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::account::{TrunkHost, TrunkUri};
-use super::policy::{Policy, RegistrarPolicy};
+use super::account::{Account, TrunkHost, TrunkUri};
+use super::input::Located;
+use super::policy::{Policy, RegistrarPolicy, TenantPolicy};
+use crate::sip::Transport;
 
-/// Whether a trunk may be opened to `address`.
-pub(crate) fn address_allowed(policy: &Policy, address: SocketAddr) -> bool {
-    policy.registrars.ports.contains(&address.port())
+/// Whether a trunk may be opened to what a next hop was resolved to; where the hop names a transport, over that alone.
+pub(crate) fn target_allowed(policy: &Policy, transport: Option<Transport>, located: &Located) -> bool {
+    let address = located.address;
+    transport.is_none_or(|wanted| wanted == located.transport)
+        && policy.registrars.ports.contains(&address.port())
         && range_allowed(&policy.registrars, address.ip())
         && !is_ours(policy, address)
 }
 
-/// Whether the operator allows the registrar's name or literal address, and its port where it has one.
-pub(crate) fn registrar_allowed(policy: &RegistrarPolicy, uri: &TrunkUri) -> Result<(), &'static str> {
-    let host = match &uri.host {
+/// Whether the operator allows a tenant's account to be registered there: its registrar's name or literal address, and the
+/// port where it has one; the same of its outbound proxy.
+pub(crate) fn account_allowed(policy: &Policy, tenant: &str, account: &Account) -> Result<(), &'static str> {
+    let tenant = policy.tenant(tenant);
+    let hops = [Some(&account.registrar), account.outbound_proxy.as_ref()];
+    for hop in hops.into_iter().flatten() {
+        registrar_allowed(&policy.registrars, hop)?;
+        tenant.map_or(Ok(()), |tenant| tenant_allowed(tenant, hop))?;
+    }
+    Ok(())
+}
+
+/// What a tenant's own policy says of a next hop.
+fn tenant_allowed(tenant: &TenantPolicy, uri: &TrunkUri) -> Result<(), &'static str> {
+    let host = host_of(uri);
+    let patterns = &tenant.registrars_allow;
+    if !patterns.is_empty() && !patterns.iter().any(|pattern| matches_pattern(pattern, &host)) {
+        return Err("the host is not among the registrars that this tenant may use");
+    }
+    if !is_encrypted(tenant, uri) {
+        return Err("accounts of this tenant are registered over TLS alone: add ;transport=tls");
+    }
+    Ok(())
+}
+
+/// Whether a next hop is as encrypted as its tenant wants. A URI that names TLS is never resolved to anything else.
+pub(crate) fn is_encrypted(tenant: &TenantPolicy, uri: &TrunkUri) -> bool {
+    !tenant.tls_trunks_only || uri.transport == Some(Transport::Tls)
+}
+
+fn host_of(uri: &TrunkUri) -> String {
+    match &uri.host {
         TrunkHost::Name(name) => name.clone(),
         TrunkHost::Address(address) => address.to_string(),
-    };
+    }
+}
+
+fn registrar_allowed(policy: &RegistrarPolicy, uri: &TrunkUri) -> Result<(), &'static str> {
+    let host = host_of(uri);
     if !policy.allow.iter().any(|pattern| matches_pattern(pattern, &host)) {
         return Err("the host is not among the registrars this server allows");
     }

@@ -1,6 +1,7 @@
 //! Handing over: a new instance, a further device of an account, and a newer hand-over of one we hold; each may have to
 //! wait for the registrar before its app is answered.
 
+mod leave;
 mod seats;
 mod trials;
 
@@ -9,12 +10,11 @@ use std::time::Duration;
 use ahash::HashMap;
 use zeroize::Zeroizing;
 
-use super::account::Account;
+use super::account::{Account, TenantId};
 use super::audit::{Cause, LifeEvent};
 use super::bindings::Spoken;
-use super::devices;
 use super::engine::{Drain, Engine};
-use super::filter::registrar_allowed;
+use super::filter::account_allowed;
 use super::ids::{BindingId, Capability, InstanceId, ReplyTo, base32};
 use super::input::{HandOver, TokenHash};
 use super::instance::Instance;
@@ -35,8 +35,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(30);
 /// Hand-overs and rectifications that wait for the registrar.
 pub(super) struct HandOvers {
     shards: u16,
-    /// Hand-overs that wait for a place among their device's instances.
-    asking: HashMap<u64, (Box<HandOver>, ReplyTo)>,
+    /// What waits for other shards' leave, by its ticket.
+    asking: HashMap<u64, leave::Asking>,
+    tickets: u64,
+    /// Guesses that are paid for, until their answer tells what became of them.
+    guesses: HashMap<ReplyTo, u64>,
+    /// The same of instances whose registrar had not spoken when the hand-over was answered.
+    unjudged: HashMap<InstanceId, u64>,
     waiting: HashMap<InstanceId, Waiting>,
     /// One at a time for a binding.
     trials: HashMap<BindingId, Trial>,
@@ -98,6 +103,9 @@ impl HandOvers {
         Self {
             shards,
             asking: HashMap::default(),
+            tickets: 0,
+            guesses: HashMap::default(),
+            unjudged: HashMap::default(),
             waiting: HashMap::default(),
             trials: HashMap::default(),
             tried_on: HashMap::default(),
@@ -113,6 +121,8 @@ impl HandOvers {
     pub(super) fn tables(&self, out: &mut Vec<(&'static str, usize)>) {
         out.extend([
             ("hand_overs.asking", self.asking.len()),
+            ("hand_overs.guesses", self.guesses.len()),
+            ("hand_overs.unjudged", self.unjudged.len()),
             ("hand_overs.waiting", self.waiting.len()),
             ("hand_overs.trials", self.trials.len()),
             ("hand_overs.tried_on", self.tried_on.len()),
@@ -132,53 +142,12 @@ impl HandOvers {
 }
 
 impl Engine {
-    pub(super) fn hand_over(&mut self, hand_over: Box<HandOver>, reply: ReplyTo, now: Now) {
-        if let Err(refusal) = self.may_hand_over(&hand_over) {
-            return self.reply(reply, Answer::Refused(refusal));
-        }
-        match self.leases.predecessor(&hand_over) {
-            Some(id) => self.replace(id, hand_over, reply, now),
-            None => {
-                let ticket = self.devices.ask(&hand_over.tenant, &hand_over.device);
-                self.hand_overs.asking.insert(ticket, (hand_over, reply));
-            }
-        }
-    }
-
-    /// Whether the device may hold one more instance, as its home shard says.
-    pub(super) fn handle_place(&mut self, ticket: u64, granted: bool, now: Now) {
-        let Some((hand_over, reply)) = self.hand_overs.asking.remove(&ticket) else { return };
-        if !granted {
-            return self.reply(reply, Answer::Refused(Refusal::RateLimited { after: RETRY_AFTER }));
-        }
-        // Meanwhile the same account may have come a second time, or the end of the process.
-        let refusal = self.may_hand_over(&hand_over).err();
-        let predecessor = self.leases.predecessor(&hand_over);
-        match (refusal, predecessor) {
-            (Some(refusal), _) => self.turn_away(&hand_over, refusal, reply),
-            (None, Some(id)) => {
-                self.devices.give_back(&hand_over.tenant, &hand_over.device);
-                self.replace(id, hand_over, reply, now);
-            }
-            (None, None) => self.take_in(hand_over, reply, now),
-        }
-    }
-
-    pub(super) fn route_devices(&mut self, now: Now) -> bool {
-        let Some(event) = self.devices.poll_event() else { return false };
-        match event {
-            devices::Event::Peer(shard, message) => self.emit(Output::Peer(shard, message)),
-            devices::Event::Answered { ticket, granted } => self.handle_place(ticket, granted, now),
-        }
-        true
-    }
-
     fn may_hand_over(&self, hand_over: &HandOver) -> Result<(), Refusal> {
         let busy = Refusal::Busy { after: RETRY_AFTER };
         if self.draining != Drain::No || !self.audit_writable {
             return Err(busy);
         }
-        self.may_register(&hand_over.account)?;
+        self.may_register(&hand_over.tenant, &hand_over.account)?;
         if self.leases.predecessor(hand_over).is_some() {
             return Ok(());
         }
@@ -188,18 +157,14 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn may_register(&self, account: &Account) -> Result<(), Refusal> {
-        let hops = [Some(&account.registrar), account.outbound_proxy.as_ref()];
-        for hop in hops.into_iter().flatten() {
-            registrar_allowed(&self.policy.registrars, hop)
-                .map_err(|problem| Refusal::RegistrarNotAllowed(problem.to_owned()))?;
-        }
-        Ok(())
+    pub(super) fn may_register(&self, tenant: &TenantId, account: &Account) -> Result<(), Refusal> {
+        account_allowed(&self.policy, tenant, account)
+            .map_err(|problem| Refusal::RegistrarNotAllowed(problem.to_owned()))
     }
 
-    /// A hand-over that had a place among its device's instances is refused.
-    fn turn_away(&mut self, hand_over: &HandOver, refusal: Refusal, reply: ReplyTo) {
-        self.devices.give_back(&hand_over.tenant, &hand_over.device);
+    /// A hand-over that had its places is refused.
+    fn turn_away(&mut self, hand_over: &HandOver, refusal: Refusal, reply: ReplyTo, now: Now) {
+        self.give_places_back(&hand_over.tenant, &hand_over.device, now);
         self.reply(reply, Answer::Refused(refusal));
     }
 
@@ -213,7 +178,7 @@ impl Engine {
         if let Some(binding) = self.shareable(&hand_over.tenant, &hand_over.account, &credential) {
             if self.is_full(binding) {
                 let _ = self.vault.wipe(credential);
-                return self.turn_away(&hand_over, Refusal::RateLimited { after: RETRY_AFTER }, reply);
+                return self.turn_away(&hand_over, Refusal::RateLimited { after: RETRY_AFTER }, reply, now);
             }
             let (id, token) = self.open_instance(&hand_over, binding, now);
             let (bindings, mut desk) = self.for_bindings();
@@ -360,6 +325,7 @@ impl Engine {
     pub(super) fn handle_spoken(&mut self, binding: BindingId, spoken: &Spoken, now: Now) {
         for member in self.members_of(binding) {
             self.review_mailbox(member, now);
+            self.settle_late(member, spoken, now);
             if !self.answer_hand_over(member, spoken, now)
                 && let Spoken::Refused(_) = spoken
             {
@@ -384,6 +350,7 @@ impl Engine {
 
     /// The instance is gone while somebody still waits for it.
     pub(super) fn abandon_hand_over(&mut self, instance: &Instance, cause: Cause, now: Now) {
+        self.settle_gone(instance.id, cause);
         self.hand_overs.schedule.remove(Wait::First(instance.id));
         if let Some(Waiting { reply, refusal, .. }) = self.hand_overs.waiting.remove(&instance.id) {
             let refusal = refusal.unwrap_or_else(|| unfinished(cause));

@@ -114,28 +114,45 @@ pub enum PeerMessage {
         /// Whether the destination has ever answered validly.
         proven: bool,
     },
-    /// To the home shard of a device: one more instance wants to be held for it.
+    /// To the home shard of a device or tenant: one more instance wants to be held for it.
     PlaceWanted {
-        /// Whose app.
-        tenant: TenantId,
-        /// The device.
-        device: String,
+        /// Whose.
+        holder: Holder,
+        /// The fingerprint of its account.
+        account: u64,
         /// Names the answer.
         ticket: u64,
     },
-    /// From the home shard of a device.
+    /// From the home shard of a device or tenant.
     PlaceAnswered {
         /// Which question.
         ticket: u64,
-        /// Whether there was a place.
-        granted: bool,
+        /// How long to wait where there was no place.
+        wait: Option<Duration>,
     },
-    /// To the home shard of a device: an instance of it is gone.
+    /// To the home shard of a device or tenant: an instance of it is gone.
     PlaceReturned {
-        /// Whose app.
-        tenant: TenantId,
-        /// The device.
-        device: String,
+        /// Whose.
+        holder: Holder,
+    },
+    /// To the home shard of an account: credentials for it are about to be tried.
+    GuessWanted {
+        /// The account's fingerprint.
+        account: u64,
+        /// Names the answer.
+        ticket: u64,
+    },
+    /// From the home shard of an account.
+    GuessAnswered {
+        /// Which question.
+        ticket: u64,
+        /// How long to wait where too many were wrong.
+        wait: Option<Duration>,
+    },
+    /// To the home shard of an account: credentials that were tried were not wrong.
+    GuessReturned {
+        /// The account's fingerprint.
+        account: u64,
     },
     /// To the home shard of a called name and source: a binding bears that name there.
     NameBorne {
@@ -175,6 +192,22 @@ pub enum PeerMessage {
         /// What the destination did.
         outcome: PermitOutcome,
     },
+}
+
+/// Who holds instances, as far as they are counted over all shards.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Holder {
+    /// A device of a tenant.
+    Device(TenantId, String),
+    /// A whole tenant.
+    Tenant(TenantId),
+}
+
+/// Nothing of it: a device's id is personal.
+impl std::fmt::Debug for Holder {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Holder")
+    }
 }
 
 /// A request that named an account, not a capability.

@@ -71,7 +71,15 @@ pub(crate) fn ends_on(ends: Now, now: Now) -> WallTime {
     ends.wall.min(now.wall + ends.boot.saturating_since(now.boot))
 }
 
-/// Compares without telling by its time where they differ.
-pub(crate) fn tokens_equal(a: &TokenHash, b: &TokenHash) -> bool {
-    aws_lc_rs::constant_time::verify_slices_are_equal(&a.0, &b.0).is_ok()
+/// What was found, if the token is its own. The time tells neither where they differ nor whether anything was found.
+pub(crate) fn owned_by<T>(
+    found: Option<T>,
+    token_of: impl FnOnce(&T) -> &TokenHash,
+    presented: &TokenHash,
+) -> Option<T> {
+    // The hash of nothing that anybody has.
+    const NOBODYS: TokenHash = TokenHash([0; 32]);
+    let known = found.as_ref().map_or(&NOBODYS, token_of);
+    let equal = aws_lc_rs::constant_time::verify_slices_are_equal(&known.0, &presented.0).is_ok();
+    found.filter(|_| equal)
 }

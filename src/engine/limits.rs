@@ -24,6 +24,10 @@ pub struct Limits {
     pub dialogs: u32,
     /// Instances of one device; above it a hand-over gets `rate-limited`.
     pub instances_per_device: u32,
+    /// Different accounts that one device hands over within a day; above it a hand-over gets `rate-limited`.
+    pub accounts_per_device: u32,
+    /// Wrong credentials for one account within an hour; above it a hand-over gets `rate-limited` before its registrar is asked.
+    pub refusals_per_account: u32,
     /// Devices that share one account; above it a hand-over gets `rate-limited`.
     pub devices_per_account: u32,
     /// Text messages that wait for their devices at once; above it a further one gets 480.
@@ -38,6 +42,8 @@ pub struct Limits {
     pub stories: u32,
     /// Hand-overs a minute from one source address; above it `rate-limited`.
     pub posts_per_source: u32,
+    /// Hand-overs a minute of one tenant; above it `rate-limited`.
+    pub posts_per_tenant: u32,
     /// Call wakes a minute for one instance; above it the caller gets 480.
     pub wakes_per_minute: u32,
     /// Call wakes one instance may send at once before `wakes_per_minute` counts.
@@ -71,6 +77,8 @@ impl Default for Limits {
             dialog_max: Duration::from_secs(24 * 3600),
             dialogs: 200_000,
             instances_per_device: 10,
+            accounts_per_device: 20,
+            refusals_per_account: 10,
             devices_per_account: 5,
             messages: 100_000,
             messages_per_instance: 50,
@@ -78,6 +86,7 @@ impl Default for Limits {
             edge_bindings: 100_000,
             stories: 50_000,
             posts_per_source: 120,
+            posts_per_tenant: 60_000,
             wakes_per_minute: 10,
             wake_burst: 5,
             other_wakes_per_hour: 60,

@@ -37,12 +37,7 @@ impl Placement {
     /// The shard of an account: two devices of one account meet in one shard.
     #[must_use]
     pub fn account(&self, tenant: &str, aor: &str, registrar: &str) -> ShardId {
-        let mut hasher = self.key.build_hasher();
-        for part in [tenant, aor, registrar] {
-            hasher.write(part.as_bytes());
-            hasher.write_u8(0xff);
-        }
-        self.shard(hasher.finish())
+        self.shard(self.fingerprint(&[tenant, aor, registrar]))
     }
 
     /// The shard of an address of record that we hold no instance for: its phone's registrations and requests meet there.
@@ -61,6 +56,29 @@ impl Placement {
     #[must_use]
     pub fn device(&self, tenant: &str, device: &str) -> ShardId {
         self.account(tenant, device, "")
+    }
+
+    /// The home shard of a tenant.
+    #[must_use]
+    pub fn tenant(&self, tenant: &str) -> ShardId {
+        self.account(tenant, "", "")
+    }
+
+    /// A keyed hash of `parts`, the same in every shard of this process and meaningless outside of it.
+    #[must_use]
+    pub fn fingerprint(&self, parts: &[&str]) -> u64 {
+        let mut hasher = self.key.build_hasher();
+        for part in parts {
+            hasher.write(part.as_bytes());
+            hasher.write_u8(0xff);
+        }
+        hasher.finish()
+    }
+
+    /// The home shard of what has this fingerprint.
+    #[must_use]
+    pub fn home(&self, fingerprint: u64) -> ShardId {
+        self.shard(fingerprint)
     }
 
     /// The home shard of a push token.

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::account::TenantId;
 use super::edge_registrar::EdgeRegistrar;
 use super::ids::ListenerId;
+use super::input::Mode;
 use super::limits::Limits;
 use super::output::WakeKind;
 use crate::sip::{StatusCode, Transport};
@@ -87,6 +88,16 @@ pub struct TenantPolicy {
     pub keep_password: bool,
     /// Registrars (names, no pattern) at which its apps may register *through* us (RFC 8599).
     pub edge_registrars: Vec<EdgeRegistrar>,
+    /// Host patterns its accounts' registrars must match besides [`RegistrarPolicy::allow`]; empty: none of its own.
+    pub registrars_allow: Vec<String>,
+    /// Registration modes its apps may ask for; empty: all.
+    pub modes: Vec<Mode>,
+    /// Its longest lease, where it is shorter than the one of all.
+    pub lease_maximum: Option<Duration>,
+    /// Whether its accounts are registered over TLS alone.
+    pub tls_trunks_only: bool,
+    /// Instances it may hold at once, over all shards; above it a hand-over gets `rate-limited`.
+    pub instances_max: Option<u32>,
 }
 
 /// An app of a tenant, with the provider that reaches it.
@@ -233,18 +244,12 @@ impl Policy {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn policy(listeners: &[(Transport, &str)]) -> Policy {
-        let listener = |(place, &(transport, ip)): (usize, &(Transport, &str))| Listener {
-            transport,
-            local: SocketAddr::new(ip.parse().expect("an address"), 5060),
-            advertise: format!("edge{place}.test:5060"),
-        };
-        Policy {
+impl Policy {
+    /// One that decides nothing but its limits.
+    pub(crate) fn bare(limits: Limits) -> Self {
+        Self {
             domain: "edge.test".to_owned(),
-            listeners: listeners.iter().enumerate().map(listener).collect(),
+            listeners: vec![],
             register_wait: Duration::ZERO,
             registrars: RegistrarPolicy { allow: vec![], allow_special_ranges: vec![], ports: vec![], rate: 1 },
             lease_default: Duration::ZERO,
@@ -256,8 +261,23 @@ mod tests {
             drain_calls: Duration::ZERO,
             messages_keep: Duration::ZERO,
             tenants: vec![],
-            limits: Limits::default(),
+            limits,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(listeners: &[(Transport, &str)]) -> Policy {
+        let listener = |(place, &(transport, ip)): (usize, &(Transport, &str))| Listener {
+            transport,
+            local: SocketAddr::new(ip.parse().expect("an address"), 5060),
+            advertise: format!("edge{place}.test:5060"),
+        };
+        let listeners = listeners.iter().enumerate().map(listener).collect();
+        Policy { listeners, ..Policy::bare(Limits::default()) }
     }
 
     #[test]

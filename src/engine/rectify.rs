@@ -35,13 +35,29 @@ impl Engine {
         now: Now,
     ) {
         let Some(()) = self.check(id, token, reply) else { return };
+        if change.material.is_some() {
+            return self.ask_to_rectify(id, *token, Box::new(change), reply, now);
+        }
+        self.rectify_now(id, token, change, reply, now);
+    }
+
+    /// The account may be guessed at, where there are other credentials.
+    pub(super) fn rectify_now(
+        &mut self,
+        id: InstanceId,
+        token: &TokenHash,
+        change: Rectification,
+        reply: ReplyTo,
+        now: Now,
+    ) {
+        let Some(()) = self.check(id, token, reply) else { return };
         let Rectification { push, caller_key, account, material, preferences } = change;
         let Some(instance) = self.leases.get(id) else { return };
         let (present, binding, keep) = (instance.account.clone(), instance.binding, self.policy.keep(&instance.tenant));
         if self.hand_overs.is_busy(instance) {
             return self.reply(reply, Answer::Refused(Refusal::RateLimited { after: self.policy.register_wait }));
         }
-        if let Some(Err(refusal)) = account.as_ref().map(|account| self.may_register(account)) {
+        if let Some(Err(refusal)) = account.as_ref().map(|account| self.may_register(&instance.tenant, account)) {
             return self.reply(reply, Answer::Refused(refusal));
         }
         let account = account.unwrap_or_else(|| present.clone());

@@ -57,6 +57,13 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
         Some(key)
     }
 
+    /// Takes the earliest key, due or not.
+    pub(crate) fn pop_first(&mut self) -> Option<K> {
+        let (_, key) = self.by_time.pop_first()?;
+        self.by_key.remove(&key);
+        Some(key)
+    }
+
     /// The earliest deadline.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.by_time.first().map(|&(at, _)| at)

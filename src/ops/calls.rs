@@ -125,11 +125,7 @@ impl fmt::Display for Call {
 /// or does not remember the call.
 #[must_use]
 pub fn calls(arguments: &CallsArguments) -> Exit {
-    let url = match named(arguments.ops.as_deref(), arguments.config.as_deref()) {
-        Ok(url) => url,
-        Err(exit) => return exit,
-    };
-    match run(ask(&url, arguments.call)) {
+    match named(&arguments.daemon).and_then(|daemon| run(ask(&daemon, arguments.call))) {
         Ok(calls) => tell(&calls, arguments),
         Err(exit) => exit,
     }
@@ -153,12 +149,11 @@ pub(super) fn tell(calls: &Calls, arguments: &CallsArguments) -> Exit {
     Exit::Success
 }
 
-/// Asks the daemon whose operators' endpoints are at `url` for one call, or for the last ones.
+/// Asks a daemon for one call, or for the last ones.
 ///
 /// # Errors
-/// The URL is wrong or nobody answers.
-pub(super) async fn ask(url: &str, call: Option<uuid::Uuid>) -> Result<Calls, AskError> {
-    let daemon = Daemon::at(url)?;
+/// Nobody answers, or not to us.
+pub(super) async fn ask(daemon: &Daemon, call: Option<uuid::Uuid>) -> Result<Calls, AskError> {
     let path = call.map_or_else(|| "/calls".to_owned(), |call| format!("/calls/{call}"));
     let exchange = async {
         match daemon.get(&path).await? {

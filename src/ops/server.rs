@@ -1,25 +1,26 @@
 //! `GET /metrics`, `/healthz`, `/readyz` and `/calls`.
 
 use std::convert::Infallible;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 use tracing::warn;
 
+use super::access::{Access, Caller};
 use super::calls::{AskStories, Calls};
+use super::listener::{Connection, Listener};
 use crate::engine::ids::CallUuid;
 use crate::telemetry::{Meters, Readiness};
 
@@ -51,26 +52,14 @@ pub struct Endpoints {
     pub refresh: Box<dyn Fn(&Meters) + Send + Sync>,
     /// For `/calls`.
     pub stories: AskStories,
-}
-
-/// Binds all addresses.
-///
-/// # Errors
-/// The first that cannot be bound, with its address.
-pub async fn bind(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
-    let mut listeners = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("ops.listen {address}: {error}"));
-        listeners.push(TcpListener::bind(address).await.map_err(named)?);
-    }
-    Ok(listeners)
+    /// Who may ask.
+    pub access: Access,
 }
 
 /// Serves until `stop` turns true or its sender is gone; then all connections are closed. Without listeners it still
 /// keeps the meters up.
-pub async fn serve(endpoints: Endpoints, listeners: Vec<TcpListener>, mut stop: watch::Receiver<bool>) {
+pub async fn serve(endpoints: Endpoints, listeners: Vec<Listener>, mut stop: watch::Receiver<bool>) {
     let endpoints = Arc::new(endpoints);
-    // Dropped with this future, and with it every loop and connection.
     let mut loops = JoinSet::new();
     for listener in listeners {
         loops.spawn(accept(listener, Arc::clone(&endpoints)));
@@ -79,7 +68,7 @@ pub async fn serve(endpoints: Endpoints, listeners: Vec<TcpListener>, mut stop: 
     upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = stop.wait_for(|stop| *stop) => break,
             _ = upkeep.tick() => {
                 (endpoints.refresh)(&endpoints.meters);
                 endpoints.meters.keep_up();
@@ -87,13 +76,15 @@ pub async fn serve(endpoints: Endpoints, listeners: Vec<TcpListener>, mut stop: 
             Some(Err(_)) = loops.join_next() => warn!("a listener of the operators' endpoints panicked"),
         }
     }
+    // Every listener and connection is gone when this returns, and a Unix socket's file with it.
+    loops.shutdown().await;
 }
 
-async fn accept(listener: TcpListener, endpoints: Arc<Endpoints>) {
+async fn accept(listener: Listener, endpoints: Arc<Endpoints>) {
     let mut connections = JoinSet::new();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 while connections.try_join_next().is_some() {}
                 if connections.len() < CONNECTIONS_MAX {
                     connections.spawn(connection(stream, Arc::clone(&endpoints)));
@@ -107,10 +98,27 @@ async fn accept(listener: TcpListener, endpoints: Arc<Endpoints>) {
     }
 }
 
-async fn connection(stream: TcpStream, endpoints: Arc<Endpoints>) {
+async fn connection(connection: Connection, endpoints: Arc<Endpoints>) {
+    match (connection, &endpoints.access.tls) {
+        (Connection::Unix(stream), _) => http(stream, Caller::Local, endpoints).await,
+        (Connection::Tcp(stream), None) => http(stream, Caller::Anybody, endpoints).await,
+        (Connection::Tcp(stream), Some(tls)) => {
+            let handshake = TlsAcceptor::from(tls.current()).accept(stream);
+            let Ok(Ok(stream)) = timeout(HEAD_TIMEOUT, handshake).await else { return };
+            // One that leads to no client CA has failed the handshake.
+            let certified = stream.get_ref().1.peer_certificates().is_some();
+            http(stream, if certified { Caller::Certified } else { Caller::Anybody }, endpoints).await;
+        }
+    }
+}
+
+async fn http<S>(stream: S, caller: Caller, endpoints: Arc<Endpoints>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(|request| {
         let endpoints = Arc::clone(&endpoints);
-        async move { Ok::<_, Infallible>(respond(&request, &endpoints).await) }
+        async move { Ok::<_, Infallible>(respond(&request, caller, &endpoints).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -121,9 +129,13 @@ async fn connection(stream: TcpStream, endpoints: Arc<Endpoints>) {
     let _ = timeout(CONNECTION_MAX, served).await;
 }
 
-async fn respond<B>(request: &Request<B>, endpoints: &Endpoints) -> Response<Full<Bytes>> {
+async fn respond<B>(request: &Request<B>, caller: Caller, endpoints: &Endpoints) -> Response<Full<Bytes>> {
     const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     let path = request.uri().path();
+    let admitted = endpoints.access.admits(caller, request.headers());
+    if !admitted && !matches!(path, "/healthz" | "/readyz") {
+        return unauthorized();
+    }
     let call = path.strip_prefix("/calls/");
     if call.is_none() && !matches!(path, "/metrics" | "/healthz" | "/readyz" | "/calls") {
         return answer(StatusCode::NOT_FOUND, TEXT, "/metrics, /healthz, /readyz, /calls and /calls/{call} are here\n");
@@ -138,16 +150,29 @@ async fn respond<B>(request: &Request<B>, endpoints: &Endpoints) -> Response<Ful
             (endpoints.refresh)(&endpoints.meters);
             answer(StatusCode::OK, METRICS, endpoints.meters.render())
         }
-        "/readyz" => {
-            let state = endpoints.readiness.state();
-            let status = if state.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            let body = serde_json::to_string(&state).expect("a flag and texts always become JSON");
-            answer(status, JSON, body)
-        }
+        "/readyz" => ready(admitted, endpoints),
         // That we answer is the answer.
         "/healthz" => answer(StatusCode::OK, TEXT, "ok\n"),
         _ => respond_calls(call, endpoints).await,
     }
+}
+
+fn unauthorized() -> Response<Full<Bytes>> {
+    let what =
+        "show the token of ops.token_sha256 (Authorization: Bearer TOKEN) or a certificate of ops.client_ca_file\n";
+    let mut refusal = answer(StatusCode::UNAUTHORIZED, TEXT, what);
+    refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    refusal
+}
+
+/// Whoever has shown nothing learns whether we take work, and not why.
+fn ready(admitted: bool, endpoints: &Endpoints) -> Response<Full<Bytes>> {
+    let mut state = endpoints.readiness.state();
+    if !admitted {
+        state.notes.clear();
+    }
+    let status = if state.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    answer(status, JSON, serde_json::to_string(&state).expect("a flag and texts always become JSON"))
 }
 
 /// `/calls`, or `/calls/{call}`.

@@ -9,8 +9,7 @@ use crate::cli::{Exit, StatusArguments, say};
 /// `reveille status`: prints how a daemon is. [`Exit::Unavailable`] if it does not answer or takes no work.
 #[must_use]
 pub fn status(arguments: &StatusArguments) -> Exit {
-    let url = named(arguments.ops.as_deref(), arguments.config.as_deref());
-    match url.and_then(|url| run(ask(&url))) {
+    match named(&arguments.daemon).and_then(|daemon| run(ask(&daemon))) {
         Ok(overview) => {
             say(&overview);
             if overview.is_ready() { Exit::Success } else { Exit::Unavailable }
@@ -19,12 +18,11 @@ pub fn status(arguments: &StatusArguments) -> Exit {
     }
 }
 
-/// Asks the daemon whose operators' endpoints are at `url`.
+/// Asks a daemon.
 ///
 /// # Errors
-/// The URL is wrong or nobody answers.
-pub async fn ask(url: &str) -> Result<Overview, AskError> {
-    let daemon = Daemon::at(url)?;
+/// Nobody answers, or not to us.
+pub(super) async fn ask(daemon: &Daemon) -> Result<Overview, AskError> {
     let both = async {
         let (status, readiness) = daemon.get("/readyz").await?;
         if !matches!(status, StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE) {

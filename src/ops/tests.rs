@@ -1,19 +1,22 @@
 //! The endpoints over real sockets.
 
+mod access;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::client::url_of;
 use super::*;
-use crate::cli::{CallsArguments, Exit};
+use crate::cli::{CallsArguments, Exit, OpsArguments};
 use crate::clock::WallTime;
+use crate::config::{self, OpsListen};
 use crate::engine::audit::Cause;
 use crate::engine::ids::{CallUuid, InstanceId, ShardId};
 use crate::engine::output::{CallOutcome, Step};
@@ -84,7 +87,7 @@ async fn status_is_told_in_a_few_lines() {
     tally.erasure(Cause::Deleted, Duration::from_millis(3));
     daemon.meters.publish_tally(&tally);
     daemon.meters.publish_census(ShardId(0), &Census { instances: [1, 5, 0, 0, 0], flows: 2, held_calls: 1, texts: 0 });
-    let overview = ask(&daemon.url()).await.expect("it runs");
+    let overview = status::ask(&daemon.asked()).await.expect("it runs");
     assert!(overview.is_ready());
     assert_eq!(
         overview.to_string(),
@@ -100,24 +103,24 @@ async fn status_is_told_in_a_few_lines() {
          audit backlog   0\n"
     );
     daemon.readiness.set_ready(false);
-    assert!(!ask(&daemon.url()).await.expect("it runs").is_ready());
+    assert!(!status::ask(&daemon.asked()).await.expect("it runs").is_ready());
     daemon.stop().await;
 }
 
 #[tokio::test]
 async fn a_daemon_that_is_not_there_is_unavailable() {
     let daemon = Daemon::start().await;
-    let url = daemon.url();
+    let asked = daemon.asked();
     daemon.stop().await;
-    assert!(matches!(ask(&url).await, Err(AskError::Unavailable { .. })));
-    assert!(matches!(ask("https://127.0.0.1:1").await, Err(AskError::Url(_))));
-    assert!(matches!(ask("nonsense").await, Err(AskError::Url(_))));
+    assert!(matches!(status::ask(&asked).await, Err(AskError::Unavailable { .. })));
+    assert!(matches!(at("ftp://127.0.0.1:1"), Err(AskError::Url(_))));
+    assert!(matches!(at("nonsense"), Err(AskError::Url(_))));
 }
 
 #[tokio::test]
 async fn something_else_is_not_taken_for_a_daemon() {
-    let listener = bind(&[loopback()]).await.expect("an ephemeral port").remove(0);
-    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let listener = TcpListener::bind(loopback()).await.expect("an ephemeral port");
+    let asked = at(&format!("http://{}", listener.local_addr().expect("it is bound"))).expect("a URL");
     let other = async {
         let (mut stream, _) = listener.accept().await.expect("a connection");
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await.expect("a reader");
@@ -125,7 +128,7 @@ async fn something_else_is_not_taken_for_a_daemon() {
         let _ = stream.read_to_end(&mut rest).await;
     };
     let error = tokio::select! {
-        answer = ask(&url) => answer.expect_err("it is no daemon"),
+        answer = status::ask(&asked) => answer.expect_err("it is no daemon"),
         () = async { other.await; std::future::pending().await } => unreachable!("pending"),
     };
     assert!(matches!(error, AskError::Unavailable { .. }), "{error}");
@@ -138,7 +141,7 @@ async fn calls_are_told_with_the_reason_why_no_phone_rang() {
         story(2, &[(Step::Invited, 0), (Step::WakeSent, 4)], None),
         story(1, &REFUSED, Some(CallOutcome::NoPush)),
     ]);
-    let told = calls::ask(&daemon.url(), None).await.expect("it runs").to_string();
+    let told = calls::ask(&daemon.asked(), None).await.expect("it runs").to_string();
     let instance = InstanceId::mint(ShardId(0), [1; 16]);
     let (one, two) = (id(1), id(2));
     assert_eq!(
@@ -176,10 +179,10 @@ async fn one_call_can_be_asked_for_and_one_that_is_forgotten_is_not_there() {
         "story_omitted": 3,
     }]});
     assert_eq!((status, body), (200, wanted));
-    assert!(!calls::ask(&daemon.url(), Some(id(2))).await.expect("it runs").is_empty());
+    assert!(!calls::ask(&daemon.asked(), Some(id(2))).await.expect("it runs").is_empty());
 
     assert_eq!(daemon.get(&format!("/calls/{}", id(3))).await.0, 404);
-    assert!(calls::ask(&daemon.url(), Some(id(3))).await.expect("it runs").is_empty());
+    assert!(calls::ask(&daemon.asked(), Some(id(3))).await.expect("it runs").is_empty());
     assert_eq!(daemon.get("/calls/3").await.0, 400);
     assert_eq!(daemon.get("/calls/").await.0, 400);
     daemon.stop().await;
@@ -191,13 +194,13 @@ async fn calls_of_a_busy_daemon_are_unavailable_and_no_calls_are_no_fault() {
     assert_eq!(daemon.get("/calls").await, (200, "{\"calls\":[]}".to_owned()));
     *daemon.stories.lock().expect("no test panics with it") = None;
     assert_eq!(daemon.get("/calls").await.0, 503);
-    assert!(matches!(calls::ask(&daemon.url(), None).await, Err(AskError::Unavailable { .. })));
+    assert!(matches!(calls::ask(&daemon.asked(), None).await, Err(AskError::Unavailable { .. })));
     daemon.stop().await;
 }
 
 #[test]
 fn the_exit_code_of_calls_says_what_came_of_it() {
-    let ask = |ops: &str| calls(&CallsArguments { ops: Some(ops.to_owned()), ..CallsArguments::default() });
+    let ask = |ops: &str| calls(&CallsArguments { daemon: arguments(ops), ..CallsArguments::default() });
     assert_eq!(ask("nonsense"), Exit::Usage);
     // The port of no protocol: nobody listens there.
     assert_eq!(ask("http://127.0.0.1:1"), Exit::Unavailable);
@@ -219,14 +222,23 @@ fn the_newest_calls_of_all_shards_are_told_and_no_more_than_the_bound() {
 
 #[test]
 fn status_asks_the_first_address_of_the_configuration() {
-    let url = |listen: &str| url_of(&[listen.parse().expect("an address")]).expect("there is one");
+    let ops = |listen: &[&str]| {
+        let place = |text: &&str| match text.strip_prefix('/') {
+            Some(_) => OpsListen::Unix(text.into()),
+            None => OpsListen::Tcp(text.parse().expect("an address")),
+        };
+        config::Ops { listen: listen.iter().map(place).collect(), ..config::Ops::default() }
+    };
+    let url = |listen: &str| url_of(&ops(&[listen])).expect("there is one");
     assert_eq!(url("127.0.0.1:9464"), "http://127.0.0.1:9464");
     assert_eq!(url("0.0.0.0:9464"), "http://127.0.0.1:9464");
     assert_eq!(url("[::]:9464"), "http://[::1]:9464");
-    assert!(matches!(url_of(&[]), Err(AskError::NotServed)));
+    assert!(matches!(url_of(&ops(&[])), Err(AskError::NotServed)));
+    let both = url_of(&ops(&["127.0.0.1:9464", "/run/reveille/ops.sock"])).expect("there is one");
+    assert_eq!(both, "unix:/run/reveille/ops.sock", "nothing has to be shown there");
 }
 
-fn loopback() -> SocketAddr {
+pub(super) fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
@@ -254,13 +266,21 @@ fn number(story: &Story) -> u64 {
     u64::try_from(story.call.0.as_u128()).expect("small")
 }
 
+fn at(url: &str) -> Result<client::Daemon, AskError> {
+    client::Daemon::of(&arguments(url), &config::Ops::default())
+}
+
+fn arguments(url: &str) -> OpsArguments {
+    OpsArguments { ops: Some(url.to_owned()), ..OpsArguments::default() }
+}
+
 /// The endpoints of a daemon that does nothing else.
-struct Daemon {
-    address: SocketAddr,
+pub(super) struct Daemon {
+    pub(super) place: OpsListen,
     /// `None`: it has no time.
     stories: Arc<Mutex<Option<Vec<Story>>>>,
     meters: Arc<Meters>,
-    readiness: Arc<Readiness>,
+    pub(super) readiness: Arc<Readiness>,
     backlog: Arc<AtomicUsize>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -268,8 +288,13 @@ struct Daemon {
 
 impl Daemon {
     async fn start() -> Self {
-        let listeners = bind(&[loopback()]).await.expect("an ephemeral port");
-        let address = listeners[0].local_addr().expect("it is bound");
+        Self::start_with(Access::default(), OpsListen::Tcp(loopback()))
+    }
+
+    pub(super) fn start_with(access: Access, listen: OpsListen) -> Self {
+        let bound = bind(&[listen]).expect("it is free").remove(0);
+        let place = bound.place().expect("it is bound");
+        let listeners = vec![bound.register().expect("a runtime")];
         let meters = Arc::new(Meters::new(&[]));
         let (readiness, backlog) = (Arc::new(Readiness::new()), Arc::new(AtomicUsize::new(0)));
         let (stop, stopping) = watch::channel(false);
@@ -285,28 +310,30 @@ impl Daemon {
                 let of = move |story: &Story| call.is_none_or(|call| story.call == call);
                 Box::pin(async move { Some(all?.into_iter().filter(of).collect()) })
             }),
+            access,
         };
         #[expect(clippy::disallowed_methods, reason = "awaited in `stop`")]
         let task = tokio::spawn(serve(endpoints, listeners, stopping));
-        Self { address, stories, meters, readiness, backlog, stop, task }
+        Self { place, stories, meters, readiness, backlog, stop, task }
     }
 
     fn tell(&self, stories: Vec<Story>) {
         *self.stories.lock().expect("no test panics with it") = Some(stories);
     }
 
-    fn url(&self) -> String {
-        format!("http://{}", self.address)
+    /// As `reveille status` finds it.
+    pub(super) fn asked(&self) -> client::Daemon {
+        at(&format!("http://{}", self.place)).expect("a URL")
     }
 
-    async fn get(&self, path: &str) -> (u16, String) {
+    pub(super) async fn get(&self, path: &str) -> (u16, String) {
         let (status, _, body) = self.request(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n")).await;
         (status, body)
     }
 
     /// Status, head and body of the answer.
-    async fn request(&self, head: &str) -> (u16, String, String) {
-        let mut stream = TcpStream::connect(self.address).await.expect("it listens");
+    pub(super) async fn request(&self, head: &str) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(self.place.to_string()).await.expect("it listens");
         let _ = stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes()).await;
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes).await;
@@ -316,7 +343,7 @@ impl Daemon {
         (status, head.to_owned(), body.to_owned())
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.stop.send_replace(true);
         self.task.await.expect("the server ends when it is told to");
     }

@@ -107,7 +107,7 @@ fn settings(plan: Plan, app_key: &str) -> Settings {
         drain: config::Drain { calls: Duration::ZERO, deadline: Duration::from_secs(5) },
         vault: config::Vault { allow_plain_memory: true, keep_a_copy: false },
         process: config::Process::default(),
-        ops: config::Ops { listen: vec![free] },
+        ops: config::Ops { listen: vec![config::OpsListen::Tcp(free)], ..config::Ops::default() },
         log: config::Log::default(),
         limits: crate::engine::limits::Limits::default(),
         tenants: vec![tenant(plan.apps, app_key)],
@@ -122,6 +122,7 @@ fn tenant(apps: Vec<App>, app_key: &str) -> Tenant {
         id: Arc::from("demo"),
         app_keys: vec![AppKeyHash(hash)],
         jwt_key: None,
+        jwt_required: false,
         caller_in_push: CallerInPush::None,
         prove_push_token: false,
         wakes_off: Vec::new(),
@@ -129,6 +130,7 @@ fn tenant(apps: Vec<App>, app_key: &str) -> Tenant {
         apps,
         keep_password: false,
         edge_registrars: Vec::new(),
+        accounts: config::TenantAccounts::default(),
     }
 }
 

@@ -18,7 +18,10 @@ use crate::push::PushService;
 use crate::world::{EDGE_DOMAIN, PBX_DOMAIN, Transport, World, free_port};
 
 /// The app key of the one tenant.
-const APP_KEY: &str = "an-app-key-that-sits-in-every-shipped-app";
+pub(crate) const APP_KEY: &str = "an-app-key-that-sits-in-every-shipped-app";
+
+/// The app key of the other tenant, where there is one.
+pub(crate) const RIVAL_APP_KEY: &str = "an-app-key-of-somebody-else";
 
 /// What a test may want different.
 pub(crate) struct Settings<'m> {
@@ -28,6 +31,12 @@ pub(crate) struct Settings<'m> {
     pub(crate) middlebox: Option<&'m Middlebox>,
     /// More lines for the tenant's table.
     pub(crate) tenant: String,
+    /// Another tenant with the same apps, and more lines for its table.
+    pub(crate) rival: Option<String>,
+    /// Where operators may ask beside the loopback.
+    pub(crate) ops_socket: Option<PathBuf>,
+    /// More lines for `[ops]`.
+    pub(crate) ops: String,
     /// A registrar's port beside those of the PBX.
     pub(crate) registrar: Option<u16>,
     /// Lines of `[process]`.
@@ -44,6 +53,9 @@ impl Default for Settings<'_> {
             hold: "30s",
             middlebox: None,
             tenant: String::new(),
+            rival: None,
+            ops_socket: None,
+            ops: String::new(),
             registrar: None,
             process: "",
             cage: None,
@@ -69,6 +81,7 @@ pub(crate) struct Daemon<'w> {
     directory: PathBuf,
     port: u16,
     api_port: u16,
+    ops_port: u16,
     api: Server,
     ops: Server,
     canaries: Canaries,
@@ -121,7 +134,7 @@ impl<'w> Daemon<'w> {
         let api = Server::secure(api_port, &world.ca_file());
         let canaries = Canaries::new([port, tls_port, tls_advertised, api_port, ops_port, push.port()]);
         let mut daemon =
-            Self { world, process, directory, port, api_port, api, ops: Server::plain(ops_port), canaries };
+            Self { world, process, directory, port, api_port, ops_port, api, ops: Server::plain(ops_port), canaries };
         until("the daemon to be ready", || {
             daemon.process.assert_running();
             let ready = world.runtime.block_on(daemon.ops.ask("GET", "/readyz", None, None)).ok()?;
@@ -150,7 +163,19 @@ impl<'w> Daemon<'w> {
         push: &PushService<'_>,
         hand_over: &HandOver<'_>,
     ) -> Instance {
-        let answer = self.try_hand_over(kamailio, push, hand_over);
+        self.hand_over_as(kamailio, push, hand_over, APP_KEY)
+    }
+
+    /// Like [`Self::hand_over_from`], by whoever bears this.
+    #[track_caller]
+    pub(crate) fn hand_over_as(
+        &self,
+        kamailio: &Kamailio,
+        push: &PushService<'_>,
+        hand_over: &HandOver<'_>,
+        bearer: &str,
+    ) -> Instance {
+        let answer = self.try_hand_over_as(kamailio, push, hand_over, bearer);
         assert!(matches!(answer.status, 201 | 202), "the hand-over was refused: {answer:?}");
         let answer = answer.json();
         let word = |key: &str| answer[key].as_str().map(str::to_owned).expect("the answer has an id and a token");
@@ -172,6 +197,16 @@ impl<'w> Daemon<'w> {
         push: &PushService<'_>,
         hand_over: &HandOver<'_>,
     ) -> Answer {
+        self.try_hand_over_as(kamailio, push, hand_over, APP_KEY)
+    }
+
+    fn try_hand_over_as(
+        &self,
+        kamailio: &Kamailio,
+        push: &PushService<'_>,
+        hand_over: &HandOver<'_>,
+        bearer: &str,
+    ) -> Answer {
         let HandOver { user, device, trunk, more } = hand_over;
         for value in [push.token(device, "call"), push.token(device, "other"), device_of(device), (*user).to_owned()] {
             self.canaries.plant(&value);
@@ -186,7 +221,7 @@ impl<'w> Daemon<'w> {
             "device": { "id": device_of(device), "platform": push.platform_name(), "push": push.targets(device) },
         });
         merge(&mut body, more);
-        self.ask("POST", "/v1/instances", APP_KEY, Some(&body))
+        self.ask("POST", "/v1/instances", bearer, Some(&body))
     }
 
     /// What `GET /v1/instances/{id}` says.
@@ -366,10 +401,33 @@ impl<'w> Daemon<'w> {
         self.process.wait()
     }
 
+    /// Ends the daemon without a warning.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Where operators ask over TCP.
+    pub(crate) fn ops_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ops_port)
+    }
+
+    /// Asks the operators' endpoints over TCP.
+    #[track_caller]
+    pub(crate) fn ask_operators(&self, path: &str, bearer: Option<&str>) -> Answer {
+        let answer = self.world.runtime.block_on(self.ops.ask("GET", path, bearer, None));
+        answer.unwrap_or_else(|error| panic!("{path}: {error:#}\n{}", self.process.output()))
+    }
+
     /// Asks the API anything.
     #[track_caller]
     pub(crate) fn ask(&self, method: &str, path: &str, bearer: &str, body: Option<&Value>) -> Answer {
-        let question = self.api.ask(method, path, Some(bearer), body);
+        self.ask_as(method, path, Some(bearer), body)
+    }
+
+    /// Asks the API anything, as anybody.
+    #[track_caller]
+    pub(crate) fn ask_as(&self, method: &str, path: &str, bearer: Option<&str>, body: Option<&Value>) -> Answer {
+        let question = self.api.ask(method, path, bearer, body);
         let answer =
             self.world.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(15), question).await });
         answer
@@ -410,7 +468,12 @@ fn configuration(
     settings: &Settings<'_>,
 ) -> String {
     let Ports { port, tls_port, tls_advertised, api_port, ops_port } = ports;
-    let Settings { hold, tenant, process, audit: audit_more, .. } = settings;
+    let Settings { hold, tenant, ops, process, audit: audit_more, .. } = settings;
+    let socket = settings.ops_socket.as_ref().map(|path| format!(", \"unix:{}\"", path.display())).unwrap_or_default();
+    let rival = settings.rival.as_ref().map_or_else(String::new, |more| {
+        let (key, app) = (sha256_hex(RIVAL_APP_KEY), push.app_table());
+        format!("\n[[tenant]]\nid = \"rival\"\napp_key_sha256 = [\"{key}\"]\n{more}\n{app}")
+    });
     let certificate = world.certificate();
     let key = world.key();
     let ca = world.ca_file();
@@ -460,7 +523,8 @@ allow_plain_memory = true
 {process}
 
 [ops]
-listen = "127.0.0.1:{ops_port}"
+listen = ["127.0.0.1:{ops_port}"{socket}]
+{ops}
 
 # What must never stand in a log must not stand there at any level.
 [log]
@@ -471,7 +535,7 @@ id = "acme"
 app_key_sha256 = ["{app_key}"]
 {tenant}
 
-{app}"#,
+{app}{rival}"#,
         pbx_port = kamailio.port(),
         pbx_tls_port = kamailio.tls_port(),
         registrar = settings.registrar.unwrap_or(5060),
@@ -499,6 +563,6 @@ pub(crate) fn sha256_hex(text: &str) -> String {
 }
 
 /// A device for each user, always the same.
-fn device_of(user: &str) -> String {
+pub(crate) fn device_of(user: &str) -> String {
     uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, user.as_bytes()).urn().to_string()
 }

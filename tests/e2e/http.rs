@@ -28,6 +28,8 @@ pub(crate) struct Server {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    /// All of them, in order.
+    pub(crate) headers: Vec<(String, String)>,
     pub(crate) text: String,
 }
 
@@ -154,8 +156,13 @@ where
     let question = async {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
+        let header = |(name, value): (&hyper::header::HeaderName, &hyper::header::HeaderValue)| {
+            (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        let mut headers: Vec<_> = response.headers().iter().map(header).collect();
+        headers.sort();
         let body = response.into_body().collect().await?.to_bytes();
-        Ok(Answer { status, text: String::from_utf8_lossy(&body).into_owned() })
+        Ok(Answer { status, headers, text: String::from_utf8_lossy(&body).into_owned() })
     };
     tokio::pin!(question);
     tokio::select! {

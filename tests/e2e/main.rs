@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `recipes` | each peer against Kamailio alone: when these fail, the daemon is not to blame |
 //! | `calls`, `ends`, `inside`, `flows`, `registration` | what the daemon promises |
+//! | `strangers`, `operators` | what those learn who may not ask, and those who may |
 //! | `confined` | what the running daemon may do, and that it says what it may |
 //! | `shared`, `texts`, `through`, `manners`, `stories` | the same of several devices, messages, RFC 8599, habits, stories |
 //! | `audit` | keys that cannot be used, a full disk, rotation, how long an erasure takes |
@@ -39,6 +40,7 @@ mod inside;
 mod kamailio;
 mod manners;
 mod middlebox;
+mod operators;
 mod phones;
 mod process;
 mod push;
@@ -49,6 +51,7 @@ mod setting;
 mod shared;
 mod sipp;
 mod stories;
+mod strangers;
 mod texts;
 mod through;
 mod trace;

@@ -16,6 +16,7 @@ fn handing_over_again_with_the_same_password_replaces_at_once_and_kills_the_old_
     let (instance, old_token) = world.key_of("alice");
     let registers = world.pbx().registers.len();
     let asked = world.hand_over("alice");
+    world.run_for(millis(10));
 
     let handed = world.handed_over(asked);
     assert!(handed.replaced);
@@ -38,6 +39,7 @@ fn handing_over_again_with_the_ha1_of_the_same_password_replaces_at_once() {
     let value = reveille::sip::digest::ha1(Algorithm::Md5, "alice", "pbx", password_of("alice").as_bytes());
     offer.material = Material::Ha1(vec![Ha1::new("pbx".to_owned(), Ha1Algorithm::Md5, value).expect("a hash")]);
     let asked = world.hand_over_this("alice", offer);
+    world.run_for(millis(10));
     assert!(world.handed_over(asked).replaced);
     assert_eq!(world.pbx().registers.len(), registers);
 }

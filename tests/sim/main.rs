@@ -32,6 +32,7 @@ mod pass;
 mod pass_walk;
 mod pbx;
 mod phone;
+mod policy;
 mod proof;
 mod random_walk;
 mod records;

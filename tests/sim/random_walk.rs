@@ -52,7 +52,7 @@ const EMPTY_AT_LAST: [&str; 30] = [
     "wakes.notices",
     "wakes.tests",
     "wakes.suspects",
-    "devices",
+    "places",
     "erasures.graves",
     "calls.dialogs",
     "edge",

@@ -92,7 +92,7 @@ fn wrong_credentials_are_told_what_the_registrar_says_and_nothing_else() {
         let requests = world.sent[sent..].iter().filter(|(_, to, _)| to.contains("198.51.100.10")).count();
         let answer = (world.refusal(asked), world.now.boot.saturating_since(before) < secs(3), requests);
         assert_eq!(world.table("vault"), usize::from(held));
-        assert_eq!(world.table("devices"), usize::from(held));
+        assert_eq!(world.table("places"), usize::from(held));
         if held {
             world.run_for(hours(2));
             assert_eq!(world.pbx().contacts("alice").len(), 1, "the holder notices nothing");
@@ -247,7 +247,7 @@ fn an_account_has_no_more_devices_than_its_limit_and_only_its_owner_learns_so() 
     let asked = world.command(Command::HandOver(Box::new(renewed)));
     world.run_until_quiet();
     assert!(matches!(world.refusal(asked), Some(Refusal::RateLimited { .. })));
-    assert_eq!((world.table("vault"), world.table("devices")), (2, 2));
+    assert_eq!((world.table("vault"), world.table("places")), (2, 2));
     world.assert_nothing_left();
 }
 

@@ -97,6 +97,9 @@ impl Script {
 pub(super) struct Settings {
     pub(super) limits: Limits,
     pub(super) deadlines: Deadlines,
+    pub(super) change: fn(&mut Policy),
+    /// Of the first tenant.
+    pub(super) jwt_required: bool,
     pub(super) debug_faults: bool,
 }
 
@@ -104,7 +107,7 @@ impl Default for Settings {
     fn default() -> Self {
         // Bounds that no test meets by chance.
         let limits = Limits { posts_per_source: 10_000, flows_per_source: 10_000, ..Limits::default() };
-        Self { limits, deadlines: Deadlines::default(), debug_faults: false }
+        Self { limits, deadlines: Deadlines::default(), change: |_| {}, jwt_required: false, debug_faults: false }
     }
 }
 
@@ -124,11 +127,11 @@ impl World {
     }
 
     pub(super) fn with(settings: Settings) -> Self {
-        let Settings { limits, deadlines, debug_faults } = settings;
+        let Settings { limits, deadlines, change, jwt_required, debug_faults } = settings;
         let (es256, eddsa) = (Signer::es256(), Signer::eddsa());
         let tenants = Tenants::new(
             vec![
-                tenant("acme", &[APP_KEY, SECOND_APP_KEY], Some(&es256)),
+                Tenant { jwt_required, ..tenant("acme", &[APP_KEY, SECOND_APP_KEY], Some(&es256)) },
                 tenant("beta", &["beta-app-key"], Some(&eddsa)),
                 tenant("keyless", &["keyless-app-key"], None),
             ],
@@ -146,7 +149,9 @@ impl World {
         });
         let stop = watch::Sender::new(false);
         let placement = Placement::new(4, [1, 2]);
-        let config = ApiConfig { policy: Arc::new(policy(limits)), placement, tenants, debug_faults };
+        let mut policy = policy(limits);
+        change(&mut policy);
+        let config = ApiConfig { policy: Arc::new(policy), placement, tenants, debug_faults };
         let served = serve_within(deadlines, config, listeners, Arc::clone(&engine), &tls, &stop.subscribe());
         Self { address, tls, engine, stop, served, es256, eddsa }
     }
@@ -300,7 +305,13 @@ impl Signer {
     }
 
     pub(super) fn token_with(&self, header: &Value, claims: &Value) -> String {
-        let signed = unsigned(header, claims);
+        self.token_of(&header.to_string(), &claims.to_string())
+    }
+
+    /// A token of any two texts.
+    pub(super) fn token_of(&self, header: &str, claims: &str) -> String {
+        let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let signed = format!("{}.{}", part(header), part(claims));
         let signature = URL_SAFE_NO_PAD.encode((self.sign)(signed.as_bytes()));
         format!("{signed}.{signature}")
     }
@@ -525,11 +536,12 @@ pub(super) fn call_id() -> CallUuid {
     CallUuid(CALL.parse().expect("a UUID"))
 }
 
-fn tenant(id: &str, app_keys: &[&str], signer: Option<&Signer>) -> Tenant {
+pub(super) fn tenant(id: &str, app_keys: &[&str], signer: Option<&Signer>) -> Tenant {
     Tenant {
         id: id.into(),
         app_key_sha256: app_keys.iter().map(|key| sha256(key.as_bytes())).collect(),
         jwt_key: signer.map(|signer| JwtKey::from_pem(signer.public_pem.as_bytes()).expect("a key")),
+        jwt_required: false,
     }
 }
 

@@ -107,6 +107,76 @@ fn an_app_says_what_its_provider_asks_for_and_nothing_else() {
 }
 
 #[test]
+fn a_tenant_has_a_policy_of_its_own_within_that_of_all() {
+    let with = |lines: &str| {
+        let text = LEAST.replace("[[tenant.app]]", &format!("{lines}[[tenant.app]]"));
+        format!(
+            "{text}[registrars]\nallow = [\"*.example.com\", \"pbx.example.org\"]\n[lease]\nmaximum = \"2d\"\ndefault = \"1d\"\n"
+        )
+    };
+    let lines = "registrars_allow = [\"*.EU.example.com\", \"pbx.example.org\"]\nmodes = [\"background\", \"takeover\"]\n\
+                 lease_maximum = \"1d\"\ntls_trunks_only = true\ninstances_max = 7\nedge_registrars = \"a.example;transport=tls\"\n";
+    let settings = settings(&with(lines));
+    let policy = settings.policy(Vec::new());
+    let tenant = &policy.tenants[0];
+    assert_eq!(tenant.registrars_allow, ["*.eu.example.com", "pbx.example.org"]);
+    assert_eq!(tenant.modes, [Mode::Background, Mode::Takeover]);
+    assert_eq!(tenant.lease_maximum, Some(Duration::from_secs(86_400)));
+    assert_eq!((tenant.tls_trunks_only, tenant.instances_max), (true, Some(7)));
+
+    let wrong = "registrars_allow = [\n\"*\",\n\"*.example.org\"]\nmodes = [\"always\",\n\"sometimes\"]\n\
+                 lease_maximum = \"3d\"\ntls_trunks_only = \"yes\"\ninstances_max = 0\n";
+    let outside = "lies outside of registrars.allow, which no tenant can widen";
+    assert_eq!(
+        mistakes(&with(wrong)),
+        [
+            format!("r.toml:10: tenant[0].registrars_allow: {outside}"),
+            format!("r.toml:11: tenant[0].registrars_allow: {outside}"),
+            "r.toml:13: tenant[0].modes: must be of \"always\", \"background\" and \"takeover\"".to_owned(),
+            "r.toml:14: tenant[0].lease_maximum: must be between 1s and 2days".to_owned(),
+            "r.toml:15: tenant[0].tls_trunks_only: must be true or false".to_owned(),
+            "r.toml:16: tenant[0].instances_max: must be a whole number between 1 and 100000000".to_owned(),
+        ]
+    );
+    let empty = "registrars_allow = []\nmodes = []\n";
+    assert_eq!(
+        mistakes(&with(empty)),
+        [
+            "r.toml:9: tenant[0].registrars_allow: is empty, so no registrar could be reached; leave it out for all of \
+             registrars.allow",
+            "r.toml:10: tenant[0].modes: is empty, so no account could be handed over; leave it out for all modes",
+        ]
+    );
+    let plain = "tls_trunks_only = true\nedge_registrars = [\"a.example;transport=tls\",\n\"b.example\"]\n";
+    assert_eq!(
+        mistakes(&with(plain)),
+        ["r.toml:11: tenant[0].edge_registrars: must name TLS, as tls_trunks_only is set: add \";transport=tls\""]
+    );
+}
+
+#[test]
+fn jwts_can_be_required_only_where_there_is_a_key() {
+    let with = |lines: &str| LEAST.replace("[[tenant.app]]", &format!("{lines}[[tenant.app]]"));
+    assert_eq!(
+        mistakes(&with("jwt_required = true\n")),
+        ["r.toml:6: tenant[0].jwt_required: needs jwt_public_key, or nobody could hand an account over"]
+    );
+    let directory = tempfile::tempdir().expect("a directory");
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
+    std::fs::write(directory.path().join("jwt.pem"), pair.public_key_pem()).expect("written");
+    let text = with("jwt_required = true\njwt_public_key = \"jwt.pem\"\n");
+    let file = directory.path().join("r.toml");
+    let settings = read_in(&file, &text, &[]).unwrap_or_else(|error| panic!("{error}"));
+    assert!(settings.tenants[0].jwt_required);
+    let warned = settings.warnings.iter().find(|warning| warning.key == "tenant[0].app_key_sha256");
+    assert!(
+        warned.is_some_and(|it| it.problem.contains("has no effect beside jwt_required")),
+        "{:?}",
+        settings.warnings
+    );
+}
+
+#[test]
 fn a_tenant_says_how_much_pushes_tell_of_the_caller_and_whether_their_tokens_are_proven() {
     let with = |lines: &str| LEAST.replace("[[tenant.app]]", &format!("{lines}[[tenant.app]]"));
     let told = |lines: &str| {

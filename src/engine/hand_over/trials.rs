@@ -49,7 +49,7 @@ impl Engine {
         }
         let Some(Trial { reply, change, .. }) = self.end_wait(id) else { return };
         match change {
-            Change::Join(hand_over) => self.turn_away(&hand_over, refusal, reply),
+            Change::Join(hand_over) => self.turn_away(&hand_over, refusal, reply, now),
             Change::Renew(..) | Change::Rectify(..) => self.reply(reply, Answer::Refused(refusal)),
         }
     }
@@ -77,7 +77,7 @@ impl Engine {
                     let nobody = InstanceId::mint(self.shard, self.random.bytes());
                     self.adopt(id, nobody, former, username);
                     self.bindings.leave(id, nobody).map(|tried| self.vault.wipe(tried));
-                    return self.turn_away(&hand_over, refusal, reply);
+                    return self.turn_away(&hand_over, refusal, reply, now);
                 }
                 let (member, token) = self.open_instance(&hand_over, id, now);
                 self.adopt(id, member, former, username);
@@ -105,7 +105,7 @@ impl Engine {
         match self.may_hand_over(&hand_over).err().or(busy) {
             Some(refusal) => {
                 let _ = self.vault.wipe(credential);
-                self.turn_away(&hand_over, refusal, reply);
+                self.turn_away(&hand_over, refusal, reply, now);
             }
             None => self.found(&hand_over, credential, reply, until, now),
         }

@@ -6,7 +6,7 @@ use super::select::{feature_caps, listings};
 use super::transit::{Asked, Leg, TRANSITS_MAX, TRANSITS_PER_SOURCE_MAX, UnderWay};
 use super::*;
 use crate::engine::edge_registrar::EdgeRegistrar;
-use crate::engine::filter::address_allowed;
+use crate::engine::filter::{is_encrypted, target_allowed};
 use crate::engine::input::{LocateFault, Located, TrunkFault};
 use crate::engine::output::TrunkKey;
 use crate::sip::proxy::{self, Forward, OwnVia, Reply};
@@ -105,8 +105,12 @@ impl Pass {
         }
         let owner = contacts.iter().find(|it| !it.push.is_empty()).map(|it| &it.tenant);
         let listing = listings.iter().find(|it| owner.is_none_or(|owner| it.tenant.id == *owner));
-        let registrar: EdgeRegistrar = listing.ok_or(StatusCode::FORBIDDEN)?.registrar.clone();
+        let listing = listing.ok_or(StatusCode::FORBIDDEN)?;
+        let registrar: EdgeRegistrar = listing.registrar.clone();
         let next_hop = registrar.next_hop(&uri);
+        if !is_encrypted(listing.tenant, &next_hop) {
+            return Err(StatusCode::FORBIDDEN);
+        }
         let call_id = request.call_id().map_err(|_| bad)?.to_vec();
         let number = request.cseq().map_err(|_| bad)?.number;
         let star = request.contact_is_star();
@@ -124,9 +128,9 @@ impl Pass {
     ) -> bool {
         let Some(id) = self.transits.by_query(query) else { return false };
         let Some(transit) = self.transits.get(id) else { return true };
-        let host = transit.asked.registrar.host.clone();
+        let EdgeRegistrar { host, transport, .. } = transit.asked.registrar.clone();
         let found = answer.as_ref().map(Vec::as_slice).unwrap_or_default();
-        let allowed = found.iter().filter(|located| address_allowed(desk.policy, located.address));
+        let allowed = found.iter().filter(|located| target_allowed(desk.policy, transport, located));
         let mut candidates: Vec<Target> =
             allowed.filter_map(|located| Target::at(*located, &host, None, desk.policy)).take(CANDIDATES_MAX).collect();
         // Where it has registered or was asked for credentials first, those that were silent lately last.

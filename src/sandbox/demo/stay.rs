@@ -89,8 +89,9 @@ async fn line(input: &mut Lines<BufReader<Stdin>>) -> String {
 
 fn offer(stage: &Stage, story: &Story, alice: &Handset) {
     let running = &stage.inside.running;
-    let first = |addresses: &[std::net::SocketAddr]| addresses.first().map_or_else(String::new, ToString::to_string);
-    let (api, ops, pbx) = (first(&running.api), first(&running.ops), stage.pbx.address());
+    let api = running.api.first().map_or_else(String::new, ToString::to_string);
+    let ops = running.ops.first().map_or_else(String::new, ToString::to_string);
+    let pbx = stage.pbx.address();
     let (key, password) = (stage.inside.app_key.as_str(), stage.password.as_str());
     let (instance, token) = (alice.instance(), alice.token());
     story.json(&json!({

@@ -624,3 +624,21 @@ fn a_short_copy_from_an_unproven_source_does_not_get_the_long_answer() {
     rig.receive(&register, phone.at);
     assert_eq!(code(&rig.one(&phone.name())), 401);
 }
+
+#[test]
+fn a_tenant_whose_trunks_are_tls_only_registers_through_us_over_tls_alone() {
+    for (registrar, code_of) in [("pbx.example.com", Some(403)), ("pbx.example.com;transport=tls", None)] {
+        let mut rig = Rig::with(registrar, |policy| policy.tenants[0].tls_trunks_only = true);
+        let mut phone = Mobile::udp("alice", 1);
+        rig.receive(&phone.register(), phone.at);
+        match code_of {
+            Some(refused) => {
+                assert_eq!(code(&rig.one(&phone.name())), refused);
+                assert_eq!(rig.located, 0);
+            }
+            // The rig's resolver knows the registrar over UDP alone, which is as good as not at all.
+            None => assert_eq!((code(&rig.one(&phone.name())), rig.located), (504, 1)),
+        }
+        rig.assert_silent();
+    }
+}

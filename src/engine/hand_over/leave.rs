@@ -1,0 +1,232 @@
+//! Leave to hand over: what other shards have to grant before credentials are tried or an instance is opened.
+//!
+//! First a guess at the account, so that nothing tells a right password from a wrong one once too many were wrong; then, for
+//! what replaces nothing, a place among the device's instances and one among the tenant's.
+
+use std::time::Duration;
+
+use crate::clock::Now;
+use crate::engine::account::{Account, TenantId, TrunkHost};
+use crate::engine::audit::Cause;
+use crate::engine::bindings::Spoken;
+use crate::engine::engine::Engine;
+use crate::engine::ids::{InstanceId, ReplyTo};
+use crate::engine::input::{HandOver, Holder, Rectification, TokenHash};
+use crate::engine::output::{Answer, Output, Refusal, RegistrationState, RegistrationView};
+use crate::engine::{guesses, places};
+
+/// Somebody who waits for leave.
+pub(super) struct Asking {
+    wish: Wish,
+    reply: ReplyTo,
+}
+
+/// What is waited for, and for what.
+enum Wish {
+    /// A guess, for a hand-over, and whose place it would take.
+    Guess(Box<HandOver>, Option<InstanceId>),
+    /// A guess, for other credentials of an instance.
+    Rectify(InstanceId, TokenHash, Box<Rectification>),
+    /// A place among the device's instances.
+    DevicePlace(Box<HandOver>),
+    /// A place among the tenant's instances; there is one among the device's.
+    TenantPlace(Box<HandOver>),
+}
+
+impl Engine {
+    pub(in crate::engine) fn hand_over(&mut self, hand_over: Box<HandOver>, reply: ReplyTo, now: Now) {
+        if let Err(refusal) = self.may_hand_over(&hand_over) {
+            return self.reply(reply, Answer::Refused(refusal));
+        }
+        let account = self.fingerprint(&hand_over.tenant, &hand_over.account);
+        let predecessor = self.leases.predecessor(&hand_over);
+        let ticket = self.wait_for_leave(Wish::Guess(hand_over, predecessor), reply);
+        self.guesses.ask(account, ticket, now.boot);
+    }
+
+    /// Other credentials for an instance are a guess as well.
+    pub(in crate::engine) fn ask_to_rectify(
+        &mut self,
+        id: InstanceId,
+        token: TokenHash,
+        change: Box<Rectification>,
+        reply: ReplyTo,
+        now: Now,
+    ) {
+        let Some(instance) = self.leases.get(id) else { return };
+        let account = self.fingerprint(&instance.tenant, change.account.as_ref().unwrap_or(&instance.account));
+        let ticket = self.wait_for_leave(Wish::Rectify(id, token, change), reply);
+        self.guesses.ask(account, ticket, now.boot);
+    }
+
+    pub(in crate::engine) fn route_places(&mut self, now: Now) -> bool {
+        let Some(event) = self.places.poll_event() else { return false };
+        match event {
+            places::Event::Peer(shard, message) => self.emit(Output::Peer(shard, message)),
+            places::Event::Answered { ticket, wait } => self.handle_leave(ticket, wait, now),
+        }
+        true
+    }
+
+    pub(in crate::engine) fn route_guesses(&mut self, now: Now) -> bool {
+        let Some(event) = self.guesses.poll_event() else { return false };
+        match event {
+            guesses::Event::Peer(shard, message) if shard == self.shard => {
+                self.guesses.handle_peer(shard, &message, now.boot);
+            }
+            guesses::Event::Peer(shard, message) => self.emit(Output::Peer(shard, message)),
+            guesses::Event::Answered { ticket, wait } => self.handle_leave(ticket, wait, now),
+        }
+        true
+    }
+
+    /// An instance is gone, or was not opened after all.
+    pub(in crate::engine) fn give_places_back(&mut self, tenant: &TenantId, device: &str, now: Now) {
+        self.places.give_back(Holder::Device(tenant.clone(), device.to_owned()), now.boot);
+        if self.counts_instances(tenant) {
+            self.places.give_back(Holder::Tenant(tenant.clone()), now.boot);
+        }
+    }
+
+    /// The answer to what was paid for as a guess tells whether it was a wrong one.
+    pub(in crate::engine) fn settle_guess(&mut self, reply: ReplyTo, answer: &Answer) {
+        let Some(ticket) = self.hand_overs.guesses.remove(&reply) else { return };
+        let was_wrong = match answer {
+            Answer::HandedOver(it) if it.registration.state == RegistrationState::Registering => {
+                if let Some(former) = self.hand_overs.unjudged.insert(it.instance, ticket) {
+                    self.guesses.settle(former, false);
+                }
+                return;
+            }
+            Answer::HandedOver(it) => was_refused(&it.registration),
+            Answer::Instance(it) => was_refused(&it.registration),
+            Answer::Refused(refusal) => is_the_registrars(refusal),
+            _ => false,
+        };
+        self.guesses.settle(ticket, was_wrong);
+    }
+
+    /// The registrar spoke after the hand-over was answered.
+    pub(super) fn settle_late(&mut self, id: InstanceId, spoken: &Spoken, now: Now) {
+        let Some(ticket) = self.hand_overs.unjudged.remove(&id) else { return };
+        let view = self.leases.get(id).map(|instance| self.registration_view(instance, now));
+        let was_wrong = match spoken {
+            Spoken::Refused(_) => true,
+            Spoken::Verdict => view.is_some_and(|view| was_refused(&view)),
+            Spoken::Unreachable => false,
+        };
+        self.guesses.settle(ticket, was_wrong);
+    }
+
+    /// The instance is gone before its registrar spoke.
+    pub(super) fn settle_gone(&mut self, id: InstanceId, cause: Cause) {
+        if let Some(ticket) = self.hand_overs.unjudged.remove(&id) {
+            self.guesses.settle(ticket, cause == Cause::Refused);
+        }
+    }
+
+    fn wait_for_leave(&mut self, wish: Wish, reply: ReplyTo) -> u64 {
+        self.hand_overs.tickets += 1;
+        let ticket = self.hand_overs.tickets;
+        self.hand_overs.asking.insert(ticket, Asking { wish, reply });
+        ticket
+    }
+
+    /// Leave was given, or not for so long.
+    fn handle_leave(&mut self, ticket: u64, wait: Option<Duration>, now: Now) {
+        let Some(Asking { wish, reply }) = self.hand_overs.asking.remove(&ticket) else { return };
+        if let Some(after) = wait {
+            if let Wish::TenantPlace(hand_over) = wish {
+                let device = Holder::Device(hand_over.tenant.clone(), hand_over.device.clone());
+                self.places.give_back(device, now.boot);
+            }
+            return self.reply(reply, Answer::Refused(Refusal::RateLimited { after }));
+        }
+        match wish {
+            Wish::Guess(hand_over, predecessor) => {
+                self.hand_overs.guesses.insert(reply, ticket);
+                match predecessor.and_then(|id| self.taken_back(id)) {
+                    Some(refusal) => self.reply(reply, Answer::Refused(refusal)),
+                    None => self.seek_place(hand_over, reply, now),
+                }
+            }
+            Wish::Rectify(id, token, change) => {
+                self.hand_overs.guesses.insert(reply, ticket);
+                self.rectify_now(id, &token, *change, reply, now);
+            }
+            Wish::DevicePlace(hand_over) if self.counts_instances(&hand_over.tenant) => {
+                let holder = Holder::Tenant(hand_over.tenant.clone());
+                let account = self.fingerprint(&hand_over.tenant, &hand_over.account);
+                let ticket = self.wait_for_leave(Wish::TenantPlace(hand_over), reply);
+                self.places.ask(holder, account, ticket, now.boot);
+            }
+            Wish::DevicePlace(hand_over) | Wish::TenantPlace(hand_over) => self.handle_places(hand_over, reply, now),
+        }
+    }
+
+    /// Somebody who may has erased the instance meanwhile: what came before that must not bring it back.
+    fn taken_back(&self, predecessor: InstanceId) -> Option<Refusal> {
+        let cause = self.erasures.cause_of(predecessor)?;
+        let wanted = matches!(cause, Cause::Deleted | Cause::Administrator | Cause::OffBoarded);
+        wanted.then_some(Refusal::Gone { cause, receipt: None })
+    }
+
+    fn seek_place(&mut self, hand_over: Box<HandOver>, reply: ReplyTo, now: Now) {
+        // Meanwhile the end of the process may have come.
+        if let Err(refusal) = self.may_hand_over(&hand_over) {
+            return self.reply(reply, Answer::Refused(refusal));
+        }
+        match self.leases.predecessor(&hand_over) {
+            Some(id) => self.replace(id, hand_over, reply, now),
+            None => {
+                let holder = Holder::Device(hand_over.tenant.clone(), hand_over.device.clone());
+                let account = self.fingerprint(&hand_over.tenant, &hand_over.account);
+                let ticket = self.wait_for_leave(Wish::DevicePlace(hand_over), reply);
+                self.places.ask(holder, account, ticket, now.boot);
+            }
+        }
+    }
+
+    /// There is a place wherever one is needed.
+    fn handle_places(&mut self, hand_over: Box<HandOver>, reply: ReplyTo, now: Now) {
+        // Meanwhile the same account may have come a second time, or the end of the process.
+        let refusal = self.may_hand_over(&hand_over).err();
+        let predecessor = self.leases.predecessor(&hand_over);
+        match (refusal, predecessor) {
+            (Some(refusal), _) => self.turn_away(&hand_over, refusal, reply, now),
+            (None, Some(id)) => {
+                self.give_places_back(&hand_over.tenant, &hand_over.device, now);
+                self.replace(id, hand_over, reply, now);
+            }
+            (None, None) => self.take_in(hand_over, reply, now),
+        }
+    }
+
+    fn counts_instances(&self, tenant: &str) -> bool {
+        self.policy.tenant(tenant).is_some_and(|tenant| tenant.instances_max.is_some())
+    }
+
+    /// Whose password would be guessed: not told by the address of record, nor by how the registrar is reached.
+    fn fingerprint(&self, tenant: &str, account: &Account) -> u64 {
+        let host = match &account.registrar.host {
+            TrunkHost::Name(name) => name.trim_end_matches('.').to_owned(),
+            TrunkHost::Address(address) => address.to_canonical().to_string(),
+        };
+        self.placement.fingerprint(&[tenant, &host, &account.auth_username])
+    }
+}
+
+/// Whether a registrar's verdict may mean that the credentials are wrong: some say 403 or 404 instead of asking once more.
+fn was_refused(registration: &RegistrationView) -> bool {
+    let verdict = registration.verdict.as_deref().unwrap_or_default();
+    let refuses = ["401", "403", "404", "407"].iter().any(|code| verdict.starts_with(code));
+    registration.state == RegistrationState::Failing && refuses
+}
+
+fn is_the_registrars(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::RegistrarRefused(_) | Refusal::Gone { cause: Cause::Refused, .. } => true,
+        Refusal::ErasedByMove(refusal) => is_the_registrars(refusal),
+        _ => false,
+    }
+}
