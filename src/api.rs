@@ -5,6 +5,7 @@
 //! lets a value that a client sent into a log or an error.
 
 mod account;
+mod administration;
 mod body;
 mod hand_over;
 mod handlers;
@@ -44,6 +45,7 @@ use self::problem::{LogLine, Problem};
 use self::server::Deadlines;
 use self::sources::{ConnectionCount, HandOverRate};
 use self::tasks::{Tasks, report};
+use crate::audit_log::Notary;
 use crate::engine::ids::ShardId;
 use crate::engine::input::Command;
 use crate::engine::output::Answer;
@@ -64,6 +66,8 @@ pub struct ApiConfig {
     pub placement: Placement,
     /// Who may ask.
     pub tenants: Tenants,
+    /// Signs what an administrator's order did.
+    pub notary: Notary,
 }
 
 /// What every request sees.
@@ -72,10 +76,11 @@ pub(crate) struct Api<A> {
     pub(crate) policy: Arc<Policy>,
     pub(crate) placement: Placement,
     pub(crate) tenants: Tenants,
+    pub(crate) notary: Notary,
     pub(crate) rate: HandOverRate,
     pub(crate) bodies: Semaphore,
     pub(crate) deadlines: Deadlines,
-    /// Hand-overs under way: at most one for each request.
+    /// What goes on although its client leaves: one for each hand-over, one a shard for each order of an administrator.
     pub(crate) tasks: Tasks,
 }
 
@@ -100,14 +105,14 @@ fn serve_within<A: Ask>(
     tls: &Tls,
     stop: &watch::Receiver<bool>,
 ) -> JoinHandle<()> {
-    let ApiConfig { policy, placement, tenants } = config;
+    let ApiConfig { policy, placement, tenants, notary } = config;
     let limits = &policy.limits;
     let connections = usize::try_from(limits.api_connections).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
     let sources = Arc::new(ConnectionCount::new(limits.flows_per_source));
     let rate = HandOverRate::new(limits.posts_per_source);
     let bodies = Semaphore::new(body::BODIES_AT_ONCE);
     let tasks = Tasks::default();
-    let api = Api { ask, policy, placement, tenants, rate, bodies, deadlines, tasks: tasks.clone() };
+    let api = Api { ask, policy, placement, tenants, notary, rate, bodies, deadlines, tasks: tasks.clone() };
     let shared = Arc::new(server::Shared {
         router: router(api),
         acceptor: TlsAcceptor::from(tls.config()),
@@ -143,7 +148,8 @@ fn router<A: Ask>(api: Api<A>) -> Router {
         .route("/v1/instances/{id}/calls/{call}/decline", post(handlers::decline::<A>))
         .route("/v1/instances/{id}/test", post(handlers::begin_test::<A>))
         .route("/v1/instances/{id}/test/{test}", get(handlers::test::<A>).post(handlers::test_arrived::<A>))
-        .route("/v1/tenants/self/instances", delete(handlers::erase_all::<A>))
+        .route("/v1/tenants/self/instances", delete(administration::erase_all::<A>))
+        .route("/v1/tenants/self/instances/{id}", delete(administration::erase_one::<A>))
         .route("/openapi.json", get(handlers::description))
         .fallback(handlers::no_such_path)
         .layer(middleware::from_fn(finish))

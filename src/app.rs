@@ -153,6 +153,7 @@ pub fn start(settings: Settings) -> Result<Running, StartError> {
         policy: Arc::clone(&policy),
         placement,
         tenants: api::Tenants::new(tenants, policy.domain.clone()),
+        notary: audit.notary(),
     };
     let api = addresses(&bound.api)?;
     let ops = addresses(&bound.ops)?;

@@ -16,6 +16,7 @@ mod merkle;
 mod queue;
 mod receipt;
 mod replay;
+mod summary;
 pub mod verify;
 mod writer;
 
@@ -31,6 +32,7 @@ use crate::engine::output::RecordJob;
 use file::{ContinueError, LogFile, Standing, beside};
 use key::Signer;
 use queue::{Due, Queue};
+pub use summary::{Notary, Summary};
 use writer::{Sink, Writer};
 
 /// What the configuration says of the log.
@@ -171,6 +173,12 @@ impl AuditLog {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.queue.lost()
+    }
+
+    /// Who signs summaries with the log's key.
+    #[must_use]
+    pub fn notary(&self) -> Notary {
+        Notary(Arc::clone(&self.signer))
     }
 
     /// The key that verifies checkpoints and receipts, as PEM.

@@ -37,6 +37,8 @@ mod leases;
 mod mailboxes;
 mod messages;
 mod names;
+mod off_boarding;
+mod orders;
 mod pass;
 mod random;
 mod rectify;

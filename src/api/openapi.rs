@@ -10,6 +10,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, HttpBuilder, SecuritySchem
 use utoipa::openapi::{Content, Header, Ref, RefOr};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
+use super::administration;
 use super::handlers;
 use super::problem::{Kind, ProblemBody};
 use crate::engine::audit::Cause;
@@ -38,7 +39,8 @@ use crate::engine::output::{CallState, RegistrationState, Step};
         handlers::begin_test,
         handlers::test,
         handlers::test_arrived,
-        handlers::erase_all,
+        administration::erase_all,
+        administration::erase_one,
         handlers::description,
     ),
     tags(
@@ -148,6 +150,12 @@ problem_set! {
     /// What a call about a whole tenant may answer.
     TenantProblems,
     [Kind::InvalidRequest, Kind::Unauthorized, Kind::Forbidden, Kind::Busy]
+}
+
+problem_set! {
+    /// What a call of an administrator about one instance may answer besides.
+    UnknownProblems,
+    [Kind::NotFound]
 }
 
 /// One response for each status, naming the problem types it may carry.

@@ -243,14 +243,6 @@ pub(crate) struct ForegroundAnswer {
     expires: Option<u64>,
 }
 
-/// An erasure of many instances.
-#[derive(Serialize, ToSchema)]
-#[schema(as = ErasedAll)]
-pub(crate) struct ErasedAllBody {
-    /// How many instances are being erased.
-    pub(crate) erased: u32,
-}
-
 /// Signed proof that an instance's credentials were erased; `reveille audit verify` checks it offline.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Receipt)]
@@ -455,9 +447,8 @@ pub(crate) fn answered(answer: Answer) -> Result<Response, Problem> {
         Answer::Test(view) => json(StatusCode::OK, &TestBody::from(view)),
         Answer::Erased { receipt, logged } => json(StatusCode::OK, &ErasedBody { receipt: (*receipt).into(), logged }),
         Answer::Foreground(view) => json(StatusCode::OK, &ForegroundAnswer::from(*view)),
-        Answer::ErasedAll(erased) => json(StatusCode::OK, &ErasedAllBody { erased }),
-        // Asked for by operators alone, and not through here.
-        Answer::Stories(_) => return Err(Refusal::NotFound.into()),
+        // Put together from all shards, or asked for by operators alone: not through here.
+        Answer::Ordered(_) | Answer::Stories(_) => return Err(Refusal::NotFound.into()),
         Answer::Refused(refusal) => return Err(refusal.into()),
     })
 }

@@ -65,7 +65,7 @@ impl Cause {
 }
 
 /// What the registrar said to our un-REGISTER.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unregister {
     /// 200: the binding is gone.
@@ -80,6 +80,21 @@ pub enum Unregister {
     Shared,
     /// The Contact was left at the registrar until its granted expiry, as the app asked for.
     Kept,
+}
+
+impl Unregister {
+    /// The name used in records and summaries.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Refused => "refused",
+            Self::Unanswered => "unanswered",
+            Self::NotNeeded => "not-needed",
+            Self::Shared => "shared",
+            Self::Kept => "kept",
+        }
+    }
 }
 
 /// A life event of an instance.

@@ -58,14 +58,7 @@ impl Engine {
                 let stories = self.stories.newest(call, most);
                 self.reply(reply, Answer::Stories(stories));
             }
-            Command::EraseAll { tenant, device, cause } => {
-                let instances = self.leases.of_tenant(&tenant, device.as_deref());
-                let count = u32::try_from(instances.len()).unwrap_or(u32::MAX);
-                for instance in instances {
-                    self.erase(instance, cause, None, now);
-                }
-                self.reply(reply, Answer::ErasedAll(count));
-            }
+            Command::EraseAll { tenant, whom } => self.erase_by_order(&tenant, &whom, reply, now),
         }
     }
 

@@ -18,6 +18,7 @@ use super::input::{Input, PeerMessage, Recorded};
 use super::leases::Leases;
 use super::mailboxes::Mailboxes;
 use super::names::Names;
+use super::orders::Orders;
 use super::output::{Answer, Hop, Note, Output, PushOutcome, WakeDetail, WakeKind};
 use super::pass::Pass;
 use super::placement::Placement;
@@ -66,6 +67,7 @@ pub struct Engine {
     pub(super) wakes: Wakes,
     pub(super) stories: Stories,
     pub(super) erasures: Erasures,
+    pub(super) orders: Orders,
     pub(super) hand_overs: HandOvers,
     pub(super) outputs: VecDeque<Effect>,
     pub(super) draining: Drain,
@@ -120,6 +122,7 @@ impl Engine {
             mailboxes: Mailboxes::default(),
             wakes: Wakes::default(),
             erasures,
+            orders: Orders::default(),
             hand_overs: HandOvers::new(placement.shards()),
             outputs: VecDeque::new(),
             draining: Drain::No,
@@ -155,6 +158,7 @@ impl Engine {
             }
             Input::Pushed(wake, outcome) => self.handle_pushed(wake, outcome, now),
             Input::Recorded(record, Recorded { receipt, logged }) => {
+                self.count_recorded(record, logged, now);
                 self.erasures.handle_recorded(record, Recorded { receipt, logged }, now.boot);
             }
             Input::Peer(from, message) => match message {
@@ -187,6 +191,8 @@ impl Engine {
         while let Some(instance) = self.leases.pop_ended(now) {
             self.erase(instance, Cause::LeaseEnded, None, now);
         }
+        self.orders.handle_timeout(now.boot);
+        self.carry_out_orders(now);
         self.send_notices(now);
         self.wakes.handle_timeout(now.boot);
         self.destinations.handle_timeout(&mut self.random, now.boot);
@@ -238,6 +244,7 @@ impl Engine {
             self.mailboxes.poll_timeout(),
             self.stories.poll_timeout(),
             self.erasures.poll_timeout(),
+            self.orders.poll_timeout(),
             self.hand_overs.poll_timeout(),
             drain,
         ]
@@ -277,6 +284,7 @@ impl Engine {
         self.wakes.tables(&mut tables);
         self.stories.tables(&mut tables);
         self.erasures.tables(&mut tables);
+        self.orders.tables(&mut tables);
         self.hand_overs.tables(&mut tables);
         self.devices.tables(&mut tables);
         self.names.tables(&mut tables);
@@ -317,6 +325,7 @@ impl Engine {
             || self.route_texts(now)
             || self.route_mailboxes(now)
             || self.route_erasures()
+            || self.route_orders()
         {}
         while let Some(job) = self.wakes.poll_job() {
             self.emit(Output::Push(Box::new(job)));

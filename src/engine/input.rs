@@ -247,15 +247,35 @@ pub enum Command {
         /// At most so many, the newest first.
         most: usize,
     },
-    /// Erase all instances of a tenant or one device of it, by administrator or off-boarding.
+    /// `DELETE /v1/tenants/self/instances`, of all, of a device or of one instance.
     EraseAll {
         /// The tenant.
         tenant: TenantId,
-        /// Only this device's.
-        device: Option<String>,
-        /// Why.
-        cause: Cause,
+        /// Which of its instances.
+        whom: Whom,
     },
+}
+
+/// Which of its instances a tenant's administrator means.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Whom {
+    /// All: the tenant leaves.
+    Tenant,
+    /// Those of one device, by its `urn:uuid:`.
+    Device(String),
+    /// One.
+    Instance(InstanceId),
+}
+
+impl Whom {
+    /// What the records say of the erasures.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Tenant => Cause::OffBoarded,
+            Self::Device(_) | Self::Instance(_) => Cause::Administrator,
+        }
+    }
 }
 
 /// An account handed over. Member checks that need no state are done.

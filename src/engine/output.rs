@@ -3,6 +3,7 @@
 mod calls;
 mod pushes;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::account::{TenantId, TrunkUri};
-use super::audit::{AuditRecord, Cause, Receipt};
+use super::audit::{AuditRecord, Cause, Receipt, Unregister};
 use super::ids::{CallUuid, FlowId, InstanceId, ListenerId, QueryId, RecordId, ReplyTo, ShardId};
 use super::input::{PeerMessage, PushPurpose};
 use super::policy::Provider;
@@ -146,12 +147,52 @@ pub enum Answer {
     },
     /// To `Foreground`.
     Foreground(Box<ForegroundView>),
-    /// To `EraseAll`: how many.
-    ErasedAll(u32),
+    /// To `EraseAll`: how far it is in this shard.
+    Ordered(Box<OrderView>),
     /// To `Stories`, the newest first.
     Stories(Vec<Story>),
     /// To any.
     Refused(Refusal),
+}
+
+/// How far an administrator's order is in one shard, or in several together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderView {
+    /// When it was given.
+    pub begun: WallTime,
+    /// When the last instance was wiped and recorded; `None`: not yet.
+    pub ended: Option<WallTime>,
+    /// Instances that are not wiped and recorded yet.
+    pub left: u32,
+    /// Instances wiped, by what their registrars said.
+    pub unregister: BTreeMap<Unregister, u32>,
+    /// Of those recorded: whose record was synced in time.
+    pub logged: u32,
+    /// Registrations that pass through us and were ended; they hold no credentials.
+    pub passed: u32,
+}
+
+impl OrderView {
+    /// Both together.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.begun = self.begun.min(other.begun);
+        self.ended = self.ended.zip(other.ended).map(|(one, another)| one.max(another));
+        self.left = self.left.saturating_add(other.left);
+        self.logged = self.logged.saturating_add(other.logged);
+        self.passed = self.passed.saturating_add(other.passed);
+        for (outcome, count) in other.unregister {
+            let sum = self.unregister.entry(outcome).or_default();
+            *sum = sum.saturating_add(count);
+        }
+        self
+    }
+
+    /// Instances wiped.
+    #[must_use]
+    pub fn erased(&self) -> u32 {
+        self.unregister.values().copied().fold(0, u32::saturating_add)
+    }
 }
 
 /// What became of an instance whose app came to the foreground.

@@ -115,7 +115,10 @@ impl Engine {
         let Some(event) = self.erasures.poll_event() else { return false };
         match event {
             Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
-            Event::Record(job) => self.emit(Output::Record(job)),
+            Event::Record(job) => {
+                self.count_record(&job);
+                self.emit(Output::Record(job));
+            }
             Event::Reply(reply, answer) => self.emit(Output::Reply(reply, answer)),
             Event::Note(note) => self.emit(Output::Note(note)),
         }

@@ -24,6 +24,7 @@ mod in_dialog;
 mod mailbox;
 mod manners;
 mod modes;
+mod off_boarding;
 mod pass;
 mod pbx;
 mod phone;

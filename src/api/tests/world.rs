@@ -2,6 +2,7 @@
 //! three together.
 #![expect(clippy::disallowed_methods, reason = "tasks of a test end with its runtime")]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,15 +28,16 @@ use zeroize::Zeroizing;
 use super::super::server::Deadlines;
 use super::super::tenants::sha256;
 use super::super::{ApiConfig, Ask, JwtKey, Tenant, Tenants, Tls, bind, serve_within};
+use crate::audit_log::Notary;
 use crate::clock::{WallTime, now};
 use crate::engine::account::{Account, ContactStyle, TrunkHost, TrunkSources, TrunkUri};
-use crate::engine::audit::{Inclusion, Receipt};
+use crate::engine::audit::{Inclusion, Receipt, Unregister};
 use crate::engine::ids::{CallUuid, InstanceId, ShardId};
 use crate::engine::input::{Command, Parting, Preferences, PushPurpose};
 use crate::engine::limits::Limits;
 use crate::engine::output::{
-    Answer, AttachView, CallState, CallView, DataView, ForegroundView, HandedOver, InstanceView, KeptContact, Refusal,
-    RegistrationState, RegistrationView, Step, TestView,
+    Answer, AttachView, CallState, CallView, DataView, ForegroundView, HandedOver, InstanceView, KeptContact,
+    OrderView, Refusal, RegistrationState, RegistrationView, Step, TestView,
 };
 use crate::engine::placement::Placement;
 use crate::engine::policy::{AppPolicy, Policy, Provider, RegistrarPolicy, TenantPolicy};
@@ -111,6 +113,7 @@ pub(super) struct World {
     pub(super) engine: Arc<Script>,
     pub(super) stop: watch::Sender<bool>,
     pub(super) served: JoinHandle<()>,
+    pub(super) audit_key: String,
     pub(super) es256: Signer,
     pub(super) eddsa: Signer,
 }
@@ -141,9 +144,11 @@ impl World {
         });
         let stop = watch::Sender::new(false);
         let placement = Placement::new(4, [1, 2]);
-        let config = ApiConfig { policy: Arc::new(policy(limits)), placement, tenants };
+        let notary = Notary::of_nobody();
+        let audit_key = notary.public_key_pem();
+        let config = ApiConfig { policy: Arc::new(policy(limits)), placement, tenants, notary };
         let served = serve_within(deadlines, config, listeners, Arc::clone(&engine), &tls, &stop.subscribe());
-        Self { address, tls, engine, stop, served, es256, eddsa }
+        Self { address, tls, engine, stop, served, audit_key, es256, eddsa }
     }
 
     /// A TLS connection that offered `alpn`.
@@ -478,7 +483,7 @@ pub(super) fn usual_answer(command: &Command) -> Answer {
         }
         Command::Test(..) | Command::TestArrived(..) => Answer::Refused(Refusal::NotFound),
         Command::Stories { .. } => Answer::Stories(Vec::new()),
-        Command::EraseAll { .. } => Answer::ErasedAll(3),
+        Command::EraseAll { .. } => Answer::Ordered(Box::new(order_view(3, 0))),
     }
 }
 
@@ -491,6 +496,19 @@ pub(super) fn test_view() -> TestView {
         accepted: Some((requested_at + Duration::from_secs(1), Duration::from_millis(730))),
         arrived: None,
         failure: None,
+    }
+}
+
+/// An order of which one shard has erased so many, and has so many left.
+pub(super) fn order_view(erased: u32, left: u32) -> OrderView {
+    let begun = WallTime::from_unix_millis(1_795_291_200_000);
+    OrderView {
+        begun,
+        ended: (left == 0).then_some(begun + Duration::from_secs(2)),
+        left,
+        unregister: BTreeMap::from([(Unregister::Confirmed, erased)]),
+        logged: erased,
+        passed: 0,
     }
 }
 

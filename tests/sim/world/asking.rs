@@ -1,6 +1,7 @@
 //! Asking the engines as the API does, and what they answer.
 
 use super::*;
+use reveille::engine::input::Whom;
 
 impl World {
     /// Asks the engines; the answer comes by `answer`.
@@ -22,6 +23,7 @@ impl World {
             | Command::BeginTest(id, ..)
             | Command::Test(id, ..)
             | Command::TestArrived(id, ..) => id.shard(),
+            Command::EraseAll { whom: Whom::Instance(id), .. } => id.shard(),
             Command::EraseAll { .. } | Command::Stories { .. } => {
                 panic!("ask every shard: `erase_all`, `ask_every_shard`")
             }

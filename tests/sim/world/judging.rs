@@ -118,6 +118,7 @@ impl World {
             "erasures.asides",
             "names",
             "names.bearers",
+            "orders",
         ];
         let left: BTreeMap<_, _> =
             self.tables().into_iter().filter(|(name, size)| *size > 0 && !resting.contains(name)).collect();
