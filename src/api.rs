@@ -13,6 +13,7 @@ mod jwt;
 mod openapi;
 mod preferences;
 mod problem;
+mod rights;
 mod secret;
 mod server;
 mod sources;
@@ -143,6 +144,7 @@ fn router<A: Ask>(api: Api<A>) -> Router {
         .route("/v1/instances/{id}", get(handlers::show::<A>).delete(handlers::erase::<A>))
         .route("/v1/instances/{id}/refresh", post(handlers::refresh::<A>))
         .route("/v1/instances/{id}/foreground", post(handlers::foreground::<A>))
+        .route("/v1/instances/{id}/restrict", post(rights::restrict::<A>).delete(rights::resume::<A>))
         .route("/v1/instances/{id}/data", get(handlers::data::<A>))
         .route("/v1/instances/{id}/calls/{call}", get(handlers::call::<A>))
         .route("/v1/instances/{id}/calls/{call}/decline", post(handlers::decline::<A>))

@@ -43,6 +43,7 @@ mod pass;
 mod random;
 mod rectify;
 mod register;
+mod restriction;
 mod route_token;
 mod routes;
 mod schedule;

@@ -10,9 +10,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, HttpBuilder, SecuritySchem
 use utoipa::openapi::{Content, Header, Ref, RefOr};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
-use super::administration;
-use super::handlers;
 use super::problem::{Kind, ProblemBody};
+use super::{administration, handlers, rights};
 use crate::engine::audit::Cause;
 use crate::engine::output::{CallState, RegistrationState, Step};
 
@@ -34,6 +33,8 @@ use crate::engine::output::{CallState, RegistrationState, Step};
         handlers::foreground,
         handlers::erase,
         handlers::data,
+        rights::restrict,
+        rights::resume,
         handlers::call,
         handlers::decline,
         handlers::begin_test,
@@ -45,6 +46,7 @@ use crate::engine::output::{CallState, RegistrationState, Step};
     ),
     tags(
         (name = "instances", description = "An account on a device, held under a lease"),
+        (name = "rights", description = "What a person may ask about the processing of their account"),
         (name = "calls", description = "Calls as their device may see them"),
         (name = "tests", description = "Whether pushes arrive, and how soon"),
         (name = "tenants", description = "Everything of one tenant"),

@@ -138,7 +138,11 @@ fn erasure_record(line: &str) -> Result<AuditRecord, ReceiptFault> {
     let record: AuditRecord = serde_json::from_str(line).map_err(|_| ReceiptFault::Record)?;
     match record.event {
         AuditEvent::Erased { .. } => Ok(record),
-        AuditEvent::HandedOver | AuditEvent::Rectified | AuditEvent::LeasedOn => Err(ReceiptFault::NotAnErasure),
+        AuditEvent::HandedOver
+        | AuditEvent::Rectified
+        | AuditEvent::LeasedOn
+        | AuditEvent::Restricted
+        | AuditEvent::Resumed => Err(ReceiptFault::NotAnErasure),
     }
 }
 

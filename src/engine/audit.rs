@@ -107,6 +107,10 @@ pub enum AuditEvent {
     Rectified,
     /// The lease started anew.
     LeasedOn,
+    /// The instance is held, and nothing is done with it.
+    Restricted,
+    /// The restriction is over.
+    Resumed,
     /// The credentials are gone.
     Erased {
         /// Why.
@@ -140,6 +144,8 @@ impl AuditRecord {
             LifeEvent::HandedOver => AuditEvent::HandedOver,
             LifeEvent::Rectified => AuditEvent::Rectified,
             LifeEvent::LeasedOn => AuditEvent::LeasedOn,
+            LifeEvent::Restricted => AuditEvent::Restricted,
+            LifeEvent::Resumed => AuditEvent::Resumed,
         };
         Self { v: 1, at: at.rfc3339(), tenant: tenant.to_string(), subject, event }
     }
@@ -168,6 +174,10 @@ pub enum LifeEvent {
     Rectified,
     /// The lease started anew.
     LeasedOn,
+    /// The instance is held, and nothing is done with it.
+    Restricted,
+    /// The restriction is over.
+    Resumed,
 }
 
 /// Signed proof that an instance's credentials were erased, verifiable offline.

@@ -6,6 +6,7 @@
 
 mod binding;
 mod dormant;
+mod restricted;
 mod sharing;
 mod trial;
 mod trunks;

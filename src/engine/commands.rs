@@ -20,6 +20,8 @@ impl Engine {
             Command::Rectify(id, token, change) => self.rectify(id, &token, *change, reply, now),
             Command::Foreground(id, token, parting) => self.come_forward(id, &token, parting, reply, now),
             Command::Refresh(id, token) => self.refresh(id, &token, reply, now),
+            Command::Restrict(id, token) => self.restrict(id, &token, reply, now),
+            Command::Resume(id, token) => self.resume(id, &token, reply, now),
             Command::Erase(id, token) => {
                 if self.leases.authorized(id, &token).is_some() {
                     self.erase(id, Cause::Deleted, Some(reply), now);

@@ -226,6 +226,10 @@ pub enum Command {
     Refresh(InstanceId, TokenHash),
     /// `POST /v1/instances/{id}/foreground`.
     Foreground(InstanceId, TokenHash, Parting),
+    /// `POST /v1/instances/{id}/restrict`.
+    Restrict(InstanceId, TokenHash),
+    /// `DELETE /v1/instances/{id}/restrict`.
+    Resume(InstanceId, TokenHash),
     /// `DELETE /v1/instances/{id}`.
     Erase(InstanceId, TokenHash),
     /// `GET /v1/instances/{id}/data`.

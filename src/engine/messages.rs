@@ -191,6 +191,9 @@ impl Engine {
     }
 
     fn handle_attach(&mut self, request: &Message, arrival: &Arrival, id: InstanceId, now: Now) {
+        if self.is_restricted(id) {
+            return self.answer(request, arrival, StatusCode::FORBIDDEN, &[]);
+        }
         let calls = self.calls.news(id);
         let tag = self.tags.of(request);
         let ha1 = self.leases.get(id).map(|instance| instance.edge_ha1.as_str());
@@ -220,8 +223,8 @@ impl Engine {
             Some(Method::Cancel) => {
                 self.answer(&request, arrival, StatusCode::CALL_DOES_NOT_EXIST, &[]);
             }
-            // The app has taken its calls over, and the registrar has not noticed yet.
-            Some(Method::Invite) if callees.is_empty() => {
+            // The app has taken its calls over, or wants none, and the registrar has not noticed yet.
+            Some(Method::Invite | Method::Message) if callees.is_empty() => {
                 self.answer(&request, arrival, StatusCode::TEMPORARILY_UNAVAILABLE, &[]);
             }
             _ if callees.is_empty() => self.answer(&request, arrival, StatusCode::NOT_FOUND, &[]),

@@ -259,13 +259,16 @@ pub enum RegistrationState {
     Failing,
     /// The app is in the foreground: no credentials are held, nothing is refreshed.
     Foreground,
+    /// Its processing is restricted: the credentials are held, and nothing is asked of the registrar.
+    Restricted,
     /// It is being removed.
     Erasing,
 }
 
 impl RegistrationState {
     /// All states, in the order of their gauges.
-    pub const ALL: [Self; 5] = [Self::Registering, Self::Registered, Self::Failing, Self::Foreground, Self::Erasing];
+    pub const ALL: [Self; 6] =
+        [Self::Registering, Self::Registered, Self::Failing, Self::Foreground, Self::Restricted, Self::Erasing];
 
     /// The name used in the API and metrics.
     #[must_use]
@@ -275,6 +278,7 @@ impl RegistrationState {
             Self::Registered => "registered",
             Self::Failing => "failing",
             Self::Foreground => "foreground",
+            Self::Restricted => "restricted",
             Self::Erasing => "erasing",
         }
     }
@@ -376,6 +380,8 @@ pub enum Refusal {
     ErasedByMove(Box<Refusal>),
     /// The instance's mode keeps the credentials in the foreground too.
     WrongMode,
+    /// The instance is restricted: it is held, and nothing is done with it.
+    Restricted,
     /// The call cannot be declined any more.
     CallOver,
     /// No push target of the device takes this kind of wake.

@@ -88,7 +88,7 @@ impl Engine {
                 self.edge.handle_silence(instance);
                 self.pass.handle_silence(instance);
             }
-            Event::LastDialog(instance) if self.leases.get(instance).is_none() => {
+            Event::LastDialog(instance) if self.leases.get(instance).is_none_or(|it| it.restricted.is_some()) => {
                 self.edge.release(instance);
                 self.pass.release(instance);
             }

@@ -18,6 +18,7 @@ impl Engine {
         let passed = || self.pass.push(id).map(|(tenant, push)| Addressee { id, tenant, push });
         let sent = match held.or_else(passed) {
             None => Err(Unsent::NoTarget),
+            Some(_) if self.is_restricted(id) => Err(Unsent::Restricted),
             Some(whom) if self.policy.is_off(whom.tenant, reason.kind) => Err(Unsent::Off),
             Some(whom) => self.wakes.send(whom, reason, &attach, &self.policy.limits, now),
         };
@@ -76,6 +77,7 @@ impl Engine {
         let wake = self.send_wake(id, reason, now).map_err(|why| match why {
             Unsent::NoTarget => Refusal::NoPushTarget,
             Unsent::Off => Refusal::SwitchedOff,
+            Unsent::Restricted => Refusal::Restricted,
             // Self-tests have no budget but the pause between them.
             Unsent::OverBudget | Unsent::Told => Refusal::RateLimited { after: super::wakes::TEST_LIFE },
         })?;

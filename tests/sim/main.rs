@@ -29,6 +29,7 @@ mod pass;
 mod pbx;
 mod phone;
 mod random_walk;
+mod restriction;
 mod share;
 mod share_walk;
 mod sip_text;

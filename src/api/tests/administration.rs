@@ -84,7 +84,7 @@ async fn a_device_or_one_instance_may_be_meant() {
 }
 
 #[tokio::test]
-async fn nobody_but_an_administrator_gives_orders() {
+async fn only_an_admin_token_erases_a_tenants_instances_in_every_shard() {
     let world = World::new();
     let with_scope = |scope: Option<Value>| world.es256.token(&changed(&claims(), "/scope", scope));
     for path in [ALL.to_owned(), one()] {
@@ -95,6 +95,8 @@ async fn nobody_but_an_administrator_gives_orders() {
         assert_eq!(world.ask(Method::DELETE, &path, TOKEN).await.problem(), "unauthorized");
     }
     assert!(world.engine.asked().is_empty());
+    assert_eq!(erase_as_admin(&world, ALL).await.status, 200);
+    assert_eq!(world.engine.asked().len(), 4);
 }
 
 #[tokio::test]

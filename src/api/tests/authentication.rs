@@ -48,6 +48,8 @@ async fn a_request_without_one_usable_bearer_gets_401_on_every_call() {
         (Method::DELETE, path("")),
         (Method::POST, path("/refresh")),
         (Method::GET, path("/data")),
+        (Method::POST, path("/restrict")),
+        (Method::DELETE, path("/restrict")),
         (Method::GET, path(&format!("/calls/{CALL}"))),
         (Method::POST, path(&format!("/calls/{CALL}/decline"))),
         (Method::DELETE, TENANT_INSTANCES.to_owned()),

@@ -64,11 +64,16 @@ async fn instance_calls_answer_their_shapes() {
     let shown = json!({"instance": instance().to_string(), "registration": registered(),
                        "lease_ends": "2026-11-24T20:00:00Z", "attach": attach(), "attached": true, "trunk_drops": 7,
                        "private_media_address": false});
-    for (method, rest) in [(Method::GET, ""), (Method::POST, "/refresh")] {
+    for (method, rest) in
+        [(Method::GET, ""), (Method::POST, "/refresh"), (Method::POST, "/restrict"), (Method::DELETE, "/restrict")]
+    {
         let reply = world.ask(method, &path(rest), TOKEN).await;
         assert_eq!((reply.status.as_u16(), reply.json()), (200, shown.clone()));
     }
-    assert!(matches!(&world.engine.asked()[..], [(_, Command::Show(..)), (_, Command::Refresh(..))]));
+    assert!(matches!(
+        &world.engine.asked()[..],
+        [(_, Command::Show(..)), (_, Command::Refresh(..)), (_, Command::Restrict(..)), (_, Command::Resume(..))]
+    ));
 
     let reply = world.ask(Method::DELETE, &path(""), TOKEN).await;
     let receipt = serde_json::to_value(receipt()).expect("JSON");
@@ -191,6 +196,7 @@ async fn every_refusal_becomes_its_problem() {
         (Refusal::RegistrarUnreachable, 422, "registrar-unreachable", None),
         (Refusal::ErasedByMove(Box::new(Refusal::RegistrarUnreachable)), 422, "registrar-unreachable", None),
         (Refusal::WrongMode, 400, "invalid-request", None),
+        (Refusal::Restricted, 403, "forbidden", None),
         (Refusal::CallOver, 404, "not-found", None),
         (Refusal::NoPushTarget, 422, "no-usable-push-target", None),
         (Refusal::SwitchedOff, 403, "forbidden", None),
@@ -297,7 +303,7 @@ async fn the_document_lists_exactly_what_is_served() {
     let world = World::new();
     let document: Value = serde_json::from_slice(&openapi::document()).expect("JSON");
     let paths = document["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 12);
+    assert_eq!(paths.len(), 13);
     for (template, operations) in paths {
         let path = template.replace("{id}", &instance().to_string()).replace("{call}", CALL);
         let path = path.replace("{test}", &test_view().test.to_string());

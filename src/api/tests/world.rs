@@ -466,7 +466,11 @@ fn data_view() -> DataView {
 pub(super) fn usual_answer(command: &Command) -> Answer {
     match command {
         Command::HandOver(_) => handed_over(RegistrationState::Registered, false),
-        Command::Show(..) | Command::Rectify(..) | Command::Refresh(..) => Answer::Instance(Box::new(instance_view())),
+        Command::Show(..)
+        | Command::Restrict(..)
+        | Command::Resume(..)
+        | Command::Rectify(..)
+        | Command::Refresh(..) => Answer::Instance(Box::new(instance_view())),
         Command::Foreground(.., parting) => {
             let contact = KeptContact { contact: "sip:cap@h".to_owned(), expires: Duration::from_secs(540) };
             let kept = (*parting == Parting::Keep).then_some(contact);

@@ -168,13 +168,15 @@ pub enum Unsent {
     NoTarget,
     /// The tenant does not want wakes of this kind.
     Off,
+    /// The instance is restricted.
+    Restricted,
     /// An earlier wake stands for this news too, and its device has not attached since.
     Told,
 }
 
 impl Unsent {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 4] = [Self::OverBudget, Self::NoTarget, Self::Off, Self::Told];
+    pub const ALL: [Self; 5] = [Self::OverBudget, Self::NoTarget, Self::Off, Self::Restricted, Self::Told];
 
     /// The name used in metrics.
     #[must_use]
@@ -183,6 +185,7 @@ impl Unsent {
             Self::OverBudget => "over-budget",
             Self::NoTarget => "no-target",
             Self::Off => "off",
+            Self::Restricted => "restricted",
             Self::Told => "told",
         }
     }

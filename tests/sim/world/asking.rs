@@ -18,6 +18,8 @@ impl World {
             | Command::Foreground(id, ..)
             | Command::Erase(id, ..)
             | Command::Data(id, ..)
+            | Command::Restrict(id, ..)
+            | Command::Resume(id, ..)
             | Command::Call(id, ..)
             | Command::Decline(id, ..)
             | Command::BeginTest(id, ..)
@@ -33,8 +35,8 @@ impl World {
 
     pub fn command_at(&mut self, shard: ShardId, command: Command) -> u64 {
         self.start();
-        self.foreground |= matches!(command, Command::Foreground(..));
-        if self.foreground && matches!(command, Command::HandOver(_)) {
+        self.foreground |= matches!(command, Command::Foreground(..) | Command::Restrict(..));
+        if self.foreground && matches!(command, Command::HandOver(_) | Command::Resume(..)) {
             self.critic.forgive();
         }
         self.asked += 1;
