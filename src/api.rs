@@ -7,12 +7,15 @@
 mod account;
 mod administration;
 mod body;
+mod caller_key;
+mod faults;
 mod hand_over;
 mod handlers;
 mod jwt;
 mod openapi;
 mod preferences;
 mod problem;
+mod push_proof;
 mod rights;
 mod secret;
 mod server;
@@ -22,6 +25,7 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod traces;
 mod views;
 
 use std::sync::Arc;
@@ -69,6 +73,8 @@ pub struct ApiConfig {
     pub tenants: Tenants,
     /// Signs what an administrator's order did.
     pub notary: Notary,
+    /// Whether a request may ask for a fault of ours: `process.debug_faults`.
+    pub debug_faults: bool,
 }
 
 /// What every request sees.
@@ -83,6 +89,7 @@ pub(crate) struct Api<A> {
     pub(crate) deadlines: Deadlines,
     /// What goes on although its client leaves: one for each hand-over, one a shard for each order of an administrator.
     pub(crate) tasks: Tasks,
+    pub(crate) debug_faults: bool,
 }
 
 /// Serves the API on `listeners` (see [`bind`]) until `stop` turns true; then accepts nothing more and lets running
@@ -106,14 +113,16 @@ fn serve_within<A: Ask>(
     tls: &Tls,
     stop: &watch::Receiver<bool>,
 ) -> JoinHandle<()> {
-    let ApiConfig { policy, placement, tenants, notary } = config;
+    let ApiConfig { policy, placement, tenants, notary, debug_faults } = config;
     let limits = &policy.limits;
     let connections = usize::try_from(limits.api_connections).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
     let sources = Arc::new(ConnectionCount::new(limits.flows_per_source));
     let rate = HandOverRate::new(limits.posts_per_source);
     let bodies = Semaphore::new(body::BODIES_AT_ONCE);
     let tasks = Tasks::default();
-    let api = Api { ask, policy, placement, tenants, notary, rate, bodies, deadlines, tasks: tasks.clone() };
+    let tasks_of_api = tasks.clone();
+    let api =
+        Api { ask, policy, placement, tenants, notary, rate, bodies, deadlines, tasks: tasks_of_api, debug_faults };
     let shared = Arc::new(server::Shared {
         router: router(api),
         acceptor: TlsAcceptor::from(tls.config()),
@@ -150,10 +159,17 @@ fn router<A: Ask>(api: Api<A>) -> Router {
         .route("/v1/instances/{id}/calls/{call}/decline", post(handlers::decline::<A>))
         .route("/v1/instances/{id}/test", post(handlers::begin_test::<A>))
         .route("/v1/instances/{id}/test/{test}", get(handlers::test::<A>).post(handlers::test_arrived::<A>))
+        .route("/v1/instances/{id}/push-proof", post(push_proof::push_proof::<A>))
+        .route(
+            "/v1/instances/{id}/trace",
+            post(traces::consent::<A>).get(traces::read::<A>).delete(traces::withdraw::<A>),
+        )
+        .route("/v1/tenants/self/instances/{id}/trace", get(traces::read_as_tenant::<A>))
         .route("/v1/tenants/self/instances", delete(administration::erase_all::<A>))
         .route("/v1/tenants/self/instances/{id}", delete(administration::erase_one::<A>))
         .route("/openapi.json", get(handlers::description))
         .fallback(handlers::no_such_path)
+        .layer(middleware::from_fn(faults::survive))
         .layer(middleware::from_fn(finish))
         .with_state(Arc::new(api))
 }
@@ -161,6 +177,13 @@ fn router<A: Ask>(api: Api<A>) -> Router {
 async fn mark_secret(mut response: Response) -> Response {
     response.extensions_mut().insert(server::AfterSecret);
     response
+}
+
+/// A method's name, if it is one that everybody uses: the others are what a client made up.
+fn known(method: &Method) -> &'static str {
+    const KNOWN: [Method; 6] = [Method::GET, Method::POST, Method::PATCH, Method::DELETE, Method::PUT, Method::HEAD];
+    const NAMES: [&str; 6] = ["GET", "POST", "PATCH", "DELETE", "PUT", "HEAD"];
+    KNOWN.iter().position(|known| known == method).map_or("another", |place| NAMES[place])
 }
 
 /// The last step of every request: a wrong method gets its problem, and our log gets its own text. No address, id or
@@ -175,14 +198,15 @@ async fn finish(method: Method, path: Option<MatchedPath>, request: Request, nex
     }
     let status = response.status().as_u16();
     let path = path.as_ref().map_or("-", MatchedPath::as_str);
+    let method = known(&method);
     match response.extensions().get::<LogLine>() {
         Some(LogLine { kind, text }) if response.status().is_server_error() => {
-            tracing::warn!(%method, path, status, problem = kind.name(), why = %text, "request refused");
+            tracing::warn!(method, path, status, problem = kind.name(), why = %text, "request refused");
         }
         Some(LogLine { kind, text }) => {
-            tracing::debug!(%method, path, status, problem = kind.name(), why = %text, "request refused");
+            tracing::debug!(method, path, status, problem = kind.name(), why = %text, "request refused");
         }
-        None => tracing::debug!(%method, path, status, "request answered"),
+        None => tracing::debug!(method, path, status, "request answered"),
     }
     response
 }

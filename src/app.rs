@@ -1,6 +1,6 @@
 //! The daemon put together: settings in, a running process out.
 //!
-//! Parses everything first, then binds everything, then serves; what was started here is stopped here, in the order of
+//! Parses everything first, then binds everything, then serves, and only then has threads; what was started here is stopped here, in the order of
 //! `drain`. It decides nothing about calls or instances.
 
 mod open;
@@ -15,10 +15,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
-use open::{Bound, net_settings, open_audit, open_pusher, split_tenants, unavailable};
+use open::{
+    Bound, addresses, net_settings, open_audit, open_pusher, registered, split_tenants, start_audit, unavailable,
+};
 
 use crate::api::{self, ApiConfig};
-use crate::audit_log::AuditLog;
+use crate::audit_log::{AuditLog, OpenedLog};
 use crate::cli::Exit;
 use crate::config::{Settings, TlsFiles};
 use crate::effects::Sinks;
@@ -29,11 +31,11 @@ use crate::engine::placement::Placement;
 use crate::engine::policy::{Listener, Policy};
 use crate::engine::{Engine, Start};
 use crate::net::{self, Net, ServerTls};
-use crate::push::Pusher;
+use crate::push::{self, Pusher};
 use crate::router::Router;
 use crate::shard::{Observation, Shards, Wiring};
 use crate::telemetry::{Meters, Readiness, Redacted};
-use crate::{drain, ops, systemd};
+use crate::{confine, drain, ops, systemd, telemetry};
 
 /// Reasons of `shed_total` besides those of the network side: shards that had no room, audit records that are in no log.
 const OWN_INCIDENTS: [&str; 2] = ["shard-full", "audit-lost"];
@@ -96,7 +98,20 @@ impl api::Ask for Router {
 /// Runs the daemon until it is told to stop. Logging is started already.
 #[must_use]
 pub fn serve(settings: Settings) -> Exit {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("reveille").build() {
+    let confinement = open::confinement(&settings);
+    let opened = match Opened::new(settings) {
+        Ok(opened) => opened,
+        Err(problem) => return problem.tell(),
+    };
+    // Nothing is opened behind this line, and no thread was started before it.
+    let confined = confine::apply(&confinement);
+    let threads = usize::from(opened.shards);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .thread_name("reveille")
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(problem) => {
             error!(%problem, "no runtime");
@@ -104,16 +119,14 @@ pub fn serve(settings: Settings) -> Exit {
         }
     };
     let code = runtime.block_on(async {
-        match start(settings) {
-            Ok(running) => running.until_told().await,
-            Err(StartError::Configuration(problem)) => {
-                error!(problem, "the configuration cannot be used");
-                Exit::Configuration
+        match opened.run() {
+            Ok(running) => {
+                for note in confined.notes() {
+                    running.parts.readiness.note(note, true);
+                }
+                running.until_told().await
             }
-            Err(StartError::Unavailable(problem)) => {
-                error!(problem, "cannot start");
-                Exit::Unavailable
-            }
+            Err(problem) => problem.tell(),
         }
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -125,64 +138,107 @@ pub fn serve(settings: Settings) -> Exit {
 /// # Errors
 /// Anything that cannot be parsed, bound or opened; nothing keeps running then.
 pub fn start(settings: Settings) -> Result<Running, StartError> {
-    let bound = Bound::new(&settings)?;
-    let policy = Arc::new(settings.policy(bound.sip.listeners()));
-    let placement = Placement::new(shard_count(), [random_u64()?, random_u64()?]);
-    let meters = Arc::new(Meters::new(&incident_names()));
-    let readiness = Arc::new(Readiness::new());
-    let (stop, stopping) = watch::channel(false);
-    let (writable, writable_changes) = watch::channel(true);
-    let audit = open_audit(&settings, writable)?;
-    let (tenants, apps) = split_tenants(settings.tenants)?;
-    let pusher = Arc::new(open_pusher(apps, &policy.limits, &meters)?);
+    Opened::new(settings)?.run()
+}
 
-    let (router, inboxes) = Router::new(placement.clone(), &policy.limits);
-    let sip = bound.sip.listeners();
-    let certificates = Certificates { api: (bound.api_tls.clone(), settings.api.tls), sip: bound.sip_tls_files };
-    let net_settings = net_settings(bound.sip_tls, bound.client_tls, &policy.limits);
-    let net = Net::start(bound.sip, net_settings, router.clone()).map_err(|error| unavailable("SIP", &error))?;
-    let wiring = Wiring {
-        router: router.clone(),
-        net: net.handle(),
-        sinks: Arc::new(sinks(&pusher, &audit)),
-        observer: observer(&meters),
-    };
-    let shards = Shards::start(engines(&placement, &policy)?, inboxes, &wiring);
+impl StartError {
+    fn tell(self) -> Exit {
+        match self {
+            Self::Configuration(problem) => {
+                error!(problem, "the configuration cannot be used");
+                Exit::Configuration
+            }
+            Self::Unavailable(problem) => {
+                error!(problem, "cannot start");
+                Exit::Unavailable
+            }
+        }
+    }
+}
 
-    let api_config = ApiConfig {
-        policy: Arc::clone(&policy),
-        placement,
-        tenants: api::Tenants::new(tenants, policy.domain.clone()),
-        notary: audit.notary(),
-    };
-    let api = addresses(&bound.api)?;
-    let ops = addresses(&bound.ops)?;
-    let api_task = api::serve(api_config, bound.api, router.clone(), &bound.api_tls, &stopping);
-    let endpoints = ops::Endpoints {
-        meters,
-        readiness: Arc::clone(&readiness),
-        refresh: Box::new(refresh(net.handle(), router.clone(), Arc::clone(&audit), &pusher, &readiness)),
-        stories: stories::ask(router.clone()),
-    };
-    let ops_task = ops::serve(endpoints, bound.ops, stopping.clone());
-    let audit_watch = watch_audit(router.clone(), Arc::clone(&readiness), writable_changes, stopping);
-    let tasks = vec![("api", api_task), ("ops", owned(ops_task)), ("audit watch", owned(audit_watch))];
-    readiness.set_ready(true);
-    let api_certificate = bound.api_tls.end_entity().map(|certificate| certificate.to_vec());
-    let audit_key = audit.public_key_pem();
-    let parts = Parts {
-        router,
-        net,
-        shards,
-        pusher,
-        audit,
-        readiness,
-        stop,
-        tasks,
-        deadline: settings.drain.deadline,
-        certificates,
-    };
-    Ok(Running { api, api_certificate, sip_certificate: bound.sip_certificate, sip, ops, audit_key, parts })
+/// Everything parsed, opened and bound, and nothing running: no thread, no runtime.
+struct Opened {
+    bound: Bound,
+    policy: Arc<Policy>,
+    audit: OpenedLog,
+    tenants: Vec<api::Tenant>,
+    apps: Vec<push::AppConfig>,
+    api_files: Option<TlsFiles>,
+    deadline: Duration,
+    debug_faults: bool,
+    /// As many as the process may use cores.
+    shards: u16,
+}
+
+impl Opened {
+    fn new(settings: Settings) -> Result<Self, StartError> {
+        let bound = Bound::new(&settings)?;
+        let policy = Arc::new(settings.policy(bound.sip.listeners()));
+        let audit = open_audit(&settings)?;
+        let (tenants, apps) = split_tenants(settings.tenants)?;
+        Ok(Self {
+            bound,
+            policy,
+            audit,
+            tenants,
+            apps,
+            api_files: settings.api.tls,
+            deadline: settings.drain.deadline,
+            debug_faults: settings.process.debug_faults,
+            shards: shard_count(),
+        })
+    }
+
+    /// Starts everything within a tokio runtime.
+    fn run(self) -> Result<Running, StartError> {
+        let Self { bound, policy, audit, tenants, apps, api_files, deadline, debug_faults, shards } = self;
+        let placement = Placement::new(shards, [random_u64()?, random_u64()?]);
+        let meters = Arc::new(Meters::new(&incident_names()));
+        let readiness = Arc::new(Readiness::new());
+        let (stop, stopping) = watch::channel(false);
+        let (writable, writable_changes) = watch::channel(true);
+        let audit = start_audit(audit, writable)?;
+        let pusher = Arc::new(open_pusher(apps, &policy.limits, Arc::clone(&bound.names), &meters)?);
+
+        let (router, inboxes) = Router::new(placement.clone(), &policy.limits);
+        let sip = bound.sip.listeners();
+        let certificates = Certificates { api: (bound.api_tls.clone(), api_files), sip: bound.sip_tls_files };
+        let net_settings = net_settings(bound.sip_tls, bound.client_tls, bound.names, &policy.limits);
+        let net = Net::start(bound.sip, net_settings, router.clone()).map_err(|error| unavailable("SIP", &error))?;
+        let wiring = Wiring {
+            router: router.clone(),
+            net: net.handle(),
+            sinks: Arc::new(sinks(&pusher, &audit)),
+            observer: observer(&meters),
+        };
+        let shards = Shards::start(engines(&placement, &policy)?, inboxes, &wiring);
+
+        let api_config = ApiConfig {
+            policy: Arc::clone(&policy),
+            placement,
+            tenants: api::Tenants::new(tenants, policy.domain.clone()),
+            notary: audit.notary(),
+            debug_faults,
+        };
+        let api = addresses(&bound.api)?;
+        let ops = addresses(&bound.ops)?;
+        let api_task = api::serve(api_config, registered(bound.api)?, router.clone(), &bound.api_tls, &stopping);
+        let endpoints = ops::Endpoints {
+            meters,
+            readiness: Arc::clone(&readiness),
+            refresh: Box::new(refresh(net.handle(), router.clone(), Arc::clone(&audit), &pusher, &readiness)),
+            stories: stories::ask(router.clone()),
+        };
+        let ops_task = ops::serve(endpoints, registered(bound.ops)?, stopping.clone());
+        let audit_watch = watch_audit(router.clone(), Arc::clone(&readiness), writable_changes, stopping);
+        let tasks = vec![("api", api_task), ("ops", owned(ops_task)), ("audit watch", owned(audit_watch))];
+        readiness.note("process.debug_faults is on: clients can make requests fail on purpose", debug_faults);
+        readiness.set_ready(true);
+        let api_certificate = bound.api_tls.end_entity().map(|certificate| certificate.to_vec());
+        let audit_key = audit.public_key_pem();
+        let parts = Parts { router, net, shards, pusher, audit, readiness, stop, tasks, deadline, certificates };
+        Ok(Running { api, api_certificate, sip_certificate: bound.sip_certificate, sip, ops, audit_key, parts })
+    }
 }
 
 /// A task that `drain` awaits by its name.
@@ -282,6 +338,7 @@ fn refresh(
 ) -> impl Fn(&Meters) + Send + Sync + use<> {
     let (pusher, readiness) = (Arc::clone(pusher), Arc::clone(readiness));
     move |meters| {
+        telemetry::forget_old_log_keys();
         meters.publish_audit_backlog(audit.backlog());
         let counters = net.counters();
         let totals = net::Incident::ALL.iter().map(|incident| counters.total(*incident));
@@ -387,14 +444,12 @@ fn incident_names() -> Vec<&'static str> {
     net::Incident::ALL.iter().map(|incident| incident.as_str()).chain(OWN_INCIDENTS).collect()
 }
 
-fn addresses(listeners: &[tokio::net::TcpListener]) -> Result<Vec<SocketAddr>, StartError> {
-    let address = |listener: &tokio::net::TcpListener| listener.local_addr();
-    listeners.iter().map(address).collect::<Result<_, _>>().map_err(|error| unavailable("listeners", &error))
-}
-
 fn report_reload(which: &'static str, taken: Result<(), String>) {
     match taken {
         Ok(()) => info!(which, "certificate read again"),
         Err(problem) => error!(which, problem, "the new certificate cannot be used; the former one stays"),
     }
 }
+
+#[cfg(test)]
+mod tests;

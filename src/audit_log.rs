@@ -115,8 +115,24 @@ pub struct AuditLog {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-impl AuditLog {
-    /// Reads and checks the existing log, or begins one, and starts writing. Blocks while it reads.
+/// A log that was read, checked and locked, and that nobody writes yet: it has no threads, so that a process can confine
+/// itself in between.
+pub struct OpenedLog {
+    sink: Sink,
+    signer: Signer,
+    standing: Standing,
+    origin: String,
+    patience: Duration,
+}
+
+impl OpenedLog {
+    /// The key that verifies checkpoints and receipts, as PEM.
+    #[must_use]
+    pub fn public_key_pem(&self) -> String {
+        self.signer.public().pem()
+    }
+
+    /// Starts writing: the log's two threads are made here.
     ///
     /// `on_writable` hears `false` when the disk fails or hangs and `true` when it works again; until then the log
     /// counts as writable. Both it and the callbacks of [`AuditLog::submit`] run on a thread of the log and must not
@@ -124,14 +140,37 @@ impl AuditLog {
     ///
     /// # Errors
     ///
+    /// [`OpenError::Thread`].
+    pub fn start(self, on_writable: impl Fn(bool) + Send + 'static) -> Result<AuditLog, OpenError> {
+        let Self { sink, signer, standing, origin, patience } = self;
+        let (queue, signer) = (Arc::new(Queue::default()), Arc::new(signer));
+        let writer = Writer { queue: queue.clone(), signer: signer.clone(), origin, sink, standing };
+        let log = AuditLog { queue: queue.clone(), signer: signer.clone(), patience, threads: Mutex::default() };
+        let start = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(OpenError::Thread)?;
+            log.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+            Ok(())
+        };
+        start("audit-writer", Box::new(move || writer.run()))?;
+        start("audit-notary", Box::new(move || writer::run_notary(&queue, &signer, on_writable)))?;
+        Ok(log)
+    }
+}
+
+impl AuditLog {
+    /// Reads and checks the existing log, or begins one. Starts no thread; [`OpenedLog::start`] does. Blocks while it
+    /// reads.
+    ///
+    /// # Errors
+    ///
     /// Anything that would make the log less than whole: see [`OpenError`].
-    pub fn open(settings: &Settings, on_writable: impl Fn(bool) + Send + 'static) -> Result<Self, OpenError> {
+    pub fn open(settings: &Settings) -> Result<OpenedLog, OpenError> {
         let origin = format!("{}/reveille-audit", settings.domain);
         let (sink, signer, standing) = match &settings.path {
             Some(path) => open_file(path, settings.signing_key.as_deref(), &origin)?,
             None => (Sink::Memory, key_for_memory(settings.signing_key.as_deref())?, Standing::default()),
         };
-        Self::start(sink, signer, standing, origin, settings.sync_wait, on_writable)
+        Ok(OpenedLog { sink, signer, standing, origin, patience: settings.sync_wait })
     }
 
     /// Appends a record. Never blocks on the disk.
@@ -185,27 +224,6 @@ impl AuditLog {
     #[must_use]
     pub fn public_key_pem(&self) -> String {
         self.signer.public().pem()
-    }
-
-    fn start(
-        sink: Sink,
-        signer: Signer,
-        standing: Standing,
-        origin: String,
-        patience: Duration,
-        on_writable: impl Fn(bool) + Send + 'static,
-    ) -> Result<Self, OpenError> {
-        let (queue, signer) = (Arc::new(Queue::default()), Arc::new(signer));
-        let writer = Writer { queue: queue.clone(), signer: signer.clone(), origin, sink, standing };
-        let log = Self { queue: queue.clone(), signer: signer.clone(), patience, threads: Mutex::default() };
-        let start = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(OpenError::Thread)?;
-            log.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
-            Ok(())
-        };
-        start("audit-writer", Box::new(move || writer.run()))?;
-        start("audit-notary", Box::new(move || writer::run_notary(&queue, &signer, on_writable)))?;
-        Ok(log)
     }
 }
 

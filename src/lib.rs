@@ -23,6 +23,7 @@ pub mod api; // 5: HTTPS for devices
 pub mod ops; // 5: metrics and health
 
 pub mod app; // 6: wiring
+pub mod confine; // 6: what the process gives up once everything is opened
 mod drain; // 6: shutdown
 mod systemd; // 6: service manager and signals
 

@@ -5,7 +5,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use reveille::cli::{self, AuditCommand, Command, Exit, complain};
+use reveille::vault::WipingAllocator;
 use reveille::{app, audit_log, ops, sandbox, telemetry};
+
+/// Freed memory holds no secrets.
+#[global_allocator]
+static ALLOCATOR: WipingAllocator = WipingAllocator;
 
 fn main() -> ExitCode {
     telemetry::tell_only_the_place();

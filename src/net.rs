@@ -13,6 +13,7 @@ mod envelope;
 mod flows;
 mod listeners;
 mod malformed;
+mod names;
 mod proven;
 mod queue;
 mod rules;
@@ -24,7 +25,6 @@ mod trunks;
 mod udp;
 mod websocket;
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
@@ -40,6 +40,7 @@ pub use bounds::Timings;
 pub use counters::{Counters, Incident};
 pub use dns::LocateDone;
 pub use listeners::{ListenEntry, ListenError, Plan, plan_listeners};
+pub use names::Names;
 pub use tls::{ClientTls, ServerTls, TlsError, server_config};
 
 use accept::Acceptor;
@@ -85,8 +86,8 @@ pub struct Settings {
     pub flows_per_source_max: u32,
     /// Times of the stream rules.
     pub timings: Timings,
-    /// Names located without asking a resolver, lower case.
-    pub hosts: HashMap<String, Vec<IpAddr>>,
+    /// Who is asked for names.
+    pub names: Arc<Names>,
 }
 
 /// The running network side: owns its tasks.
@@ -151,7 +152,7 @@ impl Net {
         let reach = reach(&listeners);
         let (trunks, opener) = trunks::trunks(settings.client_tls, listeners, Arc::clone(&shared), upward);
         tasks.spawn(opener.run(stopping.clone()));
-        let (locates, answering) = dns::locates(settings.hosts, reach, shared.timings.locate);
+        let (locates, answering) = dns::locates(settings.names, reach, shared.timings.locate);
         tasks.spawn(answering.run(stopping.clone()));
         tasks.spawn(sweep(Arc::clone(&shared), stopping));
         Ok(Self { tasks, stop, handle: Handle(Arc::new(Inner { shared, datagrams, trunks, locates })) })

@@ -16,6 +16,7 @@ mod jwt;
 mod mailbox;
 mod oneshot;
 mod payload;
+pub(crate) mod sealed;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ use crate::engine::account::TenantId;
 use crate::engine::ids::WakeId;
 use crate::engine::output::{PushJob, PushOutcome, WakeKind};
 use crate::engine::policy::Provider;
+use crate::net::Names;
 use apns::Apns;
 use channel::Trail;
 use crew::Crew;
@@ -98,7 +100,7 @@ impl Pusher {
                 member,
                 problem,
             };
-            let lane = shared.lane(config, &settings.time, &keepers).map_err(fail)?;
+            let lane = shared.lane(config, &settings.time, &settings.names, &keepers).map_err(fail)?;
             let key = (Arc::clone(&tenant), provider, app.clone());
             if lanes.insert(key, (lane, texts)).is_some() {
                 return Err(fail(("id", "configured twice for this provider".to_owned())));
@@ -207,7 +209,13 @@ struct SharedClients {
 }
 
 impl SharedClients {
-    fn lane(&mut self, config: ProviderConfig, time: &TimeSource, keepers: &Crew) -> Result<Lane, config::Fault> {
+    fn lane(
+        &mut self,
+        config: ProviderConfig,
+        time: &TimeSource,
+        names: &Arc<Names>,
+        keepers: &Crew,
+    ) -> Result<Lane, config::Fault> {
         match config {
             ProviderConfig::Apns(config) => {
                 let same = |known: &&(ApnsConfig, Arc<Apns>)| {
@@ -222,7 +230,7 @@ impl SharedClients {
                     }
                     return Ok(Lane::Apns(Arc::clone(client)));
                 }
-                let client = Arc::new(Apns::new(&config, Arc::clone(time), keepers)?);
+                let client = Arc::new(Apns::new(&config, Arc::clone(time), names, keepers)?);
                 self.apns.push((config, Arc::clone(&client)));
                 Ok(Lane::Apns(client))
             }
@@ -235,11 +243,11 @@ impl SharedClients {
                 if let Some((_, client)) = self.fcm.iter().find(same) {
                     return Ok(Lane::Fcm(Arc::clone(client)));
                 }
-                let client = Arc::new(Fcm::new(&config, Arc::clone(time), keepers)?);
+                let client = Arc::new(Fcm::new(&config, Arc::clone(time), names, keepers)?);
                 self.fcm.push((config, Arc::clone(&client)));
                 Ok(Lane::Fcm(client))
             }
-            ProviderConfig::Sandbox(config) => Ok(Lane::Mailbox(Arc::new(Mailbox::new(&config)?))),
+            ProviderConfig::Sandbox(config) => Ok(Lane::Mailbox(Arc::new(Mailbox::new(&config, names)?))),
         }
     }
 }

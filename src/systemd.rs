@@ -55,6 +55,11 @@ impl Signals {
     }
 }
 
+/// Whether the service manager listens on an abstract Unix socket, which is no file.
+pub(crate) fn is_abstract() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some_and(|socket| socket.as_encoded_bytes().starts_with(b"@"))
+}
+
 /// Everything is served.
 pub(crate) fn notify_ready() {
     notify(&[NotifyState::Ready]);

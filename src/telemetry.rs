@@ -16,4 +16,4 @@ pub use meters::Meters;
 pub use metric::{Metric, MetricKind};
 pub use panics::tell_only_the_place;
 pub use readiness::Readiness;
-pub use redacted::Redacted;
+pub use redacted::{Redacted, forget_old_log_keys, log_names};

@@ -10,11 +10,16 @@
 //! It refuses to interpret: it knows no SIP and computes no digest. Whoever needs an HA1 of a password brings the
 //! function along.
 
+mod allocator;
+mod scrub;
 mod sealing;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use zeroize::Zeroizing;
 
+pub use allocator::WipingAllocator;
+use scrub::scrubbed;
+pub use scrub::scrubbed_task;
 use sealing::Sealer;
 pub use sealing::{SEAL_OVERHEAD, Sealed};
 
@@ -149,10 +154,10 @@ impl Vault {
 
     /// Shows the credential to `use_it` for as long as that runs.
     pub fn lend<R>(&self, id: &CredentialId, use_it: impl FnOnce(Lent<'_>) -> R) -> R {
-        match self.slot(id) {
+        scrubbed(|| match self.slot(id) {
             Material::Password(password) => use_it(Lent::Password(&password.0)),
             Material::Ha1(values) => use_it(Lent::Ha1(values)),
-        }
+        })
     }
 
     /// Whether two credentials come from the same password, as far as can be told.
@@ -166,7 +171,7 @@ impl Vault {
         b: &CredentialId,
         ha1_of: impl Fn(&[u8], &str, Ha1Algorithm) -> Zeroizing<String>,
     ) -> bool {
-        match (self.slot(a), self.slot(b)) {
+        scrubbed(|| match (self.slot(a), self.slot(b)) {
             (Material::Password(a), Material::Password(b)) => same(&a.0, &b.0),
             (Material::Password(Password(password)), Material::Ha1(values))
             | (Material::Ha1(values), Material::Password(Password(password))) => agree(
@@ -179,7 +184,7 @@ impl Vault {
                     .filter(|theirs| theirs.is_for(ours))
                     .map(|theirs| same(ours.value.as_bytes(), theirs.value.as_bytes()))
             })),
-        }
+        })
     }
 
     /// How many credentials are held.

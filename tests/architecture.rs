@@ -10,7 +10,7 @@ const ORDER: [&[&str]; 7] = [
     &["config", "cli", "telemetry", "net", "push", "audit_log"],
     &["effects", "router", "shard"],
     &["api", "ops"],
-    &["systemd", "drain", "app"],
+    &["confine", "systemd", "drain", "app"],
     &["sandbox"],
 ];
 
@@ -26,7 +26,7 @@ const EXCEPTIONS: [(&str, &str); 2] = [
 ];
 
 /// The rooms of the engine: they never import one another; `engine::engine` and its continuations join them.
-const ENGINE_ROOMS: [&str; 13] = [
+const ENGINE_ROOMS: [&str; 14] = [
     "leases",
     "devices",
     "names",
@@ -38,6 +38,7 @@ const ENGINE_ROOMS: [&str; 13] = [
     "texts",
     "mailboxes",
     "wakes",
+    "proofs",
     "stories",
     "erasures",
 ];

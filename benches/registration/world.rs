@@ -289,6 +289,7 @@ fn hand_over(number: u64, lease: Duration) -> HandOver {
         material: Material::Password(Password::new(Zeroizing::new(password))),
         push: [PushPurpose::Call, PushPurpose::Other].map(|purpose| target(purpose, number)).into(),
         lease,
+        caller_key: None,
         preferences: Preferences::default(),
     }
 }

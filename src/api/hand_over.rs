@@ -9,7 +9,8 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::account::{AccountBody, AccountChange, leads_elsewhere};
+use super::account::{AccountBody, AccountChange, given, leads_elsewhere};
+use super::caller_key::CallerKeyBody;
 use super::preferences::preferences;
 use super::problem::{Kind, Problem};
 use super::tenants::{Authority, Caller};
@@ -68,6 +69,9 @@ pub(crate) struct DeviceBody {
     /// others that cannot be used are left aside.
     #[schema(min_items = 1, max_items = 8)]
     push: Vec<PushBody>,
+    /// What the caller is sealed to, where the service seals it (`caller_in_push`).
+    #[schema(nullable = false)]
+    caller_key: Option<CallerKeyBody>,
 }
 
 /// A push target.
@@ -113,6 +117,10 @@ pub(crate) struct RectificationBody<'a> {
     /// New push targets in place of all present ones.
     #[schema(min_items = 1, max_items = 8, nullable = false)]
     push: Option<Vec<PushBody>>,
+    /// A new key for the caller; `null` for none.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<CallerKeyBody>)]
+    caller_key: Option<Option<CallerKeyBody>>,
     /// Changes of the account.
     #[serde(borrow)]
     #[schema(nullable = false)]
@@ -158,6 +166,7 @@ impl HandOverBody<'_> {
         })?;
         speaks_for(&caller.authority, &device)?;
         let platform = platform(self.device.platform)?;
+        let caller_key = self.device.caller_key.map(|key| key.check("device.caller_key")).transpose()?;
         let lease = lease(self.lease_seconds, policy)?;
         let (mode, way, news) = (self.mode.as_deref(), self.hand_over.as_deref(), self.voicemail.as_deref());
         let preferences = preferences(Preferences::default(), mode, way, news)?;
@@ -168,7 +177,17 @@ impl HandOverBody<'_> {
             .ok_or_else(|| Problem::account("password", "is missing; send password or ha1"))?;
         let account = self.account.check()?;
         let material = sealed.open()?;
-        Ok(HandOver { tenant: caller.tenant, device, platform, account, material, push, lease, preferences })
+        Ok(HandOver {
+            tenant: caller.tenant,
+            device,
+            platform,
+            account,
+            material,
+            push,
+            caller_key,
+            lease,
+            preferences,
+        })
     }
 }
 
@@ -182,17 +201,18 @@ impl RectificationBody<'_> {
     ) -> Result<Rectification, Problem> {
         let (mode, way, news) = (self.mode.as_deref(), self.hand_over.as_deref(), self.voicemail.as_deref());
         let wishing = mode.or(way).or(news).is_some();
-        if self.push.is_none() && self.account.is_none() && !wishing {
+        if self.push.is_none() && self.caller_key.is_none() && self.account.is_none() && !wishing {
             return Err(Problem::new(
                 Kind::InvalidRequest,
-                "Send \"push\", \"account\", \"mode\", \"hand_over\" or \"voicemail\": there is nothing to change.",
+                "Send \"push\", \"caller_key\", \"account\", \"mode\", \"hand_over\" or \"voicemail\": there is nothing to change.",
                 "empty rectification",
             ));
         }
         let push = self.push.map(|push| usable_targets("push", push, tenant)).transpose()?;
         let preferences = wishing.then(|| preferences(wishes, mode, way, news)).transpose()?;
+        let caller_key = self.caller_key.map(|key| key.map(|key| key.check("caller_key")).transpose()).transpose()?;
         let Some(change) = self.account else {
-            return Ok(Rectification { push, preferences, ..Rectification::default() });
+            return Ok(Rectification { push, caller_key, preferences, ..Rectification::default() });
         };
         let sealed = change.sealed().one()?;
         let account = change.apply(present)?;
@@ -202,7 +222,8 @@ impl RectificationBody<'_> {
                 "is needed again (or ha1): where the credentials go, or whose they are, changes",
             ));
         }
-        Ok(Rectification { push, account, material: sealed.map(|sealed| sealed.open()).transpose()?, preferences })
+        let material = sealed.map(|sealed| sealed.open()).transpose()?;
+        Ok(Rectification { push, caller_key, account, material, preferences })
     }
 }
 
@@ -273,8 +294,16 @@ fn usable_targets(
             usable.push(PushTarget { purpose: target.purpose.into(), provider, app: target.app, token: target.token });
         }
     }
-    if usable.iter().any(|target| target.purpose == PushPurpose::Call) {
-        return Ok(usable);
+    if let Some(call) = usable.iter().find(|target| target.purpose == PushPurpose::Call) {
+        let provable = call.provider != Provider::Apns || usable.iter().any(|it| it.purpose == PushPurpose::Other);
+        if provable || !tenant.is_some_and(|tenant| tenant.prove_push_token) {
+            return Ok(usable);
+        }
+        let detail = format!(
+            "{path}: this service asks for proof of the push token, and a VoIP token cannot carry a challenge. Give a target \
+             \"for\": \"other\" beside it. Nothing was taken from the request."
+        );
+        return Err(Problem::new(Kind::NoUsablePushTarget, detail, "no push target that a challenge could go to"));
     }
     if reasons.is_empty() {
         reasons.push(format!("{path}: none is for calls"));

@@ -26,7 +26,7 @@ use super::tenants::sha256;
 use super::views::{
     self, CallBody, DataBody, ErasedBody, ForegroundAnswer, HandedOverBody, InstanceBody, TestBegunBody, TestBody,
 };
-use super::{Api, Ask, openapi};
+use super::{Api, Ask, faults, openapi};
 use crate::clock;
 use crate::engine::ids::{CallUuid, InstanceId, ShardId};
 use crate::engine::input::{Command, HandOver, TokenHash};
@@ -338,7 +338,12 @@ impl<A: Ask> Api<A> {
     }
 
     pub(super) async fn body(&self, request: Request) -> Result<Zeroizing<Vec<u8>>, Problem> {
-        body::read(request, &self.bodies, self.deadlines.body).await
+        let wants_panic = self.debug_faults && faults::wants_panic(request.headers());
+        let bytes = body::read(request, &self.bodies, self.deadlines.body).await?;
+        if wants_panic {
+            faults::panic_over(&bytes);
+        }
+        Ok(bytes)
     }
 
     /// A call about an instance that has no body.

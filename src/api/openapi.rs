@@ -11,9 +11,10 @@ use utoipa::openapi::{Content, Header, Ref, RefOr};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::problem::{Kind, ProblemBody};
-use super::{administration, handlers, rights};
+use super::{administration, handlers, push_proof, rights, traces};
 use crate::engine::audit::Cause;
-use crate::engine::output::{CallState, RegistrationState, Step};
+use crate::engine::output::{CallState, RegistrationState, Step, TraceKind};
+use crate::engine::proof::ProofState;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -35,11 +36,16 @@ use crate::engine::output::{CallState, RegistrationState, Step};
         handlers::data,
         rights::restrict,
         rights::resume,
+        traces::consent,
+        traces::read,
+        traces::withdraw,
+        traces::read_as_tenant,
         handlers::call,
         handlers::decline,
         handlers::begin_test,
         handlers::test,
         handlers::test_arrived,
+        push_proof::push_proof,
         administration::erase_all,
         administration::erase_one,
         handlers::description,
@@ -203,6 +209,17 @@ pub(crate) fn call_states() -> Schema {
 /// What may happen to a call.
 pub(crate) fn steps() -> Schema {
     names(Step::ALL.map(Step::as_str), "What happened.")
+}
+
+/// How a proof may stand.
+pub(crate) fn proof_states() -> Schema {
+    let about = "How far the proof of the push token is; `pending` and `contested`: no call is pushed.";
+    names(ProofState::ALL.map(ProofState::as_str), about)
+}
+
+/// What an entry of a trace may be.
+pub(crate) fn trace_kinds() -> Schema {
+    names(TraceKind::ALL.map(TraceKind::as_str), "What it is.")
 }
 
 /// Why an instance may have been erased.

@@ -20,7 +20,7 @@ use crate::engine::output::Refusal;
 /// What stands before every problem type.
 const URN: &str = "urn:reveille:problem:";
 /// The media type of problem details.
-const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+pub(crate) const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 /// When to come again after a fault of ours that has no better time.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
@@ -331,6 +331,20 @@ impl From<Refusal> for Problem {
             Refusal::SwitchedOff => {
                 Self::new(Kind::Forbidden, "The operator has switched this off.", "a kind of wake that is off")
             }
+            Refusal::WrongChallenge { tries } => {
+                let detail = match tries {
+                    0 => "challenge: there is none to be returned any more (it is older than five minutes, or was tried five \
+                          times); ask for another one with an empty body."
+                        .to_owned(),
+                    left => format!("challenge: is not the one that was pushed last; tries left: {left}."),
+                };
+                Self::new(Kind::InvalidRequest, detail, "not the challenge of the push").at_path("challenge")
+            }
+            Refusal::Unproven => Self::new(
+                Kind::Forbidden,
+                "The push token is not proven yet: return the challenge of the push \"proof\" (POST …/push-proof).",
+                "a push to a token that is not proven",
+            ),
             Refusal::RateLimited { after } => Self::new(
                 Kind::RateLimited,
                 "Too many requests for this device or tenant; come again when Retry-After says.",

@@ -30,6 +30,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::sources::{ConnectionCount, Counted, Source};
 use super::tasks::{Tasks, report};
+use crate::vault::scrubbed_task;
 
 /// How long a client may take for each thing.
 #[derive(Clone, Copy)]
@@ -94,15 +95,15 @@ pub(crate) struct Shared {
     pub(crate) deadlines: Deadlines,
 }
 
-/// Binds the API's addresses. An IPv6 address listens for IPv6 alone.
+/// Binds the API's addresses, ready for a runtime (non-blocking). An IPv6 address listens for IPv6 alone.
 ///
 /// # Errors
 /// An address cannot be bound.
-pub fn bind(addresses: &[SocketAddr]) -> std::io::Result<Vec<TcpListener>> {
+pub fn bind(addresses: &[SocketAddr]) -> std::io::Result<Vec<std::net::TcpListener>> {
     addresses.iter().map(|address| bind_one(*address)).collect()
 }
 
-fn bind_one(address: SocketAddr) -> std::io::Result<TcpListener> {
+fn bind_one(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -111,7 +112,7 @@ fn bind_one(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 /// Serves one listener until `stop` turns true (or its sender is gone), then lets its connections finish.
@@ -130,7 +131,9 @@ pub(crate) async fn listen(listener: TcpListener, shared: Arc<Shared>, mut stop:
                     let Ok(permit) = Arc::clone(&shared.connections).try_acquire_owned() else { continue };
                     let Some(counted) = shared.sources.enter(source) else { continue };
                     let seat = Seat { source, _permit: permit, _counted: counted };
-                    connections.spawn(connection(stream, seat, Arc::clone(&shared), stopping.clone()));
+                    // A secret may go through its hands.
+                    let task = connection(stream, seat, Arc::clone(&shared), stopping.clone());
+                    connections.spawn(scrubbed_task(task));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the API cannot accept connections");

@@ -4,18 +4,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::{JoinError, JoinSet};
 
+use crate::vault::scrubbed_task;
+
 /// Tasks that belong to one connection, or to the whole API. Whoever adds them keeps their number bounded.
 #[derive(Clone, Default)]
 pub(crate) struct Tasks(Arc<Mutex<JoinSet<()>>>);
 
 impl Tasks {
-    /// Runs one more.
+    /// Runs one more. A secret may go through its hands: the stack it ran on is overwritten.
     pub(crate) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.lock();
         while let Some(ended) = tasks.try_join_next() {
             report(ended);
         }
-        tasks.spawn(task);
+        tasks.spawn(scrubbed_task(task));
     }
 
     /// Waits for all that run now.

@@ -3,6 +3,9 @@
 mod administration;
 mod authentication;
 mod contract;
+mod faults;
 mod hand_over;
+mod push_proof;
+mod traces;
 mod transport;
 mod world;

@@ -3,6 +3,8 @@
 //! Each struct here is written out again, member by member, from the engine's own, so that nothing new in the engine
 //! reaches a client before someone has decided that it should. Credentials and push tokens have no member at all.
 
+mod data;
+mod held;
 mod self_test;
 
 use axum::response::Response;
@@ -11,14 +13,14 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+pub(crate) use self::data::DataBody;
 pub(crate) use self::self_test::{TestBegunBody, TestBody};
-use super::preferences::names;
 use super::problem::Problem;
-use crate::engine::account::{Account, ContactStyle, TrunkSources};
+use super::push_proof;
+use super::traces::{self, TraceBody};
 use crate::engine::audit::{Inclusion, Receipt};
-use crate::engine::input::PushPurpose;
 use crate::engine::output::{
-    Answer, AttachView, CallView, DataView, ForegroundView, HandedOver, InstanceView, Refusal, RegistrationState,
+    Answer, AttachView, CallView, ForegroundView, HandedOver, InstanceView, Refusal, RegistrationState,
     RegistrationView,
 };
 use crate::engine::story::{Moment, Story};
@@ -40,6 +42,11 @@ pub(crate) struct HandedOverBody<'a> {
     lease_ends: String,
     registration: RegistrationBody,
     attach: AttachBody,
+    /// How much its pushes tell of the caller: `none`, `clear` or `sealed`.
+    #[schema(value_type = String, example = "none")]
+    caller_in_push: &'static str,
+    #[schema(schema_with = super::openapi::proof_states)]
+    push_proof: &'static str,
 }
 
 /// The registration at the account's registrar.
@@ -95,6 +102,11 @@ pub(crate) struct InstanceBody {
     #[schema(example = "2026-11-24T20:00:00Z")]
     lease_ends: String,
     attach: AttachBody,
+    /// How much its pushes tell of the caller: `none`, `clear` or `sealed`.
+    #[schema(value_type = String, example = "none")]
+    caller_in_push: &'static str,
+    #[schema(schema_with = super::openapi::proof_states)]
+    push_proof: &'static str,
     /// Whether a device is attached right now.
     attached: bool,
     /// Requests to the instance that were dropped because of where they came from (`trunk_sources`).
@@ -102,81 +114,6 @@ pub(crate) struct InstanceBody {
     /// Whether its phone was offered media on a private address since the hand-over: such a call has no sound. The PBX
     /// counts Reveille among its local networks, or lacks symmetric RTP.
     private_media_address: bool,
-}
-
-/// Everything held about an instance; secrets only as present or absent.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Data)]
-pub(crate) struct DataBody {
-    #[serde(flatten)]
-    instance: InstanceBody,
-    /// Whose app handed it over.
-    tenant: String,
-    device: DeviceData,
-    account: AccountData,
-    #[schema(value_type = String)]
-    mode: &'static str,
-    #[schema(value_type = String)]
-    hand_over: &'static str,
-    #[schema(value_type = String)]
-    voicemail: &'static str,
-    /// When it was handed over, RFC 3339 in UTC.
-    handed_over: String,
-}
-
-/// What is held about the device.
-#[derive(Serialize, ToSchema)]
-struct DeviceData {
-    id: String,
-    platform: String,
-    push: Vec<PushData>,
-}
-
-/// What is held about a push target.
-#[derive(Serialize, ToSchema)]
-struct PushData {
-    #[serde(rename = "for")]
-    #[schema(value_type = String)]
-    purpose: &'static str,
-    #[schema(value_type = String)]
-    provider: &'static str,
-    app: String,
-    token: Presence,
-}
-
-/// What is held about the account.
-#[derive(Serialize, ToSchema)]
-struct AccountData {
-    aor: String,
-    registrar: String,
-    outbound_proxy: Option<String>,
-    auth_username: String,
-    password: Presence,
-    ha1: Vec<Ha1Data>,
-    register_expires: u64,
-    #[schema(value_type = String)]
-    trunk_sources: &'static str,
-    #[schema(value_type = String)]
-    contact_style: &'static str,
-    early_response: Option<u16>,
-    tls_spki_sha256: Option<String>,
-}
-
-/// That a hash is held.
-#[derive(Serialize, ToSchema)]
-struct Ha1Data {
-    realm: String,
-    #[schema(value_type = String)]
-    algorithm: &'static str,
-    value: Presence,
-}
-
-/// Whether a secret is held.
-#[derive(Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum Presence {
-    Present,
-    Absent,
 }
 
 /// A call.
@@ -320,77 +257,28 @@ impl From<AttachView> for AttachBody {
 
 impl From<InstanceView> for InstanceBody {
     fn from(view: InstanceView) -> Self {
-        let InstanceView { instance, registration, lease_ends, attach, attached, trunk_drops, private_media_address } =
-            view;
+        let InstanceView {
+            instance,
+            registration,
+            lease_ends,
+            attach,
+            caller_in_push,
+            push_proof,
+            attached,
+            trunk_drops,
+            private_media_address,
+        } = view;
         Self {
             instance: instance.to_string(),
             registration: registration.into(),
             lease_ends: lease_ends.rfc3339(),
             attach: attach.into(),
+            caller_in_push: caller_in_push.as_str(),
+            push_proof: push_proof.as_str(),
             attached,
             trunk_drops,
             private_media_address,
         }
-    }
-}
-
-impl From<DataView> for DataBody {
-    fn from(data: DataView) -> Self {
-        let DataView { view, tenant, device, platform, account, preferences, password, ha1, push, handed_over } = data;
-        let (mode, hand_over, voicemail) = names(preferences);
-        let push = push.into_iter().map(|(purpose, provider, app)| PushData {
-            purpose: match purpose {
-                PushPurpose::Call => "call",
-                PushPurpose::Other => "other",
-            },
-            provider: provider.as_str(),
-            app,
-            token: Presence::Present,
-        });
-        Self {
-            instance: view.into(),
-            tenant: tenant.to_string(),
-            device: DeviceData { id: device, platform, push: push.collect() },
-            account: account_data(account, password, ha1),
-            mode,
-            hand_over,
-            voicemail,
-            handed_over: handed_over.rfc3339(),
-        }
-    }
-}
-
-fn account_data(account: Account, password: bool, ha1: Vec<(String, &'static str)>) -> AccountData {
-    let Account {
-        aor,
-        registrar,
-        outbound_proxy,
-        auth_username,
-        register_expires,
-        trunk_sources,
-        contact_style,
-        early_response,
-        tls_spki_sha256,
-    } = account;
-    let ha1 = ha1.into_iter().map(|(realm, algorithm)| Ha1Data { realm, algorithm, value: Presence::Present });
-    AccountData {
-        aor,
-        registrar: registrar.text,
-        outbound_proxy: outbound_proxy.map(|proxy| proxy.text),
-        auth_username,
-        password: if password { Presence::Present } else { Presence::Absent },
-        ha1: ha1.collect(),
-        register_expires: register_expires.as_secs(),
-        trunk_sources: match trunk_sources {
-            TrunkSources::Any => "any",
-            TrunkSources::Registrar => "registrar",
-        },
-        contact_style: match contact_style {
-            ContactStyle::Capability => "capability",
-            ContactStyle::Username => "username",
-        },
-        early_response: early_response.map(|code| code.map_or(0, |code| code.code())),
-        tls_spki_sha256: tls_spki_sha256.map(|pin| pin.iter().map(|byte| format!("{byte:02x}")).collect()),
     }
 }
 
@@ -415,7 +303,7 @@ fn step_bodies(story: &Story) -> Vec<StepBody> {
 
 /// The response to a hand-over: 202 while the registrar has not spoken, 200 in a predecessor's place, else 201.
 pub(crate) fn handed_over(view: HandedOver) -> Response {
-    let HandedOver { instance, token, lease_ends, registration, attach, replaced } = view;
+    let HandedOver { instance, token, lease_ends, registration, attach, caller_in_push, push_proof, replaced } = view;
     let status = match (registration.state, replaced) {
         (RegistrationState::Registering, _) => StatusCode::ACCEPTED,
         (_, true) => StatusCode::OK,
@@ -429,6 +317,8 @@ pub(crate) fn handed_over(view: HandedOver) -> Response {
             lease_ends: lease_ends.rfc3339(),
             registration: registration.into(),
             attach: attach.into(),
+            caller_in_push: caller_in_push.as_str(),
+            push_proof: push_proof.as_str(),
         },
     );
     let location = HeaderValue::try_from(format!("/v1/instances/{instance}"));
@@ -444,8 +334,12 @@ pub(crate) fn answered(answer: Answer) -> Result<Response, Problem> {
         Answer::Data(view) => json(StatusCode::OK, &DataBody::from(*view)),
         Answer::Call(view) => json(StatusCode::OK, &CallBody::from(view)),
         Answer::TestBegun(view) => json(StatusCode::ACCEPTED, &TestBegunBody::from(view)),
+        Answer::PushProof(state) => push_proof::answered(state),
         Answer::Test(view) => json(StatusCode::OK, &TestBody::from(view)),
         Answer::Erased { receipt, logged } => json(StatusCode::OK, &ErasedBody { receipt: (*receipt).into(), logged }),
+        Answer::Consent(view) => traces::consented(view),
+        Answer::Trace(view) => json(StatusCode::OK, &TraceBody::from(*view)),
+        Answer::TraceEnded(withdrawn) => traces::withdrawn(withdrawn),
         Answer::Foreground(view) => json(StatusCode::OK, &ForegroundAnswer::from(*view)),
         // Put together from all shards, or asked for by operators alone: not through here.
         Answer::Ordered(_) | Answer::Stories(_) => return Err(Refusal::NotFound.into()),

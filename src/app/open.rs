@@ -1,5 +1,8 @@
 //! Opening what the daemon needs: certificates, sockets, keys, the log. Every fault names the key of the configuration.
 
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
@@ -10,23 +13,26 @@ use zeroize::Zeroizing;
 
 use super::StartError;
 use crate::api;
-use crate::audit_log::{self, AuditLog};
+use crate::audit_log::{self, AuditLog, OpenedLog};
 use crate::config::{self, Settings, TlsFiles};
+use crate::confine::{Confinement, Files, directories_of};
 use crate::engine::limits::Limits;
-use crate::net::{self, ClientTls, ServerTls, Timings};
+use crate::net::{self, ClientTls, Names, ServerTls, Timings};
 use crate::push::{self, PushSettings, Pusher};
+use crate::systemd;
 use crate::telemetry::Meters;
 
 /// Every socket and certificate, before anything is served.
 pub(super) struct Bound {
-    pub(super) api: Vec<tokio::net::TcpListener>,
+    pub(super) api: Vec<TcpListener>,
     pub(super) api_tls: api::Tls,
-    pub(super) ops: Vec<tokio::net::TcpListener>,
+    pub(super) ops: Vec<TcpListener>,
     pub(super) sip: net::Plan,
     pub(super) sip_tls: Option<ServerTls>,
     pub(super) sip_certificate: Option<Vec<u8>>,
     pub(super) sip_tls_files: Option<(ServerTls, TlsFiles)>,
     pub(super) client_tls: ClientTls,
+    pub(super) names: Arc<Names>,
 }
 
 impl Bound {
@@ -56,8 +62,33 @@ impl Bound {
             sip_certificate,
             sip_tls_files: files,
             client_tls,
+            names: Arc::new(Names::from_system()),
         })
     }
+}
+
+/// What the daemon gives up once it has opened everything: it reads its certificates again, writes its log, and opens
+/// nothing else.
+pub(super) fn confinement(settings: &Settings) -> Confinement {
+    let certificates = [&settings.api.tls, &settings.sip.tls].into_iter().flatten();
+    let replaced = certificates.flat_map(|files| [&files.certificate, &files.key]);
+    let mut read: Vec<PathBuf> = replaced.flat_map(|file| directories_of(file)).collect();
+    read.sort();
+    read.dedup();
+    let write = settings.audit.path.iter().flat_map(|log| directories_of(log)).collect();
+    Confinement { wanted: settings.process, files: Files { read, write, abstract_sockets: systemd::is_abstract() } }
+}
+
+/// Where sockets were bound.
+pub(super) fn addresses(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>, StartError> {
+    let addresses: io::Result<_> = listeners.iter().map(TcpListener::local_addr).collect();
+    addresses.map_err(|error| unavailable("listeners", &error))
+}
+
+/// Registers sockets with the runtime.
+pub(super) fn registered(listeners: Vec<TcpListener>) -> Result<Vec<tokio::net::TcpListener>, StartError> {
+    let registered: io::Result<_> = listeners.into_iter().map(tokio::net::TcpListener::from_std).collect();
+    registered.map_err(|error| unavailable("listeners", &error))
 }
 
 fn api_tls(settings: &Settings) -> Result<api::Tls, StartError> {
@@ -94,17 +125,22 @@ fn sip_tls(settings: &Settings) -> Result<Option<(ServerTls, Vec<u8>)>, StartErr
     Ok(Some((ServerTls::new(config), first.to_vec())))
 }
 
-pub(super) fn open_audit(settings: &Settings, writable: watch::Sender<bool>) -> Result<Arc<AuditLog>, StartError> {
+pub(super) fn open_audit(settings: &Settings) -> Result<OpenedLog, StartError> {
     let log = audit_log::Settings {
         path: settings.audit.path.clone(),
         signing_key: settings.audit.signing_key.clone(),
         sync_wait: settings.audit.sync_wait,
         domain: settings.sip.domain.clone(),
     };
+    AuditLog::open(&log).map_err(|error| StartError::Unavailable(error.to_string()))
+}
+
+/// Starts the threads of the log; `writable` hears when it cannot be written.
+pub(super) fn start_audit(log: OpenedLog, writable: watch::Sender<bool>) -> Result<Arc<AuditLog>, StartError> {
     let on_writable = move |works: bool| {
         writable.send_replace(works);
     };
-    AuditLog::open(&log, on_writable).map(Arc::new).map_err(|error| StartError::Unavailable(error.to_string()))
+    log.start(on_writable).map(Arc::new).map_err(|error| StartError::Unavailable(error.to_string()))
 }
 
 /// What the API has to check, and what the push clients have to hold.
@@ -160,6 +196,7 @@ fn app_config(tenant: Arc<str>, app: config::App, texts: Arc<push::Texts>) -> pu
 pub(super) fn open_pusher(
     apps: Vec<push::AppConfig>,
     limits: &Limits,
+    names: Arc<Names>,
     meters: &Arc<Meters>,
 ) -> Result<Pusher, StartError> {
     let meters = Arc::clone(meters);
@@ -168,19 +205,25 @@ pub(super) fn open_pusher(
         observer: Some(Arc::new(move |provider, kind, outcome, took| {
             meters.publish_push(provider, kind, outcome, took);
         })),
+        names,
         ..PushSettings::default()
     };
     Pusher::new(apps, settings).map_err(|error| StartError::Configuration(error.to_string()))
 }
 
-pub(super) fn net_settings(server_tls: Option<ServerTls>, client_tls: ClientTls, limits: &Limits) -> net::Settings {
+pub(super) fn net_settings(
+    server_tls: Option<ServerTls>,
+    client_tls: ClientTls,
+    names: Arc<Names>,
+    limits: &Limits,
+) -> net::Settings {
     net::Settings {
         server_tls,
         client_tls,
         flows_max: limits.flows,
         flows_per_source_max: limits.flows_per_source,
         timings: Timings::default(),
-        hosts: std::collections::HashMap::new(),
+        names,
     }
 }
 

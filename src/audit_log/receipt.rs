@@ -142,7 +142,10 @@ fn erasure_record(line: &str) -> Result<AuditRecord, ReceiptFault> {
         | AuditEvent::Rectified
         | AuditEvent::LeasedOn
         | AuditEvent::Restricted
-        | AuditEvent::Resumed => Err(ReceiptFault::NotAnErasure),
+        | AuditEvent::Resumed
+        | AuditEvent::TraceConsented
+        | AuditEvent::TraceWithdrawn
+        | AuditEvent::TraceRead { .. } => Err(ReceiptFault::NotAnErasure),
     }
 }
 

@@ -98,10 +98,10 @@ fn a_log_without_its_key_or_name_is_not_continued() {
     let place = Place::with_records(1);
     let other = Place::with_records(1);
     let elsewhere = Settings { domain: "other.example.net".to_owned(), ..place.settings() };
-    assert!(matches!(AuditLog::open(&elsewhere, |_| ()), Err(OpenError::OtherOrigin { .. })));
+    assert!(matches!(AuditLog::open(&elsewhere), Err(OpenError::OtherOrigin { .. })));
 
     let with_other_key = Settings { signing_key: Some(other.key("key")), ..place.settings() };
-    assert!(matches!(AuditLog::open(&with_other_key, |_| ()), Err(OpenError::Damaged { .. })));
+    assert!(matches!(AuditLog::open(&with_other_key), Err(OpenError::Damaged { .. })));
 
     fs::rename(place.key("key"), place.key("gone")).expect("there");
     assert!(matches!(place.try_open(), Err(OpenError::KeyGone { .. })));
@@ -115,7 +115,7 @@ fn a_log_without_its_key_or_name_is_not_continued() {
 fn a_name_that_no_checkpoint_can_carry_begins_no_log() {
     let place = Place::new();
     let settings = Settings { domain: "two words".to_owned(), ..place.settings() };
-    assert!(matches!(AuditLog::open(&settings, |_| ()), Err(OpenError::File { .. })));
+    assert!(matches!(AuditLog::open(&settings), Err(OpenError::File { .. })));
     assert_eq!(fs::read(&place.log).expect("made"), b"");
 }
 
@@ -173,8 +173,8 @@ fn a_log_that_was_replaced_is_not_written() {
 fn a_log_that_was_deleted_counts_as_a_failed_disk() {
     let place = Place::new();
     let (sender, writable) = channel();
-    let log =
-        AuditLog::open(&place.settings(), move |state| sender.send(state).expect("the test waits")).expect("open");
+    let opened = AuditLog::open(&place.settings()).expect("open");
+    let log = opened.start(move |state| sender.send(state).expect("the test waits")).expect("threads");
     fs::remove_file(&place.log).expect("there");
 
     let answer = erase(&log, 1);
@@ -198,7 +198,7 @@ fn after_the_end_an_erasure_still_gets_its_receipt() {
 #[test]
 fn a_log_in_memory_gives_the_same_receipts() {
     let settings = Settings { path: None, ..Place::new().settings() };
-    let log = AuditLog::open(&settings, |_| ()).expect("open");
+    let log = started(&settings);
     let answers = [erase(&log, 1), erase(&log, 2), erase(&log, 3)];
     for answer in &answers {
         assert!(answer.logged);
@@ -208,7 +208,7 @@ fn a_log_in_memory_gives_the_same_receipts() {
 
 #[test]
 fn no_flipped_bit_of_a_receipt_goes_unnoticed() {
-    let log = AuditLog::open(&Settings { path: None, ..Place::new().settings() }, |_| ()).expect("open");
+    let log = started(&Settings { path: None, ..Place::new().settings() });
     erase(&log, 1);
     erase(&log, 2);
     let answer = erase(&log, 3);
@@ -225,7 +225,7 @@ fn no_flipped_bit_of_a_receipt_goes_unnoticed() {
 
 #[test]
 fn a_receipt_with_more_than_was_signed_is_refused() {
-    let log = AuditLog::open(&Settings { path: None, ..Place::new().settings() }, |_| ()).expect("open");
+    let log = started(&Settings { path: None, ..Place::new().settings() });
     let good = serde_json::to_string(&erase(&log, 1).receipt).expect("JSON");
     for changed in [
         good.replacen('{', r#"{"note":"x","#, 1),
@@ -307,7 +307,7 @@ impl Place {
     }
 
     fn try_open(&self) -> Result<AuditLog, OpenError> {
-        AuditLog::open(&self.settings(), |_| ())
+        AuditLog::open(&self.settings())?.start(|_| ())
     }
 
     /// The log's first write goes to a device that is always full; the next attempt finds the file itself again.
@@ -320,7 +320,8 @@ impl Place {
         file.write_to(fs::File::options().write(true).open("/dev/full").expect("on Linux"));
         let patience = self.settings().sync_wait;
         let tell = move |state| sender.send(state).expect("the test waits");
-        (AuditLog::start(Sink::File(file), signer, standing, origin, patience, tell).expect("threads"), writable)
+        let opened = OpenedLog { sink: Sink::File(file), signer, standing, origin, patience };
+        (opened.start(tell).expect("threads"), writable)
     }
 
     fn key(&self, ending: &str) -> PathBuf {
@@ -338,6 +339,10 @@ impl Place {
         let said = verify_text(&file, Some(&self.key("pub"))).expect("a good receipt");
         assert!(said.contains("receipt: good") && said.contains("cause       deleted"), "{said}");
     }
+}
+
+fn started(settings: &Settings) -> AuditLog {
+    AuditLog::open(settings).expect("open").start(|_| ()).expect("threads")
 }
 
 fn verify_text(path: &Path, key: Option<&Path>) -> Result<String, VerifyError> {

@@ -30,6 +30,7 @@ pub(super) const SECTIONS: &[Keys] = &[
     Keys { section: "audit", keys: &["path", "signing_key", "sync_wait"] },
     Keys { section: "drain", keys: &["calls", "deadline"] },
     Keys { section: "vault", keys: &["allow_plain_memory"] },
+    Keys { section: "process", keys: &["dumpable", "landlock", "seccomp", "debug_faults"] },
     Keys { section: "ops", keys: &["listen"] },
     Keys { section: "log", keys: &["format", "level"] },
     Keys {
@@ -49,6 +50,8 @@ pub(super) const SECTIONS: &[Keys] = &[
             "message_bytes",
             "edge_bindings",
             "stories",
+            "traces",
+            "trace_bytes",
             "posts_per_source",
             "wakes_per_minute",
             "wake_burst",
@@ -68,7 +71,15 @@ pub(super) const SIP_LISTEN: &Keys =
 /// The keys of a `[[tenant]]`.
 pub(super) const TENANT: &Keys = &Keys {
     section: "tenant",
-    keys: &["id", "app_key_sha256", "jwt_public_key", "caller_in_push", "wakes_off", "edge_registrars"],
+    keys: &[
+        "id",
+        "app_key_sha256",
+        "jwt_public_key",
+        "caller_in_push",
+        "prove_push_token",
+        "wakes_off",
+        "edge_registrars",
+    ],
 };
 
 /// The keys of a `[tenant.texts]`: the kinds of wake that the user is shown.

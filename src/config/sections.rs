@@ -13,7 +13,7 @@ use super::files;
 use super::report::{Place, Report};
 use super::section::{Entry, Keys, Raw, SECTIONS, Section, header};
 use super::settings::{
-    Api, Audit, Calls, Drain, Erasure, Lease, Log, LogFormat, LogLevel, Messages, OPS_LISTEN, Ops, Registrars,
+    Api, Audit, Calls, Drain, Erasure, Lease, Log, LogFormat, LogLevel, Messages, OPS_LISTEN, Ops, Process, Registrars,
     Settings, Vault,
 };
 use super::suggest::nearest;
@@ -116,6 +116,7 @@ pub(super) fn read(document: Document, overrides: Overrides, base: PathBuf, repo
     let audit = audit(tree.section("audit", report));
     let drain = drain(tree.section("drain", report), &erasure);
     let vault = vault(tree.section("vault", report));
+    let process = process(tree.section("process", report));
     let ops = ops(tree.section("ops", report));
     let log = log(tree.section("log", report));
     let limits = limits(tree.section("limits", report));
@@ -135,6 +136,7 @@ pub(super) fn read(document: Document, overrides: Overrides, base: PathBuf, repo
         audit,
         drain,
         vault,
+        process,
         ops: Ops { listen: plain(ops.listen) },
         log,
         limits,
@@ -259,6 +261,23 @@ fn vault(mut section: Section<'_>) -> Vault {
     Vault { allow_plain_memory }
 }
 
+fn process(mut section: Section<'_>) -> Process {
+    let defaults = Process::default();
+    let process = Process {
+        dumpable: section.flag("dumpable", defaults.dumpable),
+        landlock: section.flag("landlock", defaults.landlock),
+        seccomp: section.flag("seccomp", defaults.seccomp),
+        debug_faults: section.flag("debug_faults", defaults.debug_faults),
+    };
+    if process.debug_faults {
+        let (place, path) = (section.place(), section.path("debug_faults"));
+        let problem = "is on: clients can make requests fail on purpose; it is for tests alone";
+        section.report.warning(place, path, problem);
+    }
+    section.finish();
+    process
+}
+
 fn ops(mut section: Section<'_>) -> Listening {
     let default = Entry { place: section.place(), value: OPS_LISTEN };
     let listen = section.list("listen", values::socket_address, None).unwrap_or_else(|| vec![default]);
@@ -304,6 +323,8 @@ fn limits(mut section: Section<'_>) -> Limits {
         message_bytes: number("message_bytes", defaults.message_bytes),
         edge_bindings: number("edge_bindings", defaults.edge_bindings),
         stories: number("stories", defaults.stories),
+        traces: number("traces", defaults.traces),
+        trace_bytes: number("trace_bytes", defaults.trace_bytes),
         posts_per_source: number("posts_per_source", defaults.posts_per_source),
         wakes_per_minute: number("wakes_per_minute", defaults.wakes_per_minute),
         wake_burst: number("wake_burst", defaults.wake_burst),

@@ -41,6 +41,8 @@ pub struct Settings {
     pub drain: Drain,
     /// Where secrets lie.
     pub vault: Vault,
+    /// What the process may do.
+    pub process: Process,
     /// Metrics and health.
     pub ops: Ops,
     /// What is logged, and how.
@@ -156,6 +158,19 @@ pub struct Vault {
     pub allow_plain_memory: bool,
 }
 
+/// Section `[process]`: what is left open for debuggers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Whether our own user may read our memory, attach a debugger, and get core files.
+    pub dumpable: bool,
+    /// Whether only the files we need can be opened.
+    pub landlock: bool,
+    /// Whether only the system calls we need can be made.
+    pub seccomp: bool,
+    /// Whether a client may ask for a fault of ours (header `Reveille-Fault`).
+    pub debug_faults: bool,
+}
+
 /// Where `[ops]` listens unless it is told otherwise.
 pub const OPS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 
@@ -212,6 +227,8 @@ pub struct Tenant {
     pub jwt_key: Option<JwtPublicKey>,
     /// How much a push tells of the caller.
     pub caller_in_push: CallerInPush,
+    /// Whether a push token has to be proven before it is used.
+    pub prove_push_token: bool,
     /// The kinds of wake it does not want.
     pub wakes_off: Vec<WakeKind>,
     /// What its users read in pushes, instead of our own words.
@@ -371,6 +388,7 @@ impl Tenant {
         TenantPolicy {
             id: Arc::clone(&self.id),
             caller_in_push: self.caller_in_push,
+            prove_push_token: self.prove_push_token,
             wakes_off: self.wakes_off.clone(),
             apps: self.apps.iter().map(app).collect(),
             edge_registrars: self.edge_registrars.clone(),
@@ -381,6 +399,12 @@ impl Tenant {
 impl Default for Lease {
     fn default() -> Self {
         Self { default: Duration::from_secs(3 * 24 * 3600), maximum: crate::engine::limits::LEASE_CEILING }
+    }
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self { dumpable: false, landlock: true, seccomp: true, debug_faults: false }
     }
 }
 

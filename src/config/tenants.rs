@@ -8,7 +8,6 @@ use super::report::Report;
 use super::section::{APP, Entry, Raw, Section, TENANT, TEXTS, tables};
 use super::sections::Tree;
 use super::settings::{APP_KEYS_MAX, ApnsAccess, ApnsEnvironment, App, AppKeyHash, FcmAccess, PushAccess, Tenant};
-use super::sip::NOT_AVAILABLE;
 use super::{files, material, values};
 use crate::engine::edge_registrar::EdgeRegistrar;
 use crate::engine::output::WakeKind;
@@ -51,6 +50,7 @@ fn tenant(raw: Raw, base: &Path, seen: &mut Seen, report: &mut Report) -> Option
         section.mistake(&place, "app_key_sha256", problem);
     }
     let caller_in_push = caller_in_push(&mut section);
+    let prove_push_token = section.flag("prove_push_token", false);
     let wakes_off = section.list("wakes_off", values::wake_off, None).unwrap_or_default();
     let texts = section.table("texts").map(|raw| texts(Section::new(raw, TEXTS, base, section.report)));
     let edge_registrars = edge_registrars(&mut section);
@@ -69,6 +69,7 @@ fn tenant(raw: Raw, base: &Path, seen: &mut Seen, report: &mut Report) -> Option
         app_keys,
         jwt_key,
         caller_in_push,
+        prove_push_token,
         wakes_off: wakes_off.into_iter().map(|entry| entry.value).collect(),
         texts: texts.unwrap_or_default(),
         apps,
@@ -125,17 +126,8 @@ fn edge_registrars(section: &mut Section<'_>) -> Vec<EdgeRegistrar> {
 }
 
 fn caller_in_push(section: &mut Section<'_>) -> CallerInPush {
-    let words =
-        [("none", Some(CallerInPush::None)), ("clear", Some(CallerInPush::Clear)), ("sealed", None::<CallerInPush>)];
-    match section.choice("caller_in_push", &words) {
-        Some(Entry { value: Some(caller), .. }) => caller,
-        Some(Entry { place, value: None }) => {
-            let problem = format!("\"sealed\" {NOT_AVAILABLE}; allowed are \"none\" and \"clear\"");
-            section.mistake(&place, "caller_in_push", problem);
-            CallerInPush::None
-        }
-        None => CallerInPush::None,
-    }
+    let words = [CallerInPush::None, CallerInPush::Clear, CallerInPush::Sealed].map(|it| (it.as_str(), it));
+    section.choice("caller_in_push", &words).map(|entry| entry.value).unwrap_or_default()
 }
 
 fn app(mut section: Section<'_>, seen: &mut HashSet<(Provider, String)>) -> Option<App> {

@@ -89,7 +89,7 @@ fn unknown_keys_are_refused_with_their_line_and_what_was_meant() {
         &[
             "r.toml:1: rate: stands outside of its section; it belongs into [registrars]",
             "r.toml:2: colour: is not a known section; there are api, sip, registrars, lease, calls, messages, erasure, \
-             audit, drain, vault, ops, log, limits, tenant",
+             audit, drain, vault, process, ops, log, limits, tenant",
             "r.toml:3: sip.domain: is not a known section; sections have no quotes",
         ],
     );
@@ -159,7 +159,7 @@ fn wrong_types_and_ranges_say_what_is_allowed() {
         "early = 1979-05-27\n[audit]\npath = 1979-05-27\n",
         &[
             "r.toml:1: early: is not a known section; there are api, sip, registrars, lease, calls, messages, erasure, \
-             audit, drain, vault, ops, log, limits, tenant",
+             audit, drain, vault, process, ops, log, limits, tenant",
             "r.toml:3: audit.path: must be a text in quotes, not a date",
         ],
     );
@@ -175,6 +175,17 @@ fn a_lease_above_the_ceiling_is_refused() {
     );
     let shorter = settings(&format!("[lease]\nmaximum = \"1h\"\n{LEAST}"));
     assert_eq!(shorter.lease.default, Duration::from_secs(3600), "the default gives way");
+}
+
+#[test]
+fn what_is_kept_for_people_has_ceilings_that_no_configuration_raises() {
+    assert_mistakes("[messages]\nkeep = \"7d\"\n", &["r.toml:2: messages.keep: must be between 1s and 6days"]);
+    assert_mistakes("[limits]\ndialog_max = \"8d\"\n", &["r.toml:2: limits.dialog_max: must be between 1m and 7days"]);
+    // How long stories, tombstones, traces and the keys of logs are kept is compiled in: there is no key for it.
+    for (section, key) in [("limits", "stories_keep"), ("limits", "trace_max"), ("erasure", "tombstones"), ("log", "key_life")] {
+        let found = mistakes(&format!("[{section}]\n{key} = \"30d\"\n"));
+        assert!(found.iter().any(|mistake| mistake.contains("is not a known key")), "{section}.{key}: {found:?}");
+    }
 }
 
 #[test]

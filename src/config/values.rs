@@ -104,11 +104,14 @@ pub(super) fn app_key_sha256(text: &str) -> Result<AppKeyHash, String> {
 
 /// A kind of wake that a tenant may do without.
 pub(super) fn wake_off(text: &str) -> Result<WakeKind, String> {
-    let needed = |kind: &WakeKind| matches!(kind, WakeKind::Call | WakeKind::Refresh);
+    let needed = |kind: &WakeKind| matches!(kind, WakeKind::Call | WakeKind::Refresh | WakeKind::Proof);
     let others = || WakeKind::ALL.into_iter().filter(|kind| !needed(kind)).map(WakeKind::as_str);
     match WakeKind::named(text) {
         Some(WakeKind::Refresh) => {
             Err("cannot have \"refresh\" in it: without it registrations through this server would end".to_owned())
+        }
+        Some(WakeKind::Proof) => {
+            Err("cannot have \"proof\" in it: without it no push token could be proven (prove_push_token)".to_owned())
         }
         Some(WakeKind::Call) => Err("cannot have \"call\" in it: without it no phone would ring".to_owned()),
         Some(kind) => Ok(kind),

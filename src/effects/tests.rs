@@ -1,6 +1,5 @@
 //! Effects of one shard, with a network side that nobody calls.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -135,7 +134,7 @@ impl World {
             flows_max: 10,
             flows_per_source_max: 10,
             timings: Timings::default(),
-            hosts: HashMap::new(),
+            names: Arc::default(),
         };
         let net = Net::start(plan_listeners(&[entry]).expect("a free port"), settings, Nobody).expect("a runtime");
         let (own_sender, own) = mpsc::channel(places);

@@ -46,7 +46,7 @@ pub struct TrunkUri {
 }
 
 /// Domain name or literal address.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum TrunkHost {
     /// A name to resolve.
     Name(String),

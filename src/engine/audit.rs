@@ -111,6 +111,15 @@ pub enum AuditEvent {
     Restricted,
     /// The restriction is over.
     Resumed,
+    /// The device consented to a trace.
+    TraceConsented,
+    /// The device withdrew its consent.
+    TraceWithdrawn,
+    /// A trace was read.
+    TraceRead {
+        /// Who read it.
+        by: Reader,
+    },
     /// The credentials are gone.
     Erased {
         /// Why.
@@ -146,6 +155,9 @@ impl AuditRecord {
             LifeEvent::LeasedOn => AuditEvent::LeasedOn,
             LifeEvent::Restricted => AuditEvent::Restricted,
             LifeEvent::Resumed => AuditEvent::Resumed,
+            LifeEvent::TraceConsented => AuditEvent::TraceConsented,
+            LifeEvent::TraceWithdrawn => AuditEvent::TraceWithdrawn,
+            LifeEvent::TraceRead(by) => AuditEvent::TraceRead { by },
         };
         Self { v: 1, at: at.rfc3339(), tenant: tenant.to_string(), subject, event }
     }
@@ -178,6 +190,22 @@ pub enum LifeEvent {
     Restricted,
     /// The restriction is over.
     Resumed,
+    /// The device consented to a trace.
+    TraceConsented,
+    /// The device withdrew its consent.
+    TraceWithdrawn,
+    /// A trace was read.
+    TraceRead(Reader),
+}
+
+/// Who read a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reader {
+    /// The device that consented.
+    Device,
+    /// Its tenant's administrator, as the consent allows.
+    Tenant,
 }
 
 /// Signed proof that an instance's credentials were erased, verifiable offline.

@@ -344,10 +344,6 @@ impl Bindings {
         Some(Leaving { identity: binding.identity, bound_at: binding.bound_at })
     }
 
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.schedule.next()
-    }
-
     /// How full each table is.
     pub(crate) fn tables(&self, out: &mut Vec<(&'static str, usize)>) {
         out.extend([

@@ -9,7 +9,7 @@ use super::output::Hop;
 use crate::sip::{Message, Transport, proxy};
 
 /// How a device is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Device {
     pub(crate) hop: Hop,
     pub(crate) listener: ListenerId,

@@ -23,6 +23,7 @@ use super::output::{Answer, Hop, Note, Output, PushOutcome, WakeDetail, WakeKind
 use super::pass::Pass;
 use super::placement::Placement;
 use super::policy::Policy;
+use super::proofs::Proofs;
 use super::random::Random;
 use super::register::Desk;
 use super::route_token::Mint;
@@ -30,6 +31,7 @@ use super::stories::Stories;
 use super::tags::Tags;
 use super::tally::{Census, Tally};
 use super::texts::Texts;
+use super::traces::Traces;
 use super::wakes::{self, Wakes};
 use crate::clock::{Instant, Now};
 use crate::vault::Vault;
@@ -59,6 +61,7 @@ pub struct Engine {
     pub(super) destinations: Destinations,
     pub(super) devices: Devices,
     pub(super) names: Names,
+    pub(super) proofs: Proofs,
     pub(super) edge: Edge,
     pub(super) pass: Pass,
     pub(super) calls: Calls,
@@ -66,6 +69,7 @@ pub struct Engine {
     pub(super) mailboxes: Mailboxes,
     pub(super) wakes: Wakes,
     pub(super) stories: Stories,
+    pub(super) traces: Traces,
     pub(super) erasures: Erasures,
     pub(super) orders: Orders,
     pub(super) hand_overs: HandOvers,
@@ -108,9 +112,11 @@ impl Engine {
             pass,
             calls: Calls::new(mint, &policy.limits, placement.shards()),
             stories: Stories::new(&policy.limits, placement.shards()),
+            traces: Traces::new(&policy.limits, placement.shards()),
             destinations: Destinations::new(shard, placement.clone(), policy.registrars.rate),
             devices: Devices::new(shard, placement.clone(), policy.limits.instances_per_device),
             names: Names::new(shard, placement.clone()),
+            proofs: Proofs::new(placement.clone(), policy.limits.instances_per_device),
             policy,
             random,
             vault: Vault::new(),
@@ -173,6 +179,7 @@ impl Engine {
                 PeerMessage::NameBorne { .. } | PeerMessage::NameLaidDown { .. } => {
                     self.names.handle_peer(from, message);
                 }
+                PeerMessage::Token(message) => self.proofs.handle_peer(message, now.boot),
                 PeerMessage::Called { binding, request } => self.handle_called(binding, *request, now),
                 PeerMessage::Nameless(request) => self.handle_nameless(*request, now),
             },
@@ -195,6 +202,7 @@ impl Engine {
         self.carry_out_orders(now);
         self.send_notices(now);
         self.wakes.handle_timeout(now.boot);
+        self.proofs.handle_timeout(now.boot);
         self.destinations.handle_timeout(&mut self.random, now.boot);
         let (bindings, mut desk) = self.for_bindings();
         bindings.handle_timeout(&mut desk, now.boot);
@@ -206,6 +214,7 @@ impl Engine {
         texts.handle_timeout(&mut desk, now.boot);
         self.handle_mailbox_timeouts(now);
         self.stories.handle_timeout(now.boot);
+        self.traces.handle_timeout(now);
         let (erasures, mut desk) = self.for_erasures();
         erasures.handle_timeout(&mut desk, now);
         self.handle_hand_over_timeouts(now);
@@ -217,6 +226,7 @@ impl Engine {
     pub fn poll_output(&mut self, bytes: &mut Vec<u8>) -> Option<Output> {
         match self.outputs.pop_front()? {
             Effect::Send(hop, content) => {
+                self.trace_out(&hop, &content);
                 let start = bytes.len();
                 bytes.extend_from_slice(&content);
                 Some(Output::Send(hop, start..bytes.len()))
@@ -240,9 +250,11 @@ impl Engine {
             self.pass.poll_timeout(),
             self.calls.poll_timeout(),
             self.wakes.poll_timeout(),
+            self.proofs.poll_timeout(),
             self.texts.poll_timeout(),
             self.mailboxes.poll_timeout(),
             self.stories.poll_timeout(),
+            self.traces.poll_timeout(),
             self.erasures.poll_timeout(),
             self.orders.poll_timeout(),
             self.hand_overs.poll_timeout(),
@@ -282,7 +294,9 @@ impl Engine {
         self.mailboxes.tables(&mut tables);
         tables.push(("vault.sealed", self.vault.sealed()));
         self.wakes.tables(&mut tables);
+        self.proofs.tables(&mut tables);
         self.stories.tables(&mut tables);
+        self.traces.tables(&mut tables);
         self.erasures.tables(&mut tables);
         self.orders.tables(&mut tables);
         self.hand_overs.tables(&mut tables);
@@ -302,7 +316,9 @@ impl Engine {
         let (texts, mut desk) = self.for_texts();
         texts.forget(id, &mut desk, now.boot);
         self.wakes.forget(id);
+        self.forget_proof(id);
         self.stories.forget(id);
+        self.traces.end(id);
         if self.calls.has_dialogs(id) {
             self.edge.keep(id, now.boot + self.policy.limits.dialog_max);
         } else {
@@ -319,6 +335,7 @@ impl Engine {
             || self.route_destinations(now)
             || self.route_devices(now)
             || self.route_names()
+            || self.route_proofs(now)
             || self.route_edge(now)
             || self.route_pass(now)
             || self.route_calls(now)
@@ -352,6 +369,10 @@ impl Engine {
 
     fn handle_pushed(&mut self, wake: super::ids::WakeId, outcome: PushOutcome, now: Now) {
         let Some(verdict) = self.wakes.handle_outcome(wake, outcome, now) else { return };
+        self.traces.decide(verdict.instance, || {
+            let outcome = taken(&verdict.outcome).map_or_else(|why| why, |()| "accepted");
+            format!("push {}: {outcome}", verdict.kind.as_str())
+        });
         if verdict.kind == WakeKind::Call {
             let (calls, mut desk) = self.for_calls();
             calls.handle_wake_outcome(wake, taken(&verdict.outcome), &mut desk, now.boot);
@@ -359,13 +380,7 @@ impl Engine {
         self.handle_text_pushed(verdict.instance, verdict.kind, &verdict.outcome);
         match verdict.outcome.clone() {
             PushOutcome::TokenDead { since } => {
-                let known_since = self.leases.get(verdict.instance).map(|instance| instance.push_since);
-                let news = known_since.is_some_and(|known| since.unwrap_or(verdict.sent_at) >= known);
-                if self.pass.knows(verdict.instance) {
-                    self.pass.end(verdict.instance);
-                } else if news {
-                    self.erase(verdict.instance, Cause::DeadToken, None, now);
-                }
+                self.handle_token_dead(&verdict, since, now);
             }
             PushOutcome::TokenRejected(_) => self.handle_token_rejected(&verdict, now),
             PushOutcome::OurFault(reason) => {

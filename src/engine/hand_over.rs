@@ -250,6 +250,7 @@ impl Engine {
         let (token, hash, edge_ha1) = self.mint_token(id);
         let minted = Minted { salt: self.random.bytes(), token: hash, edge_ha1 };
         self.leases.open(id, hand_over, binding, minted, now);
+        self.review_proof(id, now);
         self.watch_lease(id, now);
         self.record(id, LifeEvent::HandedOver, now);
         self.emit(Output::Note(Note::HandedOver(id)));
@@ -316,6 +317,7 @@ impl Engine {
         self.lift(id, now);
         let (token, hash, edge_ha1) = self.mint_token(id);
         self.leases.renew(id, hand_over, hash, edge_ha1, now);
+        self.review_proof(id, now);
         self.watch_lease(id, now);
         self.record(id, LifeEvent::HandedOver, now);
         if moves {
@@ -437,6 +439,8 @@ impl Engine {
             lease_ends: instance.lease_ends().wall,
             registration: self.registration_view(instance, now),
             attach: self.attach_view(id),
+            caller_in_push: self.caller_in_push(instance),
+            push_proof: self.push_proof(id),
             replaced,
         };
         self.reply(reply, Answer::HandedOver(Box::new(handed_over)));

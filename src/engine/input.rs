@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use super::account::{Account, TenantId};
 use super::audit::{Cause, Receipt};
+use super::caller_key::CallerKey;
 use super::ids::{BindingId, CallUuid, FlowId, InstanceId, ListenerId, QueryId, RecordId, ReplyTo, ShardId, WakeId};
-use super::output::{DestinationKey, PushOutcome, TrunkKey};
+use super::output::{Consent, DestinationKey, PushOutcome, TrunkKey};
 use super::policy::Provider;
+use super::proof::TokenMessage;
 use crate::sip::{Message, Transport};
 use crate::vault::Material;
 
@@ -37,7 +39,7 @@ pub enum Input {
 }
 
 /// How a message came in.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Arrival {
     /// The listener (for connections we opened: the one whose `advertise` they use).
     pub listener: ListenerId,
@@ -54,7 +56,7 @@ pub struct Arrival {
 }
 
 /// One address found for a trunk, in order of preference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Located {
     /// Transport to use.
     pub transport: Transport,
@@ -164,6 +166,8 @@ pub enum PeerMessage {
     },
     /// To the shard of a sender: a request from a registrar's address that calls none of the names known there.
     Nameless(Box<CalledByName>),
+    /// Between an instance's shard and the home shard of its push token.
+    Token(TokenMessage),
     /// To the home shard: what became of a permit.
     PermitUsed {
         /// Where to.
@@ -230,6 +234,14 @@ pub enum Command {
     Restrict(InstanceId, TokenHash),
     /// `DELETE /v1/instances/{id}/restrict`.
     Resume(InstanceId, TokenHash),
+    /// `POST /v1/instances/{id}/trace`.
+    Consent(InstanceId, TokenHash, Consent),
+    /// `GET /v1/instances/{id}/trace`.
+    ReadTrace(InstanceId, TokenHash),
+    /// `DELETE /v1/instances/{id}/trace`.
+    WithdrawTrace(InstanceId, TokenHash),
+    /// `GET /v1/tenants/self/instances/{id}/trace`.
+    ReadTraceAsTenant(TenantId, InstanceId),
     /// `DELETE /v1/instances/{id}`.
     Erase(InstanceId, TokenHash),
     /// `GET /v1/instances/{id}/data`.
@@ -244,6 +256,8 @@ pub enum Command {
     Test(InstanceId, TokenHash, uuid::Uuid),
     /// `POST /v1/instances/{id}/test/{test}`: its push arrived.
     TestArrived(InstanceId, TokenHash, uuid::Uuid),
+    /// `POST /v1/instances/{id}/push-proof`: the challenge, or none to ask for another.
+    Prove(InstanceId, TokenHash, Option<String>),
     /// The stories of calls, for the operator.
     Stories {
         /// Only this call's.
@@ -296,6 +310,8 @@ pub struct HandOver {
     pub material: Material,
     /// Where pushes go; at least one is usable.
     pub push: Vec<PushTarget>,
+    /// What the caller is sealed to, where the tenant wants that.
+    pub caller_key: Option<CallerKey>,
     /// How long we may hold it.
     pub lease: Duration,
     /// How the app wants it.
@@ -318,6 +334,8 @@ pub struct Preferences {
 pub struct Rectification {
     /// New push targets.
     pub push: Option<Vec<PushTarget>>,
+    /// A new key for the caller, or none any more.
+    pub caller_key: Option<Option<CallerKey>>,
     /// A new account; if its destination or user differ, `material` must be there.
     pub account: Option<Account>,
     /// New credentials.

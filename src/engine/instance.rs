@@ -5,6 +5,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::account::{Account, TenantId};
+use super::caller_key::CallerKey;
 use super::ids::{BindingId, InstanceId};
 use super::input::{Preferences, PushTarget, TokenHash};
 use crate::clock::{Now, WallTime};
@@ -17,6 +18,8 @@ pub(crate) struct Instance {
     pub(crate) platform: String,
     pub(crate) account: Account,
     pub(crate) push: Vec<PushTarget>,
+    /// What the caller is sealed to.
+    pub(crate) caller_key: Option<CallerKey>,
     /// How the app wants it kept.
     pub(crate) preferences: Preferences,
     /// When the push targets were last handed to us: older news of a dead token is no news.

@@ -11,6 +11,7 @@ use ahash::{HashMap, RandomState};
 use zeroize::Zeroizing;
 
 use super::account::{Account, ContactStyle, TenantId};
+use super::caller_key::CallerKey;
 use super::ids::{BindingId, Capability, InstanceId};
 use super::input::{HandOver, Preferences, PushTarget, TokenHash};
 use super::instance::{Foreground, Instance, tokens_equal};
@@ -90,6 +91,7 @@ impl Leases {
             platform: hand_over.platform.clone(),
             account: hand_over.account.clone(),
             push: hand_over.push.clone(),
+            caller_key: hand_over.caller_key,
             preferences: hand_over.preferences,
             push_since: now.wall,
             binding,
@@ -124,6 +126,7 @@ impl Leases {
         instance.preferences = hand_over.preferences;
         instance.foreground = None;
         instance.push.clone_from(&hand_over.push);
+        instance.caller_key = hand_over.caller_key;
         instance.preferences = hand_over.preferences;
         instance.push_since = now.wall;
         instance.lease = hand_over.lease;
@@ -211,6 +214,13 @@ impl Leases {
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.push = push;
             instance.push_since = now.wall;
+        }
+    }
+
+    /// Another key for the caller, or none.
+    pub(crate) fn reseal(&mut self, id: InstanceId, key: Option<CallerKey>) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.caller_key = key;
         }
     }
 

@@ -28,6 +28,7 @@ pub(super) const ALLOWED: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY, MES
 
 impl Engine {
     pub(super) fn handle_message(&mut self, message: Message, arrival: &Arrival, now: Now) {
+        self.trace_in(&message, arrival, now);
         if message.status().is_some() {
             self.handle_response(&message, now);
         } else {
@@ -76,6 +77,7 @@ impl Engine {
         }
         let fault = proxy::validate(&request).err();
         if let Some(inside) = inside {
+            self.trace_request(&request, &[inside.instance]);
             let Some(request) = self.let_wait(inside.instance, request, arrival, &back, now) else { return };
             let request = push_params::without(&request).unwrap_or(request);
             let device = self.device_in_call(inside.instance, now.boot);
@@ -214,9 +216,11 @@ impl Engine {
         now: Now,
     ) {
         let Some(callees) = self.callees_of(binding, arrival, now) else {
+            self.trace_binding(binding, || "request: dropped for its source".to_owned());
             self.tally.shed(Shed::Source);
             return self.shut_out(arrival);
         };
+        self.trace_request(&request, &callees);
         let inside = request.to().is_ok_and(|to| to.tag().is_some());
         match request.method() {
             Some(Method::Ack) => {}
@@ -264,12 +268,12 @@ impl Engine {
     /// A device as a call to it has to know it.
     fn callee(&self, id: InstanceId, request: &Message) -> Option<Callee> {
         let instance = self.leases.get(id)?;
-        let clear = self.policy.tenant(&instance.tenant).is_some_and(|it| it.caller_in_push == CallerInPush::Clear);
+        let told = self.caller_in_push(instance) != CallerInPush::None;
         Some(Callee {
             instance: id,
             platform_ios: instance.platform.eq_ignore_ascii_case("ios"),
             hand_over: instance.preferences.hand_over,
-            caller: if clear { caller_of(request) } else { None },
+            caller: if told { caller_of(request) } else { None },
             device: self.edge.device(id).cloned(),
         })
     }

@@ -1,7 +1,9 @@
 //! Everything an engine can ask of the world. The shell is a `match` over it.
 
 mod calls;
+mod held;
 mod pushes;
+mod traces;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,16 +15,20 @@ use zeroize::Zeroizing;
 
 use super::account::{TenantId, TrunkUri};
 use super::audit::{AuditRecord, Cause, Receipt, Unregister};
+use super::caller_key::CallerKey;
 use super::ids::{CallUuid, FlowId, InstanceId, ListenerId, QueryId, RecordId, ReplyTo, ShardId};
 use super::input::{PeerMessage, PushPurpose};
-use super::policy::Provider;
+use super::policy::{CallerInPush, Provider};
+use super::proof::ProofState;
 use super::story::Story;
 use crate::clock::WallTime;
 use crate::sip::Transport;
 
 pub use calls::{CallOutcome, CallState, CallView, Step};
+pub use held::{HeldView, MailboxView};
 pub use pushes::Unsent;
-pub use pushes::{Caller, PushJob, PushOutcome, WakeDetail, WakeKind};
+pub use pushes::{Caller, PushJob, PushOutcome, ToldCaller, WakeDetail, WakeKind};
+pub use traces::{Consent, ConsentView, TraceEntry, TraceKind, TraceView};
 
 /// One effect.
 pub enum Output {
@@ -49,7 +55,7 @@ pub enum Output {
 }
 
 /// Where bytes go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Hop {
     /// From a UDP listener to a peer.
     Datagram {
@@ -76,7 +82,7 @@ impl Hop {
 }
 
 /// Which connections to a destination may be shared: all members equal.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TrunkKey {
     /// `Tcp` or `Tls`.
     pub transport: Transport,
@@ -89,7 +95,7 @@ pub struct TrunkKey {
 }
 
 /// Who must be at the other end of a TLS trunk.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TlsIdentity {
     /// The name or address in the certificate (and SNI).
     pub host: String,
@@ -98,7 +104,7 @@ pub struct TlsIdentity {
 }
 
 /// A trunk destination whose pacing, proof and failure state live in one home shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DestinationKey {
     /// Transport.
     pub transport: Transport,
@@ -138,6 +144,8 @@ pub enum Answer {
     TestBegun(TestView),
     /// To `Test` and `TestArrived`.
     Test(TestView),
+    /// To `Prove`.
+    PushProof(ProofState),
     /// To `Erase`.
     Erased {
         /// The signed receipt.
@@ -147,6 +155,12 @@ pub enum Answer {
     },
     /// To `Foreground`.
     Foreground(Box<ForegroundView>),
+    /// To `Consent`.
+    Consent(ConsentView),
+    /// To `ReadTrace` and `ReadTraceAsTenant`.
+    Trace(Box<TraceView>),
+    /// To `WithdrawTrace`: whether there was one.
+    TraceEnded(bool),
     /// To `EraseAll`: how far it is in this shard.
     Ordered(Box<OrderView>),
     /// To `Stories`, the newest first.
@@ -207,7 +221,7 @@ pub struct ForegroundView {
 }
 
 /// A Contact that was left at the registrar.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct KeptContact {
     /// Its URI.
     pub contact: String,
@@ -227,6 +241,10 @@ pub struct HandedOver {
     pub registration: RegistrationView,
     /// Where the woken app attaches.
     pub attach: AttachView,
+    /// How much its pushes tell of the caller.
+    pub caller_in_push: CallerInPush,
+    /// How far the proof of its push token is.
+    pub push_proof: ProofState,
     /// Whether it took a predecessor's place (200 instead of 201).
     pub replaced: bool,
 }
@@ -285,7 +303,7 @@ impl RegistrationState {
 }
 
 /// How a woken app attaches.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AttachView {
     /// Registrar or outbound proxy for the app's SIP stack.
     pub uri: String,
@@ -309,6 +327,10 @@ pub struct InstanceView {
     pub lease_ends: WallTime,
     /// How to attach.
     pub attach: AttachView,
+    /// How much its pushes tell of the caller.
+    pub caller_in_push: CallerInPush,
+    /// How far the proof of its push token is.
+    pub push_proof: ProofState,
     /// Whether a device is attached.
     pub attached: bool,
     /// Requests to the capability that were dropped for their source.
@@ -337,8 +359,12 @@ pub struct DataView {
     pub ha1: Vec<(String, &'static str)>,
     /// Push targets: purpose, provider, app. The token only as present.
     pub push: Vec<(PushPurpose, Provider, String)>,
+    /// What the caller is sealed to.
+    pub caller_key: Option<CallerKey>,
     /// When it was handed over.
     pub handed_over: WallTime,
+    /// What came to be held since.
+    pub held: HeldView,
 }
 
 /// A self-test as its app may see it.
@@ -388,6 +414,13 @@ pub enum Refusal {
     NoPushTarget,
     /// The operator has switched this off for the tenant.
     SwitchedOff,
+    /// It is not the challenge that was pushed; so many tries are left.
+    WrongChallenge {
+        /// None left: another one has to be asked for.
+        tries: u8,
+    },
+    /// The push token is not proven yet, and nothing but the challenge goes to it.
+    Unproven,
     /// A bound of the device, tenant or source.
     RateLimited {
         /// When to come again.

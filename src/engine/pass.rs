@@ -233,6 +233,11 @@ impl Pass {
         self.table.get(id).map(|binding| (&binding.named.tenant, binding.named.push.as_slice()))
     }
 
+    /// When the registrar last confirmed the registration, and with it the push token.
+    pub(crate) fn confirmed(&self, id: InstanceId) -> Option<Instant> {
+        self.table.get(id).map(|binding| binding.confirmed)
+    }
+
     /// Whether a flow belongs to a registration.
     pub(crate) fn knows(&self, id: InstanceId) -> bool {
         self.table.get(id).is_some()

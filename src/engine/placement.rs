@@ -9,6 +9,7 @@ use super::aor::Aor;
 use super::ids::{BranchId, Capability, InstanceId, ShardId};
 use super::input::Arrival;
 use super::output::DestinationKey;
+use super::proof::TokenKey;
 use super::route_token;
 use crate::sip::uri::{self, Uri};
 use crate::sip::{Message, Method};
@@ -60,6 +61,12 @@ impl Placement {
     #[must_use]
     pub fn device(&self, tenant: &str, device: &str) -> ShardId {
         self.account(tenant, device, "")
+    }
+
+    /// The home shard of a push token.
+    #[must_use]
+    pub fn token(&self, token: &TokenKey) -> ShardId {
+        self.shard(self.key.hash_one(token))
     }
 
     /// The shard written into an instance id, if it exists here.

@@ -76,6 +76,8 @@ pub struct TenantPolicy {
     pub id: TenantId,
     /// How much a push tells of the caller.
     pub caller_in_push: CallerInPush,
+    /// Whether a push token has to be proven before it is used.
+    pub prove_push_token: bool,
     /// Its apps.
     pub apps: Vec<AppPolicy>,
     /// Kinds of wake it does not want. `Call` is never among them.
@@ -126,6 +128,20 @@ pub enum CallerInPush {
     None,
     /// Name and number in clear.
     Clear,
+    /// Name and number, sealed to a key of the device; nothing where it gave none.
+    Sealed,
+}
+
+impl CallerInPush {
+    /// The name used in the API and the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Clear => "clear",
+            Self::Sealed => "sealed",
+        }
+    }
 }
 
 /// Which way devices attach best: encrypted streams, then streams, then datagrams; WebSocket where there is nothing else.
@@ -144,10 +160,10 @@ impl Policy {
         self.tenants.iter().find(|tenant| &*tenant.id == id)
     }
 
-    /// Whether a tenant does not want wakes of a kind. Calls, and registrations that go on, are always wanted.
+    /// Whether a tenant does not want wakes of a kind. Calls, and what calls depend on, are always wanted.
     #[must_use]
     pub fn is_off(&self, tenant: &str, kind: WakeKind) -> bool {
-        !matches!(kind, WakeKind::Call | WakeKind::Refresh)
+        !matches!(kind, WakeKind::Call | WakeKind::Refresh | WakeKind::Proof)
             && self.tenant(tenant).is_some_and(|tenant| tenant.wakes_off.contains(&kind))
     }
 

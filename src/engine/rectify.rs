@@ -3,6 +3,7 @@
 
 use super::account::Account;
 use super::audit::LifeEvent;
+use super::caller_key::CallerKey;
 use super::engine::Engine;
 use super::hand_over::{Change, Kind, leads_elsewhere};
 use super::ids::{InstanceId, ReplyTo};
@@ -14,7 +15,13 @@ use crate::vault::Material;
 /// What changes once the credentials are accepted.
 pub(super) struct Amendment {
     account: Account,
+    wishes: Wishes,
+}
+
+/// What needs no credentials.
+struct Wishes {
     push: Option<Vec<PushTarget>>,
+    caller_key: Option<Option<CallerKey>>,
     preferences: Option<Preferences>,
 }
 
@@ -28,7 +35,7 @@ impl Engine {
         now: Now,
     ) {
         let Some(()) = self.check(id, token, reply) else { return };
-        let Rectification { push, account, material, preferences } = change;
+        let Rectification { push, caller_key, account, material, preferences } = change;
         let Some(instance) = self.leases.get(id) else { return };
         let (present, binding) = (instance.account.clone(), instance.binding);
         if instance.restricted.is_some() && (account.is_some() || material.is_some()) {
@@ -45,7 +52,7 @@ impl Engine {
             || present.aor != account.aor
             || present.auth_username != account.auth_username;
         let empty = instance.foreground.is_some() && self.must_move(id, &account);
-        let amendment = Amendment { account, push, preferences };
+        let amendment = Amendment { account, wishes: Wishes { push, caller_key, preferences } };
         match material {
             None if elsewhere || empty => {
                 let needed = "account: another destination or user needs the credentials again".to_owned();
@@ -64,8 +71,8 @@ impl Engine {
 
     /// Changes what needs no other credentials than those that are held.
     pub(super) fn amend(&mut self, id: InstanceId, amendment: Amendment, reply: ReplyTo, now: Now) {
-        let Amendment { account, push, preferences } = amendment;
-        self.set_wishes(id, push, preferences, now);
+        let Amendment { account, wishes } = amendment;
+        self.set_wishes(id, wishes, now);
         if self.must_move(id, &account) {
             let Some(credential) = self.unseat(id, now) else { return };
             self.seat(id, &account, credential, now);
@@ -78,8 +85,8 @@ impl Engine {
 
     /// Another destination or user: the secret for the former one is wiped before anything else happens.
     fn resettle(&mut self, id: InstanceId, amendment: Amendment, material: Material, reply: ReplyTo, now: Now) {
-        let Amendment { account, push, preferences } = amendment;
-        self.set_wishes(id, push, preferences, now);
+        let Amendment { account, wishes } = amendment;
+        self.set_wishes(id, wishes, now);
         if let Some(former) = self.unseat(id, now) {
             let _ = self.vault.wipe(former);
         }
@@ -89,15 +96,14 @@ impl Engine {
         self.wait_for_seat(id, reply, Kind::Rectify, now);
     }
 
-    fn set_wishes(
-        &mut self,
-        id: InstanceId,
-        push: Option<Vec<PushTarget>>,
-        preferences: Option<Preferences>,
-        now: Now,
-    ) {
+    fn set_wishes(&mut self, id: InstanceId, wishes: Wishes, now: Now) {
+        let Wishes { push, caller_key, preferences } = wishes;
+        if let Some(key) = caller_key {
+            self.leases.reseal(id, key);
+        }
         if let Some(push) = push {
             self.leases.retarget(id, push, now);
+            self.review_proof(id, now);
         }
         if let Some(preferences) = preferences {
             self.leases.prefer(id, preferences);

@@ -121,7 +121,7 @@ impl Happened {
         }
         if let Some(hindrance) = self.hindrance() {
             // The hold that ran out says nothing new; everything else does.
-            return if matches!(reason, "no-device" | "no-push") {
+            return if matches!(reason, "no-device" | "no-push" | "unproven") {
                 hindrance
             } else {
                 format!("{hindrance}; {}", ending(reason, at))
@@ -188,6 +188,8 @@ fn fault(reason: &str) -> &'static str {
         "not-sent" => "it could not be sent in time",
         "over-budget" => "the instance has used its budget of wakes",
         "no-target" => "the app gave no push target for calls",
+        "unproven" => "push token not proven: the app has not returned the challenge",
+        "contested" => "push token not proven: it is another device's",
         _ => "it failed",
     }
 }
@@ -201,7 +203,7 @@ fn ending(reason: &str, at: Duration) -> String {
         "declined" => format!("the phone declined after {at}"),
         "no-device" => format!("no phone came within {at}"),
         "no-answer" => format!("nobody answered within {at}"),
-        "no-push" => "no wake could be sent".to_owned(),
+        "no-push" | "unproven" => "no wake could be sent".to_owned(),
         "failed" => format!("the phone failed after {at}"),
         "limited" => "a limit was reached".to_owned(),
         "erased" => format!("the instance was erased after {at}"),

@@ -22,7 +22,7 @@ use super::ids::{CallUuid, InstanceId, WakeId};
 use super::input::{PushPurpose, PushTarget};
 use super::instance::Instance;
 use super::limits::Limits;
-use super::output::{Caller, PushJob, PushOutcome, TestView, Unsent, WakeDetail, WakeKind};
+use super::output::{PushJob, PushOutcome, TestView, ToldCaller, Unsent, WakeDetail, WakeKind};
 use super::policy::Provider;
 use crate::clock::{Instant, Now, WallTime};
 use budget::Ledger;
@@ -46,7 +46,7 @@ const REPROVISION_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 pub(crate) struct Reason {
     pub(crate) kind: WakeKind,
     pub(crate) call: Option<CallUuid>,
-    pub(crate) caller: Option<Caller>,
+    pub(crate) caller: Option<ToldCaller>,
     /// Until when it is worth something: for a call, until when it rings. `None`: as long as its kind is by itself.
     pub(crate) until: Option<Instant>,
     /// What this kind tells besides.
@@ -80,10 +80,20 @@ pub(crate) struct Verdict {
     pub(crate) kind: WakeKind,
     pub(crate) provider: Provider,
     pub(crate) outcome: PushOutcome,
-    /// For a dead token: whether it is still the one the device uses, as far as the outcome tells.
-    pub(crate) sent_at: WallTime,
+    pub(crate) sent: Now,
     purpose: PushPurpose,
     app: AppKey,
+    token: String,
+}
+
+impl Verdict {
+    /// Whether it speaks of the token that one of these targets has now, for the same purpose and app.
+    pub(crate) fn is_about(&self, targets: &[PushTarget]) -> bool {
+        targets.iter().any(|target| {
+            (target.purpose, target.provider) == (self.purpose, self.provider)
+                && (&target.app, &target.token) == (&self.app.app, &self.token)
+        })
+    }
 }
 
 struct Pending {
@@ -91,7 +101,8 @@ struct Pending {
     kind: WakeKind,
     purpose: PushPurpose,
     app: AppKey,
-    sent_at: WallTime,
+    token: String,
+    sent: Now,
 }
 
 /// The room.
@@ -118,7 +129,7 @@ impl Wakes {
         now: Now,
     ) -> Result<WakeId, Unsent> {
         let whom = whom.into();
-        let target = choose(whom.push, reason.kind).ok_or(Unsent::NoTarget)?;
+        let target = target_of(whom.push, reason.kind).ok_or(Unsent::NoTarget)?;
         self.ledgers.entry(whom.id).or_default().spend(reason.kind, limits, now.boot)?;
         let life = life(&reason, now.boot);
         self.next += 1;
@@ -141,13 +152,14 @@ impl Wakes {
         });
         let app = AppKey { tenant: whom.tenant.clone(), provider: target.provider, app: target.app.clone() };
         let (kind, purpose) = (reason.kind, target.purpose);
-        self.pending.insert(wake, Pending { instance: whom.id, kind, purpose, app, sent_at: now.wall });
+        let token = target.token.clone();
+        self.pending.insert(wake, Pending { instance: whom.id, kind, purpose, app, token, sent: now });
         Ok(wake)
     }
 
     /// The provider's answer.
     pub(crate) fn handle_outcome(&mut self, wake: WakeId, outcome: PushOutcome, now: Now) -> Option<Verdict> {
-        let Pending { instance, kind, purpose, app, sent_at } = self.pending.remove(&wake)?;
+        let Pending { instance, kind, purpose, app, token, sent } = self.pending.remove(&wake)?;
         if outcome == PushOutcome::Accepted {
             self.suspects.handle_accepted(instance, purpose, &app, now.boot);
         } else if kind == WakeKind::Message
@@ -159,7 +171,7 @@ impl Wakes {
         if kind == WakeKind::Test {
             self.tests.handle_outcome(instance, wake, &outcome, now);
         }
-        Some(Verdict { instance, kind, provider: app.provider, outcome, sent_at, purpose, app })
+        Some(Verdict { instance, kind, provider: app.provider, outcome, sent, purpose, app, token })
     }
 
     /// Whether a token that was refused as not valid is to be taken for dead; until then it may be the operator's
@@ -210,6 +222,16 @@ impl Wakes {
         self.tests.view(instance, test)
     }
 
+    /// The self-test of an instance that is remembered.
+    pub(crate) fn last_test(&self, instance: InstanceId) -> Option<TestView> {
+        self.tests.last(instance)
+    }
+
+    /// Pushes to an instance's device whose outcome is awaited.
+    pub(crate) fn under_way(&self, instance: InstanceId) -> usize {
+        self.pending.values().filter(|pending| pending.instance == instance).count()
+    }
+
     /// Forgets self-tests that are over.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.tests.handle_timeout(now);
@@ -251,7 +273,7 @@ impl Wakes {
 
 /// A call goes to the call target. Everything else goes to the other one; a VoIP token must never carry it (the system
 /// kills an app that shows no call for a VoIP push), but other providers have one token for both.
-fn choose(targets: &[PushTarget], kind: WakeKind) -> Option<&PushTarget> {
+pub(crate) fn target_of(targets: &[PushTarget], kind: WakeKind) -> Option<&PushTarget> {
     let of = |purpose| targets.iter().find(|target| target.purpose == purpose);
     match kind {
         // A phone that registers through us may have an alert token only; an instance always has one for calls.
@@ -271,6 +293,6 @@ fn life(reason: &Reason, now: Instant) -> Duration {
         WakeKind::Call | WakeKind::CallEnded => CALL_ENDED_LIFE,
         WakeKind::MissedCall | WakeKind::Message | WakeKind::Voicemail | WakeKind::Expiring => NEWS_LIFE,
         WakeKind::Reprovision => REPROVISION_LIFE,
-        WakeKind::Test | WakeKind::Refresh => TEST_LIFE,
+        WakeKind::Test | WakeKind::Refresh | WakeKind::Proof => TEST_LIFE,
     }
 }

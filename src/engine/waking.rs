@@ -6,26 +6,57 @@ use super::audit::Cause;
 use super::engine::Engine;
 use super::ids::{InstanceId, ReplyTo, WakeId};
 use super::input::TokenHash;
-use super::output::{Answer, Note, Output, PushOutcome, Refusal, TestView, Unsent, WakeDetail, WakeKind};
+use super::instance::Instance;
+use super::output::{
+    Answer, Caller, Note, Output, PushOutcome, Refusal, TestView, ToldCaller, Unsent, WakeDetail, WakeKind,
+};
+use super::policy::CallerInPush;
 use super::wakes::{Addressee, Notice, Reason, Verdict};
-use crate::clock::Now;
+use crate::clock::{Now, WallTime};
 
 impl Engine {
     /// Sends a wake to the device of an instance, or to a phone that registers through us, if its tenant wants wakes of this kind and the budget allows it.
     pub(super) fn send_wake(&mut self, id: InstanceId, reason: Reason, now: Now) -> Result<WakeId, Unsent> {
-        let attach = self.policy.attach_uri();
+        let (attach, kind) = (self.policy.attach_uri(), reason.kind.as_str());
         let held = self.leases.get(id).map(Addressee::from);
         let passed = || self.pass.push(id).map(|(tenant, push)| Addressee { id, tenant, push });
         let sent = match held.or_else(passed) {
             None => Err(Unsent::NoTarget),
             Some(_) if self.is_restricted(id) => Err(Unsent::Restricted),
             Some(whom) if self.policy.is_off(whom.tenant, reason.kind) => Err(Unsent::Off),
-            Some(whom) => self.wakes.send(whom, reason, &attach, &self.policy.limits, now),
+            Some(whom) => match self.proofs.hindrance(id, reason.kind) {
+                Some(why) => Err(why),
+                None => self.wakes.send(whom, reason, &attach, &self.policy.limits, now),
+            },
         };
         if let Err(why) = sent {
             self.tally.unsent(why);
         }
+        self.traces.decide(id, || format!("wake {kind}: {}", sent.map_or_else(Unsent::as_str, |_| "sent")));
         sent
+    }
+
+    /// How much the pushes of an instance tell of the caller: what its tenant wants, as far as its device gave a key.
+    pub(super) fn caller_in_push(&self, instance: &Instance) -> CallerInPush {
+        match self.policy.tenant(&instance.tenant).map(|tenant| tenant.caller_in_push).unwrap_or_default() {
+            CallerInPush::Sealed if instance.caller_key.is_none() => CallerInPush::None,
+            wanted => wanted,
+        }
+    }
+
+    /// The caller as a push may tell it: of a call, or of one that was missed.
+    pub(super) fn told_caller(&self, id: InstanceId, kind: WakeKind, caller: Option<Caller>) -> Option<ToldCaller> {
+        if !matches!(kind, WakeKind::Call | WakeKind::MissedCall) {
+            return None;
+        }
+        // A phone that registers through us has no key: its caller came here only if it goes out in clear.
+        let Some(instance) = self.leases.get(id) else { return caller.map(ToldCaller::Clear) };
+        match (self.caller_in_push(instance), instance.caller_key) {
+            (CallerInPush::Clear, _) => caller.map(ToldCaller::Clear),
+            // One who is not known is sealed too: all pushes look alike.
+            (CallerInPush::Sealed, Some(key)) => Some(ToldCaller::Sealed(key, caller.unwrap_or_default())),
+            (CallerInPush::Sealed, None) | (CallerInPush::None, _) => None,
+        }
     }
 
     /// A lease has begun, or begun anew: its device is told before it ends.
@@ -46,14 +77,33 @@ impl Engine {
         }
     }
 
+    /// A dead token ends its instance, if it is the one the device uses now and did not come to us after it died.
+    pub(super) fn handle_token_dead(&mut self, verdict: &Verdict, since: Option<WallTime>, now: Now) {
+        let id = verdict.instance;
+        // A provider that does not say since when speaks of the moment it was asked.
+        if let Some(instance) = self.leases.get(id) {
+            let died = since.map_or(verdict.sent.wall >= instance.push_since, |since| since > instance.push_since);
+            if died && verdict.is_about(&instance.push) {
+                self.erase(id, Cause::DeadToken, None, now);
+            }
+        } else if let Some(confirmed) = self.pass.confirmed(id) {
+            let age = now.boot.saturating_since(confirmed);
+            let died = since.map_or(verdict.sent.boot >= confirmed, |since| since + age > now.wall);
+            if died {
+                self.pass.end(id);
+            }
+        }
+    }
+
     /// A token that the provider does not know: the operator is told at once, the instance ends only if it is certain
     /// whose fault it is.
     pub(super) fn handle_token_rejected(&mut self, verdict: &Verdict, now: Now) {
         let PushOutcome::TokenRejected(reason) = &verdict.outcome else { return };
         self.emit(Output::Note(Note::PushMisconfigured(verdict.provider, reason.clone())));
-        let Some(known_since) = self.leases.get(verdict.instance).map(|instance| instance.push_since) else { return };
-        // Word of a token that the device has replaced meanwhile.
-        if verdict.sent_at < known_since {
+        let Some(instance) = self.leases.get(verdict.instance) else { return };
+        let known_since = instance.push_since;
+        // Word of a token that the device has replaced meanwhile, or given to us once more.
+        if !verdict.is_about(&instance.push) || verdict.sent.wall < known_since {
             return;
         }
         if self.wakes.is_dead_after(verdict, known_since, now.boot) {
@@ -79,6 +129,7 @@ impl Engine {
             Unsent::Off => Refusal::SwitchedOff,
             Unsent::Restricted => Refusal::Restricted,
             // Self-tests have no budget but the pause between them.
+            Unsent::Unproven | Unsent::Contested => Refusal::Unproven,
             Unsent::OverBudget | Unsent::Told => Refusal::RateLimited { after: super::wakes::TEST_LIFE },
         })?;
         Ok(self.wakes.begin_test(id, test, wake, now))

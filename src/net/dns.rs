@@ -1,35 +1,24 @@
 //! Locating registrars: drives the machine of RFC 3263 with a real resolver.
 //!
-//! Names from the hosts file (and `localhost`, RFC 6761 §6.3) answer without any server, so a registrar on the same machine
-//! needs no DNS. At most a fixed number of locations run at once, each with a deadline. Refuses to judge addresses: the
+//! Names that need no server get none asked, so a registrar on the same machine needs no DNS. At most a fixed number of locations run at once, each with a deadline. Refuses to judge addresses: the
 //! engine filters them.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::config::{ResolveHosts, ResolverConfig};
-use hickory_resolver::net::NetError;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use hickory_resolver::{Hosts, TokioResolver};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::bounds::{LOCATES_AT_ONCE, LOCATES_QUEUED};
-use super::stopped;
+use super::{Names, stopped};
 use crate::engine::account::{TrunkHost, TrunkUri};
 use crate::engine::input::{LocateFault, Located};
 use crate::sip::Transport;
 use crate::sip::locate::{Answer, Locator, QUESTIONS_MAX, Question, SrvRecord, Step};
 
-/// One attempt of one question to one server.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
-/// Attempts of one question.
-const QUERY_ATTEMPTS: usize = 2;
 /// Called with the answer, exactly once.
 pub type LocateDone = Box<dyn FnOnce(Result<Vec<Located>, LocateFault>) + Send>;
 
@@ -60,24 +49,15 @@ struct Locate {
 }
 
 struct Resolver {
-    /// Absent where the system names no server.
-    dns: Option<TokioResolver>,
-    system_hosts: Hosts,
-    fixed: HashMap<String, Vec<IpAddr>>,
+    names: Arc<Names>,
     reach: Reach,
     seeds: ahash::RandomState,
 }
 
-/// Makes both ends. `fixed`: names answered without asking anyone.
-pub(super) fn locates(fixed: HashMap<String, Vec<IpAddr>>, reach: Reach, deadline: Duration) -> (Locates, Answering) {
+/// Makes both ends.
+pub(super) fn locates(names: Arc<Names>, reach: Reach, deadline: Duration) -> (Locates, Answering) {
     let (sender, queue) = mpsc::channel(LOCATES_QUEUED);
-    let resolver = Resolver {
-        dns: system_resolver().inspect_err(|error| tracing::warn!(%error, "no DNS resolver")).ok(),
-        system_hosts: Hosts::from_system().unwrap_or_default(),
-        fixed,
-        reach,
-        seeds: ahash::RandomState::new(),
-    };
+    let resolver = Resolver { names, reach, seeds: ahash::RandomState::new() };
     (Locates { queue: sender }, Answering { queue, resolver: Arc::new(resolver), deadline })
 }
 
@@ -144,7 +124,7 @@ impl Resolver {
 
     async fn srv(&self, name: &str) -> Answer {
         let domain = name.splitn(3, '.').nth(2).unwrap_or_default();
-        if self.known(domain).is_some() {
+        if self.names.known(domain).is_some() {
             return Answer::Srv(Vec::new());
         }
         let record = |data: &RData| match data {
@@ -156,26 +136,26 @@ impl Resolver {
             }),
             _ => None,
         };
-        match self.lookup(name, RecordType::SRV, record).await {
+        match self.names.lookup(name, RecordType::SRV, record).await {
             Some(records) => Answer::Srv(records),
             None => Answer::Unanswered,
         }
     }
 
     async fn addresses(&self, name: &str) -> Answer {
-        if let Some(known) = self.known(name) {
+        if let Some(known) = self.names.known(name) {
             return Answer::Addresses(self.reachable(known));
         }
         let (v4, v6) = tokio::join!(
             async {
                 match self.reach.ipv4 {
-                    true => self.lookup(name, RecordType::A, RData::ip_addr).await,
+                    true => self.names.lookup(name, RecordType::A, RData::ip_addr).await,
                     false => Some(Vec::new()),
                 }
             },
             async {
                 match self.reach.ipv6 {
-                    true => self.lookup(name, RecordType::AAAA, RData::ip_addr).await,
+                    true => self.names.lookup(name, RecordType::AAAA, RData::ip_addr).await,
                     false => Some(Vec::new()),
                 }
             },
@@ -191,47 +171,9 @@ impl Resolver {
         Answer::Addresses(found)
     }
 
-    /// What needs no server: fixed names, the hosts file, `localhost`.
-    fn known(&self, name: &str) -> Option<Vec<IpAddr>> {
-        let name = name.trim_end_matches('.').to_ascii_lowercase();
-        if let Some(fixed) = self.fixed.get(&name) {
-            return Some(fixed.clone());
-        }
-        let in_file = self.in_hosts_file(&name);
-        if !in_file.is_empty() {
-            return Some(in_file);
-        }
-        (name == "localhost" || name.ends_with(".localhost"))
-            .then(|| vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
-    }
-
-    fn in_hosts_file(&self, name: &str) -> Vec<IpAddr> {
-        let Ok(name) = Name::from_ascii(name) else { return Vec::new() };
-        [RecordType::A, RecordType::AAAA]
-            .into_iter()
-            .filter_map(|kind| self.system_hosts.lookup_static_host(&Query::query(name.clone(), kind)))
-            .flat_map(|lookup| lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect::<Vec<_>>())
-            .collect()
-    }
-
     fn reachable(&self, addresses: Vec<IpAddr>) -> Vec<IpAddr> {
         let is_reachable = |address: &IpAddr| if address.is_ipv6() { self.reach.ipv6 } else { self.reach.ipv4 };
         addresses.into_iter().filter(is_reachable).collect()
-    }
-
-    /// `None`: nobody answered. Empty: the name has no such record.
-    async fn lookup<T>(&self, name: &str, kind: RecordType, read: impl Fn(&RData) -> Option<T>) -> Option<Vec<T>> {
-        let mut name = match Name::from_ascii(name) {
-            Ok(name) => name,
-            Err(_) => return Some(Vec::new()),
-        };
-        // An account's domain is a whole one: the search list of this machine has no say.
-        name.set_fqdn(true);
-        match self.dns.as_ref()?.lookup(name, kind).await {
-            Ok(lookup) => Some(lookup.answers().iter().filter_map(|record| read(&record.data)).collect()),
-            Err(error) if error.is_no_records_found() => Some(Vec::new()),
-            Err(_) => None,
-        }
     }
 }
 
@@ -242,19 +184,6 @@ fn relative(name: &Name) -> String {
         Some(relative) if !relative.is_empty() => relative.to_owned(),
         _ => text,
     }
-}
-
-fn system_resolver() -> Result<TokioResolver, NetError> {
-    let (config, options) = hickory_resolver::system_conf::read_system_conf()?;
-    let (_, _, name_servers) = config.into_parts();
-    let config = ResolverConfig::from_name_servers(name_servers);
-    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-    *builder.options_mut() = options;
-    let options = builder.options_mut();
-    options.timeout = QUERY_TIMEOUT;
-    options.attempts = QUERY_ATTEMPTS;
-    options.use_hosts_file = ResolveHosts::Never;
-    builder.build()
 }
 
 #[cfg(test)]

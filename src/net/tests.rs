@@ -5,7 +5,6 @@ mod streams;
 mod trunks;
 mod websockets;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,7 +102,7 @@ impl World {
             flows_max: 1000,
             flows_per_source_max: wishes.flows_per_source_max,
             timings: wishes.timings,
-            hosts: HashMap::new(),
+            names: Arc::default(),
         };
         let net = Net::start(plan, settings, Upstream(sender)).expect("a runtime");
         Self { net, listeners, events }

@@ -6,6 +6,8 @@
 pub(crate) mod provider_token;
 pub(crate) mod reason;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request};
 use http_body_util::Full;
@@ -20,6 +22,7 @@ use super::jwt::SigningKey;
 use super::payload::{Texts, is_shown, members, within};
 use crate::engine::input::PushPurpose;
 use crate::engine::output::{PushJob, PushOutcome, WakeKind};
+use crate::net::Names;
 use provider_token::{Minted, ProviderToken};
 use reason::{Verdict, verdict};
 
@@ -55,7 +58,7 @@ struct Prepared {
 }
 
 impl Apns {
-    pub(crate) fn new(config: &ApnsConfig, time: TimeSource, crew: &Crew) -> Result<Self, Fault> {
+    pub(crate) fn new(config: &ApnsConfig, time: TimeSource, names: &Arc<Names>, crew: &Crew) -> Result<Self, Fault> {
         for (member, id) in [("team_id", &config.team_id), ("key_id", &config.key_id)] {
             if id.len() != ID_LEN || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
                 return Err((member, format!("must be {ID_LEN} letters and digits")));
@@ -63,7 +66,7 @@ impl Apns {
         }
         let key = SigningKey::es256(&config.key_pem).map_err(|problem| ("key_file", problem))?;
         let url = config.endpoint.as_deref().unwrap_or(config.environment.endpoint());
-        let endpoint = Endpoint::https("endpoint", url, config.ca_pem.as_deref(), ALPN_H2)?;
+        let endpoint = Endpoint::https("endpoint", url, config.ca_pem.as_deref(), ALPN_H2, names)?;
         let channel = Channel::new(endpoint, STREAMS, crew);
         let token = ProviderToken::new(key, config.team_id.clone(), config.key_id.clone());
         Ok(Self { channel, token, time })
@@ -185,7 +188,7 @@ fn plan(job: &PushJob, texts: &Texts) -> Result<Plan, PushOutcome> {
 /// worth one line each; a missed call is worth one of its own.
 fn collapse_id(job: &PushJob) -> Option<String> {
     match job.kind {
-        WakeKind::Call | WakeKind::CallEnded | WakeKind::Refresh | WakeKind::Test => None,
+        WakeKind::Call | WakeKind::CallEnded | WakeKind::Refresh | WakeKind::Test | WakeKind::Proof => None,
         WakeKind::MissedCall => job.call.map(|call| call.to_string()),
         WakeKind::Message | WakeKind::Voicemail => Some(format!("{}.{}", job.kind.as_str(), job.instance)),
         WakeKind::Expiring | WakeKind::Reprovision => Some(format!("lease.{}", job.instance)),

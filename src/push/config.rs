@@ -11,6 +11,7 @@ use crate::clock::{self, Now};
 use crate::engine::account::TenantId;
 use crate::engine::output::{PushOutcome, WakeKind};
 use crate::engine::policy::Provider;
+use crate::net::Names;
 
 /// An app of a tenant and what reaches it.
 pub struct AppConfig {
@@ -122,11 +123,19 @@ pub struct PushSettings {
     pub observer: Option<Observer>,
     /// The clocks.
     pub time: TimeSource,
+    /// Who is asked for the providers' names; by default nobody.
+    pub names: Arc<Names>,
 }
 
 impl Default for PushSettings {
     fn default() -> Self {
-        Self { queued: QUEUED_DEFAULT, drain: DRAIN_DEFAULT, observer: None, time: Arc::new(clock::now) }
+        Self {
+            queued: QUEUED_DEFAULT,
+            drain: DRAIN_DEFAULT,
+            observer: None,
+            time: Arc::new(clock::now),
+            names: Arc::default(),
+        }
     }
 }
 

@@ -9,11 +9,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::config::Fault;
+use crate::net::Names;
 
 /// HTTP/2 in ALPN (RFC 9113 §3.2).
 pub(crate) const ALPN_H2: &[u8] = b"h2";
@@ -36,6 +37,7 @@ pub(crate) struct Endpoint {
     port: u16,
     authority: String,
     path: String,
+    names: Arc<Names>,
 }
 
 impl Endpoint {
@@ -45,8 +47,9 @@ impl Endpoint {
         url: &str,
         ca_pem: Option<&str>,
         alpn: &'static [u8],
+        names: &Arc<Names>,
     ) -> Result<Self, Fault> {
-        let endpoint = Self::any(member, url, ca_pem, alpn)?;
+        let endpoint = Self::any(member, url, ca_pem, alpn, names)?;
         if endpoint.tls.is_none() {
             return Err((member, "must begin with https://".to_owned()));
         }
@@ -59,6 +62,7 @@ impl Endpoint {
         url: &str,
         ca_pem: Option<&str>,
         alpn: &'static [u8],
+        names: &Arc<Names>,
     ) -> Result<Self, Fault> {
         let fail = |problem: &str| (member, problem.to_owned());
         let uri: Uri = url.parse().map_err(|_| fail("not a URL"))?;
@@ -79,7 +83,7 @@ impl Endpoint {
         };
         let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
         let path = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { tls, host, port: uri.port_u16().unwrap_or(port), authority, path })
+        Ok(Self { tls, host, port: uri.port_u16().unwrap_or(port), authority, path, names: Arc::clone(names) })
     }
 
     /// The absolute URI of `path` below this endpoint.
@@ -104,8 +108,8 @@ impl Endpoint {
     }
 
     async fn open(&self) -> Result<Box<dyn Io>, String> {
-        let addresses = lookup_host((self.host.as_str(), self.port)).await.map_err(|_| "the name does not resolve")?;
-        let tcp = first_answering(addresses).await?;
+        let addresses = self.names.addresses(&self.host).await.map_err(|_| "the name does not resolve")?;
+        let tcp = first_answering(addresses.into_iter().map(|address| SocketAddr::new(address, self.port))).await?;
         // A push is one small write; waiting to fill a segment would only delay it.
         tcp.set_nodelay(true).map_err(|error| format!("connect: {}", error.kind()))?;
         let Some((connector, name, alpn)) = &self.tls else { return Ok(Box::new(tcp)) };
@@ -160,24 +164,34 @@ mod tests {
 
     #[test]
     fn a_url_is_taken_apart_with_its_path_kept_as_a_prefix() {
-        let endpoint = Endpoint::https("endpoint", "https://[::1]:2197/relay/", None, ALPN_H2).expect("a valid URL");
+        let endpoint = Endpoint::https("endpoint", "https://[::1]:2197/relay/", None, ALPN_H2, &Arc::default())
+            .expect("a valid URL");
         assert_eq!(endpoint.uri("/3/device/ab"), "https://[::1]:2197/relay/3/device/ab");
         assert_eq!((endpoint.host.as_str(), endpoint.port), ("::1", 2197));
     }
 
     #[test]
     fn the_port_is_that_of_the_scheme_where_none_is_given() {
-        assert_eq!(Endpoint::any("endpoint", "http://localhost", None, ALPN_HTTP11).expect("a valid URL").port, 80);
-        assert_eq!(Endpoint::https("endpoint", "https://localhost", None, ALPN_H2).expect("a valid URL").port, 443);
+        assert_eq!(
+            Endpoint::any("endpoint", "http://localhost", None, ALPN_HTTP11, &Arc::default())
+                .expect("a valid URL")
+                .port,
+            80
+        );
+        assert_eq!(
+            Endpoint::https("endpoint", "https://localhost", None, ALPN_H2, &Arc::default()).expect("a valid URL").port,
+            443
+        );
     }
 
     #[test]
     fn what_cannot_be_an_endpoint_is_refused() {
         for url in ["", "nonsense", "ftp://host", "https://", "https://user@host", "https://host/?a=b", "http://host"] {
-            let refused = Endpoint::https("endpoint", url, None, ALPN_H2).err();
+            let refused = Endpoint::https("endpoint", url, None, ALPN_H2, &Arc::default()).err();
             assert_eq!(refused.map(|(member, _)| member), Some("endpoint"), "{url}");
         }
-        let refused = Endpoint::https("endpoint", "https://host", Some("no certificate"), ALPN_H2).err();
+        let refused =
+            Endpoint::https("endpoint", "https://host", Some("no certificate"), ALPN_H2, &Arc::default()).err();
         assert_eq!(refused, Some(("ca_file", "holds no certificate".to_owned())));
     }
 }

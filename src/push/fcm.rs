@@ -24,6 +24,7 @@ use super::crew::Crew;
 use super::endpoint::{ALPN_H2, ALPN_HTTP11, Endpoint};
 use super::payload::{Detail, Texts, text_members};
 use crate::engine::output::{PushJob, PushOutcome, WakeKind};
+use crate::net::Names;
 use account::ServiceAccount;
 use answer::{Verdict, verdict};
 use oauth::AccessTokens;
@@ -51,14 +52,14 @@ pub(crate) struct Fcm {
 }
 
 impl Fcm {
-    pub(crate) fn new(config: &FcmConfig, time: TimeSource, crew: &Crew) -> Result<Self, Fault> {
+    pub(crate) fn new(config: &FcmConfig, time: TimeSource, names: &Arc<Names>, crew: &Crew) -> Result<Self, Fault> {
         const FILE: &str = "service_account_file";
         const TOKEN_URI: &str = "token_uri in service_account_file";
         let account = ServiceAccount::parse(&config.service_account_json).map_err(|problem| (FILE, problem))?;
         let ca = config.ca_pem.as_deref();
         let url = config.endpoint.as_deref().unwrap_or(ENDPOINT);
-        let endpoint = Endpoint::https("endpoint", url, ca, ALPN_H2)?;
-        let token_endpoint = Endpoint::https(TOKEN_URI, &account.token_uri, ca, ALPN_HTTP11)?;
+        let endpoint = Endpoint::https("endpoint", url, ca, ALPN_H2, names)?;
+        let token_endpoint = Endpoint::https(TOKEN_URI, &account.token_uri, ca, ALPN_HTTP11, names)?;
         let channel = Channel::new(endpoint, STREAMS, crew);
         let uri = channel.uri(&format!("/v1/projects/{}/messages:send", account.project_id));
         let tokens = AccessTokens::new(Arc::new(account), token_endpoint, Arc::clone(&time), crew);
@@ -168,7 +169,7 @@ impl Fcm {
 /// for the phone's next waking, but for a registration that would be over by then; before Android 13 the hurried ones are counted, and calls need them all.
 fn is_urgent(kind: WakeKind) -> bool {
     match kind {
-        WakeKind::Call | WakeKind::Message | WakeKind::Refresh | WakeKind::Test => true,
+        WakeKind::Call | WakeKind::Message | WakeKind::Refresh | WakeKind::Test | WakeKind::Proof => true,
         WakeKind::CallEnded
         | WakeKind::MissedCall
         | WakeKind::Voicemail

@@ -1,5 +1,7 @@
 //! Provider `sandbox`: posts pushes to a mailbox of ours, where whoever tries things out picks them up.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
@@ -12,6 +14,7 @@ use super::oneshot;
 use super::payload::{Texts, members_with_text, within};
 use crate::clock::WallTime;
 use crate::engine::output::{PushJob, PushOutcome};
+use crate::net::Names;
 
 /// Largest body, as the real providers have one.
 const BODY_MAX: usize = 5120;
@@ -28,8 +31,8 @@ struct Refusal {
 }
 
 impl Mailbox {
-    pub(crate) fn new(config: &SandboxConfig) -> Result<Self, Fault> {
-        let endpoint = Endpoint::any("endpoint", &config.endpoint, config.ca_pem.as_deref(), ALPN_HTTP11)?;
+    pub(crate) fn new(config: &SandboxConfig, names: &Arc<Names>) -> Result<Self, Fault> {
+        let endpoint = Endpoint::any("endpoint", &config.endpoint, config.ca_pem.as_deref(), ALPN_HTTP11, names)?;
         Ok(Self { endpoint })
     }
 

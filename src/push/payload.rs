@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::engine::output::{PushJob, WakeDetail, WakeKind};
+use super::sealed;
+use crate::engine::output::{PushJob, ToldCaller, WakeDetail, WakeKind};
 
 /// The version of the payload; apps ignore versions they do not know.
 const VERSION: u32 = 1;
@@ -28,13 +29,9 @@ pub(crate) fn members(job: &PushJob, detail: Detail) -> Map<String, Value> {
     put("instance", json!(job.instance.to_string()));
     put("expires_at", json!(job.expires_at.unix_seconds()));
     put("attach", json!(job.attach));
-    if let (Some(caller), Detail::Full) = (&job.caller, detail) {
-        let mut told = Map::new();
-        if let Some(name) = &caller.name {
-            told.insert("name".to_owned(), json!(name));
-        }
-        told.insert("number".to_owned(), json!(caller.number));
-        put("caller", Value::Object(told));
+    let told = job.caller.as_ref().filter(|_| detail == Detail::Full);
+    if let Some(caller) = told.and_then(|told| caller(job, told)) {
+        put("caller", caller);
     }
     match job.detail {
         WakeDetail::None => {}
@@ -42,8 +39,26 @@ pub(crate) fn members(job: &PushJob, detail: Detail) -> Map<String, Value> {
         WakeDetail::Expiring { lease_ends, .. } => put("lease_ends", json!(lease_ends.rfc3339())),
         WakeDetail::Ended(reason) => put("reason", json!(reason)),
         WakeDetail::Test(test) => put("test", json!(test.to_string())),
+        WakeDetail::Proof(challenge) => put("challenge", json!(challenge.text())),
     }
     members
+}
+
+fn caller(job: &PushJob, told: &ToldCaller) -> Option<Value> {
+    match told {
+        ToldCaller::Clear(caller) => {
+            let mut told = Map::new();
+            if let Some(name) = &caller.name {
+                told.insert("name".to_owned(), json!(name));
+            }
+            told.insert("number".to_owned(), json!(caller.number));
+            Some(Value::Object(told))
+        }
+        ToldCaller::Sealed(key, caller) => {
+            let bound = sealed::Bound { tenant: &job.tenant, instance: job.instance, call: job.call? };
+            sealed::seal(key, caller, bound).map(Value::String)
+        }
+    }
 }
 
 /// The members with what the user is to read, for providers whose pushes are shown by the app itself. A push without
@@ -76,7 +91,7 @@ pub(crate) fn within(most: usize, build: impl Fn(Detail) -> Vec<u8>) -> Option<V
 /// itself, is not shown.
 pub(crate) fn is_shown(job: &PushJob) -> bool {
     match job.kind {
-        WakeKind::Call | WakeKind::CallEnded | WakeKind::Refresh => false,
+        WakeKind::Call | WakeKind::CallEnded | WakeKind::Refresh | WakeKind::Proof => false,
         WakeKind::Expiring => !matches!(job.detail, WakeDetail::Expiring { visible: false, .. }),
         WakeKind::MissedCall | WakeKind::Message | WakeKind::Voicemail | WakeKind::Reprovision | WakeKind::Test => true,
     }
@@ -111,7 +126,7 @@ fn headline(kind: WakeKind) -> &'static str {
         WakeKind::Expiring => "Open the app to keep receiving calls",
         WakeKind::Reprovision => "Open the app to receive calls again",
         WakeKind::Test => "Test notification",
-        WakeKind::Refresh => "Staying reachable",
+        WakeKind::Refresh | WakeKind::Proof => "Staying reachable",
     }
 }
 
@@ -124,7 +139,7 @@ mod tests {
     #[test]
     fn the_payload_has_the_members_of_the_contract_and_no_others() {
         let mut job = job(WakeKind::Call);
-        job.caller = Some(Caller { name: Some("Ada".to_owned()), number: "+1".to_owned() });
+        job.caller = Some(ToldCaller::Clear(Caller { name: Some("Ada".to_owned()), number: "+1".to_owned() }));
         let members = Value::Object(members(&job, Detail::Full));
         let expected = json!({
             "v": 1, "kind": "call", "call": job.call.expect("a call").to_string(), "instance": job.instance.to_string(),
@@ -185,7 +200,7 @@ mod tests {
     fn fcm_data_is_all_strings() {
         let mut job = job(WakeKind::Voicemail);
         job.detail = WakeDetail::Voicemail { new: 1, old: 0 };
-        job.caller = Some(Caller { name: None, number: "+1".to_owned() });
+        job.caller = Some(ToldCaller::Clear(Caller { name: None, number: "+1".to_owned() }));
         let members = text_members(&job, &Texts::default(), Detail::Full);
         assert!(members.values().all(Value::is_string));
         assert_eq!(members["v"], "1");
@@ -198,7 +213,7 @@ mod tests {
         let mut job = job(WakeKind::Call);
         let build = |job: &PushJob, detail| Value::Object(members(job, detail)).to_string().into_bytes();
         let bare = build(&job, Detail::Full);
-        job.caller = Some(Caller { name: Some("x".repeat(9000)), number: "1".to_owned() });
+        job.caller = Some(ToldCaller::Clear(Caller { name: Some("x".repeat(9000)), number: "1".to_owned() }));
         assert_eq!(within(4096, |detail| build(&job, detail)), Some(bare));
         job.attach = "x".repeat(9000);
         assert_eq!(within(4096, |detail| build(&job, detail)), None);

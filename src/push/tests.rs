@@ -6,6 +6,7 @@ mod fcm;
 mod mailbox;
 mod matrix;
 mod pusher;
+mod sealed_callers;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -2,7 +2,6 @@
 
 mod websocket;
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -157,6 +156,7 @@ impl World {
             material: Material::Password(Password::new(Zeroizing::new(b"secret".to_vec()))),
             push: vec![target],
             lease: Duration::from_secs(3600),
+            caller_key: None,
             preferences: Preferences::default(),
         };
         let shard = self.router.placement().account("acme", aor, &registrar);
@@ -230,7 +230,7 @@ fn start_net(plan: Plan, limits: &Limits, router: &Router) -> Net {
         flows_max: limits.flows,
         flows_per_source_max: limits.flows_per_source,
         timings: Timings::default(),
-        hosts: HashMap::new(),
+        names: Arc::default(),
     };
     Net::start(plan, settings, router.clone()).expect("a runtime")
 }

@@ -36,14 +36,50 @@ mod tests {
             tell_only_the_place();
             panic!("cannot parse {SECRET}");
         }
-        let name = concat!(module_path!(), "::a_panic_tells_its_place_and_not_its_message");
-        let name = name.split_once("::").map_or(name, |(_, name)| name);
-        let own = std::env::current_exe().expect("a test knows its own file");
-        let child = Command::new(own).args([name, "--exact", "--nocapture"]).env(CHILD, "1").output();
-        let child = child.expect("the test's own file runs");
-        let told = format!("{}{}", String::from_utf8_lossy(&child.stderr), String::from_utf8_lossy(&child.stdout));
-        assert!(!child.status.success());
+        let (succeeded, told) = child("a_panic_tells_its_place_and_not_its_message");
+        assert!(!succeeded);
         assert!(told.contains(&format!("panic at {}:", file!())), "{told}");
         assert!(!told.contains("alice"), "{told}");
+    }
+
+    #[test]
+    fn nor_does_one_in_another_thread_or_a_task_or_while_another_unwinds() {
+        if std::env::var_os(CHILD).is_some() {
+            tell_only_the_place();
+            panic_elsewhere();
+        }
+        let (succeeded, told) = child("nor_does_one_in_another_thread_or_a_task_or_while_another_unwinds");
+        assert!(!succeeded, "two panics at once end the process");
+        assert_eq!(told.matches("panic at").count(), 5, "{told}");
+        assert!(!told.contains("alice"), "{told}");
+    }
+
+    fn panic_elsewhere() {
+        struct Worse;
+        impl Drop for Worse {
+            fn drop(&mut self) {
+                panic!("cannot drop {SECRET}");
+            }
+        }
+        let thread = std::thread::spawn(|| panic!("cannot parse {SECRET}"));
+        assert!(thread.join().is_err());
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
+        assert!(runtime.block_on(runtime.spawn(async { panic!("cannot parse {SECRET}") })).is_err());
+        let _worse = Worse;
+        Err::<(), _>(SECRET).expect("cannot parse it");
+    }
+
+    /// Whether the process ended well, and all that it wrote. It would write a backtrace if it could.
+    fn child(test: &str) -> (bool, String) {
+        let module = module_path!().split_once("::").map_or("", |(_, module)| module);
+        let own = std::env::current_exe().expect("a test knows its own file");
+        let child = Command::new(own)
+            .args([&format!("{module}::{test}"), "--exact", "--nocapture"])
+            .env(CHILD, "1")
+            .env("RUST_BACKTRACE", "full")
+            .output()
+            .expect("the test's own file runs");
+        let told = [child.stderr, child.stdout].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        (child.status.success(), told)
     }
 }

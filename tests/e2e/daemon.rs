@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::canary::Canaries;
 use crate::http::{Answer, Server};
 use crate::kamailio::{Kamailio, PASSWORD};
 use crate::middlebox::Middlebox;
@@ -26,11 +27,13 @@ pub(crate) struct Settings<'m> {
     pub(crate) middlebox: Option<&'m Middlebox>,
     /// More lines for the tenant's table.
     pub(crate) tenant: String,
+    /// A registrar's port beside those of the PBX.
+    pub(crate) registrar: Option<u16>,
 }
 
 impl Default for Settings<'_> {
     fn default() -> Self {
-        Self { hold: "30s", middlebox: None, tenant: String::new() }
+        Self { hold: "30s", middlebox: None, tenant: String::new(), registrar: None }
     }
 }
 
@@ -50,8 +53,10 @@ pub(crate) struct Daemon<'w> {
     process: Process,
     directory: PathBuf,
     port: u16,
+    api_port: u16,
     api: Server,
     ops: Server,
+    canaries: Canaries,
 }
 
 /// An account that the daemon holds.
@@ -93,7 +98,9 @@ impl<'w> Daemon<'w> {
             command.arg("serve").arg("--config").arg(&file);
         });
         let api = Server::secure(api_port, &world.ca_file());
-        let mut daemon = Self { world, process, directory, port, api, ops: Server::plain(ops_port) };
+        let canaries = Canaries::new([port, tls_port, tls_advertised, api_port, ops_port, push.port()]);
+        let mut daemon =
+            Self { world, process, directory, port, api_port, api, ops: Server::plain(ops_port), canaries };
         until("the daemon to be ready", || {
             daemon.process.assert_running();
             let ready = world.runtime.block_on(daemon.ops.ask("GET", "/readyz", None, None)).ok()?;
@@ -127,6 +134,8 @@ impl<'w> Daemon<'w> {
         let answer = answer.json();
         let word = |key: &str| answer[key].as_str().map(str::to_owned).expect("the answer has an id and a token");
         let instance = Instance { id: word("instance"), token: word("token"), answer: answer.clone() };
+        self.canaries.plant(&instance.id);
+        self.canaries.plant(&instance.token);
         until("the instance to be registered", || {
             let state = self.status(&instance).json()["registration"]["state"].clone();
             (state == "registered").then_some(())
@@ -143,6 +152,9 @@ impl<'w> Daemon<'w> {
         hand_over: &HandOver<'_>,
     ) -> Answer {
         let HandOver { user, device, trunk, more } = hand_over;
+        for value in [push.token(device, "call"), push.token(device, "other"), device_of(device), (*user).to_owned()] {
+            self.canaries.plant(&value);
+        }
         let mut body = json!({
             "account": {
                 "aor": format!("sip:{user}@{PBX_DOMAIN}"),
@@ -266,6 +278,16 @@ impl<'w> Daemon<'w> {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// The port of the API.
+    pub(crate) fn api_port(&self) -> u16 {
+        self.api_port
+    }
+
+    /// The port of the listener for UDP and TCP.
+    pub(crate) fn sip_port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -290,6 +312,21 @@ impl<'w> Daemon<'w> {
         answer
             .unwrap_or_else(|_| panic!("{method} {path} was not answered"))
             .unwrap_or_else(|error| panic!("{method} {path}: {error:#}\n{}", self.process.output()))
+    }
+}
+
+impl Drop for Daemon<'_> {
+    /// Nothing that was told to the daemon may have been told by it.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let metrics = self.world.runtime.block_on(self.ops.ask("GET", "/metrics", None, None));
+        self.terminate();
+        self.canaries.assert_none_in("the log", &self.process.output());
+        self.canaries.assert_none_in("a metric", &metrics.map(|answer| answer.text).unwrap_or_default());
+        let records = fs::read_to_string(self.audit_log()).expect("the audit log is text");
+        self.canaries.assert_none_in("a record", &records);
     }
 }
 
@@ -338,7 +375,7 @@ advertise = "127.0.0.1:{port}"
 [registrars]
 allow = ["*"]
 allow_special_ranges = ["127.0.0.0/8"]
-ports = [{pbx_port}, {pbx_tls_port}]
+ports = [{pbx_port}, {pbx_tls_port}, {registrar}]
 tls_ca_file = {ca:?}
 
 [calls]
@@ -358,6 +395,10 @@ allow_plain_memory = true
 [ops]
 listen = "127.0.0.1:{ops_port}"
 
+# What must never stand in a log must not stand there at any level.
+[log]
+level = "trace"
+
 [[tenant]]
 id = "acme"
 app_key_sha256 = ["{app_key}"]
@@ -366,6 +407,7 @@ app_key_sha256 = ["{app_key}"]
 {app}"#,
         pbx_port = kamailio.port(),
         pbx_tls_port = kamailio.tls_port(),
+        registrar = settings.registrar.unwrap_or(5060),
         audit = directory.join("audit.log"),
         app_key = sha256_hex(APP_KEY),
         app = push.app_table(),

@@ -9,9 +9,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -45,15 +46,7 @@ impl Server {
 
     /// A server on 127.0.0.1 that must show a certificate from this authority.
     pub(crate) fn secure(port: u16, ca_file: &Path) -> Self {
-        let mut roots = RootCertStore::empty();
-        let ca = CertificateDer::from_pem_file(ca_file).expect("the authority was written at the start of the test");
-        roots.add(ca).expect("the authority is one");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("the provider knows TLS 1.2 and 1.3")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let config = client_config(ca_file);
         Self { address: (Ipv4Addr::LOCALHOST, port).into(), tls: Some(TlsConnector::from(Arc::new(config))) }
     }
 
@@ -86,6 +79,70 @@ impl Server {
             }
         }
     }
+}
+
+/// TLS without HTTP, for what no HTTP library would say. The server is asked for by `name` and need not bear it.
+pub(crate) fn tls_stream(
+    stream: std::net::TcpStream,
+    ca_file: &Path,
+    name: &str,
+) -> StreamOwned<ClientConnection, std::net::TcpStream> {
+    let mut config = client_config(ca_file);
+    config.dangerous().set_certificate_verifier(Arc::new(Anyone));
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("not zero");
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
+    StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("a sound configuration"), stream)
+}
+
+/// Takes every certificate.
+#[derive(Debug)]
+struct Anyone;
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::RSA_PSS_SHA256, SignatureScheme::ED25519]
+    }
+}
+
+fn client_config(ca_file: &Path) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    let ca = CertificateDer::from_pem_file(ca_file).expect("the authority was written at the start of the test");
+    roots.add(ca).expect("the authority is one");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
 }
 
 async fn send<S>(stream: S, request: Request<Full<Bytes>>) -> anyhow::Result<Answer>

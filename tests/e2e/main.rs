@@ -9,7 +9,9 @@
 //! | `recipes` | each peer against Kamailio alone: when these fail, the daemon is not to blame |
 //! | `calls`, `ends`, `inside`, `flows`, `registration` | what the daemon promises |
 //! | `shared`, `texts`, `through`, `manners`, `stories` | the same of several devices, messages, RFC 8599, habits, stories |
+//! | `sealed` | proof of push tokens, and callers that the device alone can read |
 //! | `guide` | that the examples of docs/client-guide.md are what happens, and that its client works |
+//! | `canary`, `canaries` | that nothing told to the daemon is told by it: searched after every test, and tried on purpose |
 //! | `setting`, `world`, `process`, `trace` | what most tests start with; directory, ports and certificates; children; SIP messages in their logs |
 //! | `middlebox` | what lies between phone and daemon, and loses connections |
 //! | `kamailio`, `sipp`, `phones`, `push`, `daemon` | one peer each |
@@ -22,6 +24,8 @@
 )]
 
 mod calls;
+mod canaries;
+mod canary;
 mod daemon;
 mod ends;
 mod flows;
@@ -36,6 +40,7 @@ mod process;
 mod push;
 mod recipes;
 mod registration;
+mod sealed;
 mod setting;
 mod shared;
 mod sipp;

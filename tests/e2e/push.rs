@@ -90,6 +90,16 @@ impl<'w> PushService<'w> {
         self.standin.app_table()
     }
 
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        let endpoint = match &self.standin.service {
+            Service::Apns(standin) => standin.endpoint(),
+            Service::Fcm(standin) => standin.endpoint(),
+        };
+        let port = endpoint.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        port.expect("the endpoint ends with its port")
+    }
+
     /// Pushes accepted so far, oldest first.
     pub(crate) fn accepted(&self) -> Vec<Push> {
         self.standin.accepted()

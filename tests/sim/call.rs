@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use reveille::engine::input::PushPurpose;
 use reveille::engine::output::{Answer as Told, CallOutcome, PushOutcome, WakeKind};
-use reveille::engine::policy::CallerInPush;
 use reveille::sip::{HeaderName, Message, Method, Transport};
 
 use crate::pbx::{Call, Invite, SDP_OFFER};
 use crate::phone::{Manner, SDP_ANSWER, field_of, names};
 use crate::sip_text::{call_id, code, values};
-use crate::world::build::{PBX, TENANT};
+use crate::world::build::PBX;
 use crate::world::{PushMode, World, millis, minutes, secs, seed};
 
 #[test]
@@ -146,25 +145,6 @@ fn a_push_is_worth_the_remaining_ring_time_and_no_more() {
         assert_eq!(push.purpose, PushPurpose::Call);
         assert_eq!(push.attach, "sip:192.0.2.5:5061;transport=tls");
     }
-}
-
-#[test]
-fn the_caller_is_in_the_push_only_where_the_tenant_wants_it() {
-    let mut silent = World::new(seed(9)).with_sleeping_phone("alice");
-    silent.pbx().invite("alice");
-    silent.run_for(secs(1));
-    assert!(silent.pushes[0].caller.is_none());
-
-    let mut clear = World::new(seed(9))
-        .with_policy(|policy| {
-            let tenant = policy.tenants.iter_mut().find(|it| &*it.id == TENANT).expect("the tenant");
-            tenant.caller_in_push = CallerInPush::Clear;
-        })
-        .with_sleeping_phone("alice");
-    clear.pbx().invite("alice");
-    clear.run_for(secs(1));
-    let caller = clear.pushes[0].caller.clone().expect("the caller");
-    assert_eq!((caller.name.as_deref(), caller.number.as_str()), (Some("Carol"), "carol"));
 }
 
 #[test]
@@ -480,29 +460,6 @@ fn where_any_source_may_call_a_pbx_with_many_addresses_reaches_the_phone() {
     assert_eq!(world.pbx_at(media_node).final_response(call), Some(200));
     world.pbx_at(media_node).hang_up(call);
     world.assert_nothing_left();
-}
-
-#[test]
-fn a_dead_push_token_ends_the_call_and_the_instance() {
-    let mut world = World::new(seed(35)).with_sleeping_phone("alice");
-    world.push_mode = PushMode::Answer(PushOutcome::TokenDead { since: None });
-    let call = world.call_and_wait("alice");
-    assert_eq!(world.pbx().heard(call), [100, 480]);
-    assert!(world.pbx().contacts("alice").is_empty());
-    assert_eq!(world.pushes.len(), 1, "nobody to tell");
-    world.assert_empty();
-}
-
-#[test]
-fn news_of_a_dead_token_older_than_ours_is_no_news() {
-    let mut world = World::new(seed(36)).with_sleeping_phone("alice");
-    world.run_for(minutes(1));
-    world.hand_over("alice");
-    let since = Some(crate::world::WALL_START);
-    world.push_mode = PushMode::Answer(PushOutcome::TokenDead { since });
-    let call = world.call_and_wait("alice");
-    assert_eq!(world.pbx().heard(call), [100, 480]);
-    assert_eq!(world.table("leases"), 1);
 }
 
 #[test]

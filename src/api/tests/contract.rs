@@ -53,7 +53,8 @@ async fn a_hand_over_answers_201_200_or_202_with_the_token() {
                         "other_contacts": 0, "dropped_contacts": 0, "replaced_contacts": 0}),
         };
         let wanted = json!({"instance": instance().to_string(), "token": TOKEN, "lease_ends": "2026-11-24T20:00:00Z",
-                            "registration": registration, "attach": attach()});
+                            "registration": registration, "attach": attach(), "caller_in_push": "sealed",
+                            "push_proof": "pending"});
         assert_eq!(reply.json(), wanted);
     }
 }
@@ -63,7 +64,7 @@ async fn instance_calls_answer_their_shapes() {
     let world = World::new();
     let shown = json!({"instance": instance().to_string(), "registration": registered(),
                        "lease_ends": "2026-11-24T20:00:00Z", "attach": attach(), "attached": true, "trunk_drops": 7,
-                       "private_media_address": false});
+                       "private_media_address": false, "caller_in_push": "sealed", "push_proof": "pending"});
     for (method, rest) in
         [(Method::GET, ""), (Method::POST, "/refresh"), (Method::POST, "/restrict"), (Method::DELETE, "/restrict")]
     {
@@ -85,12 +86,24 @@ async fn instance_calls_answer_their_shapes() {
         "mode": "always", "hand_over": "relay", "voicemail": "unsolicited",
         "tenant": "acme", "handed_over": "2026-11-21T20:00:00Z",
         "device": {"id": DEVICE, "platform": "ios",
-                   "push": [{"for": "call", "provider": "apns", "app": "com.example.phone", "token": "present"}]},
+                   "push": [{"for": "call", "provider": "apns", "app": "com.example.phone", "token": "present"}],
+                   "caller_key": {"suite": "x25519-hkdf-sha256-chacha20poly1305",
+                                  "public": "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk"}},
         "account": {"aor": "sip:alice@example.com", "registrar": "sip:example.com;transport=tls", "outbound_proxy": null,
                     "auth_username": "alice", "password": "absent",
                     "ha1": [{"realm": "example.com", "algorithm": "SHA-256", "value": "present"}],
                     "register_expires": 600, "trunk_sources": "any", "contact_style": "capability",
-                    "early_response": null, "tls_spki_sha256": null}
+                    "early_response": null, "tls_spki_sha256": null},
+        "held": {"restricted_since": null, "devices_sharing": 1, "texts_waiting": 2, "pushes_under_way": 1,
+                 "attached": {"address": "192.0.2.7:5060", "contact": "sip:app@192.0.2.7"},
+                 "mailbox": {"subscribed": true, "new": 3, "old": 4},
+                 "calls": [{"call": CALL, "state": "ended", "reason": "declined", "story": [], "story_omitted": 0,
+                            "private_media_address": false}],
+                 "self_test": {"test": test_view().test.to_string(), "requested_at": "2026-11-21T20:00:00Z",
+                               "accepted_at": "2026-11-21T20:00:01Z", "arrived_at": null, "accepted_ms": 730,
+                               "arrived_ms": null, "failure": null},
+                 "trace": {"scope": ["sip", "decisions"], "since": "2026-11-21T20:00:00Z",
+                           "until": "2026-11-21T21:00:00Z", "tenant_may_read": false}}
     });
     wanted.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     assert_eq!(reply.json(), wanted);
@@ -303,7 +316,7 @@ async fn the_document_lists_exactly_what_is_served() {
     let world = World::new();
     let document: Value = serde_json::from_slice(&openapi::document()).expect("JSON");
     let paths = document["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 13);
+    assert_eq!(paths.len(), 16);
     for (template, operations) in paths {
         let path = template.replace("{id}", &instance().to_string()).replace("{call}", CALL);
         let path = path.replace("{test}", &test_view().test.to_string());

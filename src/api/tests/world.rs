@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -32,15 +32,18 @@ use crate::audit_log::Notary;
 use crate::clock::{WallTime, now};
 use crate::engine::account::{Account, ContactStyle, TrunkHost, TrunkSources, TrunkUri};
 use crate::engine::audit::{Inclusion, Receipt, Unregister};
+use crate::engine::caller_key::{CallerKey, CallerSuite};
 use crate::engine::ids::{CallUuid, InstanceId, ShardId};
 use crate::engine::input::{Command, Parting, Preferences, PushPurpose};
 use crate::engine::limits::Limits;
 use crate::engine::output::{
-    Answer, AttachView, CallState, CallView, DataView, ForegroundView, HandedOver, InstanceView, KeptContact,
-    OrderView, Refusal, RegistrationState, RegistrationView, Step, TestView,
+    Answer, AttachView, CallState, CallView, Consent, ConsentView, DataView, ForegroundView, HandedOver, HeldView,
+    InstanceView, KeptContact, MailboxView, OrderView, Refusal, RegistrationState, RegistrationView, Step, TestView,
+    TraceEntry, TraceKind, TraceView,
 };
 use crate::engine::placement::Placement;
-use crate::engine::policy::{AppPolicy, Policy, Provider, RegistrarPolicy, TenantPolicy};
+use crate::engine::policy::{AppPolicy, CallerInPush, Policy, Provider, RegistrarPolicy, TenantPolicy};
+use crate::engine::proof::ProofState;
 use crate::engine::story::{Moment, Story};
 
 pub(super) const APP_KEY: &str = "acme-app-key-of-many-characters";
@@ -97,13 +100,14 @@ impl Script {
 pub(super) struct Settings {
     pub(super) limits: Limits,
     pub(super) deadlines: Deadlines,
+    pub(super) debug_faults: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         // Bounds that no test meets by chance.
         let limits = Limits { posts_per_source: 10_000, flows_per_source: 10_000, ..Limits::default() };
-        Self { limits, deadlines: Deadlines::default() }
+        Self { limits, deadlines: Deadlines::default(), debug_faults: false }
     }
 }
 
@@ -124,7 +128,7 @@ impl World {
     }
 
     pub(super) fn with(settings: Settings) -> Self {
-        let Settings { limits, deadlines } = settings;
+        let Settings { limits, deadlines, debug_faults } = settings;
         let (es256, eddsa) = (Signer::es256(), Signer::eddsa());
         let tenants = Tenants::new(
             vec![
@@ -136,6 +140,8 @@ impl World {
         );
         let listeners = bind(&["127.0.0.1:0".parse().expect("an address")]).expect("a port");
         let address = listeners[0].local_addr().expect("bound");
+        let listeners =
+            listeners.into_iter().map(|listener| TcpListener::from_std(listener).expect("a runtime")).collect();
         let tls = Tls::self_signed(&Tls::self_signed_names(DOMAIN)).expect("a certificate");
         let engine = Arc::new(Script {
             answer: Mutex::new(Box::new(usual_answer)),
@@ -146,7 +152,7 @@ impl World {
         let placement = Placement::new(4, [1, 2]);
         let notary = Notary::of_nobody();
         let audit_key = notary.public_key_pem();
-        let config = ApiConfig { policy: Arc::new(policy(limits)), placement, tenants, notary };
+        let config = ApiConfig { policy: Arc::new(policy(limits)), placement, tenants, notary, debug_faults };
         let served = serve_within(deadlines, config, listeners, Arc::clone(&engine), &tls, &stop.subscribe());
         Self { address, tls, engine, stop, served, audit_key, es256, eddsa }
     }
@@ -393,6 +399,8 @@ pub(super) fn handed_over(state: RegistrationState, replaced: bool) -> Answer {
         lease_ends: lease_ends(),
         registration: registration(state),
         attach: attach(),
+        caller_in_push: CallerInPush::Sealed,
+        push_proof: ProofState::Pending,
         replaced,
     }))
 }
@@ -418,6 +426,8 @@ fn instance_view() -> InstanceView {
         registration: registration(RegistrationState::Registered),
         lease_ends: lease_ends(),
         attach: attach(),
+        caller_in_push: CallerInPush::Sealed,
+        push_proof: ProofState::Pending,
         attached: true,
         trunk_drops: 7,
         private_media_address: false,
@@ -447,6 +457,42 @@ pub(super) fn account() -> Account {
     }
 }
 
+fn held_view() -> HeldView {
+    HeldView {
+        restricted_since: None,
+        sharing: 1,
+        attached_from: Some(("192.0.2.7:5060".parse().expect("an address"), "sip:app@192.0.2.7".to_owned())),
+        texts_waiting: 2,
+        mailbox: Some(MailboxView { subscribed: true, new: 3, old: 4 }),
+        calls: vec![(call_id(), CallView::new(CallState::Ended, Some("declined")))],
+        pushes_under_way: 1,
+        test: Some(test_view()),
+        trace: Some(consent_view()),
+    }
+}
+
+pub(super) fn consent_view() -> ConsentView {
+    let consent = Consent {
+        sip: true,
+        decisions: true,
+        identities: false,
+        span: Duration::from_secs(3600),
+        tenant_may_read: false,
+    };
+    let since = WallTime::from_unix_millis(1_795_291_200_000);
+    ConsentView { consent, since, until: since + consent.span }
+}
+
+fn trace_view() -> TraceView {
+    let entry = |kind, text: &str| TraceEntry {
+        at: WallTime::from_unix_millis(1_795_291_201_000),
+        kind,
+        text: Zeroizing::new(text.to_owned()),
+    };
+    let entries = vec![entry(TraceKind::Decision, "wake call: sent"), entry(TraceKind::Sent, "SIP/2.0 180 Ringing\n")];
+    TraceView { consent: consent_view(), entries, omitted: 5 }
+}
+
 fn data_view() -> DataView {
     DataView {
         view: instance_view(),
@@ -458,7 +504,9 @@ fn data_view() -> DataView {
         password: false,
         ha1: vec![("example.com".to_owned(), "SHA-256")],
         push: vec![(PushPurpose::Call, Provider::Apns, "com.example.phone".to_owned())],
+        caller_key: CallerKey::new(CallerSuite::ChaCha20Poly1305, [9; 32]),
         handed_over: WallTime::from_unix_millis(1_795_291_200_000),
+        held: held_view(),
     }
 }
 
@@ -476,6 +524,9 @@ pub(super) fn usual_answer(command: &Command) -> Answer {
             let kept = (*parting == Parting::Keep).then_some(contact);
             Answer::Foreground(Box::new(ForegroundView { receipt: Box::new(receipt()), logged: true, kept }))
         }
+        Command::Consent(..) => Answer::Consent(consent_view()),
+        Command::ReadTrace(..) | Command::ReadTraceAsTenant(..) => Answer::Trace(Box::new(trace_view())),
+        Command::WithdrawTrace(..) => Answer::TraceEnded(true),
         Command::Erase(..) => Answer::Erased { receipt: Box::new(receipt()), logged: true },
         Command::Data(..) => Answer::Data(Box::new(data_view())),
         Command::Call(_, _, call) if call_id() == *call => Answer::Call(call_view()),
@@ -486,6 +537,8 @@ pub(super) fn usual_answer(command: &Command) -> Answer {
             Answer::Test(test_view())
         }
         Command::Test(..) | Command::TestArrived(..) => Answer::Refused(Refusal::NotFound),
+        Command::Prove(_, _, None) => Answer::PushProof(ProofState::Pending),
+        Command::Prove(..) => Answer::PushProof(ProofState::Proven),
         Command::Stories { .. } => Answer::Stories(Vec::new()),
         Command::EraseAll { .. } => Answer::Ordered(Box::new(order_view(3, 0))),
     }
@@ -566,7 +619,7 @@ fn policy(limits: Limits) -> Policy {
         messages_keep: Duration::from_secs(24 * 3600),
         tenants: vec![
             tenant("acme", vec![app("com.example.phone", Provider::Apns), app("com.example.droid", Provider::Fcm)]),
-            tenant("beta", vec![app("com.beta.phone", Provider::Apns)]),
+            TenantPolicy { prove_push_token: true, ..tenant("beta", vec![app("com.beta.phone", Provider::Apns)]) },
         ],
         limits,
     }

@@ -9,7 +9,7 @@ fn tenants_must_be_told_apart() {
     let text = format!(
         "{LEAST}[[tenant.app]]\nid = \"com.example.phone\"\nprovider = \"sandbox\"\nendpoint = \"https://a.example\"\n\
          [[tenant]]\nid = \"acme\"\napp_key_sha256 = [\n\"{hash}\",\n\"{other}\",\n\"{other}\",\n\"my-secret-key\",\n]\n\
-         caller_in_push = \"sealed\"\nedge_registrars = [\"pbx.example.com\", \"*.example.com\"]\n[[tenant]]\nid = \"in valid\"\n"
+         caller_in_push = \"secret\"\nedge_registrars = [\"pbx.example.com\", \"*.example.com\"]\n[[tenant]]\nid = \"in valid\"\n"
     );
     assert_eq!(
         mistakes(&text),
@@ -20,8 +20,7 @@ fn tenants_must_be_told_apart() {
             "r.toml:18: tenant[1].id: is the id of a tenant above",
             "r.toml:23: tenant[1].app_key_sha256: must be the SHA-256 of the app key, 64 hex digits (printf %s \"$KEY\" | \
              sha256sum), never the key itself",
-            "r.toml:25: tenant[1].caller_in_push: \"sealed\" is not available in this version; allowed are \"none\" and \
-             \"clear\"",
+            "r.toml:25: tenant[1].caller_in_push: must be one of \"none\", \"clear\", \"sealed\"",
             "r.toml:26: tenant[1].edge_registrars: must be a registrar's whole name or address, without a pattern, with \
              \":port\", \";transport=udp|tcp|tls\" and \";path\" where needed, such as \"pbx.example.com\" or \
              \"pbx.example.com;path\"",
@@ -105,4 +104,20 @@ fn an_app_says_what_its_provider_asks_for_and_nothing_else() {
             "r.toml:20: tenant[0].app[2].provider: is missing; it must be one of \"apns\", \"fcm\", \"sandbox\"",
         ]
     );
+}
+
+#[test]
+fn a_tenant_says_how_much_pushes_tell_of_the_caller_and_whether_their_tokens_are_proven() {
+    let with = |lines: &str| LEAST.replace("[[tenant.app]]", &format!("{lines}[[tenant.app]]"));
+    let told = |lines: &str| {
+        let settings = settings(&with(lines));
+        let tenant = settings.policy(Vec::new()).tenants.remove(0);
+        (tenant.caller_in_push, tenant.prove_push_token)
+    };
+    assert_eq!(told(""), (CallerInPush::None, false));
+    assert_eq!(told("caller_in_push = \"sealed\"\nprove_push_token = true\n"), (CallerInPush::Sealed, true));
+    let wrong = with("prove_push_token = \"yes\"\nwakes_off = [\"proof\"]\n");
+    let wrong = mistakes(&wrong).join("\n");
+    assert!(wrong.contains("tenant[0].prove_push_token: must be true or false"), "{wrong}");
+    assert!(wrong.contains("tenant[0].wakes_off: cannot have \"proof\" in it"), "{wrong}");
 }

@@ -73,6 +73,15 @@ impl Bindings {
         self.bindings.get(&id).is_some_and(|binding| binding.restricted)
     }
 
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.schedule.next()
+    }
+
+    /// The Call-ID of its REGISTERs.
+    pub(crate) fn call_id(&self, id: BindingId) -> Option<&str> {
+        self.bindings.get(&id).map(|binding| binding.identity.call_id())
+    }
+
     /// The un-REGISTER of a restriction is answered, or given up.
     pub(super) fn parted(&mut self, id: BindingId, end: &End) {
         let Some(binding) = self.bindings.get_mut(&id) else { return };

@@ -99,6 +99,8 @@ pub(super) enum Why {
     Failed,
     /// It has used up its wakes.
     Limited,
+    /// Its push token is not proven to be its own.
+    Unproven,
     /// Its instance was erased.
     Erased,
 }
@@ -162,6 +164,7 @@ impl Why {
             Self::NoAnswer => "no-answer",
             Self::Failed => "failed",
             Self::Limited => "limited",
+            Self::Unproven => "unproven",
             Self::Erased => "erased",
         }
     }
@@ -200,6 +203,7 @@ impl Why {
             Self::NoDevice => CallOutcome::NoDevice,
             Self::NoAnswer | Self::Failed => CallOutcome::Failed,
             Self::Limited => CallOutcome::Limited,
+            Self::Unproven => CallOutcome::NoPush,
             Self::Erased => CallOutcome::Erased,
         }
     }

@@ -68,9 +68,14 @@ impl Calls {
         };
         let waiting = called.stage == Progress::Waiting;
         self.events.push_back(Event::Step(instance, uuid, step));
-        if let (Err(Unsent::OverBudget), true) = (sent, waiting) {
-            self.offer(id, Best::own(StatusCode::TEMPORARILY_UNAVAILABLE, Why::Limited));
-            self.end_callee(id, place, Why::Limited, now);
+        let hopeless = match sent {
+            Err(Unsent::OverBudget) => Some(Why::Limited),
+            Err(Unsent::Unproven | Unsent::Contested) => Some(Why::Unproven),
+            Ok(_) | Err(Unsent::NoTarget | Unsent::Off | Unsent::Restricted | Unsent::Told) => None,
+        };
+        if let Some(why) = hopeless.filter(|_| waiting) {
+            self.offer(id, Best::own(StatusCode::TEMPORARILY_UNAVAILABLE, why));
+            self.end_callee(id, place, why, now);
             self.conclude(id, desk, now);
         }
         self.settle(id);

@@ -1,9 +1,11 @@
 //! Wakes as they leave the engine: what a push is, why it is sent, what became of it.
 
 use super::super::account::TenantId;
+use super::super::caller_key::CallerKey;
 use super::super::ids::{CallUuid, InstanceId, WakeId};
 use super::super::input::PushPurpose;
 use super::super::policy::Provider;
+use super::super::proof::Challenge;
 use crate::clock::{Instant, WallTime};
 use std::time::Duration;
 
@@ -34,7 +36,7 @@ pub struct PushJob {
     /// The attach URI.
     pub attach: String,
     /// The caller, as far as the tenant wants it told.
-    pub caller: Option<Caller>,
+    pub caller: Option<ToldCaller>,
     /// What this kind tells besides.
     pub detail: WakeDetail,
 }
@@ -63,10 +65,21 @@ pub enum WakeDetail {
     Ended(&'static str),
     /// Test: which one.
     Test(uuid::Uuid),
+    /// Proof: the challenge.
+    Proof(Challenge),
+}
+
+/// Who calls, and how much of it the push says.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ToldCaller {
+    /// As it is.
+    Clear(Caller),
+    /// Sealed to the device's key, with one length whoever calls.
+    Sealed(CallerKey, Caller),
 }
 
 /// Who calls, in clear.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Caller {
     /// Display name, if any.
     pub name: Option<String>,
@@ -95,11 +108,13 @@ pub enum WakeKind {
     Test,
     /// An app that registers through us must renew its registration.
     Refresh,
+    /// The app must return a challenge, so that other pushes may follow.
+    Proof,
 }
 
 impl WakeKind {
     /// All kinds, in the order of their counters.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Call,
         Self::CallEnded,
         Self::MissedCall,
@@ -109,6 +124,7 @@ impl WakeKind {
         Self::Reprovision,
         Self::Test,
         Self::Refresh,
+        Self::Proof,
     ];
 
     /// The kind of that name.
@@ -130,6 +146,7 @@ impl WakeKind {
             Self::Reprovision => "reprovision",
             Self::Test => "test",
             Self::Refresh => "refresh",
+            Self::Proof => "proof",
         }
     }
 }
@@ -172,11 +189,16 @@ pub enum Unsent {
     Restricted,
     /// An earlier wake stands for this news too, and its device has not attached since.
     Told,
+    /// The push token is not proven yet.
+    Unproven,
+    /// The push token is another device's.
+    Contested,
 }
 
 impl Unsent {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 5] = [Self::OverBudget, Self::NoTarget, Self::Off, Self::Restricted, Self::Told];
+    pub const ALL: [Self; 7] =
+        [Self::OverBudget, Self::NoTarget, Self::Off, Self::Restricted, Self::Told, Self::Unproven, Self::Contested];
 
     /// The name used in metrics.
     #[must_use]
@@ -187,6 +209,8 @@ impl Unsent {
             Self::Off => "off",
             Self::Restricted => "restricted",
             Self::Told => "told",
+            Self::Unproven => "unproven",
+            Self::Contested => "contested",
         }
     }
 }

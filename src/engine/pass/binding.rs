@@ -49,6 +49,7 @@ pub(super) struct Binding {
     /// Where its registrar was reached.
     pub(super) target: Target,
     pub(super) expires: Instant,
+    pub(super) confirmed: Instant,
     /// Call-ID and CSeq of the REGISTER that made it.
     pub(super) made_by: (Vec<u8>, u32),
 }

@@ -340,7 +340,7 @@ impl Pass {
         let target = target.clone();
         self.events.push_back(Event::Proven(peer, granted));
         self.events.push_back(Event::Proven(target.address.ip(), granted));
-        self.table.insert(Binding { named, aor, registrar, device, awake, target, expires, made_by });
+        self.table.insert(Binding { named, aor, registrar, device, awake, target, expires, confirmed: now, made_by });
         self.lingering.remove(&instance);
         self.schedule.set((instance, Timer::Expiry), Some(expires));
         let renewal = wakes.then(|| now + granted.saturating_sub(lead(granted, desk.random)));

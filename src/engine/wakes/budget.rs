@@ -44,8 +44,8 @@ impl Ledger {
             WakeKind::Voicemail => (&mut self.voicemail, other_interval(limits), OTHER_BURST),
             // One for each call wake that was sent.
             WakeKind::CallEnded => return Ok(()),
-            // Once for each step of a lease, at an erasure, and as often as a self-test may begin.
-            WakeKind::Expiring | WakeKind::Reprovision | WakeKind::Test => return Ok(()),
+            // Once for each step of a lease, at an erasure, and as often as a self-test or a challenge may begin.
+            WakeKind::Expiring | WakeKind::Reprovision | WakeKind::Test | WakeKind::Proof => return Ok(()),
         };
         let next = (*due).max(now);
         if next.saturating_since(now) > interval * burst.max(1).saturating_sub(1) {

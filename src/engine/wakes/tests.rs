@@ -34,6 +34,7 @@ fn instance(push: Vec<PushTarget>) -> Instance {
             tls_spki_sha256: None,
         },
         push,
+        caller_key: None,
         preferences: Preferences::default(),
         push_since: NOW.wall,
         binding: BindingId(1),

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Mutex;
 
-use hickory_resolver::config::NameServerConfig;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::op::{Message, OpCode, ResponseCode};
 use hickory_resolver::proto::rr::Record;
 use hickory_resolver::proto::rr::rdata::{A, AAAA, SRV};
@@ -40,15 +42,15 @@ async fn a_name_that_does_not_exist_differs_from_a_server_that_does_not_answer()
     let found = server.resolver(everything()).locate(&uri("sip:nowhere.test:5060")).await;
     assert_eq!(found, Err(LocateFault::NoSuchName));
 
-    let nobody = Resolver { dns: None, ..server.resolver(everything()) };
+    let nobody = resolver(Names::default(), everything());
     assert_eq!(nobody.locate(&uri("sip:pbx.test")).await, Err(LocateFault::Unanswered));
 }
 
 #[tokio::test]
-async fn fixed_names_and_localhost_and_literals_need_no_server() {
-    let server = Server::start(Vec::new()).await;
-    let mut resolver = Resolver { dns: None, ..server.resolver(everything()) };
-    resolver.fixed.insert("pbx.test".to_owned(), vec!["192.0.2.9".parse().expect("a literal")]);
+async fn names_of_the_hosts_file_and_localhost_and_literals_need_no_server() {
+    let mut names = Names::default();
+    names.hosts.read_hosts_conf(&b"192.0.2.9 pbx.test\n"[..]).expect("a hosts file");
+    let resolver = resolver(names, everything());
 
     let udp = |address: &str| Located { transport: Transport::Udp, address: literal(address) };
     assert_eq!(resolver.locate(&uri("sip:PBX.test")).await, Ok(vec![udp("192.0.2.9:5060")]));
@@ -59,7 +61,7 @@ async fn fixed_names_and_localhost_and_literals_need_no_server() {
 
 #[tokio::test]
 async fn every_question_is_answered_even_where_there_is_no_room() {
-    let (locates, _nobody_answers) = locates(HashMap::new(), everything(), PATIENCE);
+    let (locates, _nobody_answers) = locates(Arc::default(), everything(), PATIENCE);
     let (sender, answer) = oneshot::channel();
     let sender = Arc::new(Mutex::new(Some(sender)));
     let asked = (0..=LOCATES_QUEUED)
@@ -106,14 +108,12 @@ impl Server {
         let config = ResolverConfig::from_name_servers(vec![server]);
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         builder.options_mut().use_hosts_file = ResolveHosts::Never;
-        Resolver {
-            dns: Some(builder.build().expect("a resolver")),
-            system_hosts: Hosts::default(),
-            fixed: HashMap::new(),
-            reach,
-            seeds: ahash::RandomState::new(),
-        }
+        resolver(Names { whole: Some(builder.build().expect("a resolver")), ..Names::default() }, reach)
     }
+}
+
+fn resolver(names: Names, reach: Reach) -> Resolver {
+    Resolver { names: Arc::new(names), reach, seeds: ahash::RandomState::new() }
 }
 
 fn answer(query: &[u8], records: &[(&str, RData)]) -> Vec<u8> {

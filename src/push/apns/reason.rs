@@ -206,7 +206,8 @@ mod tests {
     fn a_reason_newer_than_the_table_is_judged_by_its_status_and_its_text_is_tamed() {
         assert_eq!(said(410, "Novel"), Verdict::Settled(PushOutcome::TokenDead { since: None }));
         assert_eq!(said(429, "Novel"), Verdict::Settled(PushOutcome::Later { after: None }));
-        assert_eq!(said(418, "No\\nvel!"), Verdict::Settled(PushOutcome::OurFault("418 Novel".to_owned())));
+        assert_eq!(said(418, "Novel"), Verdict::Settled(PushOutcome::OurFault("418 Novel".to_owned())));
+        assert_eq!(said(418, "No\\nvel!"), Verdict::Settled(PushOutcome::OurFault("418".to_owned())));
         assert_eq!(verdict(&reply(502, "<html>")), Verdict::Ailing(PushOutcome::Theirs("502".to_owned())));
     }
 }

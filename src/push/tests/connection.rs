@@ -1,6 +1,7 @@
 //! Connections that go away, break, fall silent or never come to be: no push is lost with them.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use http::{Request, StatusCode};
 use http_body_util::Full;
@@ -174,7 +175,7 @@ async fn a_connection_that_dies_in_silence_is_noticed_by_ping_and_replaced() {
     let apple = Apple::start().await;
     let ping = Ping { after: Duration::from_millis(100), within: Duration::from_millis(100) };
     let (endpoint, ca) = (apple.stand_in.endpoint(), apple.stand_in.ca_pem().to_owned());
-    let endpoint = Endpoint::https("endpoint", &endpoint, Some(&ca), ALPN_H2).expect("a valid URL");
+    let endpoint = Endpoint::https("endpoint", &endpoint, Some(&ca), ALPN_H2, &Arc::default()).expect("a valid URL");
     let crew = Crew::new();
     let channel = Channel::new(endpoint, LinkRules { unproved: 1, proved: 1, ping }, &crew);
     let request = || Request::post(channel.uri("/3/device/ab")).body(Full::default()).expect("a request");

@@ -1,13 +1,13 @@
 //! What FCM is told, what its answers become, and how access tokens are had.
 
 use super::*;
-use crate::engine::output::Caller;
+use crate::engine::output::{Caller, ToldCaller};
 use crate::sandbox::fault::Fault;
 
 #[tokio::test]
 async fn a_call_goes_out_in_a_hurry_now_or_never() {
     let google = Google::start().await;
-    let caller = Some(Caller { name: Some("Ada".to_owned()), number: "+1".to_owned() });
+    let caller = Some(ToldCaller::Clear(Caller { name: Some("Ada".to_owned()), number: "+1".to_owned() }));
     let job = PushJob { caller, ..google.job(WakeKind::Call) };
     assert_eq!(outcome(&google.pusher, job).await, PushOutcome::Accepted);
     let push = google.stand_in.next_push(WAIT).await.expect("the push");
@@ -19,7 +19,7 @@ async fn a_call_goes_out_in_a_hurry_now_or_never() {
 #[tokio::test]
 async fn a_caller_too_long_for_the_push_is_left_out() {
     let google = Google::start().await;
-    let caller = Some(Caller { name: Some("x".repeat(5000)), number: "+1".to_owned() });
+    let caller = Some(ToldCaller::Clear(Caller { name: Some("x".repeat(5000)), number: "+1".to_owned() }));
     let job = PushJob { caller, ..google.job(WakeKind::Call) };
     assert_eq!(outcome(&google.pusher, job).await, PushOutcome::Accepted);
     assert!(!google.stand_in.next_push(WAIT).await.expect("the push").data.contains_key("caller"));

@@ -4,18 +4,20 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::clock::WallTime;
+use crate::engine::proof::Challenge;
 use crate::sandbox::apns::ApnsPush;
 use crate::sandbox::mailbox::{Mailbox as Letterbox, MailboxOptions};
 
 const LEASE_ENDS: WallTime = WallTime::from_unix_millis(1_795_550_400_000);
 const TEST: Uuid = Uuid::from_u128(11);
+const CHALLENGE: Challenge = Challenge::new([13; 16]);
 const OWN_TEXT: &str = "Anruf in Abwesenheit";
 
 /// A member that only some kinds have.
 type Member = (&'static str, Value);
 
 /// Every wake there is: its kind and what it tells besides, and under which member.
-fn wakes() -> [(WakeKind, WakeDetail, Option<Member>); 10] {
+fn wakes() -> [(WakeKind, WakeDetail, Option<Member>); 11] {
     let ends = json!(LEASE_ENDS.rfc3339());
     let expiring = |visible| WakeDetail::Expiring { lease_ends: LEASE_ENDS, visible };
     [
@@ -33,11 +35,12 @@ fn wakes() -> [(WakeKind, WakeDetail, Option<Member>); 10] {
         (WakeKind::Reprovision, WakeDetail::None, None),
         (WakeKind::Refresh, WakeDetail::None, None),
         (WakeKind::Test, WakeDetail::Test(TEST), Some(("test", json!(TEST.to_string())))),
+        (WakeKind::Proof, WakeDetail::Proof(CHALLENGE), Some(("challenge", json!(CHALLENGE.text())))),
     ]
 }
 
 fn is_silent(kind: WakeKind, detail: WakeDetail) -> bool {
-    matches!(kind, WakeKind::CallEnded | WakeKind::Refresh)
+    matches!(kind, WakeKind::CallEnded | WakeKind::Refresh | WakeKind::Proof)
         || matches!(detail, WakeDetail::Expiring { visible: false, .. })
 }
 
@@ -57,13 +60,13 @@ fn text(kind: WakeKind) -> &'static str {
         WakeKind::Expiring => "Open the app to keep receiving calls",
         WakeKind::Reprovision => "Open the app to receive calls again",
         WakeKind::Test => "Test notification",
-        WakeKind::Refresh => "not shown",
+        WakeKind::Refresh | WakeKind::Proof => "not shown",
     }
 }
 
 fn collapse_id(job: &PushJob) -> Option<String> {
     match job.kind {
-        WakeKind::Call | WakeKind::CallEnded | WakeKind::Refresh | WakeKind::Test => None,
+        WakeKind::Call | WakeKind::CallEnded | WakeKind::Refresh | WakeKind::Test | WakeKind::Proof => None,
         WakeKind::MissedCall => job.call.map(|call| call.to_string()),
         WakeKind::Message => Some(format!("message.{}", job.instance)),
         WakeKind::Voicemail => Some(format!("voicemail.{}", job.instance)),
@@ -125,7 +128,9 @@ async fn fcm_hurries_what_the_user_is_to_see_at_once_and_stores_all_but_calls() 
         let job = PushJob { detail, expires_at: google.clocks.source()().wall + life, ..base };
         assert_eq!(outcome(&pusher, job).await, PushOutcome::Accepted, "{kind:?}");
         let push = google.stand_in.next_push(WAIT).await.expect("the push");
-        let hurried = matches!(kind, WakeKind::Call | WakeKind::Message | WakeKind::Refresh | WakeKind::Test);
+        let calm =
+            [WakeKind::CallEnded, WakeKind::MissedCall, WakeKind::Voicemail, WakeKind::Expiring, WakeKind::Reprovision];
+        let hurried = !calm.contains(&kind);
         assert_eq!(push.high_priority, hurried, "{kind:?}");
         let ttl = push.ttl.as_secs();
         assert!(if kind == WakeKind::Call { ttl == 0 } else { (3590..=3600).contains(&ttl) }, "{kind:?}: {ttl}");

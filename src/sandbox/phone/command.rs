@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::handset::{
     AttachAt, Daemon, Deed, Device, Handset, Manners, Outcome, PhoneAccount, PhoneError, Reaction, Told,
 };
-use super::push::{PushSource, RemoteMailbox};
+use super::push::{Push, PushSource, RemoteMailbox};
 use crate::cli::{AttachTransport, Exit, OnCall, PhoneArguments, complain, read_secret, say};
 use crate::config::{App, PushAccess};
 use crate::sandbox::agent::random_token;
@@ -147,6 +147,7 @@ async fn take_calls(arguments: &PhoneArguments, phone: &Handset) -> Result<(), P
 
 fn words(deed: &Deed) -> String {
     match deed {
+        Deed::Pushed(Push { kind, caller: Some(caller), .. }) => format!("a push \"{kind}\" arrives: {caller}"),
         Deed::Pushed(push) => format!("a push \"{}\" arrives", push.kind),
         Deed::Attached(transport) => format!("the phone has connected to Reveille over {}", transport.as_via()),
         Deed::Invited => "the call arrives (INVITE)".to_owned(),

@@ -2,6 +2,7 @@
 //!
 //! It does what the client guide tells app developers to do, in the same order, and tells what happens to whoever owns it.
 
+mod private;
 mod talk;
 
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use self::private::CallerLock;
 pub(crate) use self::talk::phone_sdp;
 use self::talk::{INVITE_TIMEOUT, Talk};
 use super::line::{CallNotice, Line, LineError, LineEvent, LinePlan, Text};
@@ -187,6 +189,9 @@ pub enum PhoneError {
     /// The API answers what its contract does not know.
     #[error("Reveille answers something that is not in its contract")]
     Contract,
+    /// No key can be made.
+    #[error("there is no randomness to make a key of")]
+    Randomness,
     /// The edge cannot be reached.
     #[error(transparent)]
     Line(#[from] LineError),
@@ -219,6 +224,7 @@ struct HandedOver {
     lease_ends: String,
     registration: Registration,
     attach: Attach,
+    caller_in_push: String,
 }
 
 /// What the registrar said.
@@ -245,6 +251,7 @@ pub struct Handset {
     daemon: Daemon,
     pushes: PushSource,
     instance: HandedOver,
+    lock: CallerLock,
 }
 
 #[derive(Serialize)]
@@ -277,6 +284,7 @@ impl Handset {
         lease: Duration,
         pushes: PushSource,
     ) -> Result<Self, PhoneError> {
+        let lock = CallerLock::new().ok_or(PhoneError::Randomness)?;
         let body = HandOverBody {
             account: AccountBody {
                 aor: &account.aor,
@@ -289,6 +297,7 @@ impl Handset {
             device: json!({
                 "id": Uuid::new_v4().urn().to_string(),
                 "platform": device.platform,
+                "caller_key": lock.member(),
                 "push": [
                     { "for": "call", "provider": device.provider, "app": device.app, "token": device.call_token },
                     { "for": "other", "provider": device.provider, "app": device.app, "token": device.other_token },
@@ -303,7 +312,9 @@ impl Handset {
         let reply = daemon.api.ask(question).await?;
         let body = accepted(reply)?;
         let instance: HandedOver = serde_json::from_value(body).map_err(|_| PhoneError::Contract)?;
-        Ok(Self { daemon, pushes, instance })
+        let mut handset = Self { daemon, pushes, instance, lock };
+        handset.learn_tenant().await?;
+        Ok(handset)
     }
 
     /// Waits for a call push and does with the call what `manners` say, telling each deed.
@@ -366,7 +377,9 @@ impl Handset {
             if push.instance != self.instance.instance {
                 continue;
             }
+            let push = self.unlocked(push);
             say(tell, Deed::Pushed(push.clone()));
+            self.prove(&push).await?;
             if push.kind == kind {
                 return Ok(push);
             }

@@ -22,6 +22,10 @@ pub struct Push {
     pub instance: String,
     /// Where to attach.
     pub attach: String,
+    /// Who calls, as far as it is told: JSON, or sealed.
+    pub caller: Option<String>,
+    /// A proof's challenge.
+    pub challenge: Option<String>,
     /// Who carried it, in words.
     pub carrier: &'static str,
 }
@@ -94,6 +98,8 @@ impl Push {
             call: text("call"),
             instance: text("instance")?,
             attach: text("attach")?,
+            caller: text("caller").or_else(|| payload.get("caller").map(Value::to_string)),
+            challenge: text("challenge"),
             carrier,
         })
     }

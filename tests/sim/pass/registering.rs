@@ -386,6 +386,26 @@ fn a_dead_token_ends_the_registration() {
 }
 
 #[test]
+fn word_of_a_token_that_died_before_the_last_registration_ends_nothing() {
+    let mut rig = Rig::new();
+    let mut phone = Mobile::tcp("alice", 5);
+    phone.come(&mut rig);
+    let before = rig.now.wall;
+    rig.pass(secs(60));
+    let handle = phone.come(&mut rig);
+    rig.close(5);
+    for (since, left) in [(before, 1), (rig.now.wall + secs(1), 0)] {
+        rig.outcome = PushOutcome::TokenDead { since: Some(since) };
+        rig.pass(secs(2));
+        let call = format!("call-{left}");
+        rig.receive(&outside(Method::Invite, &format!("sip:{handle}@192.0.2.5"), &call, &[]), From::Udp(address(PBX)));
+        assert_eq!(rig.pushed(), [WakeKind::Call]);
+        rig.take(PBX);
+        assert_eq!(rig.table("pass.bindings"), left);
+    }
+}
+
+#[test]
 fn above_the_bound_a_further_registration_gets_503_and_known_ones_are_renewed() {
     let mut rig = Rig::with(DOMAIN, |policy| policy.limits.edge_bindings = 1);
     // One a shard: the second of an account meets the first.

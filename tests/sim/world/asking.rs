@@ -20,11 +20,16 @@ impl World {
             | Command::Data(id, ..)
             | Command::Restrict(id, ..)
             | Command::Resume(id, ..)
+            | Command::Consent(id, ..)
+            | Command::ReadTrace(id, ..)
+            | Command::WithdrawTrace(id, ..)
+            | Command::ReadTraceAsTenant(_, id)
             | Command::Call(id, ..)
             | Command::Decline(id, ..)
             | Command::BeginTest(id, ..)
             | Command::Test(id, ..)
-            | Command::TestArrived(id, ..) => id.shard(),
+            | Command::TestArrived(id, ..)
+            | Command::Prove(id, ..) => id.shard(),
             Command::EraseAll { whom: Whom::Instance(id), .. } => id.shard(),
             Command::EraseAll { .. } | Command::Stories { .. } => {
                 panic!("ask every shard: `erase_all`, `ask_every_shard`")

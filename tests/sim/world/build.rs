@@ -171,6 +171,7 @@ impl World {
             material: password(&password_of(name)),
             push: targets(&self.phones[name].token),
             lease: hours(72),
+            caller_key: None,
             preferences: Preferences::default(),
         }
     }

@@ -20,6 +20,7 @@ impl World {
             WakeKind::Test => assert!(held("wakes.tests"), "a test wake that nobody asked for"),
             // Its instance is being erased, or was just now; the records tell why.
             WakeKind::Reprovision => assert!(!self.records.is_empty(), "a reprovision wake, and nothing is on record"),
+            WakeKind::Proof => assert!(held("proofs"), "a challenge, and no proof is wanted"),
             WakeKind::Refresh => assert!(held("edge"), "a refresh wake, and no phone registers through us"),
             WakeKind::Expiring => self.judge_expiring(job),
         }

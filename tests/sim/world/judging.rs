@@ -138,8 +138,17 @@ impl World {
         let tables = self.tables();
         let sealed = ["vault.sealed", "texts.held", "texts.inboxes", "mailboxes"];
         assert!(sealed.iter().all(|name| tables[name] == 0), "{tables:?}");
-        let held =
-            ["vault", "bindings", "bindings.trunks", "stories.private_media", "devices", "erasures.asides", "names"];
+        let held = [
+            "vault",
+            "bindings",
+            "bindings.trunks",
+            "stories.private_media",
+            "devices",
+            "erasures.asides",
+            "names",
+            "proofs",
+            "proofs.claims",
+        ];
         let leases = tables.keys().filter(|name| name.starts_with("leases"));
         for name in leases.copied().chain(held) {
             assert_eq!(tables[name], 0, "{name}");

@@ -4,7 +4,7 @@ use super::*;
 use reveille::engine::account::{TrunkHost, TrunkUri};
 use reveille::engine::audit::Receipt;
 use reveille::engine::input::PushPurpose;
-use reveille::engine::output::{Caller, PushJob, RecordJob, WakeDetail, WakeKind};
+use reveille::engine::output::{PushJob, RecordJob, ToldCaller, WakeDetail, WakeKind};
 
 /// How the push service treats what it gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct PushSeen {
     pub expires_at: WallTime,
     pub deadline: Instant,
     pub attach: String,
-    pub caller: Option<Caller>,
+    pub caller: Option<ToldCaller>,
     pub detail: WakeDetail,
 }
 
