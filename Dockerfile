@@ -6,6 +6,10 @@
 #
 # --network host: SIP carries addresses, and `advertise` has to name one that the world reaches. --stop-timeout has to be
 # above drain.deadline (60s): until then bindings are removed at their registrars and credentials are wiped.
+#
+# The daemon confines itself with Landlock and seccomp, and keeps its key in memfd_secret. Docker's default seccomp profile lets
+# these calls through (version 23 and later, as far as we know); a stricter one has to allow landlock_create_ruleset,
+# landlock_add_rule, landlock_restrict_self, seccomp and memfd_secret. What is refused is told at start and on /readyz.
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src

@@ -37,8 +37,9 @@ use crate::shard::{Observation, Shards, Wiring};
 use crate::telemetry::{Meters, Readiness, Redacted};
 use crate::{confine, drain, ops, systemd, telemetry};
 
-/// Reasons of `shed_total` besides those of the network side: shards that had no room, audit records that are in no log.
-const OWN_INCIDENTS: [&str; 2] = ["shard-full", "audit-lost"];
+/// Reasons of `shed_total` besides those of the network side: shards that had no room, audit records that are only
+/// counted in the log, and those that are in no log.
+const OWN_INCIDENTS: [&str; 3] = ["shard-full", "audit-folded", "audit-lost"];
 
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -174,7 +175,7 @@ impl Opened {
     fn new(settings: Settings) -> Result<Self, StartError> {
         let bound = Bound::new(&settings)?;
         let policy = Arc::new(settings.policy(bound.sip.listeners()));
-        let audit = open_audit(&settings)?;
+        let audit = open_audit(&settings, &policy)?;
         let (tenants, apps) = split_tenants(settings.tenants)?;
         Ok(Self {
             bound,
@@ -342,7 +343,7 @@ fn refresh(
         meters.publish_audit_backlog(audit.backlog());
         let counters = net.counters();
         let totals = net::Incident::ALL.iter().map(|incident| counters.total(*incident));
-        meters.publish_incidents(totals.chain([router.shed(), audit.lost()]));
+        meters.publish_incidents(totals.chain([router.shed(), audit.folded(), audit.lost()]));
         readiness.note("a push provider refuses us or cannot be reached", !pusher.troubles().is_empty());
     }
 }

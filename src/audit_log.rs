@@ -10,12 +10,19 @@
 
 mod checkpoint;
 mod encoding;
+pub mod evidence;
 mod file;
 mod key;
 mod merkle;
+mod proof;
+pub mod prove;
 mod queue;
+mod reading;
 mod receipt;
+mod record;
 mod replay;
+mod seal;
+mod segments;
 mod summary;
 pub mod verify;
 mod writer;
@@ -31,7 +38,8 @@ use crate::engine::input::Recorded;
 use crate::engine::output::RecordJob;
 use file::{ContinueError, LogFile, Standing, beside};
 use key::Signer;
-use queue::{Due, Queue};
+use queue::{BACKLOG_MAX, Due, Queue};
+use record::Label;
 pub use summary::{Notary, Summary};
 use writer::{Sink, Writer};
 
@@ -46,6 +54,10 @@ pub struct Settings {
     pub sync_wait: Duration,
     /// Whose log it is: `sip.domain`.
     pub domain: String,
+    /// How many records a segment has, at least, before the log goes on in a new file.
+    pub segment_records: u64,
+    /// [`crate::engine::policy::Policy::version`], which each record tells.
+    pub policy: String,
 }
 
 /// Why the log cannot be opened.
@@ -91,7 +103,15 @@ pub enum OpenError {
         /// Where the key should be.
         key: PathBuf,
     },
-    /// The key cannot be read or made.
+    /// The key that is configured cannot be read, or is of another kind.
+    #[error("audit.signing_key {}: {source}", path.display())]
+    ConfiguredKey {
+        /// The key's file.
+        path: PathBuf,
+        /// What is wrong.
+        source: io::Error,
+    },
+    /// The key beside the log cannot be read or made.
     #[error("audit signing key {}: {source}", path.display())]
     Key {
         /// The key's file.
@@ -107,11 +127,29 @@ pub enum OpenError {
     Thread(io::Error),
 }
 
+impl OpenError {
+    /// Whether the configuration is to blame, as against what was found on the disk.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::ConfiguredKey { .. } | Self::OtherOrigin { .. } => true,
+            Self::File { .. }
+            | Self::Locked(_)
+            | Self::Damaged { .. }
+            | Self::KeyGone { .. }
+            | Self::Key { .. }
+            | Self::NoKey(_)
+            | Self::Thread(_) => false,
+        }
+    }
+}
+
 /// The open log. Dropping it closes it.
 pub struct AuditLog {
     queue: Arc<Queue>,
     signer: Arc<Signer>,
     patience: Duration,
+    policy: String,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -123,6 +161,8 @@ pub struct OpenedLog {
     standing: Standing,
     origin: String,
     patience: Duration,
+    policy: String,
+    backlog_max: usize,
 }
 
 impl OpenedLog {
@@ -142,10 +182,11 @@ impl OpenedLog {
     ///
     /// [`OpenError::Thread`].
     pub fn start(self, on_writable: impl Fn(bool) + Send + 'static) -> Result<AuditLog, OpenError> {
-        let Self { sink, signer, standing, origin, patience } = self;
-        let (queue, signer) = (Arc::new(Queue::default()), Arc::new(signer));
+        let Self { sink, signer, standing, origin, patience, policy, backlog_max } = self;
+        let (queue, signer) = (Arc::new(Queue::new(backlog_max, policy.clone())), Arc::new(signer));
         let writer = Writer { queue: queue.clone(), signer: signer.clone(), origin, sink, standing };
-        let log = AuditLog { queue: queue.clone(), signer: signer.clone(), patience, threads: Mutex::default() };
+        let log =
+            AuditLog { queue: queue.clone(), signer: signer.clone(), patience, policy, threads: Mutex::default() };
         let start = |name: &str, work: Box<dyn FnOnce() + Send>| {
             let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(OpenError::Thread)?;
             log.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
@@ -167,10 +208,11 @@ impl AuditLog {
     pub fn open(settings: &Settings) -> Result<OpenedLog, OpenError> {
         let origin = format!("{}/reveille-audit", settings.domain);
         let (sink, signer, standing) = match &settings.path {
-            Some(path) => open_file(path, settings.signing_key.as_deref(), &origin)?,
+            Some(path) => open_file(path, settings, &origin)?,
             None => (Sink::Memory, key_for_memory(settings.signing_key.as_deref())?, Standing::default()),
         };
-        Ok(OpenedLog { sink, signer, standing, origin, patience: settings.sync_wait })
+        let (patience, policy) = (settings.sync_wait, settings.policy.clone());
+        Ok(OpenedLog { sink, signer, standing, origin, patience, policy, backlog_max: BACKLOG_MAX })
     }
 
     /// Appends a record. Never blocks on the disk.
@@ -178,12 +220,13 @@ impl AuditLog {
     /// For an erasure `done` gets the receipt, always and once: with `logged: true` when the record is synced, with
     /// `logged: false` after `sync_wait` or when the disk fails, whichever comes first. A record whose disk failed is
     /// kept and written later.
-    #[expect(clippy::boxed_local, reason = "as the engine hands it out")]
     pub fn submit(&self, job: Box<RecordJob>, done: impl FnOnce(RecordId, Recorded) + Send + 'static) {
-        let RecordJob { record, receipt } = *job;
+        let RecordJob { mut record, receipt } = *job;
+        record.policy = Some(self.policy.clone());
+        let label = Label::of(&record);
         let line = serde_json::to_string(&record).expect("a record is plain data and becomes JSON");
         let erasure = receipt.map(|job| (job, Box::new(done) as queue::Done));
-        if let Err(refused) = self.queue.push(line, erasure, self.patience)
+        if let Err(refused) = self.queue.push(line, label, erasure, self.patience)
             && let Some(waiting) = refused
         {
             writer::answer(Due { waiting, inclusion: None }, &self.signer);
@@ -199,7 +242,7 @@ impl AuditLog {
                 tracing::error!("a thread of the audit log panicked");
             }
         }
-        self.queue.backlog()
+        self.queue.unwritten()
     }
 
     /// Records accepted and not yet synced.
@@ -208,7 +251,13 @@ impl AuditLog {
         self.queue.backlog()
     }
 
-    /// Records that found no room, or came after the end, and are in no log.
+    /// Records that found no room and were counted together in one.
+    #[must_use]
+    pub fn folded(&self) -> u64 {
+        self.queue.folded()
+    }
+
+    /// Records that came after the end, and are in no log, not even as a number.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.queue.lost()
@@ -217,7 +266,7 @@ impl AuditLog {
     /// Who signs summaries with the log's key.
     #[must_use]
     pub fn notary(&self) -> Notary {
-        Notary(Arc::clone(&self.signer))
+        Notary { signer: Arc::clone(&self.signer), policy: self.policy.clone() }
     }
 
     /// The key that verifies checkpoints and receipts, as PEM.
@@ -233,19 +282,20 @@ impl Drop for AuditLog {
     }
 }
 
-fn open_file(path: &Path, key: Option<&Path>, origin: &str) -> Result<(Sink, Signer, Standing), OpenError> {
+fn open_file(path: &Path, settings: &Settings, origin: &str) -> Result<(Sink, Signer, Standing), OpenError> {
     let fault = |error: ContinueError| match error {
         ContinueError::Io(source) => OpenError::File { path: path.to_owned(), source },
         ContinueError::Locked => OpenError::Locked(path.to_owned()),
         ContinueError::Damaged(fault) => OpenError::Damaged { path: path.to_owned(), reason: fault.to_string() },
+        gone @ ContinueError::LiveGone => OpenError::Damaged { path: path.to_owned(), reason: gone.to_string() },
         ContinueError::OtherOrigin { found, expected } => {
             OpenError::OtherOrigin { path: path.to_owned(), found, expected }
         }
     };
-    let mut file = LogFile::open(path).map_err(fault)?;
+    let mut file = LogFile::open(path, settings.segment_records).map_err(fault)?;
     let is_new = file.is_new().map_err(|error| fault(error.into()))?;
-    let signer = match key {
-        Some(configured) => load_key(configured)?,
+    let signer = match &settings.signing_key {
+        Some(configured) => configured_key(configured)?,
         None => own_key(path, is_new)?,
     };
     let standing = file.resume(&signer, origin).map_err(fault)?;
@@ -266,7 +316,11 @@ fn own_key(log: &Path, log_is_new: bool) -> Result<Signer, OpenError> {
 }
 
 fn key_for_memory(configured: Option<&Path>) -> Result<Signer, OpenError> {
-    configured.map_or_else(|| Signer::generate().map_err(OpenError::NoKey), load_key)
+    configured.map_or_else(|| Signer::generate().map_err(OpenError::NoKey), configured_key)
+}
+
+fn configured_key(path: &Path) -> Result<Signer, OpenError> {
+    Signer::load(path).map_err(|source| OpenError::ConfiguredKey { path: path.to_owned(), source })
 }
 
 fn load_key(path: &Path) -> Result<Signer, OpenError> {

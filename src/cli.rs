@@ -12,7 +12,7 @@ mod tests;
 
 pub use arguments::{
     Arguments, AttachTransport, AuditCommand, CallsArguments, Command, DemoArguments, OnCall, PhoneArguments,
-    SandboxArguments, StatusArguments,
+    ProveArguments, SandboxArguments, StatusArguments, Wanted,
 };
 pub use check::{check_config, load};
 pub use exit::{Exit, complain, say};

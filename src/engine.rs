@@ -29,6 +29,7 @@ mod destinations;
 mod device;
 mod devices;
 mod edge;
+mod endings;
 #[expect(clippy::module_inception, reason = "the room that joins the others")]
 mod engine;
 mod erasures;

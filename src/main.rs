@@ -4,9 +4,12 @@ use std::panic::catch_unwind;
 use std::path::Path;
 use std::process::ExitCode;
 
+use reveille::audit_log::evidence;
+use reveille::audit_log::prove::{self, Wanted};
+use reveille::audit_log::verify::{self, Against};
 use reveille::cli::{self, AuditCommand, Command, Exit, complain};
 use reveille::vault::WipingAllocator;
-use reveille::{app, audit_log, ops, sandbox, telemetry};
+use reveille::{app, ops, sandbox, telemetry};
 
 /// Freed memory holds no secrets.
 #[global_allocator]
@@ -26,7 +29,7 @@ fn run(command: Command) -> Exit {
         Command::Phone(arguments) => sandbox::phone::run(&arguments),
         Command::Sandbox(arguments) => sandbox::serve(&arguments),
         Command::CheckConfig { file } => cli::check_config(&file),
-        Command::Audit(AuditCommand::Verify { file, key }) => verify(&file, key.as_deref()),
+        Command::Audit(command) => audit(command),
         Command::Status(arguments) => ops::status(&arguments),
         Command::Calls(arguments) => ops::calls(&arguments),
     }
@@ -47,8 +50,24 @@ fn serve(config: &Path) -> Exit {
     app::serve(settings)
 }
 
-fn verify(file: &Path, key: Option<&Path>) -> Exit {
-    match audit_log::verify::verify(file, key, &mut std::io::stdout()) {
+fn audit(command: AuditCommand) -> Exit {
+    let out = &mut std::io::stdout();
+    let done = match command {
+        AuditCommand::Verify { file, key, since, single } => {
+            verify::verify(&file, Against { key: key.as_deref(), since: since.as_deref(), single }, out)
+        }
+        AuditCommand::Prove(cli::ProveArguments { log, wanted, key }) => {
+            let cli::Wanted { receipt, record, since } = wanted;
+            let receipt = receipt.map(Wanted::Receipt).or(since.map(Wanted::Since));
+            let wanted = receipt.unwrap_or_else(|| Wanted::Record(record.unwrap_or_default()));
+            prove::prove(&log, key.as_deref(), &wanted, out)
+        }
+        AuditCommand::Evidence { config } => match cli::load(&config) {
+            Ok(settings) => evidence::evidence(&settings, out),
+            Err(exit) => return exit,
+        },
+    };
+    match done {
         Ok(()) => Exit::Success,
         Err(problem) => {
             complain(&problem);

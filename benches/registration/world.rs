@@ -181,6 +181,11 @@ impl World {
         self.now
     }
 
+    /// The longest turn is looked for anew.
+    pub(crate) fn forget_longest(&mut self) {
+        self.longest = Duration::ZERO;
+    }
+
     /// The longest turn so far: for so long everything else of the shard had to wait.
     pub(crate) fn longest(&self) -> Duration {
         self.longest

@@ -98,6 +98,8 @@ pub(crate) struct SummaryBody {
     whom: String,
     /// `off-boarded`, or `administrator` for a device or an instance.
     cause: String,
+    /// The version of the operator's policy, as in records.
+    policy: String,
     /// When the order was given, RFC 3339 in UTC.
     begun: String,
     /// When its last instance was wiped and recorded, RFC 3339 in UTC.
@@ -123,6 +125,7 @@ impl From<Summary> for SummaryBody {
             tenant,
             whom,
             cause,
+            policy,
             begun,
             ended,
             erased,
@@ -132,7 +135,21 @@ impl From<Summary> for SummaryBody {
             key,
             signature,
         } = summary;
-        Self { v, tenant, whom, cause, begun, ended, erased, unregister, logged, passed_through, key, signature }
+        Self {
+            v,
+            tenant,
+            whom,
+            cause,
+            policy,
+            begun,
+            ended,
+            erased,
+            unregister,
+            logged,
+            passed_through,
+            key,
+            signature,
+        }
     }
 }
 

@@ -242,6 +242,26 @@ impl Problem {
             .come_again(RETRY_SOON)
     }
 
+    /// A challenge that is not the one of the push.
+    fn wrong_challenge(tries: u8) -> Self {
+        let detail = match tries {
+            0 => "challenge: there is none to be returned any more (it is older than five minutes, or was tried five \
+                  times); ask for another one with an empty body."
+                .to_owned(),
+            left => format!("challenge: is not the one that was pushed last; tries left: {left}."),
+        };
+        Self::new(Kind::InvalidRequest, detail, "not the challenge of the push").at_path("challenge")
+    }
+
+    /// A push to a token that was not proven.
+    fn unproven() -> Self {
+        Self::new(
+            Kind::Forbidden,
+            "The push token is not proven yet: return the challenge of the push \"proof\" (POST …/push-proof).",
+            "a push to a token that is not proven",
+        )
+    }
+
     pub(crate) fn at_path(mut self, path: impl Into<Cow<'static, str>>) -> Self {
         self.0.body.path = Some(path.into());
         self
@@ -331,20 +351,8 @@ impl From<Refusal> for Problem {
             Refusal::SwitchedOff => {
                 Self::new(Kind::Forbidden, "The operator has switched this off.", "a kind of wake that is off")
             }
-            Refusal::WrongChallenge { tries } => {
-                let detail = match tries {
-                    0 => "challenge: there is none to be returned any more (it is older than five minutes, or was tried five \
-                          times); ask for another one with an empty body."
-                        .to_owned(),
-                    left => format!("challenge: is not the one that was pushed last; tries left: {left}."),
-                };
-                Self::new(Kind::InvalidRequest, detail, "not the challenge of the push").at_path("challenge")
-            }
-            Refusal::Unproven => Self::new(
-                Kind::Forbidden,
-                "The push token is not proven yet: return the challenge of the push \"proof\" (POST …/push-proof).",
-                "a push to a token that is not proven",
-            ),
+            Refusal::WrongChallenge { tries } => Self::wrong_challenge(tries),
+            Refusal::Unproven => Self::unproven(),
             Refusal::RateLimited { after } => Self::new(
                 Kind::RateLimited,
                 "Too many requests for this device or tenant; come again when Retry-After says.",

@@ -17,6 +17,7 @@ use crate::audit_log::{self, AuditLog, OpenedLog};
 use crate::config::{self, Settings, TlsFiles};
 use crate::confine::{Confinement, Files, directories_of};
 use crate::engine::limits::Limits;
+use crate::engine::policy::Policy;
 use crate::net::{self, ClientTls, Names, ServerTls, Timings};
 use crate::push::{self, PushSettings, Pusher};
 use crate::systemd;
@@ -125,14 +126,19 @@ fn sip_tls(settings: &Settings) -> Result<Option<(ServerTls, Vec<u8>)>, StartErr
     Ok(Some((ServerTls::new(config), first.to_vec())))
 }
 
-pub(super) fn open_audit(settings: &Settings) -> Result<OpenedLog, StartError> {
+pub(super) fn open_audit(settings: &Settings, policy: &Policy) -> Result<OpenedLog, StartError> {
     let log = audit_log::Settings {
         path: settings.audit.path.clone(),
         signing_key: settings.audit.signing_key.clone(),
         sync_wait: settings.audit.sync_wait,
         domain: settings.sip.domain.clone(),
+        segment_records: settings.audit.segment_records,
+        policy: policy.version(),
     };
-    AuditLog::open(&log).map_err(|error| StartError::Unavailable(error.to_string()))
+    AuditLog::open(&log).map_err(|error| match error.is_configuration() {
+        true => StartError::Configuration(error.to_string()),
+        false => StartError::Unavailable(error.to_string()),
+    })
 }
 
 /// Starts the threads of the log; `writable` hears when it cannot be written.

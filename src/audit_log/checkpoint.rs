@@ -70,13 +70,18 @@ impl SignedNote {
     /// Reads a line of the log, without its line end. One note has one line only: anything else is refused.
     pub(super) fn parse_line(line: &[u8]) -> Option<Self> {
         let CheckpointLine { checkpoint: note } = serde_json::from_slice(line).ok()?;
+        Self::parse(&note).filter(|parsed| parsed.line().as_bytes() == line)
+    }
+
+    /// Reads a note by itself. One checkpoint has one note only: anything else is refused.
+    pub(super) fn parse(note: &str) -> Option<Self> {
         let (text, signature_line) = note.split_once("\n\n")?;
         let (_name, signature) = signature_line.strip_prefix("\u{2014} ")?.strip_suffix('\n')?.split_once(' ')?;
         let signature: [u8; 68] = unbase64(signature)?;
         let (key_id, signature) = signature.split_first_chunk::<4>()?;
         let parsed =
             Self { checkpoint: Checkpoint::parse(text)?, key_id: *key_id, signature: signature.try_into().ok()? };
-        (parsed.line().as_bytes() == line).then_some(parsed)
+        (parsed.note() == note && is_key_name(&parsed.checkpoint.origin)).then_some(parsed)
     }
 
     /// The line of the log, without its line end.
@@ -96,10 +101,17 @@ impl SignedNote {
             && key.verifies(self.checkpoint.text().as_bytes(), &self.signature)
     }
 
-    fn note(&self) -> String {
+    /// The signed note.
+    pub(super) fn note(&self) -> String {
         let signature = base64(&[&self.key_id[..], &self.signature].concat());
         format!("{}\n\u{2014} {} {signature}\n", self.checkpoint.text(), self.checkpoint.origin)
     }
+}
+
+/// C2SP signed-note: "Key names MUST be non-empty and MUST NOT contain any Unicode spaces or plus (U+002B) characters",
+/// and no note has control characters.
+fn is_key_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|letter: char| letter.is_whitespace() || letter.is_control() || letter == '+')
 }
 
 #[cfg(test)]

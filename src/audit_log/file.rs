@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 use super::checkpoint::{Checkpoint, LINE_START, SignedNote};
 use super::key::{Signer, sync_directory_of};
 use super::merkle::{Frontier, Hash, leaf_hash};
-use super::replay::{Covered, Fault, FaultKind, Replay, Signatures, is_record, replay};
+use super::record::is_record;
+use super::replay::{Covered, Fault, FaultKind, Replay, Signatures, replay};
+use super::seal::SEAL_BEGUN;
+use super::segments;
 
 /// A crash leaves at most the batch that was being written; more than this behind the last checkpoint is no crash.
 const TORN_MAX: u64 = 16 * 1024 * 1024;
@@ -26,6 +29,10 @@ pub(super) enum ContinueError {
     Locked,
     #[error("{0}")]
     Damaged(Fault),
+    #[error(
+        "its live segment is empty or gone, though finished ones are there; put it back, or move all of them away to begin a new log"
+    )]
+    LiveGone,
     #[error("it belongs to \"{found}\", not to \"{expected}\"")]
     OtherOrigin { found: String, expected: String },
 }
@@ -49,17 +56,34 @@ pub(super) struct LogFile {
     last_line: Vec<u8>,
     /// Whether there may be something behind `synced`.
     soiled: bool,
+    /// The file took the log's name, which may not last yet.
+    newly_named: bool,
+    /// How many records a segment has, at least, when the log goes on in a new one.
+    segment_records: u64,
+    /// How many it has.
+    records: u64,
 }
 
 impl LogFile {
     /// Opens or makes the file and locks it.
-    pub(super) fn open(path: &Path) -> Result<Self, ContinueError> {
+    pub(super) fn open(path: &Path, segment_records: u64) -> Result<Self, ContinueError> {
+        segments::complete(path)?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).open(path)?;
         lock(&file)?;
         if file.metadata()?.len() == 0 {
             sync_directory_of(path)?;
         }
-        Ok(Self { path: path.to_owned(), file: Some(file), synced: 0, last_line: Vec::new(), soiled: false })
+        let (path, last_line) = (path.to_owned(), Vec::new());
+        Ok(Self {
+            path,
+            file: Some(file),
+            synced: 0,
+            last_line,
+            soiled: false,
+            newly_named: false,
+            segment_records,
+            records: 0,
+        })
     }
 
     /// Whether nothing was ever written.
@@ -85,14 +109,19 @@ impl LogFile {
         if length > self.synced {
             self.cut_torn_tail(&found, length - self.synced, signer, origin)?;
         }
+        self.records = found.covered.records();
         let Covered { tree, .. } = found.covered.clone();
         let previous = found.covered.previous();
         if found.covered.last.is_some() {
             return Ok(Standing { tree, previous });
         }
+        if !segments::ends(&self.path)?.is_empty() {
+            return Err(ContinueError::LiveGone);
+        }
         let first = Checkpoint::of(&tree, origin, previous).sign(signer);
         if SignedNote::parse_line(first.line().as_bytes()).is_none() {
-            let reason = format!("\"{origin}\" cannot be the name of a log: white space is not allowed in it");
+            let reason =
+                format!("\"{origin}\" cannot be the name of a log: neither white space nor + is allowed in it");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason).into());
         }
         self.append(&[], &first.line())?;
@@ -120,6 +149,10 @@ impl LogFile {
         if file.metadata()?.nlink() == 0 {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the log was deleted"));
         }
+        if self.newly_named {
+            sync_directory_of(&self.path)?;
+            self.newly_named = false;
+        }
         if self.soiled {
             file.set_len(self.synced)?;
         }
@@ -141,7 +174,29 @@ impl LogFile {
         self.synced += (bytes.len() + checkpoint.len()) as u64;
         self.last_line = checkpoint;
         self.soiled = false;
+        self.records += records.len() as u64;
         Ok(())
+    }
+
+    /// Goes on in a new segment if this one has all its records; `tree` is what the last checkpoint covers.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says. The log then goes on in the segment as it is, and this is tried again after as many records.
+    pub(super) fn rotate_when_full(&mut self, tree: &Frontier) -> io::Result<Option<PathBuf>> {
+        if self.records < self.segment_records {
+            return Ok(None);
+        }
+        self.records = 0;
+        let Some(checkpoint) = self.last_line.strip_suffix(b"\n").and_then(|line| std::str::from_utf8(line).ok())
+        else {
+            return Ok(None);
+        };
+        let (file, length) = segments::begin_next(&self.path, tree, checkpoint)?;
+        self.file = Some(file);
+        self.synced = length;
+        self.newly_named = true;
+        Ok(Some(segments::finished(&self.path, tree.size())))
     }
 
     /// After a failure the old handle may be of no use (a volume that went away and came back): takes a new one, if it
@@ -230,6 +285,10 @@ fn is_torn(tail: &[u8], covered: &Covered, signer: &Signer, origin: &str) -> boo
             return false;
         }
     }
+    // A segment is there with its seal or not at all.
+    if covered.last.is_none() && unfinished.starts_with(SEAL_BEGUN.as_bytes()) {
+        return false;
+    }
     let written = unfinished.iter().rposition(|byte| *byte != 0).map_or(&[][..], |last| &unfinished[..=last]);
     if !written.starts_with(LINE_START.as_bytes()) {
         return true;
@@ -238,14 +297,14 @@ fn is_torn(tail: &[u8], covered: &Covered, signer: &Signer, origin: &str) -> boo
     whole && expected.as_bytes().starts_with(written)
 }
 
-fn lock(file: &File) -> Result<(), ContinueError> {
+pub(super) fn lock(file: &File) -> Result<(), ContinueError> {
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => ContinueError::Locked,
         TryLockError::Error(error) => ContinueError::Io(error),
     })
 }
 
-/// The file that stands beside the log under another ending.
+/// The file that stands beside the log, or beside a segment of it, under another ending.
 pub(super) fn beside(log: &Path, ending: &str) -> PathBuf {
-    log.with_extension(ending)
+    segments::split(log).0.with_extension(ending)
 }

@@ -117,6 +117,12 @@ impl PublicKey {
         [a, b, c, d]
     }
 
+    /// The key as verifiers of signed notes take it: name, key id and, behind the signature's type, the key.
+    pub(super) fn vkey(&self, name: &str) -> String {
+        let typed = [&[NOTE_ED25519], &self.0[..]].concat();
+        format!("{name}+{}+{}", hex(&self.note_id(name)), STANDARD.encode(typed))
+    }
+
     /// Whether this key made `signature` over `message`.
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         UnparsedPublicKey::new(&ED25519, self.0).verify(message, signature).is_ok()
@@ -195,6 +201,22 @@ mod tests {
 
         assert_eq!(*signer.public(), PublicKey::load(&public).expect("a key"));
         assert_eq!(signer.public().pem(), RFC_PUBLIC);
+    }
+
+    #[test]
+    fn a_verifier_key_is_that_of_the_reference_implementation() {
+        // The example of the package golang.org/x/mod/sumdb/note.
+        let known = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+        let (_, typed) = known.rsplit_once('+').expect("three parts");
+        let typed: [u8; 33] = STANDARD.decode(typed).expect("base64").try_into().expect("type and key");
+        let key = PublicKey(typed[1..].try_into().expect("32 bytes"));
+        assert_eq!(key.vkey("PeterNeumann"), known);
+        let text =
+            b"If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
+        let signature = "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=";
+        let signature: [u8; 68] = STANDARD.decode(signature).expect("base64").try_into().expect("id and signature");
+        assert_eq!(signature[..4], key.note_id("PeterNeumann"));
+        assert!(key.verifies(text, signature[4..].try_into().expect("64 bytes")));
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub(super) fn leaf_hash(data: &[u8]) -> Hash {
 }
 
 /// RFC 9162 §2.1.1: the hash of an inner node.
-fn node_hash(left: &Hash, right: &Hash) -> Hash {
+pub(super) fn node_hash(left: &Hash, right: &Hash) -> Hash {
     sha256_of(&[&[0x01], left, right])
 }
 
@@ -40,12 +40,28 @@ pub(super) struct Frontier {
 }
 
 impl Frontier {
+    /// The tree of `size` leaves with these peaks; `None` if such a tree has another number of them.
+    pub(super) fn from_peaks(size: u64, peaks: Vec<Hash>) -> Option<Self> {
+        (u64::from(size.count_ones()) == peaks.len() as u64).then_some(Self { size, peaks })
+    }
+
+    /// One hash for each set bit of the size, the highest first.
+    pub(super) fn peaks(&self) -> &[Hash] {
+        &self.peaks
+    }
+
     /// Adds a leaf.
     pub(super) fn append(&mut self, leaf: Hash) {
+        self.append_seen(leaf, |_, _, _| ());
+    }
+
+    /// Adds a leaf and tells each pair of nodes that become one: the place of the left one among the peaks, and both.
+    pub(super) fn append_seen(&mut self, leaf: Hash, mut joined: impl FnMut(usize, &Hash, &Hash)) {
         let mut node = leaf;
         let mut size = self.size;
         while size & 1 == 1 {
             let left = self.peaks.pop().expect("there is a peak for each set bit of the size");
+            joined(self.peaks.len(), &left, &node);
             node = node_hash(&left, &node);
             size >>= 1;
         }
@@ -60,7 +76,7 @@ impl Frontier {
 
     /// The root; of an empty tree the hash of nothing, as RFC 9162 §2.1.1 has it.
     pub(super) fn root(&self) -> Hash {
-        fold(&self.peaks).unwrap_or_else(|| to_hash(digest(&SHA256, &[]).as_ref()))
+        root_of(&self.peaks).unwrap_or_else(|| to_hash(digest(&SHA256, &[]).as_ref()))
     }
 
     /// The peak over 2^`level` leaves; that bit of the size is set.
@@ -71,7 +87,7 @@ impl Frontier {
     /// The root over the leaves behind all peaks of `level` and higher; `None` if there are no such leaves.
     fn tail(&self, level: usize) -> Option<Hash> {
         let above = (self.size >> level).count_ones() as usize;
-        fold(&self.peaks[above..])
+        root_of(&self.peaks[above..])
     }
 
     fn peaks_above(&self, level: usize) -> usize {
@@ -79,7 +95,8 @@ impl Frontier {
     }
 }
 
-fn fold(peaks: &[Hash]) -> Option<Hash> {
+/// The root over neighbouring peaks; `None` if there are none.
+pub(super) fn root_of(peaks: &[Hash]) -> Option<Hash> {
     peaks.iter().rev().copied().reduce(|right, left| node_hash(&left, &right))
 }
 

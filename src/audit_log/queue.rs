@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::record::{Fold, Label};
 use super::replay::LINE_MAX;
 use crate::clock::{self, Instant};
 use crate::engine::audit::Inclusion;
@@ -15,7 +16,8 @@ use crate::engine::input::Recorded;
 use crate::engine::output::ReceiptJob;
 
 /// How many records may wait for the disk: as many as the instances a process holds by default, so that a disk that
-/// fails at shutdown loses none of them. Above it a record is not logged, only counted; its receipt is still signed.
+/// fails at shutdown loses none of them. Above it records are folded: counted together, in one record; their receipts are
+/// still signed.
 pub(super) const BACKLOG_MAX: usize = 1 << 20;
 
 /// How many records one sync covers, at most: the memory and the time that a batch's proofs take.
@@ -61,8 +63,11 @@ pub(super) struct Errands {
 }
 
 /// The queue and its two sleepers.
-#[derive(Default)]
 pub(super) struct Queue {
+    /// How many records may wait.
+    backlog_max: usize,
+    /// What a folded record says of the policy.
+    policy: String,
     state: Mutex<State>,
     /// Wakes the writer.
     work: Condvar,
@@ -79,6 +84,9 @@ struct State {
     next: u64,
     /// Records accepted and not yet synced.
     backlog: usize,
+    /// What found no room since the last record that did.
+    fold: Option<Fold>,
+    folded: u64,
     lost: u64,
     failed: bool,
     writing_since: Option<Instant>,
@@ -88,29 +96,41 @@ struct State {
 }
 
 impl Queue {
+    /// An empty queue for so many records.
+    pub(super) fn new(backlog_max: usize, policy: String) -> Self {
+        let (work, news) = (Condvar::new(), Condvar::new());
+        Self { backlog_max, policy, state: Mutex::default(), work, news }
+    }
+
     /// Takes a record in.
     ///
     /// # Errors
     ///
     /// Gives the waiting erasure back, to be answered at once, where there is no room, nobody who would write, or a
-    /// line that nobody could read again.
+    /// line that nobody could read again. The record is folded then, if there will be somebody to write it.
     pub(super) fn push(
         &self,
         line: String,
+        label: Label,
         erasure: Option<(ReceiptJob, Done)>,
         patience: Duration,
     ) -> Result<(), Option<Waiting>> {
         let deadline = clock::now().boot + patience;
         let waiting = erasure.map(|(job, done)| Waiting { job, line: line.clone(), done, deadline });
         let mut state = self.lock();
-        if state.closing || state.backlog >= BACKLOG_MAX || line.len() as u64 >= LINE_MAX {
+        if state.writer_gone {
             state.lost += 1;
             return Err(waiting);
         }
-        let number = state.next;
-        state.next += 1;
-        state.backlog += 1;
-        state.records.push_back(Entry { number, line });
+        // A fold that waits needs a place of its own, before this record.
+        let places = 1 + usize::from(state.fold.is_some());
+        if state.closing || state.backlog + places > self.backlog_max || line.len() as u64 >= LINE_MAX {
+            state.fold_in(label);
+            self.work.notify_one();
+            return Err(waiting);
+        }
+        state.unfold(&self.policy);
+        let number = state.enqueue(line);
         if let Some(waiting) = waiting {
             // Later ones have later deadlines: the notary already sleeps until an earlier one.
             let notary_sleeps = state.waiting.is_empty();
@@ -128,7 +148,7 @@ impl Queue {
     pub(super) fn fill(&self, batch: &mut Vec<Entry>) -> bool {
         let mut state = self.lock();
         if batch.is_empty() {
-            while state.records.is_empty() && !state.closing {
+            while state.records.is_empty() && state.fold.is_none() && !state.closing {
                 state = wait(&self.work, state, None);
             }
         } else {
@@ -142,6 +162,9 @@ impl Queue {
             }
         }
         let room = BATCH_MAX - batch.len();
+        if state.records.len() < room {
+            state.unfold(&self.policy);
+        }
         let count = room.min(state.records.len());
         batch.extend(state.records.drain(..count));
         if batch.is_empty() {
@@ -209,12 +232,28 @@ impl Queue {
         self.work.notify_one();
     }
 
+    /// Records that wait for the disk.
     pub(super) fn backlog(&self) -> usize {
         self.lock().backlog
     }
 
+    /// Records that are not on the disk, those that would be counted together among them.
+    pub(super) fn unwritten(&self) -> usize {
+        let state = self.lock();
+        let folded = state.fold.as_ref().map_or(0, |fold| usize::try_from(fold.count).unwrap_or(usize::MAX));
+        state.backlog.saturating_add(folded)
+    }
+
+    /// Records that were counted together with others instead of being written one by one.
+    pub(super) fn folded(&self) -> u64 {
+        self.lock().folded
+    }
+
+    /// Records that are in no log, not even as a number.
     pub(super) fn lost(&self) -> u64 {
-        self.lock().lost
+        let state = self.lock();
+        let never_written = state.fold.as_ref().filter(|_| state.writer_gone).map_or(0, |fold| fold.count);
+        state.lost + never_written
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -224,6 +263,30 @@ impl Queue {
 }
 
 impl State {
+    /// The record's number.
+    fn enqueue(&mut self, line: String) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.backlog += 1;
+        self.records.push_back(Entry { number, line });
+        number
+    }
+
+    fn fold_in(&mut self, label: Label) {
+        self.folded += 1;
+        match &mut self.fold {
+            Some(fold) => fold.add(label),
+            none => *none = Some(Fold::new(label)),
+        }
+    }
+
+    /// What was folded becomes a record, behind all that were there before.
+    fn unfold(&mut self, policy: &str) {
+        if let Some(fold) = self.fold.take() {
+            self.enqueue(fold.line(policy));
+        }
+    }
+
     fn errands(&mut self, now: Instant) -> Errands {
         let mut due = std::mem::take(&mut self.synced);
         while let Some(first) = self.waiting.first_entry()
@@ -264,8 +327,8 @@ mod tests {
 
     #[test]
     fn an_erasure_whose_time_is_up_is_answered_while_the_disk_still_writes() {
-        let queue = Queue::default();
-        assert!(queue.push("line".to_owned(), Some((job(7), Box::new(|_, _| ()))), Duration::ZERO).is_ok());
+        let queue = Queue::new(BACKLOG_MAX, String::new());
+        assert!(queue.push("line".to_owned(), label(), Some((job(7), Box::new(|_, _| ()))), Duration::ZERO).is_ok());
         let mut batch = Vec::new();
         assert!(queue.fill(&mut batch));
 
@@ -295,22 +358,59 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_room_is_counted_and_its_erasure_given_back() {
-        let queue = Queue::default();
-        queue.lock().backlog = BACKLOG_MAX;
-        let refused = queue.push("line".to_owned(), Some((job(7), Box::new(|_, _| ()))), Duration::ZERO);
-        assert!(refused.is_err_and(|waiting| waiting.is_some_and(|waiting| waiting.job.id == RecordId(7))));
-        queue.lock().backlog = 0;
+    fn records_without_room_are_folded_into_one_and_their_erasures_given_back() {
+        let queue = Queue::new(2, "00".to_owned());
+        for number in 0..5 {
+            let pushed = queue.push(number.to_string(), label(), Some((job(number), Box::new(|_, _| ()))), PATIENCE);
+            let given_back = pushed.err().map(|waiting| waiting.map(|waiting| waiting.job.id));
+            assert_eq!(given_back, (number >= 2).then_some(Some(RecordId(number))));
+        }
+        assert_eq!((queue.backlog(), queue.folded(), queue.lost()), (2, 3, 0));
+
+        let lines = drain(&queue);
+
+        assert_eq!(lines[..2], ["0", "1"]);
+        assert!(lines[2].contains(r#""event":"folded","count":3,"events":{"erased":3},"causes":{"deleted":3}"#));
+        assert_eq!((lines.len(), queue.backlog()), (3, 0));
+    }
+
+    #[test]
+    fn a_fold_stands_where_its_records_would_have_stood() {
+        let queue = Queue::new(3, "00".to_owned());
+        let push = |line: &str| queue.push(line.to_owned(), label(), None, PATIENCE).is_ok();
+        assert!(push("0") && push("1") && push("2") && !push("folded"));
+        let mut batch = Vec::new();
+        assert!(queue.fill(&mut batch));
+        assert!(!push("no room for the fold and itself"));
+        queue.synced(&batch);
+        assert!(push("later"));
+
+        let lines = drain(&queue);
+
+        assert!(lines[0].contains(r#""count":1"#) && lines[1] == "later" && lines.len() == 2, "{lines:?}");
+    }
+
+    #[test]
+    fn what_comes_while_the_log_closes_is_still_counted_and_afterwards_lost() {
+        let queue = Queue::new(9, "00".to_owned());
         let too_long = "x".repeat(usize::try_from(LINE_MAX).expect("small"));
-        assert!(queue.push(too_long, None, Duration::ZERO).is_err_and(|waiting| waiting.is_none()));
-        assert_eq!((queue.lost(), queue.backlog()), (2, 0));
+        assert!(queue.push(too_long, label(), None, PATIENCE).is_err_and(|waiting| waiting.is_none()));
+        queue.close();
+        assert!(queue.push("late".to_owned(), label(), None, PATIENCE).is_err());
+        assert_eq!((queue.folded(), queue.lost()), (2, 0));
+        let lines = drain(&queue);
+        assert!(lines.len() == 1 && lines[0].contains(r#""count":2"#), "{lines:?}");
+        assert!(queue.push("after the last look".to_owned(), label(), None, PATIENCE).is_err());
+        queue.writer_ends();
+        assert!(queue.push("too late".to_owned(), label(), None, PATIENCE).is_err());
+        assert_eq!((queue.folded(), queue.lost()), (3, 2));
     }
 
     #[test]
     fn a_batch_has_its_limit_and_keeps_the_order() {
-        let queue = Queue::default();
+        let queue = Queue::new(BACKLOG_MAX, String::new());
         for number in 0..=BATCH_MAX {
-            assert!(queue.push(number.to_string(), None, Duration::ZERO).is_ok());
+            assert!(queue.push(number.to_string(), label(), None, Duration::ZERO).is_ok());
         }
         let mut batch = Vec::new();
         assert!(queue.fill(&mut batch));
@@ -319,6 +419,28 @@ mod tests {
         batch.clear();
         assert!(queue.fill(&mut batch));
         assert_eq!(batch.len(), 1);
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(600);
+
+    /// What the writer would write.
+    fn drain(queue: &Queue) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            let left = queue.lock();
+            if left.records.is_empty() && left.fold.is_none() {
+                return lines;
+            }
+            drop(left);
+            let mut batch = Vec::new();
+            assert!(queue.fill(&mut batch));
+            queue.synced(&batch);
+            lines.extend(batch.into_iter().map(|entry| entry.line));
+        }
+    }
+
+    fn label() -> Label {
+        Label { at: "2026-11-24T20:00:00Z".to_owned(), event: "erased", cause: Some("deleted") }
     }
 
     fn job(number: u64) -> ReceiptJob {

@@ -11,8 +11,8 @@ use aws_lc_rs::hmac;
 use super::encoding::{base64, hex, unbase64, unhex};
 use super::key::{PublicKey, Signer};
 use super::merkle::{Hash, leaf_hash, root_of_path};
-use super::replay::is_record;
-use crate::engine::audit::{AuditEvent, AuditRecord, Inclusion, Receipt};
+use super::record::is_record;
+use crate::engine::audit::{AuditRecord, Inclusion, Receipt};
 use crate::engine::output::ReceiptJob;
 
 /// The version of the receipt's form and of what is signed.
@@ -136,17 +136,7 @@ fn erasure_record(line: &str) -> Result<AuditRecord, ReceiptFault> {
         return Err(ReceiptFault::Record);
     }
     let record: AuditRecord = serde_json::from_str(line).map_err(|_| ReceiptFault::Record)?;
-    match record.event {
-        AuditEvent::Erased { .. } => Ok(record),
-        AuditEvent::HandedOver
-        | AuditEvent::Rectified
-        | AuditEvent::LeasedOn
-        | AuditEvent::Restricted
-        | AuditEvent::Resumed
-        | AuditEvent::TraceConsented
-        | AuditEvent::TraceWithdrawn
-        | AuditEvent::TraceRead { .. } => Err(ReceiptFault::NotAnErasure),
-    }
+    if record.event.cause().is_some() { Ok(record) } else { Err(ReceiptFault::NotAnErasure) }
 }
 
 fn check_inclusion(inclusion: &Inclusion, leaf: Hash) -> Result<(), ReceiptFault> {

@@ -30,6 +30,8 @@ pub struct Summary {
     pub whom: String,
     /// The cause that the records of the erasures name.
     pub cause: String,
+    /// The version of the operator's policy, as in records.
+    pub policy: String,
     /// When the order was given, RFC 3339 in UTC.
     pub begun: String,
     /// When its last instance was wiped and recorded, RFC 3339 in UTC.
@@ -50,7 +52,10 @@ pub struct Summary {
 
 /// Signs summaries with the log's key.
 #[derive(Clone)]
-pub struct Notary(pub(super) Arc<Signer>);
+pub struct Notary {
+    pub(super) signer: Arc<Signer>,
+    pub(super) policy: String,
+}
 
 impl Notary {
     /// The summary of an order that is done; `None` while it is not.
@@ -68,38 +73,52 @@ impl Notary {
                 Whom::Instance(id) => id.to_string(),
             },
             cause: whom.cause().as_str().to_owned(),
+            policy: self.policy.clone(),
             begun: view.begun.rfc3339(),
             ended: ended.rfc3339(),
             erased: view.erased(),
             unregister: view.unregister.iter().map(|(said, count)| (said.as_str().to_owned(), *count)).collect(),
             logged: view.logged,
             passed_through: view.passed,
-            key: base64(&self.0.public().0),
+            key: base64(&self.signer.public().0),
             signature: String::new(),
         };
-        summary.signature = base64(&self.0.sign(signed_text(&summary).as_bytes()));
+        summary.signature = base64(&self.signer.sign(signed_text(&summary).as_bytes()));
         Some(summary)
     }
 
     /// The public key as PEM.
     #[must_use]
     pub fn public_key_pem(&self) -> String {
-        self.0.public().pem()
+        self.signer.public().pem()
     }
 
     /// One with a key that nobody keeps.
     #[cfg(test)]
     pub(crate) fn of_nobody() -> Self {
-        Self(Arc::new(Signer::generate().expect("random bytes")))
+        Self { signer: Arc::new(Signer::generate().expect("random bytes")), policy: "5eed".to_owned() }
     }
 }
 
 /// What the signature covers: every member but itself, a line each.
 fn signed_text(summary: &Summary) -> String {
-    let Summary { v, tenant, whom, cause, begun, ended, erased, unregister, logged, passed_through, key, signature: _ } =
-        summary;
+    let Summary {
+        v,
+        tenant,
+        whom,
+        cause,
+        policy,
+        begun,
+        ended,
+        erased,
+        unregister,
+        logged,
+        passed_through,
+        key,
+        signature: _,
+    } = summary;
     let mut text = format!(
-        "reveille-summary/v{v}\n{tenant}\n{whom}\n{cause}\n{begun}\n{ended}\nerased {erased}\nlogged {logged}\n\
+        "reveille-summary/v{v}\n{tenant}\n{whom}\n{cause}\n{policy}\n{begun}\n{ended}\nerased {erased}\nlogged {logged}\n\
          passed-through {passed_through}\n"
     );
     for (said, count) in unregister {
@@ -157,8 +176,8 @@ pub(super) fn check(summary: &Summary, expected: Option<&PublicKey>) -> Result<P
     if expected.is_some_and(|expected| *expected != key) {
         return Err(SummaryFault::OtherKey);
     }
-    let Summary { tenant, whom, cause, begun, ended, .. } = summary;
-    let lines = [tenant, whom, cause, begun, ended].into_iter().chain(summary.unregister.keys());
+    let Summary { tenant, whom, cause, policy, begun, ended, .. } = summary;
+    let lines = [tenant, whom, cause, policy, begun, ended].into_iter().chain(summary.unregister.keys());
     if lines.into_iter().any(|member| member.contains('\n')) {
         return Err(SummaryFault::Form);
     }
@@ -205,7 +224,7 @@ mod tests {
         let answered = serde_json::json!({"erased": 3, "left": 0, "summary": signed}).to_string();
         for bytes in [alone.as_slice(), answered.as_bytes()] {
             let read = parse(bytes).expect("a summary");
-            assert_eq!(check(&read, None).as_ref(), Ok(notary.0.public()));
+            assert_eq!(check(&read, None).as_ref(), Ok(notary.signer.public()));
         }
         let unfinished = OrderView { ended: None, ..view() };
         assert_eq!(notary.summarize(&"acme".into(), &Whom::Tenant, &unfinished), None);
@@ -215,7 +234,7 @@ mod tests {
     fn every_changed_member_and_every_other_key_is_refused() {
         let notary = Notary::of_nobody();
         let signed = summary(&notary);
-        assert_eq!(check(&signed, Some(Notary::of_nobody().0.public())), Err(SummaryFault::OtherKey));
+        assert_eq!(check(&signed, Some(Notary::of_nobody().signer.public())), Err(SummaryFault::OtherKey));
         let good = serde_json::to_value(&signed).expect("JSON");
         for member in good.as_object().expect("an object").keys() {
             let mut changed = good.clone();

@@ -15,9 +15,9 @@ use super::key::PublicKey;
 use super::verify::VerifyError;
 use super::*;
 use crate::clock::WallTime;
-use crate::engine::audit::{AuditRecord, Cause, LifeEvent, Receipt, Unregister};
+use crate::engine::audit::{AuditRecord, Cause, Ending, LifeEvent, Receipt, Unregister, WakeCounts};
 use crate::engine::ids::{InstanceId, ShardId};
-use crate::engine::output::ReceiptJob;
+use crate::engine::output::{ReceiptJob, WakeKind};
 use crate::vault::{Material, Password, Vault};
 
 #[test]
@@ -31,6 +31,12 @@ fn an_erasure_gets_a_receipt_that_proves_its_place_in_the_log() {
     drop(log);
     assert_eq!(life.try_recv().err(), Some(std::sync::mpsc::TryRecvError::Disconnected), "no receipt for other events");
     assert!(answer.logged);
+    assert!(
+        answer.receipt.record.contains(r#","policy":"0123456789abcdef","event":"erased","#),
+        "{}",
+        answer.receipt.record
+    );
+    assert!(answer.receipt.record.ends_with(r#","wakes":{"call":1}}"#), "{}", answer.receipt.record);
     let inclusion = answer.receipt.inclusion.clone().expect("synced in time");
     assert_eq!((inclusion.leaf_index, inclusion.tree_size), (1, 2));
     place.assert_receipt_good(&answer);
@@ -155,6 +161,30 @@ fn a_full_disk_delays_no_erasure_and_loses_no_record() {
 }
 
 #[test]
+fn what_finds_no_room_while_the_disk_fails_is_counted_in_one_record_and_its_receipts_are_signed() {
+    let place = Place::with_records(1);
+    let log = OpenedLog { backlog_max: 2, ..place.opened_on_a_full_disk() }.start(|_| ()).expect("threads");
+    let answers: Vec<Recorded> = (1..7).map(|number| erase(&log, number)).collect();
+
+    assert_eq!(log.close(), 0);
+
+    assert!(answers.iter().all(|answer| !answer.logged));
+    answers.iter().for_each(|answer| place.assert_receipt_good(answer));
+    let text = fs::read_to_string(&place.log).expect("there");
+    let records = records(&text);
+    assert!(place.verify().is_ok());
+    let one_by_one = answers.iter().filter(|answer| records.contains(&answer.receipt.record.as_str())).count() as u64;
+    let folded: Vec<serde_json::Value> = records
+        .iter()
+        .map(|record| serde_json::from_str::<serde_json::Value>(record).expect("JSON"))
+        .filter(|record| record["event"] == "folded")
+        .collect();
+    let counted: u64 = folded.iter().map(|fold| fold["causes"]["deleted"].as_u64().expect("a number")).sum();
+    assert!(one_by_one >= 2 && counted == 6 - one_by_one && counted == log.folded(), "{text}");
+    assert_eq!(log.lost(), 0);
+}
+
+#[test]
 fn a_log_that_was_replaced_is_not_written() {
     let place = Place::with_records(1);
     let (log, writable) = place.open_on_a_full_disk();
@@ -265,6 +295,11 @@ fn what_cannot_be_read_is_not_called_wrong() {
     assert!(matches!(place.verify(), Err(VerifyError::NoKey(_))));
 }
 
+mod evidence;
+mod independent;
+mod million;
+mod proving;
+mod segments;
 mod tampering;
 
 /// A directory with a log and its keys.
@@ -299,11 +334,17 @@ impl Place {
             // Long enough for the slowest disk: only a failure answers without the log.
             sync_wait: Duration::from_secs(600),
             domain: "edge.example.net".to_owned(),
+            segment_records: 1_000_000,
+            policy: "0123456789abcdef".to_owned(),
         }
     }
 
     fn open(&self) -> AuditLog {
         self.try_open().expect("a good log")
+    }
+
+    fn open_in_segments_of(&self, segment_records: u64) -> AuditLog {
+        started(&Settings { segment_records, ..self.settings() })
     }
 
     fn try_open(&self) -> Result<AuditLog, OpenError> {
@@ -313,15 +354,19 @@ impl Place {
     /// The log's first write goes to a device that is always full; the next attempt finds the file itself again.
     fn open_on_a_full_disk(&self) -> (AuditLog, Receiver<bool>) {
         let (sender, writable) = channel();
+        let tell = move |state| sender.send(state).expect("the test waits");
+        (self.opened_on_a_full_disk().start(tell).expect("threads"), writable)
+    }
+
+    fn opened_on_a_full_disk(&self) -> OpenedLog {
         let origin = format!("{}/reveille-audit", self.settings().domain);
-        let mut file = LogFile::open(&self.log).expect("a good log");
+        let mut file = LogFile::open(&self.log, 1_000_000).expect("a good log");
         let signer = Signer::load(&self.key("key")).expect("its key");
         let standing = file.resume(&signer, &origin).expect("a good log");
         file.write_to(fs::File::options().write(true).open("/dev/full").expect("on Linux"));
-        let patience = self.settings().sync_wait;
-        let tell = move |state| sender.send(state).expect("the test waits");
-        let opened = OpenedLog { sink: Sink::File(file), signer, standing, origin, patience };
-        (opened.start(tell).expect("threads"), writable)
+        let Settings { sync_wait: patience, policy, .. } = self.settings();
+        let sink = Sink::File(file);
+        OpenedLog { sink, signer, standing, origin, patience, policy, backlog_max: BACKLOG_MAX }
     }
 
     fn key(&self, ending: &str) -> PathBuf {
@@ -347,7 +392,8 @@ fn started(settings: &Settings) -> AuditLog {
 
 fn verify_text(path: &Path, key: Option<&Path>) -> Result<String, VerifyError> {
     let mut out = Vec::new();
-    verify::verify(path, key, &mut out).map(|()| String::from_utf8(out).expect("text"))
+    let against = verify::Against { key, ..verify::Against::default() };
+    verify::verify(path, against, &mut out).map(|()| String::from_utf8(out).expect("text"))
 }
 
 fn receipt_text_is_good(text: &[u8]) -> Result<(), String> {
@@ -379,7 +425,10 @@ fn erasure(number: u64) -> Box<RecordJob> {
     let (instance, salt, at) = about(number);
     let subject = subject(&salt, &instance);
     let tenant = "acme".into();
-    let record = AuditRecord::erased(proof, Cause::Deleted, Unregister::Confirmed, subject, &tenant, at);
+    let mut wakes = WakeCounts::default();
+    wakes.add(WakeKind::Call);
+    let end = Ending { cause: Cause::Deleted, unregister: Unregister::Confirmed, wakes };
+    let record = AuditRecord::erased(proof, end, subject, &tenant, at);
     Box::new(RecordJob { record, receipt: Some(ReceiptJob { id: RecordId(number), instance, salt }) })
 }
 

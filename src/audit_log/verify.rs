@@ -3,29 +3,36 @@
 //! It needs the file and the public key, nothing else, and says what it checked and what that cannot show.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::checkpoint::LINE_START;
-use super::file::beside;
+use super::encoding::base64;
+use super::evidence;
 use super::key::PublicKey;
+use super::prove::{self, GROWTH_START, PROOF_START, load_checkpoint, refuse_unless_grown};
+use super::reading::{Extent, Log, load_key};
 use super::receipt::{self, Checked};
-use super::replay::{Covered, FaultKind, Signatures, replay};
+use super::seal::SEAL_START;
 use super::summary::{self, Summary};
 use crate::engine::audit::{AuditEvent, Receipt};
 
-/// A receipt is a few kilobytes; what is longer is read as a log.
-const RECEIPT_MAX: u64 = 64 * 1024;
+/// A receipt is a few kilobytes, evidence a few hundred; what is longer is read as a log.
+const DOCUMENT_MAX: u64 = 1024 * 1024;
 
-/// How often the end of a log is looked at again: a daemon that runs may be between a record and its checkpoint.
-const LOOKS: u32 = 10;
-
-/// The pause between two looks.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// What to check a file against.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Against<'a> {
+    /// The public key (PEM). Without one: that beside the log, or the one that the file names.
+    pub key: Option<&'a Path>,
+    /// A checkpoint that somebody kept: the log must have grown from it.
+    pub since: Option<&'a Path>,
+    /// A segment is looked at alone, without those before it.
+    pub single: bool,
+}
 
 /// Why a file is not confirmed.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +66,22 @@ pub enum VerifyError {
         /// What is wrong.
         reason: String,
     },
+    /// A proof does not prove what it should, or a log has not grown from a checkpoint.
+    #[error("{}: {reason}", path.display())]
+    Proof {
+        /// The proof or log.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// What is asked about is not in the files that are there.
+    #[error("{}: {reason}", path.display())]
+    NotHere {
+        /// The log.
+        path: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
     /// The report cannot be written.
     #[error("{0}")]
     Report(#[from] io::Error),
@@ -69,26 +92,34 @@ impl VerifyError {
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Log { .. } | Self::Receipt { .. } => true,
-            Self::Unreadable { .. } | Self::NoKey(_) | Self::Report(_) => false,
+            Self::Log { .. } | Self::Receipt { .. } | Self::Proof { .. } => true,
+            Self::Unreadable { .. } | Self::NoKey(_) | Self::NotHere { .. } | Self::Report(_) => false,
         }
     }
 }
 
-/// Checks a log, a receipt or a summary (alone, or as DELETE answers it) and writes to `out` what was checked.
-///
-/// Without `key` a log is checked against the public key beside it, a receipt against the key it names.
+/// Checks a log, a receipt or a summary (alone, or as DELETE answers it), a proof or evidence, and writes to `out` what was
+/// checked.
 ///
 /// # Errors
 ///
 /// The first thing that is wrong, or why nothing could be checked.
-pub fn verify(path: &Path, key: Option<&Path>, out: &mut dyn Write) -> Result<(), VerifyError> {
-    let given = key.map(load_key).transpose()?;
+pub fn verify(path: &Path, against: Against<'_>, out: &mut dyn Write) -> Result<(), VerifyError> {
+    let given = against.key.map(load_key).transpose()?;
     let mut head = Vec::new();
-    let opened = File::open(path).and_then(|file| file.take(RECEIPT_MAX + 1).read_to_end(&mut head));
+    let opened = File::open(path).and_then(|file| file.take(DOCUMENT_MAX + 1).read_to_end(&mut head));
     opened.map_err(|source| VerifyError::Unreadable { path: path.to_owned(), source })?;
     if looks_like_a_log(&head) {
-        return verify_log(path, given, out);
+        return verify_log(path, given, against, out);
+    }
+    if let Ok(text) = std::str::from_utf8(&head)
+        && (text.starts_with(PROOF_START) || text.starts_with(GROWTH_START))
+    {
+        return verify_proof(path, text, given, against, out);
+    }
+    if let Some(checked) = evidence::check(&head, given.as_ref()) {
+        let evidence = checked.map_err(|reason| VerifyError::Proof { path: path.to_owned(), reason })?;
+        return Ok(evidence::report(&evidence, given.is_some(), out)?);
     }
     if let Some(summary) = summary::parse(&head) {
         let checked = summary::check(&summary, given.as_ref());
@@ -123,57 +154,58 @@ pub fn verify_summary(summary: &[u8], pem: &str) -> Result<(), String> {
     summary::check(&summary, Some(&key)).map(drop).map_err(|fault| fault.to_string())
 }
 
-/// Whether some line begins as only a log's lines do. Anything else has to stand the test as a receipt.
+/// Whether some line begins as only a log's lines do. Anything else has to stand the test as something else.
 fn looks_like_a_log(head: &[u8]) -> bool {
-    head.is_empty()
-        || head.len() as u64 > RECEIPT_MAX
-        || head.split(|byte| *byte == b'\n').any(|line| line.starts_with(LINE_START.as_bytes()))
+    let is_ours = |line: &[u8]| [LINE_START, SEAL_START].iter().any(|start| line.starts_with(start.as_bytes()));
+    head.is_empty() || head.len() as u64 > DOCUMENT_MAX || head.split(|byte| *byte == b'\n').any(is_ours)
 }
 
-fn load_key(path: &Path) -> Result<PublicKey, VerifyError> {
-    PublicKey::load(path).map_err(|source| VerifyError::Unreadable { path: path.to_owned(), source })
-}
-
-fn verify_log(path: &Path, given: Option<PublicKey>, out: &mut dyn Write) -> Result<(), VerifyError> {
-    let found_beside = given.is_none();
-    let key = match given {
-        Some(key) => key,
-        None => {
-            let public = beside(path, "pub");
-            if !public.exists() {
-                return Err(VerifyError::NoKey(path.to_owned()));
-            }
-            load_key(&public)?
-        }
-    };
-    let covered = read_log(path, &key)?;
-    report_log(&covered, &key, found_beside, out)?;
+fn verify_log(
+    path: &Path,
+    given: Option<PublicKey>,
+    against: Against<'_>,
+    out: &mut dyn Write,
+) -> Result<(), VerifyError> {
+    let extent = if against.single { Extent::Alone } else { Extent::WithEarlier };
+    let log = Log::read(path, given, extent)?;
+    let kept = against.since.map(|since| load_checkpoint(since, &log.key)).transpose()?;
+    if let Some(kept) = &kept {
+        refuse_unless_grown(&log, kept, path)?;
+    }
+    report_log(&log, kept.map(|kept| kept.checkpoint.size), out)?;
     Ok(())
 }
 
-/// Reads the log; an end that may still be being written is given time to become whole.
-fn read_log(path: &Path, key: &PublicKey) -> Result<Covered, VerifyError> {
-    let unreadable = |source| VerifyError::Unreadable { path: path.to_owned(), source };
-    let mut look = 1;
-    loop {
-        let file = File::open(path).map_err(unreadable)?;
-        let found = replay(BufReader::new(file), key, Signatures::All).map_err(unreadable)?;
-        let (line, reason, unfinished) = match found.fault {
-            None if found.unsigned == 0 => return Ok(found.covered),
-            None => (found.covered.lines + 1, UNSIGNED_TAIL.to_owned(), true),
-            Some(fault) => (fault.line, fault.kind.to_string(), fault.kind == FaultKind::Unfinished),
-        };
-        if !unfinished || look == LOOKS {
-            return Err(VerifyError::Log { path: path.to_owned(), line, reason });
-        }
-        look += 1;
-        #[expect(clippy::disallowed_methods, reason = "a command-line tool waits for a log that is being written")]
-        std::thread::sleep(LOOK_AGAIN_AFTER);
-    }
+fn verify_proof(
+    path: &Path,
+    text: &str,
+    given: Option<PublicKey>,
+    against: Against<'_>,
+    out: &mut dyn Write,
+) -> Result<(), VerifyError> {
+    let key = given.ok_or_else(|| VerifyError::NoKey(path.to_owned()))?;
+    let wrong = |reason: &str| VerifyError::Proof { path: path.to_owned(), reason: reason.to_owned() };
+    let note = if text.starts_with(PROOF_START) {
+        let included = prove::check_inclusion(text, &key).map_err(wrong)?;
+        writeln!(out, "inclusion proof: good")?;
+        writeln!(out, "  record      {} (from 0): {}", included.index, included.record)?;
+        included.note
+    } else {
+        let missing = "it proves nothing without the checkpoint it begins at; give that one with --since";
+        let since =
+            against.since.ok_or_else(|| VerifyError::NotHere { path: path.to_owned(), reason: missing.to_owned() })?;
+        let old = load_checkpoint(since, &key)?;
+        let note = prove::check_growth(text, &old, &key).map_err(wrong)?;
+        writeln!(out, "consistency proof: good")?;
+        writeln!(out, "  grown from  {} records", old.checkpoint.size)?;
+        note
+    };
+    writeln!(out, "  log         {}", note.checkpoint.origin)?;
+    writeln!(out, "  records     {}", note.checkpoint.size)?;
+    writeln!(out, "  root        {}", base64(&note.checkpoint.root))?;
+    writeln!(out, "  signed by   {}", key.fingerprint())?;
+    Ok(())
 }
-
-const UNSIGNED_TAIL: &str = "no checkpoint covers the records from here on: a crash left them (the next start of the \
-    daemon puts them aside), or they were added, or their checkpoint was cut off";
 
 /// What `DELETE /v1/instances/{id}` answers.
 #[derive(Deserialize)]
@@ -216,9 +248,12 @@ fn report_receipt(receipt: &Receipt, checked: &Checked, key_given: bool, out: &m
     writeln!(out, "  instance    {}", receipt.instance)?;
     writeln!(out, "  tenant      {}", record.tenant)?;
     writeln!(out, "  erased at   {}", record.at)?;
-    if let AuditEvent::Erased { cause, unregister } = &record.event {
+    if let AuditEvent::Erased { cause, unregister, .. } = &record.event {
         writeln!(out, "  cause       {}", cause.as_str())?;
-        writeln!(out, "  registrar   {}", serde_json::to_string(unregister)?.trim_matches('"'))?;
+        writeln!(out, "  registrar   {}", unregister.as_str())?;
+    }
+    if let Some(policy) = &record.policy {
+        writeln!(out, "  policy      {policy}")?;
     }
     writeln!(out, "  subject     made from this instance and the receipt's salt")?;
     match &receipt.inclusion {
@@ -244,6 +279,7 @@ fn report_summary(summary: &Summary, key: &PublicKey, key_given: bool, out: &mut
     writeln!(out, "  tenant      {}", summary.tenant)?;
     writeln!(out, "  whom        {}", summary.whom)?;
     writeln!(out, "  cause       {}", summary.cause)?;
+    writeln!(out, "  policy      {}", summary.policy)?;
     writeln!(out, "  from        {} to {}", summary.begun, summary.ended)?;
     writeln!(out, "  erased      {}, {} of them logged in time", summary.erased, summary.logged)?;
     for (said, count) in &summary.unregister {
@@ -259,23 +295,33 @@ fn report_summary(summary: &Summary, key: &PublicKey, key_given: bool, out: &mut
     Ok(())
 }
 
-fn report_log(covered: &Covered, key: &PublicKey, found_beside: bool, out: &mut dyn Write) -> io::Result<()> {
-    let Some(last) = &covered.last else { return Ok(()) };
+fn report_log(log: &Log, since: Option<u64>, out: &mut dyn Write) -> io::Result<()> {
+    let last = &log.last().checkpoint;
     writeln!(out, "audit log: good")?;
-    writeln!(out, "  log         {}", last.checkpoint.origin)?;
-    writeln!(out, "  records     {}", last.checkpoint.size)?;
-    writeln!(out, "  checkpoints {}, each signed, chained and over the records before it", covered.checkpoints)?;
-    writeln!(out, "  root        {}", super::encoding::base64(&last.checkpoint.root))?;
-    writeln!(out, "  signed by   {}", key.fingerprint())?;
-    if found_beside {
+    writeln!(out, "  log         {}", last.origin)?;
+    writeln!(out, "  records     {}", last.size)?;
+    if log.start() > 0 {
+        writeln!(out, "  from        {}: earlier ones are in segments that were not looked at", log.start())?;
+    }
+    if log.segments.len() > 1 {
+        writeln!(out, "  segments    {}, each going on where the one before ends", log.segments.len())?;
+    }
+    writeln!(out, "  checkpoints {}, each signed, chained and over the records before it", log.checkpoints())?;
+    writeln!(out, "  root        {}", base64(&last.root))?;
+    writeln!(out, "  signed by   {}", log.key.fingerprint())?;
+    writeln!(out, "  as vkey     {}", log.key.vkey(&last.origin))?;
+    if log.key_found_beside {
         writeln!(
             out,
             "  The key was found beside the log. Compare its fingerprint with the published one, or give --key."
         )?;
     }
-    writeln!(
-        out,
-        "  A log that was cut right behind an earlier checkpoint looks whole: compare the number of records with a \
-         receipt or a checkpoint that you kept."
-    )
+    match since {
+        Some(size) => writeln!(out, "  grown from  the checkpoint given, with {size} records: nothing was cut off it"),
+        None => writeln!(
+            out,
+            "  A log that was cut right behind an earlier checkpoint looks whole: keep a checkpoint somewhere else and \
+             give it with --since."
+        ),
+    }
 }

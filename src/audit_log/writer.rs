@@ -52,6 +52,7 @@ impl Writer {
                     }
                     self.hand_over(&batch, &grown);
                     batch.clear();
+                    self.rotate();
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
@@ -72,6 +73,20 @@ impl Writer {
         self.sink.append(&lines, &checkpoint.line())?;
         self.standing.previous = checkpoint.hash();
         Ok(grown)
+    }
+
+    /// Nobody waits for it: the receipts are out.
+    fn rotate(&mut self) {
+        let Sink::File(file) = &mut self.sink else { return };
+        match file.rotate_when_full(&self.standing.tree) {
+            Ok(None) => {}
+            Ok(Some(finished)) => {
+                tracing::info!(finished = %finished.display(), "the audit log goes on in a new segment")
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the audit log cannot begin a new segment; it goes on in the present one");
+            }
+        }
     }
 
     fn hand_over(&mut self, batch: &[Entry], grown: &Batch) {

@@ -147,15 +147,58 @@ pub struct SandboxArguments {
 /// `reveille audit`.
 #[derive(Debug, PartialEq, Eq, Subcommand)]
 pub enum AuditCommand {
-    /// Check that nothing in a log or receipt was changed, left out or added
+    /// Check that nothing in a log, receipt, proof or evidence was changed, left out or added
     Verify {
-        /// The log, or a receipt
+        /// The log, with all its segments that lie beside it, or a receipt, a proof, or evidence
         #[arg(value_name = "FILE")]
         file: PathBuf,
-        /// The public key it must be signed with; without it, the one beside the log or named in the receipt
+        /// The public key it must be signed with; without it, the one beside the log or named in the file
         #[arg(long, value_name = "PEM")]
         key: Option<PathBuf>,
+        /// A checkpoint that was kept (a signed note): the log must hold all that it held then
+        #[arg(long, value_name = "CHECKPOINT")]
+        since: Option<PathBuf>,
+        /// Look at this segment of a log alone
+        #[arg(long)]
+        single: bool,
     },
+    /// Prove that a record stands in a log, or that the log only grew
+    Prove(ProveArguments),
+    /// Tell, signed, what is configured, who else processes anything, and what the log counts
+    Evidence {
+        /// The daemon's configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+/// `reveille audit prove`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct ProveArguments {
+    /// The log
+    #[arg(value_name = "LOG")]
+    pub log: PathBuf,
+    /// What is to be proven.
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// The public key the log must be signed with; without it, the one beside the log
+    #[arg(long, value_name = "PEM")]
+    pub key: Option<PathBuf>,
+}
+
+/// What `reveille audit prove` is to prove: one of these.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[group(required = true, multiple = false)]
+pub struct Wanted {
+    /// That the record of this receipt is in the log
+    #[arg(long, value_name = "FILE")]
+    pub receipt: Option<PathBuf>,
+    /// That the record of this number, from 0, is in the log
+    #[arg(long, value_name = "N")]
+    pub record: Option<u64>,
+    /// That the log has only grown since this checkpoint, which was kept (a signed note)
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub since: Option<PathBuf>,
 }
 
 /// `reveille status`.

@@ -14,8 +14,15 @@ fn the_commands_of_the_contract_are_understood() {
     assert_eq!(command("demo --once --json"), Command::Demo(DemoArguments { once: true, json: true }));
     assert_eq!(command("demo"), Command::Demo(DemoArguments::default()));
     assert_eq!(command("check-config a.toml"), Command::CheckConfig { file: file() });
-    let verify = AuditCommand::Verify { file: file(), key: Some("k.pem".into()) };
+    let verify = AuditCommand::Verify { file: file(), key: Some("k.pem".into()), since: None, single: false };
     assert_eq!(command("audit verify a.toml --key k.pem"), Command::Audit(verify));
+    let verify = AuditCommand::Verify { file: file(), key: None, since: Some("kept".into()), single: true };
+    assert_eq!(command("audit verify a.toml --since kept --single"), Command::Audit(verify));
+    let wanted = Wanted { record: Some(7), ..Wanted::default() };
+    let prove = AuditCommand::Prove(ProveArguments { log: file(), wanted, key: None });
+    assert_eq!(command("audit prove a.toml --record 7"), Command::Audit(prove));
+    let evidence = AuditCommand::Evidence { config: file() };
+    assert_eq!(command("audit evidence --config a.toml"), Command::Audit(evidence));
     assert_eq!(command("status"), Command::Status(StatusArguments::default()));
     let status = StatusArguments { config: None, ops: Some("http://127.0.0.1:1".to_owned()) };
     assert_eq!(command("status --ops http://127.0.0.1:1"), Command::Status(status));
@@ -70,6 +77,8 @@ fn wrong_usage_and_help_have_their_exit_codes() {
         "nonsense",
         "demo --twice",
         "audit",
+        "audit prove log",
+        "audit prove log --record 1 --receipt r",
         "status --config a --ops b",
         "calls --config a --ops b",
         "calls no-uuid",

@@ -27,7 +27,7 @@ pub(super) const SECTIONS: &[Keys] = &[
     Keys { section: "calls", keys: &["hold", "silence", "early_response"] },
     Keys { section: "messages", keys: &["keep"] },
     Keys { section: "erasure", keys: &["grace"] },
-    Keys { section: "audit", keys: &["path", "signing_key", "sync_wait"] },
+    Keys { section: "audit", keys: &["path", "segment_records", "signing_key", "sync_wait"] },
     Keys { section: "drain", keys: &["calls", "deadline"] },
     Keys { section: "vault", keys: &["allow_plain_memory"] },
     Keys { section: "process", keys: &["dumpable", "landlock", "seccomp", "debug_faults"] },

@@ -25,6 +25,10 @@ const API_PORT: u16 = 8443;
 const REGISTER_WAIT: Duration = Duration::from_secs(3);
 const AUDIT_PATH: &str = "/var/lib/reveille/audit.log";
 const SYNC_WAIT: Duration = Duration::from_secs(1);
+/// Some 300 MB, and a few seconds to read at start.
+pub(super) const SEGMENT_RECORDS: u32 = 1_000_000;
+/// A start reads a whole segment.
+const SEGMENT_RECORDS_MAX: u32 = 100_000_000;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// No HTTPS client waits longer for an answer.
@@ -238,8 +242,9 @@ fn audit(mut section: Section<'_>) -> Audit {
     }
     let signing_key = files::signing_key(&mut section);
     let sync_wait = section.duration("sync_wait", SYNC_WAIT, Duration::ZERO, ANSWER_WAIT_MAX);
+    let segment_records = section.number("segment_records", SEGMENT_RECORDS, 1, SEGMENT_RECORDS_MAX);
     section.finish();
-    Audit { path: Some(path), signing_key, sync_wait }
+    Audit { path: Some(path), signing_key, sync_wait, segment_records: u64::from(segment_records.value) }
 }
 
 fn drain(mut section: Section<'_>, erasure: &Erasure) -> Drain {

@@ -140,6 +140,8 @@ pub struct Audit {
     pub signing_key: Option<PathBuf>,
     /// How long an answer waits for the record to be synced.
     pub sync_wait: Duration,
+    /// How many records the log's file has, at least, before the log goes on in a new one.
+    pub segment_records: u64,
 }
 
 /// Section `[drain]`.

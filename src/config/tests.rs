@@ -182,7 +182,9 @@ fn what_is_kept_for_people_has_ceilings_that_no_configuration_raises() {
     assert_mistakes("[messages]\nkeep = \"7d\"\n", &["r.toml:2: messages.keep: must be between 1s and 6days"]);
     assert_mistakes("[limits]\ndialog_max = \"8d\"\n", &["r.toml:2: limits.dialog_max: must be between 1m and 7days"]);
     // How long stories, tombstones, traces and the keys of logs are kept is compiled in: there is no key for it.
-    for (section, key) in [("limits", "stories_keep"), ("limits", "trace_max"), ("erasure", "tombstones"), ("log", "key_life")] {
+    for (section, key) in
+        [("limits", "stories_keep"), ("limits", "trace_max"), ("erasure", "tombstones"), ("log", "key_life")]
+    {
         let found = mistakes(&format!("[{section}]\n{key} = \"30d\"\n"));
         assert!(found.iter().any(|mistake| mistake.contains("is not a known key")), "{section}.{key}: {found:?}");
     }
@@ -391,6 +393,7 @@ fn assert_defaults(settings: &Settings) {
     assert_eq!(settings.audit.path.as_deref(), Some(Path::new("/var/lib/reveille/audit.log")));
     assert_eq!(settings.audit.signing_key, None);
     assert_eq!(settings.audit.sync_wait, Duration::from_secs(1));
+    assert_eq!(settings.audit.segment_records, 1_000_000);
     assert_eq!(settings.drain.calls, Duration::from_secs(10));
     assert_eq!(settings.drain.deadline, Duration::from_secs(60));
     assert!(!settings.vault.allow_plain_memory);

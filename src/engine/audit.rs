@@ -3,9 +3,12 @@
 //! An instance appears only as an HMAC under a salt that dies with it; the receipt carries the salt, so only its holder
 //! can link the record to the instance.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::account::TenantId;
+use super::output::WakeKind;
 use crate::clock::WallTime;
 use crate::vault::WipeReceipt;
 
@@ -65,7 +68,7 @@ impl Cause {
 }
 
 /// What the registrar said to our un-REGISTER.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unregister {
     /// 200: the binding is gone.
@@ -80,10 +83,13 @@ pub enum Unregister {
     Shared,
     /// The Contact was left at the registrar until its granted expiry, as the app asked for.
     Kept,
+    /// More ended at once than may be removed in time: the credentials were wiped first, and the registrar is asked
+    /// later without waiting for its answer, or not at all.
+    Deferred,
 }
 
 impl Unregister {
-    /// The name used in records and summaries.
+    /// The name used in records.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -93,7 +99,27 @@ impl Unregister {
             Self::NotNeeded => "not-needed",
             Self::Shared => "shared",
             Self::Kept => "kept",
+            Self::Deferred => "deferred",
         }
+    }
+}
+
+/// How many wakes of each kind were sent to a device while its instance was held; kinds that were not are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WakeCounts(BTreeMap<WakeKind, u32>);
+
+impl WakeCounts {
+    /// Counts one more.
+    pub fn add(&mut self, kind: WakeKind) {
+        let count = self.0.entry(kind).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    /// How many of a kind.
+    #[must_use]
+    pub fn of(&self, kind: WakeKind) -> u32 {
+        self.0.get(&kind).copied().unwrap_or_default()
     }
 }
 
@@ -107,6 +133,8 @@ pub enum AuditEvent {
     Rectified,
     /// The lease started anew.
     LeasedOn,
+    /// The registrar refused the credentials.
+    Refused,
     /// The instance is held, and nothing is done with it.
     Restricted,
     /// The restriction is over.
@@ -126,8 +154,64 @@ pub enum AuditEvent {
         cause: Cause,
         /// What the registrar said.
         unregister: Unregister,
+        /// The wakes that were sent since the hand-over. Absent in records of version 1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wakes: Option<WakeCounts>,
     },
 }
+
+impl AuditEvent {
+    /// The name used in records.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::HandedOver => "handed-over",
+            Self::Rectified => "rectified",
+            Self::LeasedOn => "leased-on",
+            Self::Refused => "refused",
+            Self::Restricted => "restricted",
+            Self::Resumed => "resumed",
+            Self::TraceConsented => "trace-consented",
+            Self::TraceWithdrawn => "trace-withdrawn",
+            Self::TraceRead { .. } => "trace-read",
+            Self::Erased { .. } => "erased",
+        }
+    }
+
+    /// The cause, if it is an erasure.
+    #[must_use]
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Erased { cause, .. } => Some(*cause),
+            Self::HandedOver
+            | Self::Rectified
+            | Self::LeasedOn
+            | Self::Refused
+            | Self::Restricted
+            | Self::Resumed
+            | Self::TraceConsented
+            | Self::TraceWithdrawn
+            | Self::TraceRead { .. } => None,
+        }
+    }
+
+    /// Whether a record of this version says it, and says all of it.
+    fn is_of(&self, version: u8) -> bool {
+        match self {
+            Self::HandedOver | Self::Rectified | Self::LeasedOn => true,
+            Self::Erased { wakes, .. } => wakes.is_some() == (version != 1),
+            Self::Refused
+            | Self::Restricted
+            | Self::Resumed
+            | Self::TraceConsented
+            | Self::TraceWithdrawn
+            | Self::TraceRead { .. } => version != 1,
+        }
+    }
+}
+
+/// The version of the record form that is written.
+pub const RECORD_VERSION: u8 = 2;
 
 /// One entry of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +224,9 @@ pub struct AuditRecord {
     pub tenant: String,
     /// HMAC-SHA-256 of the instance id under the instance's salt, in hex.
     pub subject: String,
+    /// [`super::policy::Policy::version`] at that time; the log enters it. Absent in records of version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// What happened.
     #[serde(flatten)]
     pub event: AuditEvent,
@@ -153,28 +240,48 @@ impl AuditRecord {
             LifeEvent::HandedOver => AuditEvent::HandedOver,
             LifeEvent::Rectified => AuditEvent::Rectified,
             LifeEvent::LeasedOn => AuditEvent::LeasedOn,
+            LifeEvent::Refused => AuditEvent::Refused,
             LifeEvent::Restricted => AuditEvent::Restricted,
             LifeEvent::Resumed => AuditEvent::Resumed,
             LifeEvent::TraceConsented => AuditEvent::TraceConsented,
             LifeEvent::TraceWithdrawn => AuditEvent::TraceWithdrawn,
             LifeEvent::TraceRead(by) => AuditEvent::TraceRead { by },
         };
-        Self { v: 1, at: at.rfc3339(), tenant: tenant.to_string(), subject, event }
+        Self::of(event, subject, tenant, at)
     }
 
     /// The record of an erasure. It can only be made from the proof that the credential was wiped.
     #[must_use]
-    pub fn erased(
-        _proof: WipeReceipt,
-        cause: Cause,
-        unregister: Unregister,
-        subject: String,
-        tenant: &TenantId,
-        at: WallTime,
-    ) -> Self {
-        let event = AuditEvent::Erased { cause, unregister };
-        Self { v: 1, at: at.rfc3339(), tenant: tenant.to_string(), subject, event }
+    pub fn erased(_proof: WipeReceipt, end: Ending, subject: String, tenant: &TenantId, at: WallTime) -> Self {
+        let Ending { cause, unregister, wakes } = end;
+        Self::of(AuditEvent::Erased { cause, unregister, wakes: Some(wakes) }, subject, tenant, at)
     }
+
+    /// Whether it is a record of a version that is known, with what belongs to that version and nothing else.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let has_policy = self.policy.is_some();
+        match self.v {
+            1 => !has_policy && self.event.is_of(1),
+            RECORD_VERSION => has_policy && self.event.is_of(RECORD_VERSION),
+            _ => false,
+        }
+    }
+
+    fn of(event: AuditEvent, subject: String, tenant: &TenantId, at: WallTime) -> Self {
+        Self { v: RECORD_VERSION, at: at.rfc3339(), tenant: tenant.to_string(), subject, policy: None, event }
+    }
+}
+
+/// How an instance ended.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// Why.
+    pub cause: Cause,
+    /// What the registrar said.
+    pub unregister: Unregister,
+    /// The wakes that were sent.
+    pub wakes: WakeCounts,
 }
 
 /// Life events other than the erasure, which needs proof.
@@ -186,6 +293,8 @@ pub enum LifeEvent {
     Rectified,
     /// The lease started anew.
     LeasedOn,
+    /// The registrar refused the credentials.
+    Refused,
     /// The instance is held, and nothing is done with it.
     Restricted,
     /// The restriction is over.

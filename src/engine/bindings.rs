@@ -40,11 +40,6 @@ use crate::vault::CredentialId;
 
 /// Refusals at hand-over: after two the password is wrong.
 const REFUSALS_AT_HAND_OVER: u8 = 2;
-/// Refusals of a binding that once worked (a PBX in reload challenges everyone), over at least `REFUSAL_SPAN`.
-const REFUSALS_LATER: u8 = 3;
-const REFUSAL_SPAN: Duration = Duration::from_secs(3600);
-/// Pause after a refusal of a binding that once worked; two of them are longer than `REFUSAL_SPAN`.
-const REFUSAL_PAUSE: Duration = Duration::from_secs(1801);
 /// Exchanges a hand-over may spend on destinations that never answered.
 const UNPROVEN_ATTEMPTS_MAX: u8 = 3;
 /// Datagrams of one request to a destination that never answered.
@@ -72,6 +67,8 @@ pub(crate) enum Event {
     Proven(IpAddr, Duration),
     /// The state changed, with the code that changed it.
     Changed(BindingId, RegistrationState, Option<u16>),
+    /// The registrar refused the credentials.
+    Refused(BindingId),
     /// What a hand-over waits for.
     Spoken(BindingId, Spoken),
     /// Keeping it is hopeless.

@@ -18,6 +18,7 @@ mod leg;
 mod media_address;
 mod orphans;
 mod outgoing;
+mod refused;
 mod relay;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ use held::{Held, MergeKey};
 pub(crate) use in_dialog::{Inside, Passing};
 use orphans::Orphans;
 pub(crate) use outgoing::{Outside, Towards};
+use refused::Refused;
 use relay::{Relay, RelayId};
 
 use super::device::Device;
@@ -106,6 +108,7 @@ pub(crate) struct Calls {
     by_instance: BTreeSet<(InstanceId, RelayId)>,
     by_wake: HashMap<WakeId, (RelayId, InstanceId)>,
     by_early_contact: HashMap<Capability, RelayId>,
+    refused: Refused,
     ended: EndedCalls,
     dialogs: Dialogs,
     orphans: Orphans,
@@ -133,6 +136,7 @@ impl Calls {
             by_instance: BTreeSet::new(),
             by_wake: HashMap::default(),
             by_early_contact: HashMap::default(),
+            refused: Refused::new(held_max),
             ended: EndedCalls::new(held_max),
             dialogs: Dialogs::new(mint, share(limits.dialogs, shards)),
             orphans: Orphans::new(held_max.saturating_mul(devices)),
@@ -144,8 +148,8 @@ impl Calls {
         }
     }
 
-    /// A request that belongs to a server transaction we have: a retransmission, an ACK to our final, a CANCEL. `false`:
-    /// it belongs to none.
+    /// A request that belongs to a server transaction we have or had: a retransmission, an ACK to our final, a CANCEL.
+    /// `false`: it belongs to none.
     pub(crate) fn handle_known(
         &mut self,
         request: &Message,
@@ -158,7 +162,8 @@ impl Calls {
             Some(Method::Cancel) => ServerKey::of_cancelled(request),
             _ => ServerKey::of(request),
         };
-        let Some(&id) = key.ok().and_then(|key| self.by_key.get(&key)) else { return false };
+        let Ok(key) = key else { return false };
+        let Some(&id) = self.by_key.get(&key) else { return self.handle_refused(&key, request, arrival, back, desk) };
         let Some(relay) = self.relays.get_mut(&id) else { return false };
         match request.method() {
             Some(Method::Ack) => {
@@ -267,6 +272,7 @@ impl Calls {
             self.dialogs.poll_timeout(),
             self.farewells.poll_timeout(),
             self.orphans.poll_timeout(),
+            self.refused.poll_timeout(),
             self.ended.poll_timeout(),
         ]
         .into_iter()
@@ -286,6 +292,7 @@ impl Calls {
             ("calls.instances", self.by_instance.len()),
             ("calls.wakes", self.by_wake.len()),
             ("calls.early_contacts", self.by_early_contact.len()),
+            ("calls.refused", self.refused.len()),
             ("calls.ended", ended),
             ("calls.late", late),
             ("calls.orphans", self.orphans.len()),

@@ -114,7 +114,7 @@ impl Engine {
         Some(InstanceView {
             instance: id,
             registration: self.registration_view(instance, now),
-            lease_ends: instance.lease_ends().wall,
+            lease_ends: instance.lease_ends_on(now),
             attach: self.attach_view(id),
             caller_in_push: self.caller_in_push(instance),
             push_proof: self.push_proof(id),

@@ -11,11 +11,13 @@ use super::calls::{self, Calls};
 use super::destinations::Destinations;
 use super::devices::Devices;
 use super::edge::Edge;
+use super::endings::Endings;
 use super::erasures::{Erasures, Sentence};
 use super::hand_over::HandOvers;
 use super::ids::{InstanceId, ReplyTo, ShardId};
 use super::input::{Input, PeerMessage, Recorded};
 use super::leases::Leases;
+use super::limits::share;
 use super::mailboxes::Mailboxes;
 use super::names::Names;
 use super::orders::Orders;
@@ -72,6 +74,7 @@ pub struct Engine {
     pub(super) traces: Traces,
     pub(super) erasures: Erasures,
     pub(super) orders: Orders,
+    pub(super) endings: Endings,
     pub(super) hand_overs: HandOvers,
     pub(super) outputs: VecDeque<Effect>,
     pub(super) draining: Drain,
@@ -103,7 +106,7 @@ impl Engine {
         let mut random = Random::new(seed);
         let mint = Mint::new(shard, random.bytes());
         let tags = Tags::new(random.bytes());
-        let erasures = Erasures::new(&policy.limits, placement.shards());
+        let erasures = Erasures::new(&policy, placement.shards());
         let texts = Texts::new(random.bytes(), &policy.limits, placement.shards());
         let pass = Pass::new(random.bytes(), &policy.limits, placement.shards());
         Self {
@@ -115,7 +118,7 @@ impl Engine {
             traces: Traces::new(&policy.limits, placement.shards()),
             destinations: Destinations::new(shard, placement.clone(), policy.registrars.rate),
             devices: Devices::new(shard, placement.clone(), policy.limits.instances_per_device),
-            names: Names::new(shard, placement.clone()),
+            names: Names::new(shard, placement.clone(), share(policy.limits.held_calls, placement.shards())),
             proofs: Proofs::new(placement.clone(), policy.limits.instances_per_device),
             policy,
             random,
@@ -129,6 +132,7 @@ impl Engine {
             wakes: Wakes::default(),
             erasures,
             orders: Orders::default(),
+            endings: Endings::default(),
             hand_overs: HandOvers::new(placement.shards()),
             outputs: VecDeque::new(),
             draining: Drain::No,
@@ -195,15 +199,13 @@ impl Engine {
 
     /// Does what is due. The shell calls this at least once a second, so that leases end by the wall clock too.
     pub fn handle_timeout(&mut self, now: Now) {
-        while let Some(instance) = self.leases.pop_ended(now) {
-            self.erase(instance, Cause::LeaseEnded, None, now);
-        }
+        self.begin_endings(now);
         self.orders.handle_timeout(now.boot);
-        self.carry_out_orders(now);
         self.send_notices(now);
         self.wakes.handle_timeout(now.boot);
         self.proofs.handle_timeout(now.boot);
         self.destinations.handle_timeout(&mut self.random, now.boot);
+        self.names.handle_timeout(now.boot);
         let (bindings, mut desk) = self.for_bindings();
         bindings.handle_timeout(&mut desk, now.boot);
         self.edge.handle_timeout(now.boot);
@@ -245,6 +247,7 @@ impl Engine {
         [
             self.leases.poll_timeout(),
             self.destinations.poll_timeout(),
+            self.names.poll_timeout(),
             self.bindings.poll_timeout(),
             self.edge.poll_timeout(),
             self.pass.poll_timeout(),
@@ -257,6 +260,7 @@ impl Engine {
             self.traces.poll_timeout(),
             self.erasures.poll_timeout(),
             self.orders.poll_timeout(),
+            self.endings.poll_timeout(),
             self.hand_overs.poll_timeout(),
             drain,
         ]
@@ -299,6 +303,7 @@ impl Engine {
         self.traces.tables(&mut tables);
         self.erasures.tables(&mut tables);
         self.orders.tables(&mut tables);
+        tables.push(("endings", self.endings.len()));
         self.hand_overs.tables(&mut tables);
         self.devices.tables(&mut tables);
         self.names.tables(&mut tables);
@@ -315,6 +320,7 @@ impl Engine {
         calls.end_instance(id, &mut desk, now.boot);
         let (texts, mut desk) = self.for_texts();
         texts.forget(id, &mut desk, now.boot);
+        let wakes = self.wakes.counts(id);
         self.wakes.forget(id);
         self.forget_proof(id);
         self.stories.forget(id);
@@ -326,7 +332,7 @@ impl Engine {
         }
         self.abandon_hand_over(&instance, cause, now);
         self.erasures.forget_foreground(id);
-        self.bury(instance, Sentence { cause, reply }, now);
+        self.bury(instance, Sentence { cause, wakes, reply }, now);
     }
 
     /// Drains every room until none has anything left to say.
@@ -396,12 +402,15 @@ impl Engine {
             && (self.calls.held() == 0 || until <= now.boot)
         {
             self.draining = Drain::Erasing;
-            for instance in self.leases.all() {
-                self.erase(instance, Cause::Shutdown, None, now);
-            }
+            self.condemn(self.leases.all(), Cause::Shutdown, now);
+            self.begin_endings(now);
             self.end_passes(now);
             self.settle(now);
-        } else if self.draining == Drain::Erasing && self.erasures.under_way() == 0 && self.wakes.is_idle() {
+        } else if self.draining == Drain::Erasing
+            && self.endings.len() == 0
+            && self.erasures.is_idle()
+            && self.wakes.is_idle()
+        {
             self.draining = Drain::Done;
             self.emit(Output::Drained);
         }

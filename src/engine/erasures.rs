@@ -4,6 +4,9 @@
 //! removed while `erasure.grace` passes at most, then the slot is wiped, and only the wipe's receipt lets the record be
 //! written. A tombstone holds no credential.
 
+mod aside;
+mod pacing;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,13 +16,19 @@ use ahash::HashMap;
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 
-use super::audit::{AuditRecord, Cause, LifeEvent, Receipt, Unregister};
+use aside::Aside;
+pub(crate) use aside::Wiped;
+use pacing::{Pacing, Turn};
+
+use super::account::TenantId;
+use super::audit::{AuditRecord, Cause, Ending, LifeEvent, Receipt, Unregister, WakeCounts};
 use super::ids::{BranchId, InstanceId, RecordId, ReplyTo};
 use super::input::{Recorded, TokenHash};
 use super::instance::{Instance, tokens_equal};
-use super::limits::{Limits, share};
-use super::output::{Answer, ForegroundView, Hop, KeptContact, Note, ReceiptJob, RecordJob, Refusal, TrunkKey};
-use super::register::{Desk, End, Exchange, Identity, Leaving, Step, Terms};
+use super::limits::share;
+use super::output::{Answer, Hop, Note, ReceiptJob, RecordJob, Refusal, TrunkKey};
+use super::policy::Policy;
+use super::register::{Desk, End, Exchange, Identity, Leaving, Step, Target, Terms};
 use super::schedule::Schedule;
 use crate::clock::{Instant, Now};
 use crate::sip::Message;
@@ -55,40 +64,32 @@ enum Erasure {
 struct Deregistering {
     subject: Subject,
     identity: Identity,
-    exchange: Option<Exchange>,
+    removal: Removal,
     started: Instant,
 }
 
-/// The credentials of an instance that stays: its app is in the foreground.
-pub(crate) struct Wiped {
-    pub(crate) instance: InstanceId,
-    pub(crate) tenant: super::account::TenantId,
-    pub(crate) salt: [u8; 32],
-    pub(crate) unregister: Unregister,
-    pub(crate) kept: Option<KeptContact>,
+/// How far the un-REGISTER is.
+enum Removal {
+    /// There is nothing to remove.
+    Needless,
+    /// Others go first to the same destination.
+    Waiting(Target),
+    Asked(Exchange),
 }
 
-/// What is remembered of such a wipe, for an app that asks again.
-struct Aside {
-    /// Its own record: that of an earlier wipe may be late.
-    record: RecordId,
-    kept: Option<KeptContact>,
-    answer: Option<ForegroundView>,
-    waiting: Vec<ReplyTo>,
-}
-
-/// Why an instance is erased, and who waits for it.
-#[derive(Clone, Copy)]
+/// Why an instance is erased, what its record tells besides, and who waits for it.
 pub(crate) struct Sentence {
     pub(crate) cause: Cause,
+    pub(crate) wakes: WakeCounts,
     pub(crate) reply: Option<ReplyTo>,
 }
 
 /// What the record needs of the instance.
 struct Subject {
     instance: InstanceId,
-    tenant: super::account::TenantId,
+    tenant: TenantId,
     salt: [u8; 32],
+    wakes: WakeCounts,
 }
 
 struct Grave {
@@ -118,16 +119,18 @@ pub(crate) struct Erasures {
     /// The oldest tombstone first; some may be gone already.
     buried: VecDeque<InstanceId>,
     schedule: Schedule<(InstanceId, Timer)>,
+    pacing: Pacing,
     events: VecDeque<Event>,
     records: u64,
     under_way: usize,
 }
 
 impl Erasures {
-    /// Remembers at most this shard's share of `limits.tombstones`.
-    pub(crate) fn new(limits: &Limits, shards: u16) -> Self {
+    /// Remembers at most this shard's share of `limits.tombstones`, and asks a destination for this shard's share of
+    /// `registrars.rate` at most.
+    pub(crate) fn new(policy: &Policy, shards: u16) -> Self {
         Self {
-            graves_max: share(limits.tombstones, shards),
+            graves_max: share(policy.limits.tombstones, shards),
             graves: HashMap::default(),
             by_branch: HashMap::default(),
             by_record: HashMap::default(),
@@ -135,6 +138,7 @@ impl Erasures {
             asides_by_record: HashMap::default(),
             buried: VecDeque::new(),
             schedule: Schedule::default(),
+            pacing: Pacing::new(policy.registrars.rate, shards),
             events: VecDeque::new(),
             records: 0,
             under_way: 0,
@@ -150,43 +154,59 @@ impl Erasures {
         desk: &mut Desk<'_>,
         now: Now,
     ) {
-        let Sentence { cause, reply } = sentence;
+        let Sentence { cause, wakes, reply } = sentence;
         let id = instance.id;
         self.make_room();
         self.under_way += 1;
-        let Leaving { mut identity, bound_at } = binding;
-        let exchange = match bound_at {
-            Some(target) => {
-                let terms = Terms {
-                    expires: Duration::ZERO,
-                    expires_max: Duration::ZERO,
-                    refusals_max: 1,
-                    datagrams_max: None,
-                };
-                let hop = target.hop.clone();
-                let (exchange, request) = Exchange::start(&mut identity, target, terms, desk, now.boot);
-                self.by_branch.insert(exchange.branch, id);
-                self.schedule.set((id, Timer::Exchange), exchange.poll_timeout());
-                self.schedule.set((id, Timer::Grace), Some(now.boot + desk.policy.erasure_grace));
-                self.events.push_back(Event::Send(hop, request));
-                Some(exchange)
-            }
-            None => None,
-        };
-        let idle = exchange.is_none();
         let token = instance.token();
-        let subject = Subject { instance: id, tenant: instance.tenant, salt: instance.salt };
-        let leaving = Deregistering { subject, identity, exchange, started: now.boot };
-        let grave = Grave {
-            token,
-            cause,
-            erasure: Erasure::Deregistering(Box::new(leaving)),
-            waiting: reply.into_iter().collect(),
-        };
-        self.graves.insert(id, grave);
-        if idle {
-            self.wipe(id, Unregister::NotNeeded, desk, now);
+        let subject = Subject { instance: id, tenant: instance.tenant, salt: instance.salt, wakes };
+        let Leaving { identity, bound_at } = binding;
+        let removal = Removal::Needless;
+        let leaving = Box::new(Deregistering { subject, identity, removal, started: now.boot });
+        let waiting = reply.into_iter().collect();
+        self.graves.insert(id, Grave { token, cause, erasure: Erasure::Deregistering(leaving), waiting });
+        match bound_at {
+            Some(target) => self.unregister(id, target, desk, now),
+            None => self.wipe(id, Unregister::NotNeeded, desk, now),
         }
+    }
+
+    /// Has the binding removed at its registrar: now, when others that go first are through, or after the wipe.
+    fn unregister(&mut self, id: InstanceId, target: Target, desk: &mut Desk<'_>, now: Now) {
+        let grace = desk.policy.erasure_grace;
+        let turn = self.pacing.take(&target, grace, now.boot);
+        let Some(leaving) = self.leaving(id) else { return };
+        match turn {
+            Turn::Now => {
+                leaving.removal = Removal::Waiting(target);
+                self.schedule.set((id, Timer::Grace), Some(now.boot + grace));
+                self.ask(id, desk, now);
+            }
+            Turn::At(at) => {
+                leaving.removal = Removal::Waiting(target);
+                self.schedule.set((id, Timer::Exchange), Some(at));
+                self.schedule.set((id, Timer::Grace), Some(now.boot + grace));
+            }
+            Turn::AfterWipe(at) => {
+                let (exchange, request) = start(&mut leaving.identity, target, desk, now.boot);
+                self.pacing.put(exchange.target, at, request);
+                self.wipe(id, Unregister::Deferred, desk, now);
+            }
+            Turn::Never => self.wipe(id, Unregister::Deferred, desk, now),
+        }
+    }
+
+    /// Sends the un-REGISTER whose turn has come.
+    fn ask(&mut self, id: InstanceId, desk: &mut Desk<'_>, now: Now) {
+        let Some(leaving) = self.leaving(id) else { return };
+        let Removal::Waiting(target) = std::mem::replace(&mut leaving.removal, Removal::Needless) else { return };
+        let hop = target.hop.clone();
+        let (exchange, request) = start(&mut leaving.identity, target, desk, now.boot);
+        let (branch, due) = (exchange.branch, exchange.poll_timeout());
+        leaving.removal = Removal::Asked(exchange);
+        self.by_branch.insert(branch, id);
+        self.schedule.set((id, Timer::Exchange), due);
+        self.events.push_back(Event::Send(hop, request));
     }
 
     /// Erases an instance whose binding other devices go on sharing: its own copy of the credentials is wiped at once.
@@ -198,70 +218,16 @@ impl Erasures {
         desk: &mut Desk<'_>,
         now: Now,
     ) {
-        let Sentence { cause, reply } = sentence;
+        let Sentence { cause, wakes, reply } = sentence;
         self.make_room();
         self.under_way += 1;
         let (id, token) = (instance.id, instance.token());
         let waiting = reply.into_iter().collect();
         self.graves.insert(id, Grave { token, cause, erasure: Erasure::Recording, waiting });
-        let subject = Subject { instance: id, tenant: instance.tenant, salt: instance.salt };
+        let subject = Subject { instance: id, tenant: instance.tenant, salt: instance.salt, wakes };
         let proof = desk.vault.wipe(credential);
         desk.tally.erasure(cause, Duration::ZERO);
-        self.enter(&subject, proof, cause, Unregister::Shared, now);
-    }
-
-    /// Wipes the credentials of an instance that stays, and answers with the receipt when it is there.
-    pub(crate) fn wipe_for_foreground(
-        &mut self,
-        wiped: Wiped,
-        credential: CredentialId,
-        reply: ReplyTo,
-        desk: &mut Desk<'_>,
-        now: Now,
-    ) {
-        let Wiped { instance, tenant, salt, unregister, kept } = wiped;
-        let proof = desk.vault.wipe(credential);
-        desk.tally.erasure(Cause::Foreground, Duration::ZERO);
-        self.records += 1;
-        let record = RecordId(self.records);
-        self.asides.insert(instance, Aside { record, kept, answer: None, waiting: vec![reply] });
-        self.asides_by_record.insert(record, instance);
-        let job = Subject { instance, tenant, salt }.record(proof, Cause::Foreground, unregister, record, now);
-        self.events.push_back(Event::Record(Box::new(job)));
-    }
-
-    /// The app asks again: the same answer, now or when it is there. `None`: nothing of it is remembered.
-    pub(crate) fn foreground_again(&mut self, id: InstanceId, reply: ReplyTo) -> Option<()> {
-        let aside = self.asides.get_mut(&id)?;
-        let answer = match &aside.answer {
-            Some(view) => Answer::Foreground(Box::new(view.clone())),
-            None if aside.waiting.len() < WAITING_MAX => {
-                aside.waiting.push(reply);
-                return Some(());
-            }
-            None => Answer::Refused(Refusal::RateLimited { after: COME_AGAIN }),
-        };
-        self.events.push_back(Event::Reply(reply, Box::new(answer)));
-        Some(())
-    }
-
-    /// The app handed over again, or its instance is gone: the answer is of no use any more. Who waits for it is told that.
-    pub(crate) fn forget_foreground(&mut self, id: InstanceId) {
-        let Some(aside) = self.asides.remove(&id) else { return };
-        for reply in aside.waiting {
-            let refusal = Refusal::RateLimited { after: COME_AGAIN };
-            self.events.push_back(Event::Reply(reply, Box::new(Answer::Refused(refusal))));
-        }
-    }
-
-    fn handle_aside_recorded(&mut self, id: InstanceId, record: RecordId, recorded: Recorded) {
-        let Some(aside) = self.asides.get_mut(&id).filter(|aside| aside.record == record) else { return };
-        let Recorded { receipt, logged } = recorded;
-        let view = ForegroundView { receipt, logged, kept: aside.kept.take() };
-        for reply in std::mem::take(&mut aside.waiting) {
-            self.events.push_back(Event::Reply(reply, Box::new(Answer::Foreground(Box::new(view.clone())))));
-        }
-        aside.answer = Some(view);
+        self.enter(subject, proof, cause, Unregister::Shared, now);
     }
 
     /// A response whose branch may be ours. `false`: it is not.
@@ -273,10 +239,8 @@ impl Erasures {
         now: Now,
     ) -> bool {
         let Some(&id) = self.by_branch.get(&branch) else { return false };
-        let Some(Grave { erasure: Erasure::Deregistering(leaving), .. }) = self.graves.get_mut(&id) else {
-            return true;
-        };
-        let Some(exchange) = &mut leaving.exchange else { return true };
+        let Some(leaving) = self.leaving(id) else { return true };
+        let Removal::Asked(exchange) = &mut leaving.removal else { return true };
         let step = exchange.handle_response(response, &mut leaving.identity, desk, now.boot);
         self.advance(id, branch, step, desk, now);
         true
@@ -288,9 +252,10 @@ impl Erasures {
             return;
         }
         let over = |grave: &Grave| match &grave.erasure {
-            Erasure::Deregistering(leaving) => {
-                leaving.exchange.as_ref().is_some_and(|it| it.target.hop == Hop::Trunk(Arc::clone(trunk)))
-            }
+            Erasure::Deregistering(leaving) => match &leaving.removal {
+                Removal::Asked(exchange) => exchange.target.hop == Hop::Trunk(Arc::clone(trunk)),
+                Removal::Needless | Removal::Waiting(_) => false,
+            },
             Erasure::Recording | Erasure::Buried { .. } => false,
         };
         // In the order of their ids: the hash order must not show.
@@ -321,16 +286,19 @@ impl Erasures {
 
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, desk: &mut Desk<'_>, now: Now) {
+        while let Some((hop, request)) = self.pacing.pop_due(now.boot) {
+            self.events.push_back(Event::Send(hop, request));
+        }
         while let Some((id, timer)) = self.schedule.pop_due(now.boot) {
             match timer {
-                Timer::Exchange => {
-                    let Some(Grave { erasure: Erasure::Deregistering(leaving), .. }) = self.graves.get_mut(&id) else {
-                        continue;
-                    };
-                    let Some(exchange) = &mut leaving.exchange else { continue };
-                    let (branch, step) = (exchange.branch, exchange.handle_timeout(now.boot));
-                    self.advance(id, branch, step, desk, now);
-                }
+                Timer::Exchange => match self.leaving(id).map(|leaving| &mut leaving.removal) {
+                    Some(Removal::Asked(exchange)) => {
+                        let (branch, step) = (exchange.branch, exchange.handle_timeout(now.boot));
+                        self.advance(id, branch, step, desk, now);
+                    }
+                    Some(Removal::Waiting(_)) => self.ask(id, desk, now),
+                    Some(Removal::Needless) | None => {}
+                },
                 Timer::Grace => self.wipe(id, Unregister::Unanswered, desk, now),
                 Timer::Tombstone => {
                     self.graves.remove(&id);
@@ -394,6 +362,11 @@ impl Erasures {
         self.under_way
     }
 
+    /// Whether every erasure has its receipt, and every un-REGISTER that was put off is on its way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.under_way == 0 && self.pacing.waiting() == 0
+    }
+
     /// How full each table is.
     pub(crate) fn tables(&self, out: &mut Vec<(&'static str, usize)>) {
         out.extend([
@@ -402,6 +375,7 @@ impl Erasures {
             ("erasures.branches", self.by_branch.len()),
             ("erasures.records", self.by_record.len() + self.asides_by_record.len()),
             ("erasures.asides", self.asides.len()),
+            ("erasures.put_off", self.pacing.waiting()),
         ]);
     }
 
@@ -410,19 +384,26 @@ impl Erasures {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.schedule.next()
+        [self.schedule.next(), self.pacing.poll_timeout()].into_iter().flatten().min()
+    }
+
+    fn leaving(&mut self, id: InstanceId) -> Option<&mut Deregistering> {
+        match &mut self.graves.get_mut(&id)?.erasure {
+            Erasure::Deregistering(leaving) => Some(leaving),
+            Erasure::Recording | Erasure::Buried { .. } => None,
+        }
     }
 
     fn advance(&mut self, id: InstanceId, branch: BranchId, step: Step, desk: &mut Desk<'_>, now: Now) {
-        let Some(Grave { erasure: Erasure::Deregistering(leaving), .. }) = self.graves.get(&id) else { return };
-        let Some(exchange) = &leaving.exchange else { return };
+        let Some(Removal::Asked(exchange)) = self.leaving(id).map(|leaving| &leaving.removal) else { return };
+        let (current, due, hop) = (exchange.branch, exchange.poll_timeout(), exchange.target.hop.clone());
         match step {
-            Step::Wait => self.schedule.set((id, Timer::Exchange), exchange.poll_timeout()),
+            Step::Wait => self.schedule.set((id, Timer::Exchange), due),
             Step::Send(request) => {
                 self.by_branch.remove(&branch);
-                self.by_branch.insert(exchange.branch, id);
-                self.schedule.set((id, Timer::Exchange), exchange.poll_timeout());
-                self.events.push_back(Event::Send(exchange.target.hop.clone(), request));
+                self.by_branch.insert(current, id);
+                self.schedule.set((id, Timer::Exchange), due);
+                self.events.push_back(Event::Send(hop, request));
             }
             Step::Done(end) => {
                 let unregister = match end {
@@ -443,24 +424,24 @@ impl Erasures {
         let Erasure::Deregistering(leaving) = std::mem::replace(&mut grave.erasure, Erasure::Recording) else {
             return;
         };
-        let Deregistering { subject, identity, exchange, started } = *leaving;
-        if let Some(exchange) = exchange {
+        let Deregistering { subject, identity, removal, started } = *leaving;
+        if let Removal::Asked(exchange) = removal {
             self.by_branch.remove(&exchange.branch);
         }
         let proof = desk.vault.wipe(identity.credential);
         desk.tally.erasure(grave.cause, now.boot.saturating_since(started));
         let cause = grave.cause;
-        self.enter(&subject, proof, cause, unregister, now);
+        self.enter(subject, proof, cause, unregister, now);
     }
 
     /// Sends the record of a wipe.
-    fn enter(&mut self, subject: &Subject, proof: WipeReceipt, cause: Cause, unregister: Unregister, now: Now) {
+    fn enter(&mut self, subject: Subject, proof: WipeReceipt, cause: Cause, unregister: Unregister, now: Now) {
         self.records += 1;
-        let record = RecordId(self.records);
-        self.by_record.insert(record, subject.instance);
+        let (record, instance) = (RecordId(self.records), subject.instance);
+        self.by_record.insert(record, instance);
         let job = subject.record(proof, cause, unregister, record, now);
         self.events.push_back(Event::Record(Box::new(job)));
-        self.events.push_back(Event::Note(Note::Erased(subject.instance, cause)));
+        self.events.push_back(Event::Note(Note::Erased(instance, cause)));
     }
 
     /// The oldest tombstones give way; an erasure under way never does.
@@ -474,13 +455,21 @@ impl Erasures {
 }
 
 impl Subject {
-    fn record(&self, proof: WipeReceipt, cause: Cause, unregister: Unregister, id: RecordId, now: Now) -> RecordJob {
-        let subject = subject(self.instance, &self.salt);
+    fn record(self, proof: WipeReceipt, cause: Cause, unregister: Unregister, id: RecordId, now: Now) -> RecordJob {
+        let Self { instance, tenant, salt, wakes } = self;
+        let end = Ending { cause, unregister, wakes };
         RecordJob {
-            record: AuditRecord::erased(proof, cause, unregister, subject, &self.tenant, now.wall),
-            receipt: Some(ReceiptJob { id, instance: self.instance, salt: self.salt }),
+            record: AuditRecord::erased(proof, end, subject(instance, &salt), &tenant, now.wall),
+            receipt: Some(ReceiptJob { id, instance, salt }),
         }
     }
+}
+
+/// An exchange that removes the binding at `target`.
+fn start(identity: &mut Identity, target: Target, desk: &mut Desk<'_>, now: Instant) -> (Exchange, Bytes) {
+    let (expires, expires_max) = (Duration::ZERO, Duration::ZERO);
+    let terms = Terms { expires, expires_max, refusals_max: 1, datagrams_max: None };
+    Exchange::start(identity, target, terms, desk, now)
 }
 
 /// How an instance appears in records: an HMAC of its id under its salt.

@@ -32,7 +32,7 @@ impl Engine {
         }
         let (tenant, salt) = (instance.tenant.clone(), instance.salt);
         let (binding, account) = (instance.binding, instance.account.clone());
-        self.end_own_trial(id, binding, now);
+        self.end_own_trial(id, now);
         self.forget_mailbox(id, now);
         let kept = self.bindings.kept(binding, now.boot);
         let rested = match self.bindings.leave(binding, id) {
@@ -53,7 +53,7 @@ impl Engine {
         self.leases.come_forward(id, foreground);
         self.wakes.rest_lease(id);
         self.release(id, now);
-        let wiped = Wiped { instance: id, tenant, salt, unregister, kept };
+        let wiped = Wiped { instance: id, tenant, salt, wakes: self.wakes.counts(id), unregister, kept };
         self.enter_foreground(wiped, credential, reply, now);
     }
 

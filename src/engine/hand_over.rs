@@ -40,6 +40,8 @@ pub(super) struct HandOvers {
     waiting: HashMap<InstanceId, Waiting>,
     /// One at a time for a binding.
     trials: HashMap<BindingId, Trial>,
+    /// The binding on which other credentials of an instance are tried: its own, or one of its account's other devices.
+    tried_on: HashMap<InstanceId, BindingId>,
     schedule: Schedule<Wait>,
 }
 
@@ -82,10 +84,11 @@ pub(super) enum Change {
 }
 
 impl Change {
-    fn concerns(&self, instance: InstanceId) -> bool {
+    /// The instance it changes.
+    fn instance(&self) -> Option<InstanceId> {
         match self {
-            Self::Renew(id, _) | Self::Rectify(id, _) => *id == instance,
-            Self::Join(_) => false,
+            Self::Renew(id, _) | Self::Rectify(id, _) => Some(*id),
+            Self::Join(_) => None,
         }
     }
 }
@@ -97,6 +100,7 @@ impl HandOvers {
             asking: HashMap::default(),
             waiting: HashMap::default(),
             trials: HashMap::default(),
+            tried_on: HashMap::default(),
             schedule: Schedule::default(),
         }
     }
@@ -111,6 +115,7 @@ impl HandOvers {
             ("hand_overs.asking", self.asking.len()),
             ("hand_overs.waiting", self.waiting.len()),
             ("hand_overs.trials", self.trials.len()),
+            ("hand_overs.tried_on", self.tried_on.len()),
         ]);
     }
 
@@ -120,7 +125,9 @@ impl HandOvers {
 
     /// Whether the registrar is being asked about this instance, or its binding.
     pub(super) fn is_busy(&self, instance: &Instance) -> bool {
-        self.trials.contains_key(&instance.binding) || self.waiting.contains_key(&instance.id)
+        self.trials.contains_key(&instance.binding)
+            || self.waiting.contains_key(&instance.id)
+            || self.tried_on.contains_key(&instance.id)
     }
 }
 
@@ -279,7 +286,7 @@ impl Engine {
         };
         let (binding, present) = (instance.binding, instance.account.auth_username.clone());
         let busy = self.hand_overs.is_busy(instance);
-        let own_trial = self.hand_overs.trials.get(&binding).is_some_and(|trial| trial.change.concerns(id));
+        let own_trial = self.hand_overs.tried_on.contains_key(&id);
         let username = hand_over.account.auth_username.clone();
         let equals = |held| self.vault.matches(held, &credential, ha1_of(&username));
         // In the foreground its own slot is empty, and equals nothing; another device's may do.
@@ -384,7 +391,7 @@ impl Engine {
             let refusal = refusal.unwrap_or_else(|| unfinished(cause));
             self.reply(reply, Answer::Refused(refusal));
         }
-        if let Some(reply) = self.take_own_trial(instance.id, instance.binding, now) {
+        if let Some(reply) = self.take_own_trial(instance.id, now) {
             self.reply(reply, Answer::Refused(unfinished(cause)));
         }
     }
@@ -436,7 +443,7 @@ impl Engine {
         let handed_over = HandedOver {
             instance: id,
             token,
-            lease_ends: instance.lease_ends().wall,
+            lease_ends: instance.lease_ends_on(now),
             registration: self.registration_view(instance, now),
             attach: self.attach_view(id),
             caller_in_push: self.caller_in_push(instance),

@@ -48,6 +48,11 @@ impl Instance {
         self.lease_ends
     }
 
+    /// The date of the lease's end, by whichever clock is first. A wall clock that was set back makes it no later.
+    pub(crate) fn lease_ends_on(&self, now: Now) -> WallTime {
+        ends_on(self.lease_ends, now)
+    }
+
     /// The token's hash, for the tombstone.
     pub(crate) fn token(&self) -> TokenHash {
         self.token
@@ -61,6 +66,11 @@ pub(crate) enum Foreground {
     Released,
     /// Left at the registrar until its granted expiry: calls go on reaching it.
     Kept,
+}
+
+/// The date of an end that either clock may bring.
+pub(crate) fn ends_on(ends: Now, now: Now) -> WallTime {
+    ends.wall.min(now.wall + ends.boot.saturating_since(now.boot))
 }
 
 /// Compares without telling by its time where they differ.

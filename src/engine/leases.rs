@@ -262,6 +262,13 @@ impl Leases {
         self.by_account.get(&key(&hand_over.tenant, &hand_over.device, &hand_over.account)).copied()
     }
 
+    /// Whether the instance's device has another instance for that account.
+    pub(crate) fn is_held_otherwise(&self, id: InstanceId, account: &Account) -> bool {
+        let Some(instance) = self.get(id) else { return false };
+        let holder = self.by_account.get(&key(&instance.tenant, &instance.device, account));
+        holder.is_some_and(|holder| *holder != id)
+    }
+
     /// All instances of a tenant, or of one device of it, in the order of their ids.
     pub(crate) fn of_tenant(&self, tenant: &TenantId, device: Option<&str>) -> BTreeSet<InstanceId> {
         let of_device = |instance: &&Instance| device.is_none_or(|device| instance.device == device);

@@ -125,7 +125,8 @@ impl Engine {
     fn handle_unnamed(&mut self, request: Message, arrival: &Arrival, now: Now) {
         // What bears a name of ours is here because of that name, and of no other.
         let user = if names_a_shard(&request) { None } else { called_user(&request, arrival) };
-        let meant = user.map(|user| self.names.meant(&user, arrival.peer.ip(), arrival.trunk.as_ref()));
+        let meant =
+            user.map(|user| self.names.meant_by(&request, &user, arrival.peer.ip(), arrival.trunk.as_ref(), now.boot));
         let request = CalledByName { request, arrival: arrival.clone() };
         match meant {
             Some(Meant::Binding(shard, binding)) if shard == self.shard => self.handle_called(binding, request, now),
@@ -134,12 +135,15 @@ impl Engine {
             }
             Some(Meant::Several) => {
                 self.tally.shed(Shed::Ambiguous);
-                let invite = request.request.method() == Some(Method::Invite);
-                let code = if invite { StatusCode::TEMPORARILY_UNAVAILABLE } else { StatusCode::NOT_FOUND };
                 if let Err(fault) = proxy::validate(&request.request) {
                     return self.answer_unforwardable(&request.request, arrival, fault);
                 }
-                self.answer(&request.request, arrival, code, &[]);
+                match request.request.method() {
+                    Some(Method::Invite) => {
+                        self.refuse_invite(&request.request, arrival, StatusCode::TEMPORARILY_UNAVAILABLE, now);
+                    }
+                    _ => self.answer(&request.request, arrival, StatusCode::NOT_FOUND, &[]),
+                }
             }
             // A phone behind the address of a registrar: its shard is known by From.
             Some(Meant::Nobody) => {
@@ -228,7 +232,10 @@ impl Engine {
                 self.answer(&request, arrival, StatusCode::CALL_DOES_NOT_EXIST, &[]);
             }
             // The app has taken its calls over, or wants none, and the registrar has not noticed yet.
-            Some(Method::Invite | Method::Message) if callees.is_empty() => {
+            Some(Method::Invite) if callees.is_empty() => {
+                self.refuse_invite(&request, arrival, StatusCode::TEMPORARILY_UNAVAILABLE, now);
+            }
+            Some(Method::Message) if callees.is_empty() => {
                 self.answer(&request, arrival, StatusCode::TEMPORARILY_UNAVAILABLE, &[]);
             }
             _ if callees.is_empty() => self.answer(&request, arrival, StatusCode::NOT_FOUND, &[]),
@@ -323,6 +330,13 @@ impl Engine {
     pub(super) fn answer_unforwardable(&mut self, request: &Message, arrival: &Arrival, fault: Unforwardable) {
         self.tally.shed(Shed::Malformed);
         self.answer(request, arrival, fault.status(), &extra_of(request, fault));
+    }
+
+    /// Refuses an INVITE for what we hold just now: a repetition must not meet with something else.
+    pub(super) fn refuse_invite(&mut self, invite: &Message, arrival: &Arrival, code: StatusCode, now: Now) {
+        let back = reply_hop(invite, arrival);
+        let (calls, mut desk) = self.for_calls();
+        calls.refuse_outright(invite, arrival, &back, (code, &[]), &mut desk, now.boot);
     }
 
     fn shut_out(&mut self, arrival: &Arrival) {

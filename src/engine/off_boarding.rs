@@ -26,19 +26,9 @@ impl Engine {
         }
         let passed = if *whom == Whom::Tenant { self.end_passes_of(tenant) } else { 0 };
         let grace = self.policy.erasure_grace;
-        self.orders.give(tenant, whom, Found { instances, passed }, grace, reply, now);
-        self.carry_out_orders(now);
-    }
-
-    /// Erases the portion that is due.
-    pub(super) fn carry_out_orders(&mut self, now: Now) {
-        for (id, cause) in self.orders.take_portion(now.boot) {
-            if self.leases.get(id).is_some() {
-                self.erase(id, cause, None, now);
-            } else {
-                self.orders.handle_missing(id, now);
-            }
-        }
+        self.orders.give(tenant, whom, Found { instances: instances.clone(), passed }, grace, reply, now);
+        self.condemn(instances, whom.cause(), now);
+        self.begin_endings(now);
     }
 
     /// Tells the orders of an erasure's record.

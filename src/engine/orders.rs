@@ -1,25 +1,23 @@
 //! Orders: erasing all instances of a tenant, of one of its devices, or one instance, by the tenant's administrator.
 //!
-//! An order takes its instances a portion at a time, so that the shard goes on serving everyone else, counts what became of
-//! each, and is remembered as long as a tombstone: asked again it tells how far it is, and then always the same. This room
-//! erases nothing itself: the engine does, by the list it hands out, and `erasures` says when each one is gone.
+//! An order counts what became of each of its instances, and is remembered as long as a tombstone: asked again it tells how far
+//! it is, and then always the same. This room erases nothing itself: `endings` begins the erasures at their pace, and
+//! `erasures` says when each one is gone.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use ahash::HashMap;
 
 use super::account::TenantId;
-use super::audit::{Cause, Unregister};
+use super::audit::Unregister;
 use super::ids::{InstanceId, RecordId, ReplyTo};
 use super::input::Whom;
 use super::output::{Answer, OrderView, Refusal};
 use super::schedule::Schedule;
 use crate::clock::{Instant, Now, WallTime};
 
-/// Instances erased in one go; the rest waits for `PAUSE`, so that calls come through between.
-const PORTION: usize = 128;
-const PAUSE: Duration = Duration::from_millis(1);
 /// Orders remembered in one shard. The oldest that is done gives way; while none is, a further one is told to come again.
 const ORDERS_MAX: usize = 1024;
 /// How long an order that is done is remembered: as long as the tombstones of its instances.
@@ -60,9 +58,7 @@ struct Order {
     whom: Whom,
     begun: WallTime,
     ended: Option<WallTime>,
-    /// Not taken yet.
-    queue: BTreeSet<InstanceId>,
-    /// Taken, without a receipt yet.
+    /// Instances without a receipt yet.
     open: usize,
     unregister: BTreeMap<Unregister, u32>,
     logged: u32,
@@ -75,13 +71,10 @@ struct Order {
 pub(crate) struct Orders {
     orders: BTreeMap<OrderId, Order>,
     by_whom: BTreeMap<(TenantId, Whom), OrderId>,
-    /// Taken, not wiped yet.
+    /// Not wiped yet.
     by_instance: HashMap<InstanceId, OrderId>,
     /// Wiped, not recorded yet.
     by_record: HashMap<RecordId, OrderId>,
-    /// Those with instances in their queue, in turn.
-    turns: VecDeque<OrderId>,
-    next_portion: Option<Instant>,
     schedule: Schedule<(OrderId, Timer)>,
     events: VecDeque<Event>,
     last: u64,
@@ -105,14 +98,16 @@ impl Orders {
         };
         let Some(order) = self.orders.get_mut(&id) else { return };
         order.passed = order.passed.saturating_add(found.passed);
-        if !found.instances.is_empty() {
-            if order.queue.is_empty() {
-                self.turns.push_back(id);
+        for instance in &found.instances {
+            // One of another order is counted there.
+            if let Entry::Vacant(place) = self.by_instance.entry(*instance) {
+                place.insert(id);
+                order.open += 1;
             }
-            order.queue.extend(found.instances);
+        }
+        if order.open > 0 {
             order.ended = None;
             self.schedule.remove((id, Timer::Forget));
-            self.next_portion = Some(self.next_portion.unwrap_or(now.boot));
         }
         if order.waiting.len() < WAITING_MAX {
             order.waiting.push(reply);
@@ -129,41 +124,6 @@ impl Orders {
     /// Whether such an order is remembered.
     pub(crate) fn knows(&self, tenant: &TenantId, whom: &Whom) -> bool {
         self.known(tenant, whom).is_some()
-    }
-
-    /// The next instances to erase, if it is time.
-    pub(crate) fn take_portion(&mut self, now: Instant) -> Vec<(InstanceId, Cause)> {
-        let mut portion = Vec::new();
-        if self.next_portion.is_none_or(|at| at > now) {
-            return portion;
-        }
-        while portion.len() < PORTION
-            && let Some(&id) = self.turns.front()
-        {
-            let Some(order) = self.orders.get_mut(&id) else { break };
-            match order.queue.pop_first() {
-                Some(instance) => {
-                    order.open += 1;
-                    self.by_instance.insert(instance, id);
-                    portion.push((instance, order.whom.cause()));
-                }
-                None => {
-                    self.turns.pop_front();
-                }
-            }
-        }
-        self.turns.retain(|id| self.orders.get(id).is_some_and(|order| !order.queue.is_empty()));
-        self.next_portion = (!self.turns.is_empty()).then(|| now + PAUSE);
-        portion
-    }
-
-    /// An instance of a portion was gone before its turn came.
-    pub(crate) fn handle_missing(&mut self, instance: InstanceId, now: Now) {
-        let Some(id) = self.by_instance.remove(&instance) else { return };
-        if let Some(order) = self.orders.get_mut(&id) {
-            order.open -= 1;
-        }
-        self.conclude(id, now);
     }
 
     /// An instance is wiped, and its record is on the way to the log.
@@ -195,7 +155,7 @@ impl Orders {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        [self.next_portion, self.schedule.next()].into_iter().flatten().min()
+        self.schedule.next()
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
@@ -206,7 +166,7 @@ impl Orders {
     pub(crate) fn tables(&self, out: &mut Vec<(&'static str, usize)>) {
         out.extend([
             ("orders", self.orders.len()),
-            ("orders.taken", self.by_instance.len()),
+            ("orders.instances", self.by_instance.len()),
             ("orders.records", self.by_record.len()),
         ]);
     }
@@ -228,7 +188,6 @@ impl Orders {
             whom: whom.clone(),
             begun: now.wall,
             ended: None,
-            queue: BTreeSet::new(),
             open: 0,
             unregister: BTreeMap::new(),
             logged: 0,
@@ -243,7 +202,7 @@ impl Orders {
     /// Ends an order that has nothing left to do, and answers who waits for one that is done.
     fn conclude(&mut self, id: OrderId, now: Now) {
         let Some(order) = self.orders.get_mut(&id) else { return };
-        if !order.queue.is_empty() || order.open > 0 {
+        if order.open > 0 {
             return;
         }
         if order.ended.is_none() {
@@ -271,11 +230,10 @@ impl Orders {
 
 impl Order {
     fn view(&self) -> OrderView {
-        let left = self.queue.len().saturating_add(self.open);
         OrderView {
             begun: self.begun,
             ended: self.ended,
-            left: u32::try_from(left).unwrap_or(u32::MAX),
+            left: u32::try_from(self.open).unwrap_or(u32::MAX),
             unregister: self.unregister.clone(),
             logged: self.logged,
             passed: self.passed,

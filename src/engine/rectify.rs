@@ -52,6 +52,10 @@ impl Engine {
             || present.aor != account.aor
             || present.auth_username != account.auth_username;
         let empty = instance.foreground.is_some() && self.must_move(id, &account);
+        if self.leases.is_held_otherwise(id, &account) {
+            let twice = "account: this device has handed it over as another instance; delete one of the two".to_owned();
+            return self.reply(reply, Answer::Refused(Refusal::InvalidAccount(twice)));
+        }
         let amendment = Amendment { account, wishes: Wishes { push, caller_key, preferences } };
         match material {
             None if elsewhere || empty => {

@@ -43,7 +43,7 @@ impl Engine {
     fn hold_everything(&mut self, id: InstanceId, now: Now) {
         let Some(instance) = self.leases.get(id) else { return };
         let (binding, account) = (instance.binding, instance.account.clone());
-        self.end_own_trial(id, binding, now);
+        self.end_own_trial(id, now);
         self.forget_mailbox(id, now);
         match self.bindings.leave(binding, id) {
             Some(credential) => self.step_aside(id, binding, &account, Some(credential), now),

@@ -1,5 +1,6 @@
 //! What the rooms say, each handed to the next.
 
+use super::audit::LifeEvent;
 use super::engine::{Effect, Engine};
 use super::output::{Note, Output, Step, WakeKind};
 use super::{bindings, calls, destinations, edge, erasures, names, wakes};
@@ -27,6 +28,11 @@ impl Engine {
                 });
                 for member in self.members_of(binding) {
                     self.emit(Output::Note(Note::Registration(member, state, code)));
+                }
+            }
+            Event::Refused(binding) => {
+                for member in self.members_of(binding) {
+                    self.record(member, LifeEvent::Refused, now);
                 }
             }
             Event::Spoken(binding, spoken) => self.handle_spoken(binding, &spoken, now),

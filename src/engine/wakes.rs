@@ -18,6 +18,7 @@ use ahash::HashMap;
 use uuid::Uuid;
 
 use super::account::TenantId;
+use super::audit::WakeCounts;
 use super::ids::{CallUuid, InstanceId, WakeId};
 use super::input::{PushPurpose, PushTarget};
 use super::instance::Instance;
@@ -130,7 +131,9 @@ impl Wakes {
     ) -> Result<WakeId, Unsent> {
         let whom = whom.into();
         let target = target_of(whom.push, reason.kind).ok_or(Unsent::NoTarget)?;
-        self.ledgers.entry(whom.id).or_default().spend(reason.kind, limits, now.boot)?;
+        let ledger = self.ledgers.entry(whom.id).or_default();
+        ledger.spend(reason.kind, limits, now.boot)?;
+        ledger.count(reason.kind);
         let life = life(&reason, now.boot);
         self.next += 1;
         let wake = WakeId(self.next);
@@ -240,6 +243,11 @@ impl Wakes {
     /// When [`Self::handle_timeout`] or [`Self::pop_notice`] has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         [self.tests.poll_timeout(), self.expiry.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// The wakes that were sent to an instance so far.
+    pub(crate) fn counts(&self, instance: InstanceId) -> WakeCounts {
+        self.ledgers.get(&instance).map(|ledger| ledger.sent().clone()).unwrap_or_default()
     }
 
     /// The instance is gone.

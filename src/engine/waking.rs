@@ -6,13 +6,16 @@ use super::audit::Cause;
 use super::engine::Engine;
 use super::ids::{InstanceId, ReplyTo, WakeId};
 use super::input::TokenHash;
-use super::instance::Instance;
+use super::instance::{Instance, ends_on};
 use super::output::{
     Answer, Caller, Note, Output, PushOutcome, Refusal, TestView, ToldCaller, Unsent, WakeDetail, WakeKind,
 };
 use super::policy::CallerInPush;
 use super::wakes::{Addressee, Notice, Reason, Verdict};
 use crate::clock::{Now, WallTime};
+
+/// How many devices are told in one turn that their leases end; leases that began together end together.
+const NOTICES_MAX: usize = 256;
 
 impl Engine {
     /// Sends a wake to the device of an instance, or to a phone that registers through us, if its tenant wants wakes of this kind and the budget allows it.
@@ -66,10 +69,11 @@ impl Engine {
         }
     }
 
-    /// Tells devices whose leases end soon.
+    /// Tells devices whose leases end soon, so many in a turn.
     pub(super) fn send_notices(&mut self, now: Now) {
-        while let Some(Notice { instance, ends, visible }) = self.wakes.pop_notice(now) {
-            let detail = WakeDetail::Expiring { lease_ends: ends.wall, visible };
+        for _ in 0..NOTICES_MAX {
+            let Some(Notice { instance, ends, visible }) = self.wakes.pop_notice(now) else { return };
+            let detail = WakeDetail::Expiring { lease_ends: ends_on(ends, now), visible };
             // At the lease's end another wake tells the rest.
             let reason = Reason { until: Some(ends.boot), ..Reason::plain(WakeKind::Expiring, detail) };
             // No target for it is no fault: the app knows when its lease ends.

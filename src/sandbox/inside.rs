@@ -98,7 +98,12 @@ fn settings(plan: Plan, app_key: &str) -> Settings {
         calls: config::Calls::default(),
         messages: config::Messages::default(),
         erasure: config::Erasure::default(),
-        audit: config::Audit { path: None, signing_key: None, sync_wait: Duration::from_secs(1) },
+        audit: config::Audit {
+            path: None,
+            signing_key: None,
+            sync_wait: Duration::from_secs(1),
+            segment_records: u64::MAX,
+        },
         drain: config::Drain { calls: Duration::ZERO, deadline: Duration::from_secs(5) },
         vault: config::Vault { allow_plain_memory: true },
         process: config::Process::default(),

@@ -33,8 +33,18 @@ const BODY_MAX: usize = 5120;
 /// Longest token.
 const TOKEN_MAX: usize = 4096;
 /// What `kind` may be.
-const KINDS: [&str; 9] =
-    ["call", "call-ended", "missed-call", "message", "voicemail", "expiring", "reprovision", "test", "refresh"];
+const KINDS: [&str; 10] = [
+    "call",
+    "call-ended",
+    "missed-call",
+    "message",
+    "voicemail",
+    "expiring",
+    "reprovision",
+    "test",
+    "refresh",
+    "proof",
+];
 
 /// How a mailbox is set up.
 pub struct MailboxOptions {

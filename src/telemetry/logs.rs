@@ -32,7 +32,8 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let ours = Targets::new().with_target(OURS, level(log.level));
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
+    // It would tell on standard error that standard error cannot be written, and panic: a full disk must not end us.
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).log_internal_errors(false);
     let lines = match log.format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),

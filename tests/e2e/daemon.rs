@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::canary::Canaries;
+use crate::confined;
 use crate::http::{Answer, Server};
 use crate::kamailio::{Kamailio, PASSWORD};
 use crate::middlebox::Middlebox;
@@ -29,11 +30,25 @@ pub(crate) struct Settings<'m> {
     pub(crate) tenant: String,
     /// A registrar's port beside those of the PBX.
     pub(crate) registrar: Option<u16>,
+    /// Lines of `[process]`.
+    pub(crate) process: &'static str,
+    /// Calls that the kernel does not know.
+    pub(crate) cage: Option<&'static str>,
+    /// More lines for `[audit]`.
+    pub(crate) audit: &'static str,
 }
 
 impl Default for Settings<'_> {
     fn default() -> Self {
-        Self { hold: "30s", middlebox: None, tenant: String::new(), registrar: None }
+        Self {
+            hold: "30s",
+            middlebox: None,
+            tenant: String::new(),
+            registrar: None,
+            process: "",
+            cage: None,
+            audit: "",
+        }
     }
 }
 
@@ -94,8 +109,14 @@ impl<'w> Daemon<'w> {
         let text = configuration(world, &directory, &ports, kamailio, push, settings);
         fs::write(&file, text).expect("the directory is writable");
         let binary = Path::new(env!("CARGO_BIN_EXE_reveille"));
-        let process = Process::start("reveille", &directory, binary, |command| {
-            command.arg("serve").arg("--config").arg(&file);
+        let program = settings.cage.map_or_else(|| PathBuf::from("/bin/sh"), |_| confined::cage());
+        let process = Process::start("reveille", &directory, &program, |command| match settings.cage {
+            Some(calls) => confined::in_cage(command, calls, binary, &file),
+            // A limit on the size of files then fails like a full disk, as it should, instead of ending the process.
+            None => {
+                command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(binary);
+                command.arg("serve").arg("--config").arg(&file);
+            }
         });
         let api = Server::secure(api_port, &world.ca_file());
         let canaries = Canaries::new([port, tls_port, tls_advertised, api_port, ops_port, push.port()]);
@@ -263,6 +284,25 @@ impl<'w> Daemon<'w> {
         values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
     }
 
+    /// Lets no file of the daemon grow beyond so many bytes: its disk is full. `None`: there is room again.
+    #[track_caller]
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let pid = self.process.id().to_string();
+        let status = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={limit}:unlimited")]).status();
+        assert!(status.expect("util-linux has it").success());
+    }
+
+    /// Runs `reveille audit` with these arguments in the daemon's directory, and gives what it printed.
+    #[track_caller]
+    pub(crate) fn audit(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+        let output = command.arg("audit").args(arguments).current_dir(&self.directory).output();
+        let output = output.expect("the daemon's binary starts");
+        assert!(output.status.success(), "audit {arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// Runs `reveille audit verify` on a file in the daemon's directory.
     pub(crate) fn audit_verify(&self, file: &Path) -> ExitStatus {
         let status = Command::new(env!("CARGO_BIN_EXE_reveille")).args(["audit", "verify"]).arg(file).output();
@@ -286,6 +326,29 @@ impl<'w> Daemon<'w> {
     /// The port of the listener for UDP and TCP.
     pub(crate) fn sip_port(&self) -> u16 {
         self.port
+    }
+
+    /// What `/readyz` says.
+    #[track_caller]
+    pub(crate) fn readiness(&self) -> Value {
+        let asked = self.world.runtime.block_on(self.ops.ask("GET", "/readyz", None, None));
+        asked.expect("the daemon says whether it is ready").json()
+    }
+
+    /// What the daemon has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.output()
+    }
+
+    /// Sends SIGHUP.
+    pub(crate) fn reload(&mut self) {
+        self.process.hang_up();
+    }
+
+    /// A file of `/proc/PID`.
+    #[track_caller]
+    pub(crate) fn proc(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{name}", self.process.id()))
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -347,7 +410,7 @@ fn configuration(
     settings: &Settings<'_>,
 ) -> String {
     let Ports { port, tls_port, tls_advertised, api_port, ops_port } = ports;
-    let Settings { hold, tenant, .. } = settings;
+    let Settings { hold, tenant, process, audit: audit_more, .. } = settings;
     let certificate = world.certificate();
     let key = world.key();
     let ca = world.ca_file();
@@ -383,6 +446,7 @@ hold = "{hold}"
 
 [audit]
 path = {audit:?}
+{audit_more}
 
 [drain]
 calls = "2s"
@@ -391,6 +455,9 @@ deadline = "15s"
 # A build machine need not offer memfd_secret.
 [vault]
 allow_plain_memory = true
+
+[process]
+{process}
 
 [ops]
 listen = "127.0.0.1:{ops_port}"

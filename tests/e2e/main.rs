@@ -8,7 +8,9 @@
 //! |---|---|
 //! | `recipes` | each peer against Kamailio alone: when these fail, the daemon is not to blame |
 //! | `calls`, `ends`, `inside`, `flows`, `registration` | what the daemon promises |
+//! | `confined` | what the running daemon may do, and that it says what it may |
 //! | `shared`, `texts`, `through`, `manners`, `stories` | the same of several devices, messages, RFC 8599, habits, stories |
+//! | `audit` | keys that cannot be used, a full disk, rotation, how long an erasure takes |
 //! | `sealed` | proof of push tokens, and callers that the device alone can read |
 //! | `guide` | that the examples of docs/client-guide.md are what happens, and that its client works |
 //! | `canary`, `canaries` | that nothing told to the daemon is told by it: searched after every test, and tried on purpose |
@@ -23,9 +25,11 @@
     reason = "an outside test waits on the real clock for real processes, fails by panicking and says where to look"
 )]
 
+mod audit;
 mod calls;
 mod canaries;
 mod canary;
+mod confined;
 mod daemon;
 mod ends;
 mod flows;

@@ -68,6 +68,11 @@ impl Process {
         writeln!(input, "{line}").unwrap_or_else(|error| panic!("{} does not listen: {error}", self.name));
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What the peer has written so far.
     pub(crate) fn output(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.output).unwrap_or_default()).into_owned()
@@ -94,6 +99,17 @@ impl Process {
         if let Ok(None) = self.child.try_wait() {
             let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         }
+    }
+
+    /// Asks the peer to read its files again.
+    pub(crate) fn hang_up(&mut self) {
+        self.assert_running();
+        kill_process(Pid::from_child(&self.child), Signal::HUP).expect("our own child takes signals");
+    }
+
+    /// The peer's process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ends the peer without a warning, as a mobile system ends an app.

@@ -8,7 +8,7 @@ use reveille::sip::Transport;
 use crate::call_fork::{NAMES, decline, finals, successes, talking, two_devices};
 use crate::pbx::Call;
 use crate::phone::Manner;
-use crate::world::{PushMode, World, millis, secs};
+use crate::world::{PushMode, World, millis, secs, seed};
 
 /// What may happen to a call of two devices, in any order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +121,41 @@ fn judge(world: &mut World, call: Call) {
         world.pbx().hang_up(call);
     }
     world.assert_nothing_left();
+}
+
+#[test]
+fn a_phone_that_signs_off_while_the_invite_is_on_its_way_rings_no_longer_than_its_caller_waits() {
+    for transport in [Transport::Udp, Transport::Tcp] {
+        // The INVITE is at the phone after 20 ms, its 180 at us after 30; what it and the caller do takes 10 to reach us.
+        for signed_off in [5, 15, 19, 21, 29].map(millis) {
+            for cancelled in [12, 18, 22, 25, 31, 60].map(millis) {
+                let mut world = World::new(seed(18)).with_sleeping_phone("alice");
+                world.entitle(&format!("{transport:?}: off at {signed_off:?}, cancelled at {cancelled:?}"));
+                world.phone("alice").transport = transport;
+                world.phone("alice").attach();
+                world.run_until_quiet();
+                world.phone("alice").wakes = false;
+                world.phone("alice").manner = Manner::Ring;
+                let call = world.pbx().invite("alice");
+                let first = signed_off.min(cancelled);
+                world.run_for(first);
+                for at in [first, signed_off.max(cancelled)] {
+                    world.run_for(at - first);
+                    if at == signed_off {
+                        world.phone("alice").detach();
+                    } else {
+                        world.pbx().cancel(call);
+                    }
+                }
+                world.run_for(millis(50));
+                let rings = world.phone("alice").calls.iter().any(|it| it.ended.is_none());
+                assert!(!rings, "alice rings for a dead call");
+                world.run_until_quiet();
+                assert_eq!(world.pbx().final_response(call), Some(487));
+                world.assert_nothing_left();
+            }
+        }
+    }
 }
 
 fn permutations<const N: usize>(of: [Do; N]) -> Vec<Vec<Do>> {

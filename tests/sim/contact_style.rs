@@ -6,6 +6,7 @@ use reveille::engine::output::{Answer, RegistrationState};
 use reveille::sip::Transport;
 
 use crate::pbx::{Dials, Invite, Lists};
+use crate::phone::Manner;
 use crate::wire::Wire;
 use crate::world::build::{PBX, account, address};
 use crate::world::{World, hours, millis, minutes, secs, seed};
@@ -79,6 +80,53 @@ fn two_accounts_of_one_name_at_one_source_are_refused_and_counted_unless_the_cap
         let call = world.call_and_wait("alice");
         assert_eq!(world.pbx().final_response(call), Some(200), "alone again");
         world.pbx().hang_up(call);
+        world.assert_nothing_left();
+    }
+}
+
+/// What may happen to a call that was placed by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// A second account of that name comes.
+    Namesake,
+    /// The first one's Contact bears the name no more.
+    Renamed,
+    Cancel,
+}
+
+#[test]
+fn a_call_placed_by_name_is_cancelled_whoever_bears_the_name_by_then() {
+    use Then::{Cancel, Namesake, Renamed};
+    let orders: [&[Then]; 6] = [
+        &[Namesake, Cancel],
+        &[Renamed, Cancel],
+        &[Namesake, Renamed, Cancel],
+        &[Renamed, Namesake, Cancel],
+        &[Cancel, Namesake],
+        &[Cancel, Renamed, Namesake],
+    ];
+    for (number, order) in (430..442).flat_map(|number| orders.map(|order| (number, order))) {
+        let mut world = named(number, 4).with_phone("other");
+        world.entitle(&format!("{order:?}, seed {number}"));
+        world.phone("alice").attach();
+        world.run_until_quiet();
+        world.phone("alice").manner = Manner::Ring;
+        world.pbx().registrar.dials = Dials::Bare;
+        let call = world.pbx().invite("alice");
+        world.run_for(secs(1));
+        assert!(world.pbx().heard(call).contains(&180), "{order:?}, seed {number}");
+        for then in order {
+            match then {
+                Namesake => add_namesake(&mut world),
+                Renamed => rename(&mut world),
+                Cancel => world.pbx().cancel(call),
+            }
+        }
+        world.run_for(secs(1));
+        assert_eq!(world.pbx().final_response(call), Some(487), "{order:?}, seed {number}");
+        assert_eq!(world.phone("alice").calls[0].ended, Some("cancelled"), "{order:?}, seed {number}");
+        assert!(world.pbx().call(call).answers.contains(&("CANCEL".to_owned(), 200)), "{order:?}, seed {number}");
+        assert_eq!(world.phone("alice").calls.len(), 1);
         world.assert_nothing_left();
     }
 }
@@ -184,7 +232,15 @@ fn add_namesake(world: &mut World) {
     offer.account = named_account("sip:alice@second.example.com", "sip:second.example.com");
     offer.material = crate::world::build::password("secret of alice");
     world.hand_over_this("other", offer);
-    world.run_until_quiet();
+    world.run_for(millis(200));
+}
+
+/// Alice's Contact bears her capability from now on.
+fn rename(world: &mut World) {
+    let (id, token) = world.key_of("alice");
+    let change = Rectification { account: Some(account("alice")), ..Rectification::default() };
+    world.command(Command::Rectify(id, token, Box::new(change)));
+    world.run_for(millis(200));
 }
 
 fn named_account(aor: &str, registrar: &str) -> reveille::engine::account::Account {

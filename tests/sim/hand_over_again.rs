@@ -191,6 +191,37 @@ fn patching_the_destination_with_credentials_moves_the_registration() {
 }
 
 #[test]
+fn patching_one_instance_into_an_account_that_the_device_has_as_another_is_refused_and_changes_nothing() {
+    let second = "sip:198.51.100.10";
+    for shards in [1, 4] {
+        let mut world = World::new(seed(64)).with_shards(shards).with_sleeping_phone("alice");
+        let (id, token) = world.key_of("alice");
+        let shard = id.shard();
+        let mut offer = world.offer("alice");
+        offer.account.registrar = registrar(second);
+        // In the same shard, as it may be with any number of them.
+        let asked = world.command_at(shard, Command::HandOver(Box::new(offer)));
+        world.run_until_quiet();
+        assert!(!world.handed_over(asked).replaced);
+
+        let mut account = account("alice");
+        account.registrar = registrar(second);
+        let change = Rectification {
+            account: Some(account),
+            material: Some(password(&password_of("alice"))),
+            ..Rectification::default()
+        };
+        let asked = world.command(Command::Rectify(id, token, Box::new(change)));
+        world.run_until_quiet();
+        assert!(matches!(world.refusal(asked), Some(Refusal::InvalidAccount(why)) if why.contains("another instance")));
+        let tables = world.tables();
+        assert_eq!((tables["leases"], tables["leases.accounts"], tables["vault"]), (2, 2, 2));
+        assert_eq!(world.pbx().contacts("alice").len(), 2);
+        world.assert_nothing_left();
+    }
+}
+
+#[test]
 fn patching_in_wrong_credentials_for_the_same_destination_is_refused_and_the_old_ones_stay() {
     let mut world = World::new(seed(38)).with_sleeping_phone("alice");
     let (id, token) = world.key_of("alice");

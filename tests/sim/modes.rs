@@ -269,6 +269,33 @@ fn back_from_the_foreground_with_a_new_password_it_joins_the_others_after_a_tria
 }
 
 #[test]
+fn who_is_erased_while_its_new_password_is_tried_on_another_devices_binding_leaves_no_secret_and_no_question_open() {
+    for wait in [millis(1), millis(15), millis(35)] {
+        let mut world = background(314).with_phone("tablet");
+        let offer = offer_of(&world, "tablet");
+        world.hand_over_this("tablet", offer);
+        world.run_until_quiet();
+        foreground(&mut world, "alice", Parting::Release);
+        world.run_for(secs(1));
+        world.pbx().set_password("alice", "new at the PBX");
+        let mut offer = offer_of(&world, "alice");
+        offer.material = password("new at the PBX");
+        let asked = world.hand_over_this("alice", offer);
+        world.run_for(wait);
+        let erased = world.delete("alice");
+        world.run_until_quiet();
+        assert!(matches!(world.answer(erased), Some(Answer::Erased { .. })));
+        assert_eq!(
+            world.refusal(asked),
+            Some(Refusal::Gone { cause: Cause::Deleted, receipt: None }),
+            "{wait:?}: whoever asked is told"
+        );
+        assert_eq!((world.table("leases"), world.table("vault")), (1, 1), "{wait:?}");
+        world.assert_nothing_left();
+    }
+}
+
+#[test]
 fn a_takeover_takes_the_place_of_the_contacts_there_are_and_hands_it_back() {
     for one_contact in [false, true] {
         for deleting in [false, true] {

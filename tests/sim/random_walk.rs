@@ -1,25 +1,25 @@
 //! The random walk: people, phones, PBX, wire and providers do anything at any time; after each move the engines must
 //! still keep their word.
 //!
-//! `REVEILLE_WALKS=1000` walks more seeds than CI does, `REVEILLE_WALK_FROM=500` begins there and leaves out those that
-//! failed once, `REVEILLE_WALK_SEED=7` walks one. A seed that ever failed is listed in `FAILED_BEFORE`.
+//! `seeds` tells how to walk others than CI does. A seed that ever failed is listed in `FAILED_BEFORE`.
+
+mod apps;
+mod calls;
 
 use std::collections::BTreeMap;
 
-use reveille::engine::account::ContactStyle;
 use reveille::engine::ids::ShardId;
-use reveille::engine::input::{
-    CallHandOver, Command, Decline, DeclineReason, HandOver, Mode, Parting, Preferences, Rectification, Whom,
-};
+use reveille::engine::input::{Command, Whom};
 use reveille::engine::output::PushOutcome;
 use reveille::sip::{Method, Transport};
 
-use crate::pbx::{Call, Dials, Invite, NonceLife, Text, Verdict};
+use crate::pbx::{Call, Dials, NonceLife, Verdict};
 use crate::phone::Manner;
+use crate::seeds::walk_each;
 use crate::sip_text::call_id;
 use crate::transactions::Path;
 use crate::wire::{Dice, Wire};
-use crate::world::build::{PBX, TENANT, account, address, password, password_of, registrar, targets};
+use crate::world::build::{PBX, TENANT, address, password_of};
 use crate::world::{PushMode, World, hours, millis, minutes, secs, seed};
 
 /// Walks in CI.
@@ -30,7 +30,10 @@ const MOVES: u32 = 120;
 const FAILED_BEFORE: [u64; 8] = [19, 93, 190, 195, 243, 271, 565, 1017];
 
 /// Tables that are empty when everyone has been gone for days.
-const EMPTY_AT_LAST: [&str; 27] = [
+const EMPTY_AT_LAST: [&str; 30] = [
+    "names.placed",
+    "hand_overs.tried_on",
+    "calls.refused",
     "leases.accounts",
     "leases.benches",
     "leases.capabilities",
@@ -64,7 +67,6 @@ const EMPTY_AT_LAST: [&str; 27] = [
 const NAMES: [&str; 7] = ["alice", "bob", "carol", "dave", "tablet", "watch", "desk"];
 /// The accounts.
 const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
-const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
 
 /// Whose account a phone has.
 fn user_of(phone: &str) -> &'static str {
@@ -78,19 +80,7 @@ fn user_of(phone: &str) -> &'static str {
 
 #[test]
 fn whatever_happens_the_engines_keep_their_word() {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    if let Some(one) = number("REVEILLE_WALK_SEED") {
-        walk(one);
-        return;
-    }
-    let walks = number("REVEILLE_WALKS").unwrap_or(WALKS);
-    if let Some(from) = number("REVEILLE_WALK_FROM") {
-        (from..from + walks).for_each(|seed| _ = walk(seed));
-        return;
-    }
-    for seed in FAILED_BEFORE.into_iter().chain(0..walks) {
-        walk(seed);
-    }
+    walk_each(&FAILED_BEFORE, WALKS, |seed| _ = walk(seed));
 }
 
 #[test]
@@ -185,190 +175,6 @@ impl Walk {
     fn user(&mut self) -> &'static str {
         let name = self.name();
         user_of(name)
-    }
-
-    fn place_call(&mut self) {
-        let name = self.user();
-        if self.world.pbx().capability(name).is_none() {
-            return;
-        }
-        let mut invite = Invite::to(name);
-        if self.dice.chance(30) {
-            invite = invite.record_routed();
-        }
-        if self.dice.chance(10) {
-            invite = invite.requiring("100rel");
-        }
-        if self.dice.chance(15) {
-            invite = invite.expiring(u32::try_from(self.dice.below(40) + 5).expect("small"));
-        }
-        if self.dice.chance(10) {
-            invite = invite.calling_from("198.51.100.10:5070");
-        }
-        let call = self.world.pbx().invite(invite);
-        if self.dice.chance(10) {
-            self.world.pbx().invite_copy(call);
-        }
-    }
-
-    fn caller_acts(&mut self) {
-        let calls: Vec<(Call, bool, bool)> = {
-            let of_user = self.world.pbx().calls().filter(|(_, it)| !it.user.is_empty());
-            of_user
-                .map(|(call, it)| (call, it.is_up(), it.cancelled || it.heard.iter().any(|&code| code >= 200)))
-                .collect()
-        };
-        if calls.is_empty() {
-            return;
-        }
-        let (call, up, over) = *self.dice.pick(&calls);
-        match (up, over) {
-            (true, _) => match self.dice.below(4) {
-                0 => self.world.pbx().inside(call, Method::Info, b""),
-                1 => self.world.pbx().inside(call, Method::Invite, b"v=0\r\n"),
-                2 => self.world.pbx().inside(call, Method::Update, b""),
-                _ => self.world.pbx().hang_up(call),
-            },
-            (false, false) => {
-                let reason = self.dice.chance(40).then_some(ELSEWHERE);
-                self.world.pbx().cancel_because(call, reason);
-            }
-            (false, true) => {}
-        }
-    }
-
-    fn phone_acts(&mut self) {
-        let name = self.name();
-        let choice = self.dice.below(10);
-        let manner = *self.dice.pick(&[
-            Manner::Media,
-            Manner::Answer(secs(2)),
-            Manner::Answer(millis(10)),
-            Manner::Ring,
-            Manner::Refuse(486, secs(1)),
-            Manner::Refuse(503, millis(5)),
-            Manner::Dead,
-            Manner::AnswerAtCancel,
-        ]);
-        let boot = millis(self.dice.below(8000));
-        let phone = self.world.phone(name);
-        if phone.account.is_none() {
-            return;
-        }
-        match choice {
-            0 => phone.manner = manner,
-            1 => phone.attach(),
-            2 => phone.detach(),
-            3 => phone.lose_flow(),
-            4 => phone.reattach(),
-            5 => phone.crash(),
-            6 => phone.boot = boot,
-            7 => phone.speak(Method::Invite, b"v=0\r\n"),
-            8 => phone.speak(Method::Info, b""),
-            _ => {
-                phone.hang_up();
-                phone.merges = !phone.merges;
-            }
-        }
-    }
-
-    fn app_acts(&mut self) {
-        let name = self.name();
-        if self.world.phone(name).account.is_none() || self.dice.chance(45) {
-            return self.hand_over(name);
-        }
-        let (id, token) = self.world.key_of(name);
-        let command = match self.dice.below(12) {
-            0 => Command::Erase(id, token),
-            1 => Command::Refresh(id, token),
-            2 | 3 => Command::Rectify(id, token, Box::new(self.rectification(name))),
-            4 => Command::Data(id, token),
-            5 => Command::BeginTest(id, token),
-            6 => {
-                let Some(test) = self.world.last_test() else { return };
-                Command::TestArrived(id, token, test)
-            }
-            7 | 8 => Command::Foreground(id, token, *self.dice.pick(&[Parting::Release, Parting::Keep])),
-            _ => {
-                let Some(call) = self.world.calls_of(user_of(name)).pop() else { return };
-                let reason =
-                    *self.dice.pick(&[DeclineReason::Busy, DeclineReason::Decline, DeclineReason::Unavailable]);
-                let decline = Decline { reason, everywhere: self.dice.chance(40) };
-                Command::Decline(id, token, call, decline)
-            }
-        };
-        let asked = self.world.command(command);
-        self.asked.push(asked);
-    }
-
-    fn rectification(&mut self, name: &'static str) -> Rectification {
-        let mut change = Rectification::default();
-        match self.dice.below(4) {
-            0 => change.push = Some(targets(&format!("push-token-{name}"))),
-            1 => {
-                let text = if self.dice.chance(50) { "a typo" } else { &self.passwords[user_of(name)] };
-                change.material = Some(password(text));
-            }
-            2 => change.preferences = Some(self.preferences()),
-            _ => {
-                let offer = self.offer(name);
-                change.account = Some(offer.account);
-                change.material = self.dice.chance(70).then_some(offer.material);
-            }
-        }
-        change
-    }
-
-    fn preferences(&mut self) -> Preferences {
-        Preferences {
-            mode: *self.dice.pick(&[Mode::Always, Mode::Always, Mode::Background, Mode::Takeover]),
-            hand_over: if self.dice.chance(15) { CallHandOver::Reregister } else { CallHandOver::Relay },
-            voicemail_subscribe: self.dice.chance(30),
-        }
-    }
-
-    fn offer(&mut self, name: &'static str) -> HandOver {
-        let mut offer = self.world.offer(name);
-        offer.account = account(user_of(name));
-        offer.material = password(if self.dice.chance(15) { "a guess" } else { &self.passwords[user_of(name)] });
-        if self.dice.chance(20) {
-            let port = if self.dice.chance(50) { ":5060" } else { "" };
-            offer.account.registrar = registrar(&format!("sip:198.51.100.10{port};transport=tcp"));
-        }
-        if self.dice.chance(15) {
-            offer.account.contact_style = ContactStyle::Username;
-        }
-        if self.dice.chance(20) {
-            offer.lease = minutes(self.dice.below(2000) + 1);
-        }
-        offer.preferences = self.preferences();
-        offer
-    }
-
-    fn hand_over(&mut self, name: &'static str) {
-        let offer = self.offer(name);
-        let asked = self.world.hand_over_this(name, offer);
-        self.asked.push(asked);
-    }
-
-    /// Texts, and news of mailboxes.
-    fn senders_act(&mut self) {
-        let phone = self.name();
-        let name = user_of(phone);
-        if self.world.pbx().capability(name).is_none() {
-            return;
-        }
-        let number = self.dice.below(5);
-        let text = Text::to(name, &"x".repeat(usize::try_from(number * 2500).expect("small")));
-        let text = match self.dice.below(6) {
-            0 => Text::news(name, &format!("Messages-Waiting: yes\r\nVoice-Message: {number}/1\r\n")),
-            1 => text.of_type("application/im-iscomposing+xml"),
-            2 => text.of_type("message/imdn+xml").with("Expires", "30"),
-            3 => text.named("always-the-same"),
-            _ => text,
-        };
-        self.world.pbx().text(text);
-        self.world.phone(phone).telling = *self.dice.pick(&[200, 200, 200, 503, 486]);
     }
 
     fn provider_changes(&mut self) {

@@ -383,7 +383,7 @@ fn view(world: &mut World, name: &str) -> (RegistrationState, Option<std::time::
 /// Causes and ends of all erasures so far, in order.
 pub fn erasures(world: &World) -> Vec<(Cause, Unregister)> {
     let of = |event: &AuditEvent| match event {
-        AuditEvent::Erased { cause, unregister } => Some((*cause, *unregister)),
+        AuditEvent::Erased { cause, unregister, .. } => Some((*cause, *unregister)),
         _ => None,
     };
     world.records.iter().filter_map(|record| of(&record.event)).collect()

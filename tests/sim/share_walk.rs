@@ -1,13 +1,14 @@
 //! A random walk of several devices with one account: they join, leave, move, come to the foreground and back, in any order,
 //! while the registrar has its moods. After each move everybody has one copy of the credentials and one binding.
 //!
-//! `REVEILLE_WALKS` and `REVEILLE_WALK_SEED` as in `random_walk`.
+//! `seeds` tells how to walk others than CI does.
 
 use reveille::engine::account::ContactStyle;
 use reveille::engine::ids::ShardId;
 use reveille::engine::input::{Command, HandOver, Mode, Parting, Preferences, Rectification, Whom};
 
 use crate::pbx::{Dials, NonceLife, Verdict};
+use crate::seeds::walk_each;
 use crate::wire::{Dice, Wire};
 use crate::world::build::{TENANT, account, password, registrar};
 use crate::world::{World, hours, millis, minutes, secs, seed};
@@ -20,13 +21,7 @@ const DEVICES: [&str; 4] = ["alice", "tablet", "watch", "desk"];
 
 #[test]
 fn devices_of_one_account_come_and_go_in_any_order_and_nothing_is_left_of_them() {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    if let Some(one) = number("REVEILLE_WALK_SEED") {
-        return walk(one);
-    }
-    for seed in FAILED_BEFORE.into_iter().chain(0..number("REVEILLE_WALKS").unwrap_or(WALKS)) {
-        walk(seed);
-    }
+    walk_each(&FAILED_BEFORE, WALKS, walk);
 }
 
 fn walk(number: u64) {

@@ -156,3 +156,12 @@ pub fn first_line(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&byte| byte == b'\r').unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
+
+/// A message in a few words, for the transcript: its first line, whose it is, and which transaction's.
+pub fn gist(bytes: &[u8]) -> String {
+    let head = String::from_utf8_lossy(&bytes[..bytes.len().min(2000)]);
+    let value = |name: &str| head.split("\r\n").find_map(|line| line.strip_prefix(name)).unwrap_or("?").trim();
+    let branch = value("Via:").rsplit_once("branch=").map_or("?", |(_, branch)| branch);
+    let branch = &branch[branch.len().saturating_sub(8)..];
+    format!("{} [{} {} {branch}]", first_line(bytes), value("Call-ID:"), value("CSeq:"))
+}

@@ -55,6 +55,8 @@ pub const fn hours(number: u64) -> Duration {
     Duration::from_secs(number * 3600)
 }
 
+/// How long a word from shard to shard takes.
+const BETWEEN_SHARDS: Duration = millis(1);
 /// Longer than anything that ends by itself, apart from leases.
 const QUIET_AT_LAST: Duration = Duration::from_secs(6 * 3600);
 /// Steps without the clock moving: more of them is a loop.
@@ -77,7 +79,8 @@ enum Event {
 pub struct World {
     pub now: Now,
     /// How far the wall clock was set forward.
-    wall_shift: Duration,
+    /// Milliseconds that the wall clock was set forward, or back.
+    wall_shift: i64,
     pub wire: Wire,
     pub dice: Dice,
     seed: u64,
@@ -191,7 +194,14 @@ impl World {
 
     /// The wall clock is set forward; timers must not notice, leases must.
     pub fn jump_wall(&mut self, span: Duration) {
-        self.wall_shift += span;
+        self.wall_shift += i64::try_from(span.as_millis()).expect("a short span");
+        self.advance_to(self.now.boot);
+        self.time_engines();
+    }
+
+    /// The wall clock is set back; nothing may live longer for that.
+    pub fn jump_wall_back(&mut self, span: Duration) {
+        self.wall_shift -= i64::try_from(span.as_millis()).expect("a short span");
         self.advance_to(self.now.boot);
         self.time_engines();
     }
@@ -288,7 +298,7 @@ impl World {
             Output::Peer(to, message) => {
                 assert_ne!(to, shard, "a shard talks to itself");
                 self.peer_messages += 1;
-                self.schedule(millis(1), Event::Peer { from: shard, to, message });
+                self.schedule(BETWEEN_SHARDS, Event::Peer { from: shard, to, message });
             }
             Output::CloseFlow(flow) => {
                 self.closed.push(flow.0);
@@ -363,7 +373,8 @@ impl World {
         // The wall clock is exact to the millisecond only; the boot clock leads.
         self.now.boot = self.now.boot + span;
         let passed = Duration::from_nanos(self.now.boot.as_nanos());
-        self.now.wall = WALL_START + passed + self.wall_shift;
+        let shifted = (WALL_START + passed).unix_millis().checked_add_signed(self.wall_shift);
+        self.now.wall = WallTime::from_unix_millis(shifted.expect("long after 1970"));
     }
 }
 

@@ -29,7 +29,7 @@ async fn an_order_goes_to_every_shard_and_its_summary_is_signed_and_always_the_s
     assert_eq!((&answer["erased"], &answer["left"]), (&json!(12), &json!(0)));
     let summary = &answer["summary"];
     let mut wanted = json!({
-        "v": 1, "tenant": "acme", "whom": "all", "cause": "off-boarded", "begun": "2026-11-21T20:00:00Z",
+        "v": 1, "tenant": "acme", "whom": "all", "cause": "off-boarded", "policy": "5eed", "begun": "2026-11-21T20:00:00Z",
         "ended": "2026-11-21T20:00:02Z", "erased": 12, "unregister": {"confirmed": 12}, "logged": 12,
         "passed_through": 0,
     });

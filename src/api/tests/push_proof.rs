@@ -22,8 +22,8 @@ async fn a_challenge_is_returned_or_another_one_asked_for() {
     assert_eq!((reply.status.as_u16(), reply.json()), (200, json!({"push_proof": "proven"})));
     assert!(matches!(world.engine.asked().pop(), Some((_, Command::Prove(_, _, Some(said)))) if said == "gaytemz"));
 
-    for asked in [world.send(post(&proof, TOKEN, "{}".to_owned())).await, world.ask(Method::POST, &proof, TOKEN).await]
-    {
+    for body in ["{}", ""] {
+        let asked = world.send(post(&proof, TOKEN, body)).await;
         assert_eq!((asked.status.as_u16(), asked.json()), (202, json!({"push_proof": "pending"})));
         assert!(matches!(world.engine.asked().pop(), Some((_, Command::Prove(_, _, None)))));
     }

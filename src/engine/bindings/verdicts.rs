@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use super::binding::{Phase, destination_of};
-use super::{
-    Bindings, Borne, Event, REFUSAL_PAUSE, REFUSAL_SPAN, REFUSALS_LATER, Spoken, Timer, UNPROVEN_ATTEMPTS_MAX,
-    UNREGISTERED_MAX,
-};
+use super::{Bindings, Borne, Event, Spoken, Timer, UNPROVEN_ATTEMPTS_MAX, UNREGISTERED_MAX};
 use crate::clock::Instant;
 use crate::engine::audit::Cause;
 use crate::engine::ids::BindingId;
@@ -16,6 +13,11 @@ use crate::engine::register::{Desk, End};
 use crate::engine::schedule::backoff;
 use crate::engine::tally::RegisterOutcome;
 
+/// Refusals of a binding that once worked (a PBX in reload challenges everyone), over at least `REFUSAL_SPAN`.
+const REFUSALS_LATER: u8 = 3;
+const REFUSAL_SPAN: Duration = Duration::from_secs(3600);
+/// Pause after a refusal of a binding that once worked; two of them are longer than `REFUSAL_SPAN`.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(1801);
 /// A registration that ends less than this before the lease need not be refreshed: registrars count whole seconds.
 const LEASE_SLACK: Duration = Duration::from_secs(2);
 
@@ -104,6 +106,7 @@ impl Bindings {
     fn refused(&mut self, id: BindingId, verdict: String, desk: &mut Desk<'_>, now: Instant) {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
         binding.verdict = Some(verdict.clone());
+        self.events.push_back(Event::Refused(id));
         if !binding.ever_registered {
             binding.bound_at = None;
             self.recount(id, Some(401), now);

@@ -111,7 +111,15 @@ impl Calls {
         };
         let Some(place) = relay.legs.iter().position(|leg| leg.branch == branch) else { return true };
         let leg = &mut relay.legs[place];
-        if leg.request.call_id().ok() != response.call_id().ok() || leg.lost && code.is_provisional() {
+        if leg.request.call_id().ok() != response.call_id().ok() {
+            return true;
+        }
+        if leg.lost && code.is_provisional() && cseq.method == Method::Invite {
+            // The phone signed off while the INVITE was on its way to it, and rings all the same: nobody waits for it, but
+            // when the call is over it must hear so.
+            let _ = leg.client.handle_response(code, now);
+            leg.handle_alive(&mut self.events, now);
+            self.settle(id);
             return true;
         }
         if cseq.method == Method::Cancel {

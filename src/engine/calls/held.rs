@@ -89,17 +89,17 @@ impl Calls {
     pub(crate) fn handle_invite(&mut self, mut incoming: Incoming<'_>, desk: &mut Desk<'_>, now: Instant) {
         let key = ServerKey::of(&incoming.request).ok();
         let (Some(merge), Some(key)) = (merge_key(&incoming), key) else {
-            return self.refuse_once(&incoming, StatusCode::BAD_REQUEST, &[], desk);
+            return self.turn_away(&incoming, StatusCode::BAD_REQUEST, &[], desk, now);
         };
         if self.by_merge.contains_key(&merge) {
-            return self.refuse_once(&incoming, StatusCode::LOOP_DETECTED, &[], desk);
+            return self.turn_away(&incoming, StatusCode::LOOP_DETECTED, &[], desk, now);
         }
         if self.replaces_early_answer(&incoming) {
-            return self.refuse_once(&incoming, StatusCode::CALL_DOES_NOT_EXIST, &[], desk);
+            return self.turn_away(&incoming, StatusCode::CALL_DOES_NOT_EXIST, &[], desk, now);
         }
         if let Some((code, extra)) = self.over_limit(&mut incoming, desk) {
             desk.tally.call(CallOutcome::Limited);
-            return self.refuse_once(&incoming, code, &extra, desk);
+            return self.turn_away(&incoming, code, &extra, desk, now);
         }
         let id = self.mint_relay();
         let Incoming { request, arrival, back, early, callees, .. } = incoming;
@@ -173,21 +173,15 @@ impl Calls {
         calls.filter_map(|id| self.relays.get(&id)).any(|relay| tags.contains(&relay.tag.as_str()))
     }
 
-    /// Answers an INVITE that never becomes a call. Its ACK is absorbed with the transaction.
-    fn refuse_once(
+    fn turn_away(
         &mut self,
         incoming: &Incoming<'_>,
         code: StatusCode,
         extra: &[(&str, String)],
         desk: &mut Desk<'_>,
+        now: Instant,
     ) {
-        let mut out = Vec::with_capacity(384);
-        let tag = desk.tags.of(&incoming.request);
-        let reply = Reply { code, to_tag: Some(&tag), source: Some(incoming.arrival.peer), record_route: false, extra };
-        let mut allowance = Allowance::of(&incoming.request, incoming.arrival);
-        if proxy::write_reply(&incoming.request, &reply, &mut out).is_ok() && allowance.spend(out.len()) {
-            self.events.push_back(Event::Send(incoming.back.clone(), Bytes::from(out)));
-        }
+        self.refuse_outright(&incoming.request, incoming.arrival, &incoming.back, (code, extra), desk, now);
     }
 
     /// Takes out the callees that have calls enough; the refusal if none is left, or nothing can be held at all.

@@ -19,6 +19,7 @@ impl Calls {
         self.events.extend(again.into_iter().map(|(hop, bytes)| Event::Send(hop, bytes)));
         self.orphans.handle_timeout(&mut self.events, now);
         self.dialogs.handle_timeout(now);
+        self.refused.handle_timeout(now);
         self.ended.handle_timeout(now);
     }
 

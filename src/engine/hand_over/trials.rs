@@ -19,6 +19,9 @@ impl Engine {
         reply: ReplyTo,
         now: Now,
     ) {
+        if let Some(instance) = change.instance() {
+            self.hand_overs.tried_on.insert(instance, id);
+        }
         self.hand_overs.trials.insert(id, Trial { reply, change, verdict: None });
         self.hand_overs.schedule.set(Wait::Trial(id), Some(now.boot + self.policy.register_wait));
         self.bindings.try_credential(id, credential, username);
@@ -110,21 +113,22 @@ impl Engine {
 
     pub(super) fn end_wait(&mut self, id: BindingId) -> Option<Trial> {
         self.hand_overs.schedule.remove(Wait::Trial(id));
-        self.hand_overs.trials.remove(&id)
+        let trial = self.hand_overs.trials.remove(&id)?;
+        if let Some(instance) = trial.change.instance() {
+            self.hand_overs.tried_on.remove(&instance);
+        }
+        Some(trial)
     }
 
     /// Gives up a trial of this instance's credentials: they are not wanted any more.
-    pub(in crate::engine) fn end_own_trial(&mut self, id: InstanceId, binding: BindingId, now: Now) {
-        if let Some(reply) = self.take_own_trial(id, binding, now) {
+    pub(in crate::engine) fn end_own_trial(&mut self, id: InstanceId, now: Now) {
+        if let Some(reply) = self.take_own_trial(id, now) {
             self.reply(reply, Answer::Refused(Refusal::RateLimited { after: self.policy.register_wait }));
         }
     }
 
-    pub(super) fn take_own_trial(&mut self, id: InstanceId, binding: BindingId, now: Now) -> Option<ReplyTo> {
-        let own = self.hand_overs.trials.get(&binding).is_some_and(|trial| trial.change.concerns(id));
-        if !own {
-            return None;
-        }
+    pub(super) fn take_own_trial(&mut self, id: InstanceId, now: Now) -> Option<ReplyTo> {
+        let binding = *self.hand_overs.tried_on.get(&id)?;
         self.bindings.end_trial(binding, now.boot);
         self.end_wait(binding).map(|trial| trial.reply)
     }

@@ -1,5 +1,7 @@
 //! Wakes as they leave the engine: what a push is, why it is sent, what became of it.
 
+use serde::{Deserialize, Serialize};
+
 use super::super::account::TenantId;
 use super::super::caller_key::CallerKey;
 use super::super::ids::{CallUuid, InstanceId, WakeId};
@@ -88,7 +90,8 @@ pub struct Caller {
 }
 
 /// Why a push is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum WakeKind {
     /// A call is held.
     Call,

@@ -251,9 +251,7 @@ mod tests {
     #[test]
     fn without_identities_nobody_is_named_and_no_place() {
         let text = of(INVITE, false);
-        for hidden in
-            ["lanted", "15550100", "alice", "bob", "example", "192.0.2", "198.51", "v=0", "aaaiuq", "two"]
-        {
+        for hidden in ["lanted", "15550100", "alice", "bob", "example", "192.0.2", "198.51", "v=0", "aaaiuq", "two"] {
             assert!(!text.replace("X-Planted", "").contains(hidden), "{hidden} in {text}");
         }
         for told in [

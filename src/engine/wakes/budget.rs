@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::super::audit::WakeCounts;
 use super::super::limits::Limits;
 use super::super::output::{Unsent, WakeKind};
 use crate::clock::Instant;
@@ -24,6 +25,8 @@ pub(super) struct Ledger {
     refresh: Instant,
     /// Until when a message wake stands for further messages.
     message_told: Option<Instant>,
+    /// All that were sent.
+    sent: WakeCounts,
 }
 
 impl Ledger {
@@ -56,6 +59,16 @@ impl Ledger {
             self.message_told = Some(now + MESSAGES_TOLD_FOR);
         }
         Ok(())
+    }
+
+    /// A wake was sent.
+    pub(super) fn count(&mut self, kind: WakeKind) {
+        self.sent.add(kind);
+    }
+
+    /// The wakes that were sent.
+    pub(super) fn sent(&self) -> &WakeCounts {
+        &self.sent
     }
 
     /// The next message is worth a wake of its own.

@@ -1,5 +1,7 @@
 //! Asking the engines as the API does, and what they answer.
 
+use reveille::engine::account::Account;
+
 use super::*;
 use reveille::engine::input::Whom;
 
@@ -41,11 +43,17 @@ impl World {
     pub fn command_at(&mut self, shard: ShardId, command: Command) -> u64 {
         self.start();
         self.foreground |= matches!(command, Command::Foreground(..) | Command::Restrict(..));
-        if self.foreground && matches!(command, Command::HandOver(_) | Command::Resume(..)) {
+        let brings_credentials = match &command {
+            Command::HandOver(_) | Command::Resume(..) => true,
+            Command::Rectify(_, _, change) => change.material.is_some(),
+            _ => false,
+        };
+        if self.foreground && brings_credentials {
             self.critic.forgive();
         }
         self.asked += 1;
         let asked = self.asked;
+        self.story.tell(self.now.boot, &format!("ask {asked}: {}", gist(&command)));
         self.feed(shard, Input::Command(command, ReplyTo(asked)));
         asked
     }
@@ -132,4 +140,39 @@ impl World {
         }
         assert!(self.answers.insert(asked, answer).is_none(), "two answers to one command");
     }
+}
+
+/// A command in a few words, for the transcript; credentials left out.
+fn gist(command: &Command) -> String {
+    match command {
+        Command::HandOver(it) => format!("hand over {} of {}: {}", it.account.aor, it.device, form(&it.account)),
+        Command::Show(id, _) => format!("show {id}"),
+        Command::Rectify(id, _, change) => {
+            let account = change.account.as_ref().map(form);
+            let (push, material) = (change.push.is_some(), change.material.is_some());
+            format!("rectify {id}: {account:?} push {push} material {material} {:?}", change.preferences)
+        }
+        Command::Refresh(id, _) => format!("refresh {id}"),
+        Command::Foreground(id, _, parting) => format!("foreground {id}: {parting:?}"),
+        Command::Erase(id, _) => format!("erase {id}"),
+        Command::Data(id, _) => format!("data {id}"),
+        Command::Call(id, _, call) => format!("call {call} of {id}"),
+        Command::Decline(id, _, call, decline) => format!("decline {call} of {id}: {decline:?}"),
+        Command::BeginTest(id, _) | Command::Test(id, ..) | Command::TestArrived(id, ..) => format!("test of {id}"),
+        Command::Prove(id, _, challenge) => {
+            format!("prove {id}: {}", if challenge.is_some() { "an answer" } else { "another" })
+        }
+        Command::Stories { .. } => "stories".to_owned(),
+        Command::Restrict(id, _) => format!("restrict {id}"),
+        Command::Resume(id, _) => format!("resume {id}"),
+        Command::Consent(id, _, consent) => format!("consent of {id}: {consent:?}"),
+        Command::ReadTrace(id, _) | Command::ReadTraceAsTenant(_, id) => format!("read the trace of {id}"),
+        Command::WithdrawTrace(id, _) => format!("withdraw the trace of {id}"),
+        Command::EraseAll { whom, .. } => format!("erase {whom:?}"),
+    }
+}
+
+fn form(account: &Account) -> String {
+    let proxy = account.outbound_proxy.as_ref().map(|proxy| proxy.text.as_str());
+    format!("{} by {proxy:?}, {:?}", account.registrar.text, account.contact_style)
 }

@@ -21,7 +21,7 @@ impl World {
         let located = vec![Located { transport: Transport::Udp, address: address(PBX) }];
         Self {
             now: Now { boot: Instant::from_nanos(0), wall: WALL_START },
-            wall_shift: Duration::ZERO,
+            wall_shift: 0,
             wire: Wire::default(),
             dice: Dice::new(seed),
             seed,

@@ -10,7 +10,7 @@ impl World {
         let held = |table: &str| self.engines[usize::from(shard.0)].tables().iter().any(|it| it.0 == table && it.1 > 0);
         let call = || job.call.expect("a call");
         match job.kind {
-            WakeKind::Call => assert!(self.ringing.waits(call()), "a call wake, and no INVITE waits"),
+            WakeKind::Call => assert!(self.ringing.waits(call(), self.now.boot), "a call wake, and no INVITE waits"),
             WakeKind::CallEnded => {
                 assert!(self.critic.woke(job.instance, &call().to_string()), "who was not woken hears of the end");
             }

@@ -37,7 +37,7 @@ impl Critic {
         }
     }
 
-    /// An account that an app took to the foreground is handed over again: its registrant comes back.
+    /// An account that an app took to the foreground gets its credentials again: its registrant comes back.
     pub(super) fn forgive(&mut self) {
         self.leaving.clear();
     }

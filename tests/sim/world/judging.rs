@@ -118,6 +118,7 @@ impl World {
             "erasures.asides",
             "names",
             "names.bearers",
+            "names.placed",
             "orders",
         ];
         let left: BTreeMap<_, _> =

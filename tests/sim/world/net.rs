@@ -2,12 +2,12 @@
 
 use super::build::address;
 use super::*;
-use crate::sip_text::{call_id, first_line};
+use crate::sip_text::{call_id, first_line, gist, uri};
 use crate::transactions::{Out, Path};
 use reveille::engine::ids::{FlowId, ListenerId};
 use reveille::engine::input::Arrival;
 use reveille::engine::output::Hop;
-use reveille::sip::{Message, Transport};
+use reveille::sip::{Message, Method, Transport};
 
 /// A stream connection, known to both sides by its number.
 pub(super) struct Connection {
@@ -18,6 +18,9 @@ pub(super) struct Connection {
     pub(super) trunk: Option<Arc<TrunkKey>>,
     pub(super) open: bool,
 }
+
+/// Characters of a capability.
+const CAPABILITY_LENGTH: usize = 29;
 
 enum Resident {
     Pbx(usize),
@@ -73,7 +76,7 @@ impl World {
     fn send_on_stream(&mut self, stream: u64, bytes: &[u8]) {
         let Some(connection) = self.connections.get(&stream).filter(|it| it.open) else { return };
         self.sent.push((self.now.boot, connection.peer.to_string(), bytes.to_vec()));
-        self.story.tell_bytes(self.now.boot, &format!("us ={stream}=> {}", first_line(bytes)), bytes);
+        self.story.tell_bytes(self.now.boot, &format!("us ={stream}=> {}", gist(bytes)), bytes);
         let event = Event::Frame { stream, to_engine: false, bytes: bytes.to_vec() };
         let peer = connection.peer;
         self.schedule(self.wire.latency, event);
@@ -96,7 +99,13 @@ impl World {
     fn judge_coming(&mut self, message: &Message, peer: SocketAddr) {
         let by = self.one_round_trip_on();
         match self.resident(peer) {
-            Resident::Pbx(_) | Resident::Nobody => self.ringing.hear_pbx(message, by),
+            Resident::Pbx(_) | Resident::Nobody => {
+                self.ringing.hear_pbx(message, by);
+                // A wake that the shard of the call decides on meanwhile has its cause.
+                if message.method() == Some(Method::Cancel) && calls_by_name(&uri(message)) {
+                    self.ringing.pass_on(message, self.now.boot + BETWEEN_SHARDS);
+                }
+            }
             Resident::Phone(_) => self.ringing.hear_phone(message, by),
         }
     }
@@ -113,7 +122,7 @@ impl World {
             1 => "",
             _ => " (twice)",
         };
-        self.story.tell_bytes(self.now.boot, &format!("{from} -> {to} {}{fate}", first_line(bytes)), bytes);
+        self.story.tell_bytes(self.now.boot, &format!("{from} -> {to} {}{fate}", gist(bytes)), bytes);
         for delay in copies {
             self.schedule(delay, Event::Datagram { from, to, bytes: bytes.to_vec() });
         }
@@ -220,7 +229,7 @@ impl World {
             }
             Out::Send(Path::Stream(stream), bytes) => {
                 if self.connections.get(&stream).is_some_and(|it| it.open) {
-                    self.story.tell_bytes(self.now.boot, &format!("us <={stream}= {}", first_line(&bytes)), &bytes);
+                    self.story.tell_bytes(self.now.boot, &format!("us <={stream}= {}", gist(&bytes)), &bytes);
                     let event = Event::Frame { stream, to_engine: true, bytes: bytes.to_vec() };
                     self.schedule(self.wire.latency, event);
                 }
@@ -282,6 +291,7 @@ impl World {
     fn datagram_arrives(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         let ours = self.policy.listeners.iter().position(|it| it.advertise == to.to_string());
         if let Some(place) = ours {
+            self.story.tell(self.now.boot, &format!("   {from} came {}", gist(&bytes)));
             let Ok(message) = Message::parse_datagram(bytes) else { return };
             let arrival = Arrival {
                 listener: ListenerId(u16::try_from(place).expect("few listeners")),
@@ -380,4 +390,10 @@ impl World {
     fn listener_address(&self, listener: ListenerId) -> SocketAddr {
         address(&self.policy.listener(listener).expect("a listener").advertise)
     }
+}
+
+/// Whether a Request-URI names nobody by a capability.
+fn calls_by_name(uri: &str) -> bool {
+    let user = uri.trim_start_matches("sip:").split(['@', ';']).next().unwrap_or_default();
+    !uri.contains(";cap=") && user.len() != CAPABILITY_LENGTH
 }

@@ -20,6 +20,8 @@ type Called = (String, String, String);
 struct Upstream {
     /// The engines had its CANCEL, or sent its final.
     over: bool,
+    /// Until then its CANCEL may be on its way from the shard it reached first to the one that holds it.
+    passed_on_until: Option<Instant>,
     /// The To tag of the 2xx.
     answer: Option<String>,
 }
@@ -58,6 +60,14 @@ impl Ringing {
             }
             Some(Method::Cancel) => self.end(&called, &branch(message), by),
             _ => {}
+        }
+    }
+
+    /// A CANCEL that calls somebody by name reaches the shard that holds the call by then.
+    pub(super) fn pass_on(&mut self, cancel: &Message, until: Instant) {
+        let upstream = self.upstream.get_mut(&called(cancel)).and_then(|it| it.get_mut(&branch(cancel)));
+        if let Some(it) = upstream.filter(|it| it.passed_on_until.is_none()) {
+            it.passed_on_until = Some(until);
         }
     }
 
@@ -135,8 +145,8 @@ impl Ringing {
     }
 
     /// Whether an INVITE of that call waits for its final.
-    pub(super) fn waits(&self, call: CallUuid) -> bool {
-        self.of(call).any(|it| !it.over)
+    pub(super) fn waits(&self, call: CallUuid, now: Instant) -> bool {
+        self.of(call).any(|it| !it.over || it.passed_on_until.is_some_and(|until| now <= until))
     }
 
     /// Whether that call ever came in.

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use reveille::clock::Instant;
 
 /// Lines kept for a failing test.
-const KEPT: usize = 150;
+const KEPT: usize = 300;
 
 #[derive(Default)]
 pub(super) struct Story {
