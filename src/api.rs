@@ -5,6 +5,7 @@
 //! lets a value that a client sent into a log or an error.
 
 mod account;
+mod administration;
 mod body;
 mod caller_key;
 mod faults;
@@ -15,6 +16,7 @@ mod openapi;
 mod preferences;
 mod problem;
 mod push_proof;
+mod rights;
 mod secret;
 mod server;
 mod sources;
@@ -23,6 +25,7 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod traces;
 mod views;
 
 use std::sync::Arc;
@@ -49,6 +52,7 @@ use self::problem::{LogLine, Problem};
 use self::server::Deadlines;
 use self::sources::{ConnectionCount, HandOverRate, Source};
 use self::tasks::{Tasks, report};
+use crate::audit_log::Notary;
 use crate::engine::account::TenantId;
 use crate::engine::ids::ShardId;
 use crate::engine::input::Command;
@@ -70,6 +74,8 @@ pub struct ApiConfig {
     pub placement: Placement,
     /// Who may ask.
     pub tenants: Tenants,
+    /// Signs what an administrator's order did.
+    pub notary: Notary,
     /// Whether a request may ask for a fault of ours: `process.debug_faults`.
     pub debug_faults: bool,
 }
@@ -80,11 +86,12 @@ pub(crate) struct Api<A> {
     pub(crate) policy: Arc<Policy>,
     pub(crate) placement: Placement,
     pub(crate) tenants: Tenants,
+    pub(crate) notary: Notary,
     pub(crate) rate: HandOverRate<Source>,
     pub(crate) tenant_rate: HandOverRate<TenantId>,
     pub(crate) bodies: Semaphore,
     pub(crate) deadlines: Deadlines,
-    /// Hand-overs under way: at most one for each request.
+    /// What goes on although its client leaves: one for each hand-over, one a shard for each order of an administrator.
     pub(crate) tasks: Tasks,
     pub(crate) debug_faults: bool,
 }
@@ -110,7 +117,7 @@ fn serve_within<A: Ask>(
     tls: &Tls,
     stop: &watch::Receiver<bool>,
 ) -> JoinHandle<()> {
-    let ApiConfig { policy, placement, tenants, debug_faults } = config;
+    let ApiConfig { policy, placement, tenants, notary, debug_faults } = config;
     let limits = &policy.limits;
     let connections = usize::try_from(limits.api_connections).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
     let sources = Arc::new(ConnectionCount::new(limits.flows_per_source));
@@ -123,6 +130,7 @@ fn serve_within<A: Ask>(
         policy,
         placement,
         tenants,
+        notary,
         rate,
         tenant_rate,
         bodies,
@@ -160,13 +168,20 @@ fn router<A: Ask>(api: Api<A>) -> Router {
         .route("/v1/instances/{id}", get(handlers::show::<A>).delete(handlers::erase::<A>))
         .route("/v1/instances/{id}/refresh", post(handlers::refresh::<A>))
         .route("/v1/instances/{id}/foreground", post(handlers::foreground::<A>))
+        .route("/v1/instances/{id}/restrict", post(rights::restrict::<A>).delete(rights::resume::<A>))
         .route("/v1/instances/{id}/data", get(handlers::data::<A>))
         .route("/v1/instances/{id}/calls/{call}", get(handlers::call::<A>))
         .route("/v1/instances/{id}/calls/{call}/decline", post(handlers::decline::<A>))
         .route("/v1/instances/{id}/test", post(handlers::begin_test::<A>))
         .route("/v1/instances/{id}/test/{test}", get(handlers::test::<A>).post(handlers::test_arrived::<A>))
         .route("/v1/instances/{id}/push-proof", post(push_proof::push_proof::<A>))
-        .route("/v1/tenants/self/instances", delete(handlers::erase_all::<A>))
+        .route(
+            "/v1/instances/{id}/trace",
+            post(traces::consent::<A>).get(traces::read::<A>).delete(traces::withdraw::<A>),
+        )
+        .route("/v1/tenants/self/instances/{id}/trace", get(traces::read_as_tenant::<A>))
+        .route("/v1/tenants/self/instances", delete(administration::erase_all::<A>))
+        .route("/v1/tenants/self/instances/{id}", delete(administration::erase_one::<A>))
         .route("/openapi.json", get(handlers::description))
         .fallback(handlers::no_such_path)
         .layer(middleware::from_fn(faults::survive))

@@ -233,6 +233,7 @@ impl Opened {
             policy: Arc::clone(&policy),
             placement,
             tenants: api::Tenants::new(tenants, policy.domain.clone()),
+            notary: audit.notary(),
             debug_faults,
         };
         let api = addresses(&bound.api)?;

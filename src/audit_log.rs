@@ -23,6 +23,7 @@ mod record;
 mod replay;
 mod seal;
 mod segments;
+mod summary;
 pub mod verify;
 mod writer;
 
@@ -39,6 +40,7 @@ use file::{ContinueError, LogFile, Standing, beside};
 use key::Signer;
 use queue::{BACKLOG_MAX, Due, Queue};
 use record::Label;
+pub use summary::{Notary, Summary};
 use writer::{Sink, Writer};
 
 /// What the configuration says of the log.
@@ -259,6 +261,12 @@ impl AuditLog {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.queue.lost()
+    }
+
+    /// Who signs summaries with the log's key.
+    #[must_use]
+    pub fn notary(&self) -> Notary {
+        Notary { signer: Arc::clone(&self.signer), policy: self.policy.clone() }
     }
 
     /// The key that verifies checkpoints and receipts, as PEM.

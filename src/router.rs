@@ -171,7 +171,6 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::engine::audit::Cause;
     use crate::engine::ids::ListenerId;
     use crate::sip::Transport;
 
@@ -196,7 +195,7 @@ mod tests {
     }
 
     fn command() -> Command {
-        Command::EraseAll { tenant: "acme".into(), device: None, cause: Cause::Administrator }
+        Command::Stories { call: None, most: 1 }
     }
 
     #[tokio::test]
@@ -226,12 +225,12 @@ mod tests {
         let (router, mut inbox) = narrow();
         let replies = router.replies();
         let shard = async {
-            if let Some(Input::Command(Command::EraseAll { .. }, to)) = inbox.traffic.recv().await {
-                replies.answer(to, Answer::ErasedAll(3));
+            if let Some(Input::Command(Command::Stories { .. }, to)) = inbox.traffic.recv().await {
+                replies.answer(to, Answer::Stories(Vec::new()));
             }
         };
         let (answer, ()) = tokio::join!(router.ask(SHARD, command()), shard);
-        assert!(matches!(answer, Answer::ErasedAll(3)));
+        assert!(matches!(answer, Answer::Stories(_)));
         assert!(matches!(router.ask(ShardId(1), command()).await, Answer::Refused(Refusal::NotFound)));
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Extension, Path, RawQuery, Request, State};
+use axum::extract::{Extension, Path, Request, State};
 use axum::response::Response;
 use http::{HeaderMap, Method};
 use tokio::sync::oneshot;
@@ -15,21 +15,19 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::body;
-use super::hand_over::{DeclineBody, HandOverBody, RectificationBody, device_urn};
+use super::hand_over::{DeclineBody, HandOverBody, RectificationBody};
 use super::openapi::{
-    BodyProblems, ForegroundProblems, HandOverProblems, InstanceProblems, RectifyProblems, TenantProblems, TestProblems,
+    BodyProblems, ForegroundProblems, HandOverProblems, InstanceProblems, RectifyProblems, TestProblems,
 };
 use super::preferences::ForegroundBody;
 use super::problem::{Kind, Problem};
 use super::sources::Source;
 use super::tenants::sha256;
 use super::views::{
-    self, CallBody, DataBody, ErasedAllBody, ErasedBody, ForegroundAnswer, HandedOverBody, InstanceBody, TestBegunBody,
-    TestBody,
+    self, CallBody, DataBody, ErasedBody, ForegroundAnswer, HandedOverBody, InstanceBody, TestBegunBody, TestBody,
 };
 use super::{Api, Ask, faults, openapi};
 use crate::clock;
-use crate::engine::audit::Cause;
 use crate::engine::ids::{CallUuid, InstanceId, ShardId};
 use crate::engine::input::{Command, HandOver, TokenHash};
 use crate::engine::output::{Answer, DataView};
@@ -314,36 +312,6 @@ pub(crate) async fn test_arrived<A: Ask>(State(api): Shared<A>, path: CallInPath
     views::answered(api.command(shard, Command::TestArrived(id, token, test)).await?)
 }
 
-/// Erase all instances of the tenant, or of one of its devices
-#[utoipa::path(
-    delete, path = "/v1/tenants/self/instances", tag = "tenants",
-    params(("device" = Option<String>, Query, description = "Only this device's: `urn:uuid:…`")),
-    security(("backend_jwt" = ["admin"])),
-    responses(
-        (status = 200, description = "They are being erased", body = ErasedAllBody),
-        TenantProblems,
-    )
-)]
-pub(crate) async fn erase_all<A: Ask>(
-    State(api): Shared<A>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Answered {
-    let tenant = api.tenants.administrator(&headers, clock::now())?;
-    let device = query.as_deref().filter(|query| !query.is_empty()).map(only_device).transpose()?;
-    let cause = if device.is_some() { Cause::Administrator } else { Cause::OffBoarded };
-    let mut erased = 0u32;
-    for shard in (0..api.placement.shards()).map(ShardId) {
-        let command = Command::EraseAll { tenant: tenant.clone(), device: device.clone(), cause };
-        match api.command(shard, command).await? {
-            Answer::ErasedAll(count) => erased = erased.saturating_add(count),
-            Answer::Refused(refusal) => return Err(refusal.into()),
-            _ => return Err(api.out_of_kind("erased-all")),
-        }
-    }
-    Ok(views::json(http::StatusCode::OK, &ErasedAllBody { erased }))
-}
-
 /// This description
 #[utoipa::path(
     get, path = "/openapi.json", tag = "description",
@@ -383,7 +351,7 @@ impl<A: Ask> Api<A> {
     }
 
     /// A call about an instance that has no body.
-    async fn about_instance(
+    pub(super) async fn about_instance(
         &self,
         id: IdInPath,
         headers: &HeaderMap,
@@ -429,15 +397,8 @@ impl<A: Ask> Api<A> {
     }
 
     /// The engine answered with another kind than the command has: a bug of ours.
-    fn out_of_kind(&self, wanted: &'static str) -> Problem {
+    pub(super) fn out_of_kind(&self, wanted: &'static str) -> Problem {
         tracing::error!(wanted, "the engine's answer is of another kind");
         Problem::busy("the engine's answer is of another kind")
     }
-}
-
-/// The one query parameter there is.
-fn only_device(query: &str) -> Result<String, Problem> {
-    let refuse = || Problem::request("device", "the query may only hold device=urn:uuid:…");
-    let value = query.strip_prefix("device=").ok_or_else(refuse)?;
-    device_urn(&value.replace("%3A", ":").replace("%3a", ":")).ok_or_else(refuse)
 }

@@ -11,9 +11,9 @@ use utoipa::openapi::{Content, Header, Ref, RefOr};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::problem::{Kind, ProblemBody};
-use super::{handlers, push_proof};
+use super::{administration, handlers, push_proof, rights, traces};
 use crate::engine::audit::Cause;
-use crate::engine::output::{CallState, RegistrationState, Step};
+use crate::engine::output::{CallState, RegistrationState, Step, TraceKind};
 use crate::engine::proof::ProofState;
 
 #[derive(OpenApi)]
@@ -34,17 +34,25 @@ use crate::engine::proof::ProofState;
         handlers::foreground,
         handlers::erase,
         handlers::data,
+        rights::restrict,
+        rights::resume,
+        traces::consent,
+        traces::read,
+        traces::withdraw,
+        traces::read_as_tenant,
         handlers::call,
         handlers::decline,
         handlers::begin_test,
         handlers::test,
         handlers::test_arrived,
         push_proof::push_proof,
-        handlers::erase_all,
+        administration::erase_all,
+        administration::erase_one,
         handlers::description,
     ),
     tags(
         (name = "instances", description = "An account on a device, held under a lease"),
+        (name = "rights", description = "What a person may ask about the processing of their account"),
         (name = "calls", description = "Calls as their device may see them"),
         (name = "tests", description = "Whether pushes arrive, and how soon"),
         (name = "tenants", description = "Everything of one tenant"),
@@ -152,6 +160,12 @@ problem_set! {
     [Kind::InvalidRequest, Kind::Unauthorized, Kind::Forbidden, Kind::RateLimited, Kind::Busy]
 }
 
+problem_set! {
+    /// What a call of an administrator about one instance may answer besides.
+    UnknownProblems,
+    [Kind::NotFound]
+}
+
 /// One response for each status, naming the problem types it may carry.
 fn problem_responses(kinds: &[Kind]) -> BTreeMap<String, RefOr<ApiResponse>> {
     let mut by_status: BTreeMap<u16, Vec<Kind>> = BTreeMap::new();
@@ -201,6 +215,11 @@ pub(crate) fn steps() -> Schema {
 pub(crate) fn proof_states() -> Schema {
     let about = "How far the proof of the push token is; `pending` and `contested`: no call is pushed.";
     names(ProofState::ALL.map(ProofState::as_str), about)
+}
+
+/// What an entry of a trace may be.
+pub(crate) fn trace_kinds() -> Schema {
+    names(TraceKind::ALL.map(TraceKind::as_str), "What it is.")
 }
 
 /// Why an instance may have been erased.

@@ -339,6 +339,11 @@ impl From<Refusal> for Problem {
                 "foreground in mode always",
             )
             .at_path("mode"),
+            Refusal::Restricted => Self::new(
+                Kind::Forbidden,
+                "The processing of this instance is restricted; DELETE /v1/instances/{id}/restrict ends that.",
+                "asked of a restricted instance",
+            ),
             Refusal::CallOver => Self::new(
                 Kind::NotFound,
                 "The call is over or answered; there is nothing left to decline.",

@@ -1,5 +1,6 @@
 //! The API over real TLS on loopback, with an engine that answers by script.
 
+mod administration;
 mod authentication;
 mod contract;
 mod faults;
@@ -7,5 +8,6 @@ mod hand_over;
 mod jwt;
 mod policy;
 mod push_proof;
+mod traces;
 mod transport;
 mod world;

@@ -4,6 +4,7 @@
 //! reaches a client before someone has decided that it should. Credentials and push tokens have no member at all.
 
 mod data;
+mod held;
 mod self_test;
 
 use axum::response::Response;
@@ -16,6 +17,7 @@ pub(crate) use self::data::DataBody;
 pub(crate) use self::self_test::{TestBegunBody, TestBody};
 use super::problem::Problem;
 use super::push_proof;
+use super::traces::{self, TraceBody};
 use crate::engine::audit::{Inclusion, Receipt};
 use crate::engine::output::{
     Answer, AttachView, CallView, ForegroundView, HandedOver, InstanceView, Refusal, RegistrationState,
@@ -178,14 +180,6 @@ pub(crate) struct ForegroundAnswer {
     expires: Option<u64>,
 }
 
-/// An erasure of many instances.
-#[derive(Serialize, ToSchema)]
-#[schema(as = ErasedAll)]
-pub(crate) struct ErasedAllBody {
-    /// How many instances are being erased.
-    pub(crate) erased: u32,
-}
-
 /// Signed proof that an instance's credentials were erased; `reveille audit verify` checks it offline.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Receipt)]
@@ -343,10 +337,12 @@ pub(crate) fn answered(answer: Answer) -> Result<Response, Problem> {
         Answer::PushProof(state) => push_proof::answered(state),
         Answer::Test(view) => json(StatusCode::OK, &TestBody::from(view)),
         Answer::Erased { receipt, logged } => json(StatusCode::OK, &ErasedBody { receipt: (*receipt).into(), logged }),
+        Answer::Consent(view) => traces::consented(view),
+        Answer::Trace(view) => json(StatusCode::OK, &TraceBody::from(*view)),
+        Answer::TraceEnded(withdrawn) => traces::withdrawn(withdrawn),
         Answer::Foreground(view) => json(StatusCode::OK, &ForegroundAnswer::from(*view)),
-        Answer::ErasedAll(erased) => json(StatusCode::OK, &ErasedAllBody { erased }),
-        // Asked for by operators alone, and not through here.
-        Answer::Stories(_) => return Err(Refusal::NotFound.into()),
+        // Put together from all shards, or asked for by operators alone: not through here.
+        Answer::Ordered(_) | Answer::Stories(_) => return Err(Refusal::NotFound.into()),
         Answer::Refused(refusal) => return Err(refusal.into()),
     })
 }

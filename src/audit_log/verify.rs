@@ -17,6 +17,7 @@ use super::prove::{self, GROWTH_START, PROOF_START, load_checkpoint, refuse_unle
 use super::reading::{Extent, Log, load_key};
 use super::receipt::{self, Checked};
 use super::seal::SEAL_START;
+use super::summary::{self, Summary};
 use crate::engine::audit::{AuditEvent, Receipt};
 
 /// A receipt is a few kilobytes, evidence a few hundred; what is longer is read as a log.
@@ -97,7 +98,8 @@ impl VerifyError {
     }
 }
 
-/// Checks a log, a receipt (alone, or as DELETE answers it), a proof or evidence, and writes to `out` what was checked.
+/// Checks a log, a receipt or a summary (alone, or as DELETE answers it), a proof or evidence, and writes to `out` what was
+/// checked.
 ///
 /// # Errors
 ///
@@ -119,6 +121,12 @@ pub fn verify(path: &Path, against: Against<'_>, out: &mut dyn Write) -> Result<
         let evidence = checked.map_err(|reason| VerifyError::Proof { path: path.to_owned(), reason })?;
         return Ok(evidence::report(&evidence, given.is_some(), out)?);
     }
+    if let Some(summary) = summary::parse(&head) {
+        let checked = summary::check(&summary, given.as_ref());
+        let key = checked.map_err(|fault| VerifyError::Receipt { path: path.to_owned(), reason: fault.to_string() })?;
+        report_summary(&summary, &key, given.is_some(), out)?;
+        return Ok(());
+    }
     let (receipt, checked) = check_receipt(&head, given.as_ref())
         .map_err(|reason| VerifyError::Receipt { path: path.to_owned(), reason })?;
     report_receipt(&receipt, &checked, given.is_some(), out)?;
@@ -133,6 +141,17 @@ pub fn verify(path: &Path, against: Against<'_>, out: &mut dyn Write) -> Result<
 pub fn verify_receipt(receipt: &[u8], pem: &str) -> Result<(), String> {
     let key = PublicKey::from_pem(pem).ok_or("the key is not an Ed25519 key in PEM")?;
     check_receipt(receipt, Some(&key)).map(drop)
+}
+
+/// Checks a summary (alone, or as it was answered) that must be signed with the key `pem`.
+///
+/// # Errors
+///
+/// What is wrong with the summary or the key.
+pub fn verify_summary(summary: &[u8], pem: &str) -> Result<(), String> {
+    let key = PublicKey::from_pem(pem).ok_or("the key is not an Ed25519 key in PEM")?;
+    let summary = summary::parse(summary).ok_or("not a summary")?;
+    summary::check(&summary, Some(&key)).map(drop).map_err(|fault| fault.to_string())
 }
 
 /// Whether some line begins as only a log's lines do. Anything else has to stand the test as something else.
@@ -250,6 +269,27 @@ fn report_receipt(receipt: &Receipt, checked: &Checked, key_given: bool, out: &m
         writeln!(
             out,
             "  The key is the one the receipt names. Compare its fingerprint with the published one, or give --key."
+        )?;
+    }
+    Ok(())
+}
+
+fn report_summary(summary: &Summary, key: &PublicKey, key_given: bool, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "summary: good")?;
+    writeln!(out, "  tenant      {}", summary.tenant)?;
+    writeln!(out, "  whom        {}", summary.whom)?;
+    writeln!(out, "  cause       {}", summary.cause)?;
+    writeln!(out, "  policy      {}", summary.policy)?;
+    writeln!(out, "  from        {} to {}", summary.begun, summary.ended)?;
+    writeln!(out, "  erased      {}, {} of them logged in time", summary.erased, summary.logged)?;
+    for (said, count) in &summary.unregister {
+        writeln!(out, "  registrar   {count} {said}")?;
+    }
+    writeln!(out, "  signed by   {}", key.fingerprint())?;
+    if !key_given {
+        writeln!(
+            out,
+            "  The key is the one the summary names. Compare its fingerprint with the published one, or give --key."
         )?;
     }
     Ok(())

@@ -52,6 +52,8 @@ pub(super) const SECTIONS: &[Keys] = &[
             "message_bytes",
             "edge_bindings",
             "stories",
+            "traces",
+            "trace_bytes",
             "posts_per_source",
             "posts_per_tenant",
             "wakes_per_minute",

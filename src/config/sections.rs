@@ -320,6 +320,8 @@ fn limits(mut section: Section<'_>) -> Limits {
         message_bytes: number("message_bytes", defaults.message_bytes),
         edge_bindings: number("edge_bindings", defaults.edge_bindings),
         stories: number("stories", defaults.stories),
+        traces: number("traces", defaults.traces),
+        trace_bytes: number("trace_bytes", defaults.trace_bytes),
         posts_per_source: number("posts_per_source", defaults.posts_per_source),
         posts_per_tenant: number("posts_per_tenant", defaults.posts_per_tenant),
         wakes_per_minute: number("wakes_per_minute", defaults.wakes_per_minute),

@@ -180,6 +180,19 @@ fn a_lease_above_the_ceiling_is_refused() {
 }
 
 #[test]
+fn what_is_kept_for_people_has_ceilings_that_no_configuration_raises() {
+    assert_mistakes("[messages]\nkeep = \"7d\"\n", &["r.toml:2: messages.keep: must be between 1s and 6days"]);
+    assert_mistakes("[limits]\ndialog_max = \"8d\"\n", &["r.toml:2: limits.dialog_max: must be between 1m and 7days"]);
+    // How long stories, tombstones, traces and the keys of logs are kept is compiled in: there is no key for it.
+    for (section, key) in
+        [("limits", "stories_keep"), ("limits", "trace_max"), ("erasure", "tombstones"), ("log", "key_life")]
+    {
+        let found = mistakes(&format!("[{section}]\n{key} = \"30d\"\n"));
+        assert!(found.iter().any(|mistake| mistake.contains("is not a known key")), "{section}.{key}: {found:?}");
+    }
+}
+
+#[test]
 fn a_drain_must_leave_time_for_calls_and_farewells() {
     assert_mistakes(
         "[drain]\ncalls = \"1m\"\n",

@@ -71,6 +71,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::output::Refusal;
 
     #[tokio::test]
     async fn an_answer_reaches_its_asker_and_an_asker_who_left_is_no_trouble() {
@@ -80,9 +81,9 @@ mod tests {
         let left = leaves.id();
         drop(leaves);
 
-        replies.answer(left, Answer::ErasedAll(1));
-        replies.answer(stays.id(), Answer::ErasedAll(2));
-        assert!(matches!(stays.answer().await, Some(Answer::ErasedAll(2))));
+        replies.answer(left, Answer::Refused(Refusal::NotFound));
+        replies.answer(stays.id(), Answer::Stories(Vec::new()));
+        assert!(matches!(stays.answer().await, Some(Answer::Stories(_))));
         assert!(replies.waiting.is_empty());
     }
 }

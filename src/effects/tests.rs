@@ -13,7 +13,7 @@ use crate::clock::WallTime;
 use crate::engine::audit::{AuditRecord, LifeEvent, Receipt};
 use crate::engine::ids::{FlowId, InstanceId, ListenerId, RecordId, ReplyTo, WakeId};
 use crate::engine::input::{Arrival, PushPurpose, TrunkFault};
-use crate::engine::output::{Answer, DestinationKey, Hop, ReceiptJob, TrunkKey, WakeDetail, WakeKind};
+use crate::engine::output::{Answer, DestinationKey, Hop, ReceiptJob, Refusal, TrunkKey, WakeDetail, WakeKind};
 use crate::engine::policy::Provider;
 use crate::net::{ClientTls, ListenEntry, Net, Settings, Timings, Upward, plan_listeners};
 use crate::sip::{Message, Transport};
@@ -92,9 +92,9 @@ async fn words_to_a_full_shard_are_kept_in_order() {
 async fn everything_else_goes_where_it_belongs() {
     let mut world = World::start(4);
     let mut place = world.replies.place().expect("a place");
-    world.effects.run(Output::Reply(place.id(), Box::new(Answer::ErasedAll(2))), b"");
-    assert!(matches!(place.answer().await, Some(Answer::ErasedAll(2))));
-    world.effects.run(Output::Reply(ReplyTo(999), Box::new(Answer::ErasedAll(0))), b"");
+    world.effects.run(Output::Reply(place.id(), Box::new(Answer::Stories(Vec::new()))), b"");
+    assert!(matches!(place.answer().await, Some(Answer::Stories(_))));
+    world.effects.run(Output::Reply(ReplyTo(999), Box::new(Answer::Refused(Refusal::NotFound))), b"");
 
     let registrar = TrunkUri::parse("registrar", "sip:192.0.2.1:5061;transport=tcp").expect("a trunk URI");
     assert!(world.effects.run(Output::Locate(QueryId(5), registrar), b"").is_none());

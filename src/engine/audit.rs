@@ -135,6 +135,19 @@ pub enum AuditEvent {
     LeasedOn,
     /// The registrar refused the credentials.
     Refused,
+    /// The instance is held, and nothing is done with it.
+    Restricted,
+    /// The restriction is over.
+    Resumed,
+    /// The device consented to a trace.
+    TraceConsented,
+    /// The device withdrew its consent.
+    TraceWithdrawn,
+    /// A trace was read.
+    TraceRead {
+        /// Who read it.
+        by: Reader,
+    },
     /// The credentials are gone.
     Erased {
         /// Why.
@@ -156,6 +169,11 @@ impl AuditEvent {
             Self::Rectified => "rectified",
             Self::LeasedOn => "leased-on",
             Self::Refused => "refused",
+            Self::Restricted => "restricted",
+            Self::Resumed => "resumed",
+            Self::TraceConsented => "trace-consented",
+            Self::TraceWithdrawn => "trace-withdrawn",
+            Self::TraceRead { .. } => "trace-read",
             Self::Erased { .. } => "erased",
         }
     }
@@ -165,7 +183,15 @@ impl AuditEvent {
     pub fn cause(&self) -> Option<Cause> {
         match self {
             Self::Erased { cause, .. } => Some(*cause),
-            Self::HandedOver | Self::Rectified | Self::LeasedOn | Self::Refused => None,
+            Self::HandedOver
+            | Self::Rectified
+            | Self::LeasedOn
+            | Self::Refused
+            | Self::Restricted
+            | Self::Resumed
+            | Self::TraceConsented
+            | Self::TraceWithdrawn
+            | Self::TraceRead { .. } => None,
         }
     }
 
@@ -174,7 +200,12 @@ impl AuditEvent {
         match self {
             Self::HandedOver | Self::Rectified | Self::LeasedOn => true,
             Self::Erased { wakes, .. } => wakes.is_some() == (version != 1),
-            Self::Refused => version != 1,
+            Self::Refused
+            | Self::Restricted
+            | Self::Resumed
+            | Self::TraceConsented
+            | Self::TraceWithdrawn
+            | Self::TraceRead { .. } => version != 1,
         }
     }
 }
@@ -210,6 +241,11 @@ impl AuditRecord {
             LifeEvent::Rectified => AuditEvent::Rectified,
             LifeEvent::LeasedOn => AuditEvent::LeasedOn,
             LifeEvent::Refused => AuditEvent::Refused,
+            LifeEvent::Restricted => AuditEvent::Restricted,
+            LifeEvent::Resumed => AuditEvent::Resumed,
+            LifeEvent::TraceConsented => AuditEvent::TraceConsented,
+            LifeEvent::TraceWithdrawn => AuditEvent::TraceWithdrawn,
+            LifeEvent::TraceRead(by) => AuditEvent::TraceRead { by },
         };
         Self::of(event, subject, tenant, at)
     }
@@ -259,6 +295,26 @@ pub enum LifeEvent {
     LeasedOn,
     /// The registrar refused the credentials.
     Refused,
+    /// The instance is held, and nothing is done with it.
+    Restricted,
+    /// The restriction is over.
+    Resumed,
+    /// The device consented to a trace.
+    TraceConsented,
+    /// The device withdrew its consent.
+    TraceWithdrawn,
+    /// A trace was read.
+    TraceRead(Reader),
+}
+
+/// Who read a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reader {
+    /// The device that consented.
+    Device,
+    /// Its tenant's administrator, as the consent allows.
+    Tenant,
 }
 
 /// Signed proof that an instance's credentials were erased, verifiable offline.

@@ -6,6 +6,7 @@
 
 mod binding;
 mod dormant;
+mod restricted;
 mod sharing;
 mod trial;
 mod trunks;
@@ -338,10 +339,6 @@ impl Bindings {
             self.events.push_back(Event::Borne(id, None));
         }
         Some(Leaving { identity: binding.identity, bound_at: binding.bound_at })
-    }
-
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.schedule.next()
     }
 
     /// How full each table is.

@@ -246,6 +246,12 @@ impl Calls {
         self.dialogs.handle_flow_closed(flow);
     }
 
+    /// The calls of an instance: those it is called by, and those that ended lately.
+    pub(crate) fn uuids(&self, instance: InstanceId) -> Vec<CallUuid> {
+        let held = self.held_of(instance).filter_map(|id| self.held.get(&id)).map(|held| held.uuid);
+        held.chain(self.ended.uuids(instance)).collect()
+    }
+
     /// Calls held now.
     pub(crate) fn held(&self) -> usize {
         self.held.len()

@@ -6,11 +6,8 @@ use super::erasures::life_record;
 use super::ids::{BindingId, CallUuid, InstanceId, ReplyTo};
 use super::input::{Command, Mode, TokenHash};
 use super::instance::Instance;
-use super::output::{
-    Answer, AttachView, CallState, CallView, DataView, InstanceView, Output, Refusal, RegistrationView,
-};
+use super::output::{Answer, AttachView, CallState, CallView, InstanceView, Output, Refusal, RegistrationView};
 use crate::clock::{Instant, Now};
-use crate::vault::Ha1Algorithm;
 
 impl Engine {
     pub(super) fn handle_command(&mut self, command: Command, reply: ReplyTo, now: Now) {
@@ -20,6 +17,12 @@ impl Engine {
             Command::Rectify(id, token, change) => self.rectify(id, &token, *change, reply, now),
             Command::Foreground(id, token, parting) => self.come_forward(id, &token, parting, reply, now),
             Command::Refresh(id, token) => self.refresh(id, &token, reply, now),
+            Command::Restrict(id, token) => self.restrict(id, &token, reply, now),
+            Command::Resume(id, token) => self.resume(id, &token, reply, now),
+            Command::Consent(id, token, consent) => self.consent_to_trace(id, &token, consent, reply, now),
+            Command::ReadTrace(id, token) => self.read_trace(id, &token, reply, now),
+            Command::WithdrawTrace(id, token) => self.withdraw_trace(id, &token, reply, now),
+            Command::ReadTraceAsTenant(tenant, id) => self.read_trace_as_tenant(&tenant, id, reply, now),
             Command::Erase(id, token) => {
                 if self.leases.authorized(id, &token).is_some() {
                     self.erase(id, Cause::Deleted, Some(reply), now);
@@ -59,13 +62,7 @@ impl Engine {
                 let stories = self.stories.newest(call, most);
                 self.reply(reply, Answer::Stories(stories));
             }
-            Command::EraseAll { tenant, device, cause } => {
-                let instances = self.leases.of_tenant(&tenant, device.as_deref());
-                let count = u32::try_from(instances.len()).unwrap_or(u32::MAX);
-                self.condemn(instances, cause, now);
-                self.begin_endings(now);
-                self.reply(reply, Answer::ErasedAll(count));
-            }
+            Command::EraseAll { tenant, whom } => self.erase_by_order(&tenant, &whom, reply, now),
         }
     }
 
@@ -85,31 +82,6 @@ impl Engine {
         self.reply_instance(id, reply, now);
     }
 
-    fn data(&mut self, id: InstanceId, token: &TokenHash, reply: ReplyTo, now: Now) {
-        let Some(()) = self.check(id, token, reply) else { return };
-        let Some(view) = self.instance_view(id, now) else { return };
-        let Some(instance) = self.leases.get(id) else { return };
-        let held = self.bindings.copy_of(instance.binding, id).map(|credential| {
-            let (password, ha1) = self.vault.holds(credential);
-            (password, ha1.map(|(realm, algorithm)| (realm.to_owned(), algorithm_name(algorithm))).collect())
-        });
-        let (password, ha1) = held.unwrap_or_default();
-        let data = DataView {
-            view,
-            tenant: instance.tenant.clone(),
-            device: instance.device.clone(),
-            platform: instance.platform.clone(),
-            account: instance.account.clone(),
-            preferences: instance.preferences,
-            password,
-            ha1,
-            push: instance.push.iter().map(|target| (target.purpose, target.provider, target.app.clone())).collect(),
-            caller_key: instance.caller_key,
-            handed_over: instance.handed_over,
-        };
-        self.reply(reply, Answer::Data(Box::new(data)));
-    }
-
     /// Whether the token is the instance's; else the refusal is on its way.
     pub(super) fn check(&mut self, id: InstanceId, token: &TokenHash, reply: ReplyTo) -> Option<()> {
         if self.leases.authorized(id, token).is_some() {
@@ -127,7 +99,7 @@ impl Engine {
     }
 
     /// A call with its story; `None`: there is none such.
-    fn call_view(&self, id: InstanceId, uuid: CallUuid) -> Option<CallView> {
+    pub(super) fn call_view(&self, id: InstanceId, uuid: CallUuid) -> Option<CallView> {
         let story = self.stories.of(id, uuid);
         // A call that was turned away at once has a story, but no place among the calls.
         let turned_away = || story.map(|story| CallView::new(CallState::Ended, story.reason()));
@@ -137,7 +109,7 @@ impl Engine {
         Some(view)
     }
 
-    fn instance_view(&self, id: InstanceId, now: Now) -> Option<InstanceView> {
+    pub(super) fn instance_view(&self, id: InstanceId, now: Now) -> Option<InstanceView> {
         let instance = self.leases.get(id)?;
         Some(InstanceView {
             instance: id,
@@ -186,17 +158,10 @@ impl Engine {
     }
 
     pub(super) fn record(&mut self, id: InstanceId, event: LifeEvent, now: Now) {
+        self.traces.decide(id, || format!("instance: {event:?}"));
         let Some(job) = self.leases.get(id).map(|instance: &Instance| life_record(instance, event, now)) else {
             return;
         };
         self.emit(Output::Record(Box::new(job)));
-    }
-}
-
-fn algorithm_name(algorithm: Ha1Algorithm) -> &'static str {
-    match algorithm {
-        Ha1Algorithm::Md5 => "MD5",
-        Ha1Algorithm::Sha256 => "SHA-256",
-        Ha1Algorithm::Sha512256 => "SHA-512-256",
     }
 }

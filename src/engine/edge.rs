@@ -165,6 +165,11 @@ impl Edge {
         self.by_flow.contains_key(&flow)
     }
 
+    /// Whether at most one instance uses this flow.
+    pub(crate) fn is_alone_on(&self, flow: FlowId) -> bool {
+        self.by_flow.get(&flow).is_none_or(|instances| instances.len() <= 1)
+    }
+
     /// Devices attached.
     pub(crate) fn len(&self) -> usize {
         self.attached.len()

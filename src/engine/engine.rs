@@ -20,6 +20,7 @@ use super::leases::Leases;
 use super::limits::share;
 use super::mailboxes::Mailboxes;
 use super::names::Names;
+use super::orders::Orders;
 use super::output::{Answer, Hop, Note, Output, PushOutcome, WakeDetail, WakeKind};
 use super::pass::Pass;
 use super::placement::Placement;
@@ -33,6 +34,7 @@ use super::stories::Stories;
 use super::tags::Tags;
 use super::tally::{Census, Tally};
 use super::texts::Texts;
+use super::traces::Traces;
 use super::wakes::{self, Wakes};
 use crate::clock::{Instant, Now};
 use crate::vault::Vault;
@@ -74,7 +76,9 @@ pub struct Engine {
     pub(super) mailboxes: Mailboxes,
     pub(super) wakes: Wakes,
     pub(super) stories: Stories,
+    pub(super) traces: Traces,
     pub(super) erasures: Erasures,
+    pub(super) orders: Orders,
     pub(super) endings: Endings,
     pub(super) hand_overs: HandOvers,
     pub(super) outputs: VecDeque<Effect>,
@@ -116,6 +120,7 @@ impl Engine {
             pass,
             calls: Calls::new(mint, &policy.limits, placement.shards()),
             stories: Stories::new(&policy.limits, placement.shards()),
+            traces: Traces::new(&policy.limits, placement.shards()),
             destinations: Destinations::new(shard, placement.clone(), policy.registrars.rate),
             places: Places::new(shard, placement.clone(), Arc::clone(&policy)),
             guesses: Guesses::new(shard, placement.clone(), policy.limits.refusals_per_account),
@@ -134,6 +139,7 @@ impl Engine {
             mailboxes: Mailboxes::default(),
             wakes: Wakes::default(),
             erasures,
+            orders: Orders::default(),
             endings: Endings::default(),
             outputs: VecDeque::new(),
             draining: Drain::No,
@@ -169,6 +175,7 @@ impl Engine {
             }
             Input::Pushed(wake, outcome) => self.handle_pushed(wake, outcome, now),
             Input::Recorded(record, Recorded { receipt, logged }) => {
+                self.count_recorded(record, logged, now);
                 self.erasures.handle_recorded(record, Recorded { receipt, logged }, now.boot);
             }
             Input::Peer(from, message) => match message {
@@ -203,6 +210,7 @@ impl Engine {
     /// Does what is due. The shell calls this at least once a second, so that leases end by the wall clock too.
     pub fn handle_timeout(&mut self, now: Now) {
         self.begin_endings(now);
+        self.orders.handle_timeout(now.boot);
         self.send_notices(now);
         self.wakes.handle_timeout(now.boot);
         self.proofs.handle_timeout(now.boot);
@@ -220,6 +228,7 @@ impl Engine {
         self.stories.handle_timeout(now.boot);
         self.places.handle_timeout(now.boot);
         self.guesses.handle_timeout(now.boot);
+        self.traces.handle_timeout(now);
         let (erasures, mut desk) = self.for_erasures();
         erasures.handle_timeout(&mut desk, now);
         self.handle_hand_over_timeouts(now);
@@ -231,6 +240,7 @@ impl Engine {
     pub fn poll_output(&mut self, bytes: &mut Vec<u8>) -> Option<Output> {
         match self.outputs.pop_front()? {
             Effect::Send(hop, content) => {
+                self.trace_out(&hop, &content);
                 let start = bytes.len();
                 bytes.extend_from_slice(&content);
                 Some(Output::Send(hop, start..bytes.len()))
@@ -259,7 +269,9 @@ impl Engine {
             self.texts.poll_timeout(),
             self.mailboxes.poll_timeout(),
             self.stories.poll_timeout(),
+            self.traces.poll_timeout(),
             self.erasures.poll_timeout(),
+            self.orders.poll_timeout(),
             self.endings.poll_timeout(),
             self.hand_overs.poll_timeout(),
             drain,
@@ -300,7 +312,9 @@ impl Engine {
         self.wakes.tables(&mut tables);
         self.proofs.tables(&mut tables);
         self.stories.tables(&mut tables);
+        self.traces.tables(&mut tables);
         self.erasures.tables(&mut tables);
+        self.orders.tables(&mut tables);
         tables.push(("endings", self.endings.len()));
         self.hand_overs.tables(&mut tables);
         self.places.tables(&mut tables);
@@ -323,6 +337,7 @@ impl Engine {
         self.wakes.forget(id);
         self.forget_proof(id);
         self.stories.forget(id);
+        self.traces.end(id);
         if self.calls.has_dialogs(id) {
             self.edge.keep(id, now.boot + self.policy.limits.dialog_max);
         } else {
@@ -347,6 +362,7 @@ impl Engine {
             || self.route_texts(now)
             || self.route_mailboxes(now)
             || self.route_erasures()
+            || self.route_orders()
         {}
         while let Some(job) = self.wakes.poll_job() {
             self.emit(Output::Push(Box::new(job)));
@@ -373,6 +389,10 @@ impl Engine {
 
     fn handle_pushed(&mut self, wake: super::ids::WakeId, outcome: PushOutcome, now: Now) {
         let Some(verdict) = self.wakes.handle_outcome(wake, outcome, now) else { return };
+        self.traces.decide(verdict.instance, || {
+            let outcome = taken(&verdict.outcome).map_or_else(|why| why, |()| "accepted");
+            format!("push {}: {outcome}", verdict.kind.as_str())
+        });
         if verdict.kind == WakeKind::Call {
             let (calls, mut desk) = self.for_calls();
             calls.handle_wake_outcome(wake, taken(&verdict.outcome), &mut desk, now.boot);

@@ -37,7 +37,7 @@ impl Engine {
         let kept = self.bindings.kept(binding, now.boot);
         let rested = match self.bindings.leave(binding, id) {
             Some(credential) => {
-                self.step_aside(id, binding, &account, now);
+                self.step_aside(id, binding, &account, None, now);
                 let kept = kept.filter(|_| parting == Parting::Keep);
                 Some(Rested { credential, unregister: Unregister::Shared, kept })
             }
@@ -62,19 +62,33 @@ impl Engine {
         erasures.wipe_for_foreground(wiped, credential, reply, &mut desk, now);
     }
 
-    /// The others go on with the binding; this one waits in one of its own, which the registrar never hears of.
-    fn step_aside(&mut self, id: InstanceId, shared: BindingId, account: &Account, now: Now) {
+    /// The others go on with the binding; this one waits in one of its own, which the registrar does not hear of: without
+    /// credentials in the foreground, with its own copy where it is restricted.
+    pub(super) fn step_aside(
+        &mut self,
+        id: InstanceId,
+        shared: BindingId,
+        account: &Account,
+        held: Option<CredentialId>,
+        now: Now,
+    ) {
         let Some(tenant) = self.leases.get(id).map(|instance| instance.tenant.clone()) else { return };
         self.leases.stand_aside(id);
         self.adjust_binding(shared, now);
         let capability = Capability::mint(self.shard, self.random.bytes());
         let own = self.leases.found(&tenant, account, capability);
         self.leases.reseat(id, own);
-        let credential = self.empty_slot();
+        let restricted = held.is_some();
+        let credential = held.unwrap_or_else(|| self.empty_slot());
+        let takeover = restricted && self.takes_over(own);
         let lease_ends = self.binding_ends(own).unwrap_or(now.boot);
-        let opening = Opening { id: own, holder: id, capability, credential, account, takeover: false, lease_ends };
+        let opening = Opening { id: own, holder: id, capability, credential, account, takeover, lease_ends };
         let (bindings, mut desk) = self.for_bindings();
-        bindings.open_dormant(opening, &mut desk);
+        if restricted {
+            bindings.open_restricted(opening, &mut desk);
+        } else {
+            bindings.open_dormant(opening, &mut desk);
+        }
     }
 
     fn empty_slot(&mut self) -> CredentialId {
@@ -82,7 +96,7 @@ impl Engine {
     }
 }
 
-/// Whether calls to the binding are this instance's: not while its app has taken them over.
+/// Whether calls to the binding are this instance's: not while its app has taken them over, or it is restricted.
 pub(super) fn takes_calls(instance: &Instance) -> bool {
-    instance.foreground != Some(Foreground::Released)
+    instance.foreground != Some(Foreground::Released) && instance.restricted.is_none()
 }

@@ -286,6 +286,8 @@ impl Engine {
         let Some(former) = self.leases.get(id).map(|instance| instance.account.clone()) else { return };
         let moves =
             self.must_move(id, &hand_over.account) || self.has_company(id, &hand_over.account, credential.as_ref());
+        // Its owner wants it processed again, and has the credentials.
+        self.lift(id, now);
         let (token, hash, edge_ha1) = self.mint_token(id);
         self.leases.renew(id, hand_over, hash, edge_ha1, now);
         self.review_proof(id, now);
@@ -306,6 +308,7 @@ impl Engine {
         credential.map(|unused| self.vault.wipe(unused));
         let Some(binding) = self.leases.get(id).map(|instance| instance.binding) else { return };
         self.adjust_binding(binding, now);
+        self.bindings.resume(binding, true, now.boot);
         if leads_elsewhere(&former, &hand_over.account) {
             self.bindings.redirect(binding, &hand_over.account);
         }

@@ -8,7 +8,7 @@ use super::account::{Account, TenantId};
 use super::audit::{Cause, Receipt};
 use super::caller_key::CallerKey;
 use super::ids::{BindingId, CallUuid, FlowId, InstanceId, ListenerId, QueryId, RecordId, ReplyTo, ShardId, WakeId};
-use super::output::{DestinationKey, PushOutcome, TrunkKey};
+use super::output::{Consent, DestinationKey, PushOutcome, TrunkKey};
 use super::policy::Provider;
 use super::proof::TokenMessage;
 use crate::sip::{Message, Transport};
@@ -263,6 +263,18 @@ pub enum Command {
     Refresh(InstanceId, TokenHash),
     /// `POST /v1/instances/{id}/foreground`.
     Foreground(InstanceId, TokenHash, Parting),
+    /// `POST /v1/instances/{id}/restrict`.
+    Restrict(InstanceId, TokenHash),
+    /// `DELETE /v1/instances/{id}/restrict`.
+    Resume(InstanceId, TokenHash),
+    /// `POST /v1/instances/{id}/trace`.
+    Consent(InstanceId, TokenHash, Consent),
+    /// `GET /v1/instances/{id}/trace`.
+    ReadTrace(InstanceId, TokenHash),
+    /// `DELETE /v1/instances/{id}/trace`.
+    WithdrawTrace(InstanceId, TokenHash),
+    /// `GET /v1/tenants/self/instances/{id}/trace`.
+    ReadTraceAsTenant(TenantId, InstanceId),
     /// `DELETE /v1/instances/{id}`.
     Erase(InstanceId, TokenHash),
     /// `GET /v1/instances/{id}/data`.
@@ -286,15 +298,35 @@ pub enum Command {
         /// At most so many, the newest first.
         most: usize,
     },
-    /// Erase all instances of a tenant or one device of it, by administrator or off-boarding.
+    /// `DELETE /v1/tenants/self/instances`, of all, of a device or of one instance.
     EraseAll {
         /// The tenant.
         tenant: TenantId,
-        /// Only this device's.
-        device: Option<String>,
-        /// Why.
-        cause: Cause,
+        /// Which of its instances.
+        whom: Whom,
     },
+}
+
+/// Which of its instances a tenant's administrator means.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Whom {
+    /// All: the tenant leaves.
+    Tenant,
+    /// Those of one device, by its `urn:uuid:`.
+    Device(String),
+    /// One.
+    Instance(InstanceId),
+}
+
+impl Whom {
+    /// What the records say of the erasures.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Tenant => Cause::OffBoarded,
+            Self::Device(_) | Self::Instance(_) => Cause::Administrator,
+        }
+    }
 }
 
 /// An account handed over. Member checks that need no state are done.

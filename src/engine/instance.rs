@@ -28,6 +28,8 @@ pub(crate) struct Instance {
     pub(crate) binding: BindingId,
     /// Whether its app is in the foreground and the credentials are wiped.
     pub(crate) foreground: Option<Foreground>,
+    /// Since when it is held and nothing else.
+    pub(crate) restricted: Option<WallTime>,
     /// Links the id to its records; dies with the instance.
     pub(crate) salt: [u8; 32],
     /// Digest HA1 of the token, for the edge.

@@ -96,6 +96,7 @@ impl Leases {
             push_since: now.wall,
             binding,
             foreground: None,
+            restricted: None,
             salt: minted.salt,
             edge_ha1: minted.edge_ha1,
             handed_over: now.wall,
@@ -191,6 +192,20 @@ impl Leases {
     pub(crate) fn come_forward(&mut self, id: InstanceId, foreground: Foreground) {
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.foreground = Some(foreground);
+        }
+    }
+
+    /// It is held and nothing else from now on.
+    pub(crate) fn restrict(&mut self, id: InstanceId, since: WallTime) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.restricted = Some(since);
+        }
+    }
+
+    /// The restriction is over.
+    pub(crate) fn lift(&mut self, id: InstanceId) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.restricted = None;
         }
     }
 

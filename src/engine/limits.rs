@@ -5,6 +5,9 @@ use std::time::Duration;
 /// The hard ceiling of a lease. Compiled in: a configuration above it does not start.
 pub const LEASE_CEILING: Duration = Duration::from_secs(6 * 24 * 3600);
 
+/// The hard ceiling of a trace, as of its device's consent. Compiled in.
+pub const TRACE_CEILING: Duration = Duration::from_secs(24 * 3600);
+
 /// Bounds that an operator may set (section `[limits]`), for the whole process unless said otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -40,6 +43,10 @@ pub struct Limits {
     pub edge_bindings: u32,
     /// Calls whose story is remembered at once; the oldest is forgotten first.
     pub stories: u32,
+    /// Traces kept at once, each on its device's consent; above it a further one gets `busy`.
+    pub traces: u32,
+    /// Bytes of one trace; above it its oldest entries give way.
+    pub trace_bytes: u32,
     /// Hand-overs a minute from one source address; above it `rate-limited`.
     pub posts_per_source: u32,
     /// Hand-overs a minute of one tenant; above it `rate-limited`.
@@ -85,6 +92,8 @@ impl Default for Limits {
             message_bytes: 8_192,
             edge_bindings: 100_000,
             stories: 50_000,
+            traces: 100,
+            trace_bytes: 262_144,
             posts_per_source: 120,
             posts_per_tenant: 60_000,
             wakes_per_minute: 10,

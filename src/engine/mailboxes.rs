@@ -20,7 +20,7 @@ pub(crate) use notices::Audience;
 use notices::Handing;
 
 use super::ids::{BranchId, InstanceId};
-use super::output::Hop;
+use super::output::{Hop, MailboxView};
 use super::register::{Desk, Registered};
 use super::schedule::Schedule;
 use crate::clock::Instant;
@@ -151,6 +151,13 @@ impl Mailboxes {
         self.by_branch.get(&branch).map(|awaited| match *awaited {
             Awaited::Subscription(instance) | Awaited::Leaving(instance) | Awaited::Handing(instance) => instance,
         })
+    }
+
+    /// What is known of an instance's mailbox.
+    pub(crate) fn view(&self, instance: InstanceId) -> Option<MailboxView> {
+        let mailbox = self.boxes.get(&instance)?;
+        let Summary { new, old, .. } = mailbox.latest;
+        Some(MailboxView { subscribed: mailbox.subscription.is_some(), new, old })
     }
 
     /// The next thing that is due; `handle_due` does it.

@@ -28,6 +28,7 @@ pub(super) const ALLOWED: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY, MES
 
 impl Engine {
     pub(super) fn handle_message(&mut self, message: Message, arrival: &Arrival, now: Now) {
+        self.trace_in(&message, arrival, now);
         if message.status().is_some() {
             self.handle_response(&message, now);
         } else {
@@ -76,6 +77,7 @@ impl Engine {
         }
         let fault = proxy::validate(&request).err();
         if let Some(inside) = inside {
+            self.trace_request(&request, &[inside.instance]);
             let Some(request) = self.let_wait(inside.instance, request, arrival, &back, now) else { return };
             let request = push_params::without(&request).unwrap_or(request);
             let device = self.device_in_call(inside.instance, now.boot);
@@ -195,6 +197,9 @@ impl Engine {
     }
 
     fn handle_attach(&mut self, request: &Message, arrival: &Arrival, id: InstanceId, now: Now) {
+        if self.is_restricted(id) {
+            return self.answer(request, arrival, StatusCode::FORBIDDEN, &[]);
+        }
         let calls = self.calls.news(id);
         let tag = self.tags.of(request);
         let ha1 = self.leases.get(id).map(|instance| instance.edge_ha1.as_str());
@@ -215,18 +220,23 @@ impl Engine {
         now: Now,
     ) {
         let Some(callees) = self.callees_of(binding, arrival, now) else {
+            self.trace_binding(binding, || "request: dropped for its source".to_owned());
             self.tally.shed(Shed::Source);
             return self.shut_out(arrival);
         };
+        self.trace_request(&request, &callees);
         let inside = request.to().is_ok_and(|to| to.tag().is_some());
         match request.method() {
             Some(Method::Ack) => {}
             Some(Method::Cancel) => {
                 self.answer(&request, arrival, StatusCode::CALL_DOES_NOT_EXIST, &[]);
             }
-            // The app has taken its calls over, and the registrar has not noticed yet.
+            // The app has taken its calls over, or wants none, and the registrar has not noticed yet.
             Some(Method::Invite) if callees.is_empty() => {
                 self.refuse_invite(&request, arrival, StatusCode::TEMPORARILY_UNAVAILABLE, now);
+            }
+            Some(Method::Message) if callees.is_empty() => {
+                self.answer(&request, arrival, StatusCode::TEMPORARILY_UNAVAILABLE, &[]);
             }
             _ if callees.is_empty() => self.answer(&request, arrival, StatusCode::NOT_FOUND, &[]),
             Some(Method::Notify) => self.answer_notify(&request, arrival, &callees, now),

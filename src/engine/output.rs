@@ -1,8 +1,11 @@
 //! Everything an engine can ask of the world. The shell is a `match` over it.
 
 mod calls;
+mod held;
 mod pushes;
+mod traces;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,7 +14,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::account::{TenantId, TrunkUri};
-use super::audit::{AuditRecord, Cause, Receipt};
+use super::audit::{AuditRecord, Cause, Receipt, Unregister};
 use super::caller_key::CallerKey;
 use super::ids::{CallUuid, FlowId, InstanceId, ListenerId, QueryId, RecordId, ReplyTo, ShardId};
 use super::input::{PeerMessage, PushPurpose};
@@ -22,8 +25,10 @@ use crate::clock::WallTime;
 use crate::sip::Transport;
 
 pub use calls::{CallOutcome, CallState, CallView, Step};
+pub use held::{HeldView, MailboxView};
 pub use pushes::Unsent;
 pub use pushes::{Caller, PushJob, PushOutcome, ToldCaller, WakeDetail, WakeKind};
+pub use traces::{Consent, ConsentView, TraceEntry, TraceKind, TraceView};
 
 /// One effect.
 pub enum Output {
@@ -150,12 +155,58 @@ pub enum Answer {
     },
     /// To `Foreground`.
     Foreground(Box<ForegroundView>),
-    /// To `EraseAll`: how many.
-    ErasedAll(u32),
+    /// To `Consent`.
+    Consent(ConsentView),
+    /// To `ReadTrace` and `ReadTraceAsTenant`.
+    Trace(Box<TraceView>),
+    /// To `WithdrawTrace`: whether there was one.
+    TraceEnded(bool),
+    /// To `EraseAll`: how far it is in this shard.
+    Ordered(Box<OrderView>),
     /// To `Stories`, the newest first.
     Stories(Vec<Story>),
     /// To any.
     Refused(Refusal),
+}
+
+/// How far an administrator's order is in one shard, or in several together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderView {
+    /// When it was given.
+    pub begun: WallTime,
+    /// When the last instance was wiped and recorded; `None`: not yet.
+    pub ended: Option<WallTime>,
+    /// Instances that are not wiped and recorded yet.
+    pub left: u32,
+    /// Instances wiped, by what their registrars said.
+    pub unregister: BTreeMap<Unregister, u32>,
+    /// Of those recorded: whose record was synced in time.
+    pub logged: u32,
+    /// Registrations that pass through us and were ended; they hold no credentials.
+    pub passed: u32,
+}
+
+impl OrderView {
+    /// Both together.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.begun = self.begun.min(other.begun);
+        self.ended = self.ended.zip(other.ended).map(|(one, another)| one.max(another));
+        self.left = self.left.saturating_add(other.left);
+        self.logged = self.logged.saturating_add(other.logged);
+        self.passed = self.passed.saturating_add(other.passed);
+        for (outcome, count) in other.unregister {
+            let sum = self.unregister.entry(outcome).or_default();
+            *sum = sum.saturating_add(count);
+        }
+        self
+    }
+
+    /// Instances wiped.
+    #[must_use]
+    pub fn erased(&self) -> u32 {
+        self.unregister.values().copied().fold(0, u32::saturating_add)
+    }
 }
 
 /// What became of an instance whose app came to the foreground.
@@ -226,13 +277,16 @@ pub enum RegistrationState {
     Failing,
     /// The app is in the foreground: no credentials are held, nothing is refreshed.
     Foreground,
+    /// Its processing is restricted: the credentials are held, and nothing is asked of the registrar.
+    Restricted,
     /// It is being removed.
     Erasing,
 }
 
 impl RegistrationState {
     /// All states, in the order of their gauges.
-    pub const ALL: [Self; 5] = [Self::Registering, Self::Registered, Self::Failing, Self::Foreground, Self::Erasing];
+    pub const ALL: [Self; 6] =
+        [Self::Registering, Self::Registered, Self::Failing, Self::Foreground, Self::Restricted, Self::Erasing];
 
     /// The name used in the API and metrics.
     #[must_use]
@@ -242,6 +296,7 @@ impl RegistrationState {
             Self::Registered => "registered",
             Self::Failing => "failing",
             Self::Foreground => "foreground",
+            Self::Restricted => "restricted",
             Self::Erasing => "erasing",
         }
     }
@@ -308,6 +363,8 @@ pub struct DataView {
     pub caller_key: Option<CallerKey>,
     /// When it was handed over.
     pub handed_over: WallTime,
+    /// What came to be held since.
+    pub held: HeldView,
 }
 
 /// A self-test as its app may see it.
@@ -349,6 +406,8 @@ pub enum Refusal {
     ErasedByMove(Box<Refusal>),
     /// The instance's mode keeps the credentials in the foreground too.
     WrongMode,
+    /// The instance is restricted: it is held, and nothing is done with it.
+    Restricted,
     /// The call cannot be declined any more.
     CallOver,
     /// No push target of the device takes this kind of wake.

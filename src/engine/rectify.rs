@@ -54,6 +54,9 @@ impl Engine {
         let Rectification { push, caller_key, account, material, preferences } = change;
         let Some(instance) = self.leases.get(id) else { return };
         let (present, binding, keep) = (instance.account.clone(), instance.binding, self.policy.keep(&instance.tenant));
+        if instance.restricted.is_some() && (account.is_some() || material.is_some()) {
+            return self.reply(reply, Answer::Refused(Refusal::Restricted));
+        }
         if self.hand_overs.is_busy(instance) {
             return self.reply(reply, Answer::Refused(Refusal::RateLimited { after: self.policy.register_wait }));
         }

@@ -22,6 +22,10 @@ impl Engine {
             Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
             Event::Proven(address, span) => self.emit(Output::Proven(address, span)),
             Event::Changed(binding, state, code) => {
+                self.trace_binding(binding, || match code {
+                    Some(code) => format!("registration: {} ({code})", state.as_str()),
+                    None => format!("registration: {}", state.as_str()),
+                });
                 for member in self.members_of(binding) {
                     self.emit(Output::Note(Note::Registration(member, state, code)));
                 }
@@ -70,12 +74,14 @@ impl Engine {
         match event {
             Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
             Event::Attached(instance) => {
+                self.traces.decide(instance, || "device: attached".to_owned());
                 self.wakes.handle_attached(instance);
                 let Some(device) = self.edge.device(instance).cloned() else { return true };
                 let (calls, mut desk) = self.for_calls();
                 calls.handle_attached(instance, &device, &mut desk, now.boot);
             }
             Event::Detached(instance) => {
+                self.traces.decide(instance, || "device: detached".to_owned());
                 let (calls, mut desk) = self.for_calls();
                 calls.handle_detached(instance, &mut desk, now.boot);
             }
@@ -94,12 +100,16 @@ impl Engine {
                 self.edge.handle_silence(instance);
                 self.pass.handle_silence(instance);
             }
-            Event::LastDialog(instance) if self.leases.get(instance).is_none() => {
+            Event::LastDialog(instance) if self.leases.get(instance).is_none_or(|it| it.restricted.is_some()) => {
                 self.edge.release(instance);
                 self.pass.release(instance);
             }
             Event::LastDialog(_) => {}
             Event::Step(instance, call, step) => {
+                self.traces.decide(instance, || match step.reason() {
+                    Some(reason) => format!("call {call}: {} ({reason})", step.as_str()),
+                    None => format!("call {call}: {}", step.as_str()),
+                });
                 // A dialog outlives its instance; what is kept for the instance does not.
                 if step == Step::PrivateMediaAddress && self.leases.get(instance).is_some() {
                     self.stories.note_private_media(instance);
@@ -121,7 +131,10 @@ impl Engine {
         let Some(event) = self.erasures.poll_event() else { return false };
         match event {
             Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
-            Event::Record(job) => self.emit(Output::Record(job)),
+            Event::Record(job) => {
+                self.count_record(&job);
+                self.emit(Output::Record(job));
+            }
             Event::Reply(reply, answer) => self.emit(Output::Reply(reply, answer)),
             Event::Note(note) => self.emit(Output::Note(note)),
         }

@@ -140,6 +140,12 @@ impl Stories {
         self.by_call.get(&(instance, call)).and_then(|id| self.stories.get(id)).map(|kept| &kept.story)
     }
 
+    /// The calls of an instance that have a story.
+    pub(crate) fn calls_of(&self, instance: InstanceId) -> Vec<CallUuid> {
+        let stories = self.stories.values().map(|kept| &kept.story);
+        stories.filter(|story| story.instance == instance).map(|story| story.call).collect()
+    }
+
     /// The newest stories first, `most` of them; with `call`, only that call's.
     pub(crate) fn newest(&self, call: Option<CallUuid>, most: usize) -> Vec<Story> {
         let stories = self.stories.values().rev().map(|kept| &kept.story);

@@ -273,6 +273,11 @@ impl Texts {
         self.events.pop_front()
     }
 
+    /// Messages that wait for an instance's device.
+    pub(crate) fn waiting(&self, instance: InstanceId) -> usize {
+        self.inboxes.get(&instance).map_or(0, |inbox| inbox.waiting.len())
+    }
+
     /// Messages kept, or on their way to a device that may yet be silent.
     pub(crate) fn len(&self) -> usize {
         self.held

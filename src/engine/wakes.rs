@@ -225,6 +225,16 @@ impl Wakes {
         self.tests.view(instance, test)
     }
 
+    /// The self-test of an instance that is remembered.
+    pub(crate) fn last_test(&self, instance: InstanceId) -> Option<TestView> {
+        self.tests.last(instance)
+    }
+
+    /// Pushes to an instance's device whose outcome is awaited.
+    pub(crate) fn under_way(&self, instance: InstanceId) -> usize {
+        self.pending.values().filter(|pending| pending.instance == instance).count()
+    }
+
     /// Forgets self-tests that are over.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.tests.handle_timeout(now);

@@ -20,11 +20,12 @@ const NOTICES_MAX: usize = 256;
 impl Engine {
     /// Sends a wake to the device of an instance, or to a phone that registers through us, if its tenant wants wakes of this kind and the budget allows it.
     pub(super) fn send_wake(&mut self, id: InstanceId, reason: Reason, now: Now) -> Result<WakeId, Unsent> {
-        let attach = self.policy.attach_uri();
+        let (attach, kind) = (self.policy.attach_uri(), reason.kind.as_str());
         let held = self.leases.get(id).map(Addressee::from);
         let passed = || self.pass.push(id).map(|(tenant, push)| Addressee { id, tenant, push });
         let sent = match held.or_else(passed) {
             None => Err(Unsent::NoTarget),
+            Some(_) if self.is_restricted(id) => Err(Unsent::Restricted),
             Some(whom) if self.policy.is_off(whom.tenant, reason.kind) => Err(Unsent::Off),
             Some(whom) => match self.proofs.hindrance(id, reason.kind) {
                 Some(why) => Err(why),
@@ -34,6 +35,7 @@ impl Engine {
         if let Err(why) = sent {
             self.tally.unsent(why);
         }
+        self.traces.decide(id, || format!("wake {kind}: {}", sent.map_or_else(Unsent::as_str, |_| "sent")));
         sent
     }
 
@@ -129,6 +131,7 @@ impl Engine {
         let wake = self.send_wake(id, reason, now).map_err(|why| match why {
             Unsent::NoTarget => Refusal::NoPushTarget,
             Unsent::Off => Refusal::SwitchedOff,
+            Unsent::Restricted => Refusal::Restricted,
             // Self-tests have no budget but the pause between them.
             Unsent::Unproven | Unsent::Contested => Refusal::Unproven,
             Unsent::OverBudget | Unsent::Told => Refusal::RateLimited { after: super::wakes::TEST_LIFE },

@@ -155,8 +155,6 @@ pub(crate) fn installed(program: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use rustix::process::test_kill_process_group;
-
     use super::*;
 
     /// A peer that starts a worker and waits for it, or leaves it behind.
@@ -182,7 +180,7 @@ mod tests {
             drop(peer);
             let _ = fs::remove_file(std::env::temp_dir().join(format!("workers-{}.out", std::process::id())));
             until(&format!("the worker to end: {script}, {how}"), || {
-                test_kill_process_group(group).is_err().then_some(())
+                rustix::process::test_kill_process_group(group).is_err().then_some(())
             });
         }
     }

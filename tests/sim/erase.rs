@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use reveille::clock::Instant;
 use reveille::engine::audit::{AuditEvent, Cause, Unregister};
 use reveille::engine::ids::ShardId;
-use reveille::engine::input::Command;
+use reveille::engine::input::{Command, Whom};
 use reveille::engine::output::{Answer, CallOutcome, Note, Refusal, WakeKind};
 
 use crate::pbx::{NonceLife, Verdict};
@@ -243,23 +243,6 @@ fn a_phone_of_an_erased_instance_that_attaches_gets_404() {
 }
 
 #[test]
-fn an_administrator_and_off_boarding_erase_a_device_or_a_tenant_without_a_wake() {
-    let mut world = World::new(seed(17)).with_shards(4);
-    for name in ["alice", "bob", "carol"] {
-        world = world.with_sleeping_phone(name);
-    }
-    let erased = erase_all(&mut world, Some("urn:uuid:device-of-alice"), Cause::Administrator);
-    assert_eq!(erased, 1);
-    assert!(world.pbx().contacts("alice").is_empty());
-    assert_eq!(world.pbx().contacts("bob").len(), 1);
-    let erased = erase_all(&mut world, None, Cause::OffBoarded);
-    assert_eq!(erased, 2);
-    assert!(world.pushes.is_empty());
-    assert_eq!(causes(&world), [Cause::Administrator, Cause::OffBoarded, Cause::OffBoarded]);
-    world.assert_empty();
-}
-
-#[test]
 fn records_name_nobody() {
     let mut world = World::new(seed(18)).with_sleeping_phone("alice");
     world.delete("alice");
@@ -345,7 +328,7 @@ fn an_erasure_in_the_middle_of_a_registration_leaves_no_binding_behind() {
         world.hand_over("alice");
         world.run_for(millis(after));
         for shard in 0..2 {
-            let command = Command::EraseAll { tenant: TENANT.into(), device: None, cause: Cause::Administrator };
+            let command = Command::EraseAll { tenant: TENANT.into(), whom: Whom::Tenant };
             world.command_at(ShardId(shard), command);
         }
         world.run_until_quiet();
@@ -393,18 +376,4 @@ fn causes(world: &World) -> Vec<Cause> {
         _ => None,
     };
     world.notes.iter().filter_map(of).collect()
-}
-
-fn erase_all(world: &mut World, device: Option<&str>, cause: Cause) -> u32 {
-    let mut asked = Vec::new();
-    for shard in 0..4 {
-        let device = device.map(str::to_owned);
-        asked.push(world.command_at(ShardId(shard), Command::EraseAll { tenant: TENANT.into(), device, cause }));
-    }
-    world.run_until_quiet();
-    let count = |asked: &u64| match world.answer(*asked) {
-        Some(Answer::ErasedAll(count)) => *count,
-        _ => panic!("no answer"),
-    };
-    asked.iter().map(count).sum()
 }

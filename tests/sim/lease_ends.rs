@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use reveille::clock::Instant;
 use reveille::engine::audit::{AuditEvent, Cause, Unregister};
-use reveille::engine::input::Command;
+use reveille::engine::input::{Command, Whom};
 use reveille::engine::output::{Answer, WakeKind};
 
 use crate::pbx::Verdict;
@@ -131,10 +131,8 @@ fn one_that_ends_among_many_is_no_more_than_the_grace_late_at_a_silent_registrar
 #[test]
 fn a_turn_begins_so_many_erasures_and_calls_go_on_in_between() {
     let (mut world, _) = crowd(44, 10_000);
-    let asked = world.command_at(
-        reveille::engine::ids::ShardId(0),
-        Command::EraseAll { tenant: TENANT.into(), device: None, cause: Cause::OffBoarded },
-    );
+    let asked = world
+        .command_at(reveille::engine::ids::ShardId(0), Command::EraseAll { tenant: TENANT.into(), whom: Whom::Tenant });
     let begun = TOGETHER - world.table("leases");
     assert!(begun > 0 && begun <= 256, "{begun} in one turn");
     assert!(world.table("endings") > 0);

@@ -8,9 +8,8 @@ mod calls;
 
 use std::collections::BTreeMap;
 
-use reveille::engine::audit::Cause;
 use reveille::engine::ids::ShardId;
-use reveille::engine::input::Command;
+use reveille::engine::input::{Command, Whom};
 use reveille::engine::output::PushOutcome;
 use reveille::sip::{Method, Transport};
 
@@ -316,7 +315,7 @@ impl Walk {
             assert_eq!(world.drained, usize::from(world.shards()));
         } else {
             for shard in 0..world.shards() {
-                let command = Command::EraseAll { tenant: TENANT.into(), device: None, cause: Cause::OffBoarded };
+                let command = Command::EraseAll { tenant: TENANT.into(), whom: Whom::Tenant };
                 world.command_at(ShardId(shard), command);
             }
             world.run_until_quiet();

@@ -1,7 +1,7 @@
 //! Several devices, one account: who joins, who leaves, and what is told to whom.
 
 use reveille::engine::audit::{AuditEvent, Cause, Unregister};
-use reveille::engine::input::{Command, HandOver, Rectification};
+use reveille::engine::input::{Command, HandOver, Rectification, Whom};
 use reveille::engine::output::{Answer, Refusal, RegistrationState};
 
 use crate::pbx::Verdict;
@@ -341,14 +341,10 @@ fn a_move_that_fails_says_that_the_instance_is_erased_and_why() {
 fn off_boarding_one_device_and_a_shutdown_go_for_members_alike() {
     let mut world = two_devices(217);
     let (id, _) = world.key_of("tablet");
-    let command = Command::EraseAll {
-        tenant: TENANT.into(),
-        device: Some("urn:uuid:device-of-tablet".to_owned()),
-        cause: Cause::Administrator,
-    };
-    let asked = world.command_at(id.shard(), command);
-    assert!(matches!(world.answer(asked), Some(Answer::ErasedAll(1))));
+    let whom = Whom::Device("urn:uuid:device-of-tablet".to_owned());
+    let asked = world.command_at(id.shard(), Command::EraseAll { tenant: TENANT.into(), whom });
     world.run_until_quiet();
+    assert!(matches!(world.answer(asked), Some(Answer::Ordered(view)) if view.erased() == 1));
     assert_eq!(erasures(&world), [(Cause::Administrator, Unregister::Shared)]);
 
     let mut world = two_devices(218);

@@ -4,9 +4,8 @@
 //! `seeds` tells how to walk others than CI does.
 
 use reveille::engine::account::ContactStyle;
-use reveille::engine::audit::Cause;
 use reveille::engine::ids::ShardId;
-use reveille::engine::input::{Command, HandOver, Mode, Parting, Preferences, Rectification};
+use reveille::engine::input::{Command, HandOver, Mode, Parting, Preferences, Rectification, Whom};
 
 use crate::pbx::{Dials, NonceLife, Verdict};
 use crate::seeds::walk_each;
@@ -199,12 +198,12 @@ impl Walk {
             assert!(world.answer(*asked).is_some(), "command {asked} was never answered");
         }
         for shard in 0..world.shards() {
-            let command = Command::EraseAll { tenant: TENANT.into(), device: None, cause: Cause::OffBoarded };
+            let command = Command::EraseAll { tenant: TENANT.into(), whom: Whom::Tenant };
             world.command_at(ShardId(shard), command);
         }
         world.run_for(hours(3));
         let tables = world.tables();
-        let kept = ["destinations", "erasures.graves", "calls.dialogs", "edge", "places.tried", "guesses"];
+        let kept = ["destinations", "erasures.graves", "calls.dialogs", "edge", "places.tried", "guesses", "orders"];
         let left: Vec<_> = tables.iter().filter(|(name, size)| **size > 0 && !kept.contains(name)).collect();
         assert!(left.is_empty(), "{left:?}");
         assert!(world.pbx().contacts("alice").is_empty(), "{:?}", world.pbx().contacts("alice"));

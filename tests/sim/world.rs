@@ -109,7 +109,7 @@ pub struct World {
     pub records: Vec<AuditRecord>,
     answers: BTreeMap<u64, Answer>,
     asked: u64,
-    /// An app came to the foreground: its registration may come back after its end.
+    /// An app came to the foreground or was restricted: its registration may come back after its end.
     foreground: bool,
     waiting: BTreeMap<u64, String>,
     pub notes: Vec<Note>,

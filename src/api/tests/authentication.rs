@@ -6,14 +6,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::super::tenants::sha256;
 use super::world::{
-    APP_KEY, CALL, DEVICE, DOMAIN, SECOND_APP_KEY, TOKEN, World, changed, claims, empty, hand_over_body, path, post,
-    request, unsigned, with_body,
+    APP_KEY, CALL, DOMAIN, SECOND_APP_KEY, TOKEN, World, changed, claims, empty, hand_over_body, path, post, request,
+    unsigned, with_body,
 };
 use crate::clock::now;
-use crate::engine::audit::Cause;
 use crate::engine::ids::{InstanceId, ShardId};
 use crate::engine::input::Command;
-use crate::engine::output::{Answer, Refusal};
+use crate::engine::output::Refusal;
 
 const OTHER_DEVICE: &str = "urn:uuid:00000000-0000-4000-8000-000000000001";
 const TENANT_INSTANCES: &str = "/v1/tenants/self/instances";
@@ -49,6 +48,12 @@ async fn a_request_without_one_usable_bearer_gets_401_on_every_call() {
         (Method::DELETE, path("")),
         (Method::POST, path("/refresh")),
         (Method::GET, path("/data")),
+        (Method::POST, path("/restrict")),
+        (Method::DELETE, path("/restrict")),
+        (Method::POST, path("/trace")),
+        (Method::GET, path("/trace")),
+        (Method::DELETE, path("/trace")),
+        (Method::GET, format!("{TENANT_INSTANCES}/x/trace")),
         (Method::GET, path(&format!("/calls/{CALL}"))),
         (Method::POST, path(&format!("/calls/{CALL}/decline"))),
         (Method::DELETE, TENANT_INSTANCES.to_owned()),
@@ -274,48 +279,6 @@ async fn claims_that_do_not_fit_are_refused_with_what_to_change() {
     ] {
         assert_eq!(hand_over_as(&world, &world.es256.token(&fine)).await.0, 201, "{fine}");
     }
-}
-
-#[tokio::test]
-async fn only_an_admin_token_erases_a_tenants_instances_in_every_shard() {
-    let world = World::new();
-    let admin = || changed(&claims(), "/scope", Some(json!("read admin")));
-    let reply = world.ask(Method::DELETE, TENANT_INSTANCES, &world.es256.token(&admin())).await;
-    assert_eq!((reply.status.as_u16(), reply.json()), (200, json!({"erased": 12})));
-    let asked = world.engine.asked();
-    assert_eq!(asked.iter().map(|(shard, _)| shard.0).collect::<Vec<_>>(), [0, 1, 2, 3]);
-    for (_, command) in &asked {
-        assert!(
-            matches!(command, Command::EraseAll { tenant, device: None, cause: Cause::OffBoarded } if &**tenant == "acme")
-        );
-    }
-
-    for query in [
-        format!("?device={DEVICE}"),
-        format!("?device={}", DEVICE.replace(':', "%3A").to_uppercase().replace("%3A", "%3a")),
-    ] {
-        // The name of the parameter is ours; only the value may come in capitals.
-        let query = query.replace("?DEVICE", "?device");
-        let reply =
-            world.ask(Method::DELETE, &format!("{TENANT_INSTANCES}{query}"), &world.es256.token(&admin())).await;
-        assert_eq!(reply.status, 200, "{query} {}", reply.text);
-        let asked = world.engine.asked();
-        assert!(matches!(&asked[0].1, Command::EraseAll { device: Some(device), .. } if device == DEVICE));
-    }
-    for wrong in ["?device=x", "?devices=", "?device="] {
-        let reply =
-            world.ask(Method::DELETE, &format!("{TENANT_INSTANCES}{wrong}"), &world.es256.token(&admin())).await;
-        assert_eq!(reply.problem(), "invalid-request", "{wrong}");
-    }
-    for scope in [None, Some(json!("administrator")), Some(json!(""))] {
-        let token = world.es256.token(&changed(&claims(), "/scope", scope));
-        assert_eq!(world.ask(Method::DELETE, TENANT_INSTANCES, &token).await.problem(), "forbidden");
-    }
-    assert!(world.engine.asked().is_empty());
-
-    world.engine.answers(|_| Answer::Refused(Refusal::Busy { after: std::time::Duration::from_millis(2500) }));
-    let reply = world.ask(Method::DELETE, TENANT_INSTANCES, &world.es256.token(&admin())).await;
-    assert_eq!((reply.problem().as_str(), reply.header("retry-after")), ("busy", Some("3")));
 }
 
 #[tokio::test]

@@ -65,11 +65,16 @@ async fn instance_calls_answer_their_shapes() {
     let shown = json!({"instance": instance().to_string(), "registration": registered(),
                        "lease_ends": "2026-11-24T20:00:00Z", "attach": attach(), "attached": true, "trunk_drops": 7,
                        "private_media_address": false, "caller_in_push": "sealed", "push_proof": "pending"});
-    for (method, rest) in [(Method::GET, ""), (Method::POST, "/refresh")] {
+    for (method, rest) in
+        [(Method::GET, ""), (Method::POST, "/refresh"), (Method::POST, "/restrict"), (Method::DELETE, "/restrict")]
+    {
         let reply = world.ask(method, &path(rest), TOKEN).await;
         assert_eq!((reply.status.as_u16(), reply.json()), (200, shown.clone()));
     }
-    assert!(matches!(&world.engine.asked()[..], [(_, Command::Show(..)), (_, Command::Refresh(..))]));
+    assert!(matches!(
+        &world.engine.asked()[..],
+        [(_, Command::Show(..)), (_, Command::Refresh(..)), (_, Command::Restrict(..)), (_, Command::Resume(..))]
+    ));
 
     let reply = world.ask(Method::DELETE, &path(""), TOKEN).await;
     let receipt = serde_json::to_value(receipt()).expect("JSON");
@@ -88,7 +93,17 @@ async fn instance_calls_answer_their_shapes() {
                     "auth_username": "alice", "password": "absent",
                     "ha1": [{"realm": "example.com", "algorithm": "SHA-256", "value": "present"}],
                     "register_expires": 600, "trunk_sources": "any", "contact_style": "capability",
-                    "early_response": null, "tls_spki_sha256": null}
+                    "early_response": null, "tls_spki_sha256": null},
+        "held": {"restricted_since": null, "devices_sharing": 1, "texts_waiting": 2, "pushes_under_way": 1,
+                 "attached": {"address": "192.0.2.7:5060", "contact": "sip:app@192.0.2.7"},
+                 "mailbox": {"subscribed": true, "new": 3, "old": 4},
+                 "calls": [{"call": CALL, "state": "ended", "reason": "declined", "story": [], "story_omitted": 0,
+                            "private_media_address": false}],
+                 "self_test": {"test": test_view().test.to_string(), "requested_at": "2026-11-21T20:00:00Z",
+                               "accepted_at": "2026-11-21T20:00:01Z", "arrived_at": null, "accepted_ms": 730,
+                               "arrived_ms": null, "failure": null},
+                 "trace": {"scope": ["sip", "decisions"], "since": "2026-11-21T20:00:00Z",
+                           "until": "2026-11-21T21:00:00Z", "tenant_may_read": false}}
     });
     wanted.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     assert_eq!(reply.json(), wanted);
@@ -194,6 +209,7 @@ async fn every_refusal_becomes_its_problem() {
         (Refusal::RegistrarUnreachable, 422, "registrar-unreachable", None),
         (Refusal::ErasedByMove(Box::new(Refusal::RegistrarUnreachable)), 422, "registrar-unreachable", None),
         (Refusal::WrongMode, 400, "invalid-request", None),
+        (Refusal::Restricted, 403, "forbidden", None),
         (Refusal::CallOver, 404, "not-found", None),
         (Refusal::NoPushTarget, 422, "no-usable-push-target", None),
         (Refusal::SwitchedOff, 403, "forbidden", None),
@@ -300,7 +316,7 @@ async fn the_document_lists_exactly_what_is_served() {
     let world = World::new();
     let document: Value = serde_json::from_slice(&openapi::document()).expect("JSON");
     let paths = document["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 12);
+    assert_eq!(paths.len(), 16);
     for (template, operations) in paths {
         let path = template.replace("{id}", &instance().to_string()).replace("{call}", CALL);
         let path = path.replace("{test}", &test_view().test.to_string());

@@ -2,6 +2,7 @@
 //! three together.
 #![expect(clippy::disallowed_methods, reason = "tasks of a test end with its runtime")]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,16 +28,18 @@ use zeroize::Zeroizing;
 use super::super::server::Deadlines;
 use super::super::tenants::sha256;
 use super::super::{ApiConfig, Ask, JwtKey, Tenant, Tenants, Tls, bind, serve_within};
+use crate::audit_log::Notary;
 use crate::clock::{WallTime, now};
 use crate::engine::account::{Account, ContactStyle, TrunkHost, TrunkSources, TrunkUri};
-use crate::engine::audit::{Inclusion, Receipt};
+use crate::engine::audit::{Inclusion, Receipt, Unregister};
 use crate::engine::caller_key::{CallerKey, CallerSuite};
 use crate::engine::ids::{CallUuid, InstanceId, ShardId};
 use crate::engine::input::{Command, Parting, Preferences, PushPurpose};
 use crate::engine::limits::Limits;
 use crate::engine::output::{
-    Answer, AttachView, CallState, CallView, DataView, ForegroundView, HandedOver, InstanceView, KeptContact, Refusal,
-    RegistrationState, RegistrationView, Step, TestView,
+    Answer, AttachView, CallState, CallView, Consent, ConsentView, DataView, ForegroundView, HandedOver, HeldView,
+    InstanceView, KeptContact, MailboxView, OrderView, Refusal, RegistrationState, RegistrationView, Step, TestView,
+    TraceEntry, TraceKind, TraceView,
 };
 use crate::engine::placement::Placement;
 use crate::engine::policy::{AppPolicy, CallerInPush, Policy, Provider, RegistrarPolicy, TenantPolicy};
@@ -117,6 +120,7 @@ pub(super) struct World {
     pub(super) engine: Arc<Script>,
     pub(super) stop: watch::Sender<bool>,
     pub(super) served: JoinHandle<()>,
+    pub(super) audit_key: String,
     pub(super) es256: Signer,
     pub(super) eddsa: Signer,
 }
@@ -149,11 +153,13 @@ impl World {
         });
         let stop = watch::Sender::new(false);
         let placement = Placement::new(4, [1, 2]);
+        let notary = Notary::of_nobody();
+        let audit_key = notary.public_key_pem();
         let mut policy = policy(limits);
         change(&mut policy);
-        let config = ApiConfig { policy: Arc::new(policy), placement, tenants, debug_faults };
+        let config = ApiConfig { policy: Arc::new(policy), placement, tenants, notary, debug_faults };
         let served = serve_within(deadlines, config, listeners, Arc::clone(&engine), &tls, &stop.subscribe());
-        Self { address, tls, engine, stop, served, es256, eddsa }
+        Self { address, tls, engine, stop, served, audit_key, es256, eddsa }
     }
 
     /// A TLS connection that offered `alpn`.
@@ -462,6 +468,42 @@ pub(super) fn account() -> Account {
     }
 }
 
+fn held_view() -> HeldView {
+    HeldView {
+        restricted_since: None,
+        sharing: 1,
+        attached_from: Some(("192.0.2.7:5060".parse().expect("an address"), "sip:app@192.0.2.7".to_owned())),
+        texts_waiting: 2,
+        mailbox: Some(MailboxView { subscribed: true, new: 3, old: 4 }),
+        calls: vec![(call_id(), CallView::new(CallState::Ended, Some("declined")))],
+        pushes_under_way: 1,
+        test: Some(test_view()),
+        trace: Some(consent_view()),
+    }
+}
+
+pub(super) fn consent_view() -> ConsentView {
+    let consent = Consent {
+        sip: true,
+        decisions: true,
+        identities: false,
+        span: Duration::from_secs(3600),
+        tenant_may_read: false,
+    };
+    let since = WallTime::from_unix_millis(1_795_291_200_000);
+    ConsentView { consent, since, until: since + consent.span }
+}
+
+fn trace_view() -> TraceView {
+    let entry = |kind, text: &str| TraceEntry {
+        at: WallTime::from_unix_millis(1_795_291_201_000),
+        kind,
+        text: Zeroizing::new(text.to_owned()),
+    };
+    let entries = vec![entry(TraceKind::Decision, "wake call: sent"), entry(TraceKind::Sent, "SIP/2.0 180 Ringing\n")];
+    TraceView { consent: consent_view(), entries, omitted: 5 }
+}
+
 fn data_view() -> DataView {
     DataView {
         view: instance_view(),
@@ -475,6 +517,7 @@ fn data_view() -> DataView {
         push: vec![(PushPurpose::Call, Provider::Apns, "com.example.phone".to_owned())],
         caller_key: CallerKey::new(CallerSuite::ChaCha20Poly1305, [9; 32]),
         handed_over: WallTime::from_unix_millis(1_795_291_200_000),
+        held: held_view(),
     }
 }
 
@@ -482,12 +525,19 @@ fn data_view() -> DataView {
 pub(super) fn usual_answer(command: &Command) -> Answer {
     match command {
         Command::HandOver(_) => handed_over(RegistrationState::Registered, false),
-        Command::Show(..) | Command::Rectify(..) | Command::Refresh(..) => Answer::Instance(Box::new(instance_view())),
+        Command::Show(..)
+        | Command::Restrict(..)
+        | Command::Resume(..)
+        | Command::Rectify(..)
+        | Command::Refresh(..) => Answer::Instance(Box::new(instance_view())),
         Command::Foreground(.., parting) => {
             let contact = KeptContact { contact: "sip:cap@h".to_owned(), expires: Duration::from_secs(540) };
             let kept = (*parting == Parting::Keep).then_some(contact);
             Answer::Foreground(Box::new(ForegroundView { receipt: Box::new(receipt()), logged: true, kept }))
         }
+        Command::Consent(..) => Answer::Consent(consent_view()),
+        Command::ReadTrace(..) | Command::ReadTraceAsTenant(..) => Answer::Trace(Box::new(trace_view())),
+        Command::WithdrawTrace(..) => Answer::TraceEnded(true),
         Command::Erase(..) => Answer::Erased { receipt: Box::new(receipt()), logged: true },
         Command::Data(..) => Answer::Data(Box::new(data_view())),
         Command::Call(_, _, call) if call_id() == *call => Answer::Call(call_view()),
@@ -501,7 +551,7 @@ pub(super) fn usual_answer(command: &Command) -> Answer {
         Command::Prove(_, _, None) => Answer::PushProof(ProofState::Pending),
         Command::Prove(..) => Answer::PushProof(ProofState::Proven),
         Command::Stories { .. } => Answer::Stories(Vec::new()),
-        Command::EraseAll { .. } => Answer::ErasedAll(3),
+        Command::EraseAll { .. } => Answer::Ordered(Box::new(order_view(3, 0))),
     }
 }
 
@@ -514,6 +564,19 @@ pub(super) fn test_view() -> TestView {
         accepted: Some((requested_at + Duration::from_secs(1), Duration::from_millis(730))),
         arrived: None,
         failure: None,
+    }
+}
+
+/// An order of which one shard has erased so many, and has so many left.
+pub(super) fn order_view(erased: u32, left: u32) -> OrderView {
+    let begun = WallTime::from_unix_millis(1_795_291_200_000);
+    OrderView {
+        begun,
+        ended: (left == 0).then_some(begun + Duration::from_secs(2)),
+        left,
+        unregister: BTreeMap::from([(Unregister::Confirmed, erased)]),
+        logged: erased,
+        passed: 0,
     }
 }
 

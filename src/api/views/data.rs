@@ -4,6 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::InstanceBody;
+use super::held::HeldBody;
 use crate::api::caller_key::CallerKeyBody;
 use crate::api::preferences::names;
 use crate::engine::account::{Account, ContactStyle, TrunkSources};
@@ -28,6 +29,7 @@ pub(crate) struct DataBody {
     voicemail: &'static str,
     /// When it was handed over, RFC 3339 in UTC.
     handed_over: String,
+    held: HeldBody,
 }
 
 /// What is held about the device.
@@ -100,6 +102,7 @@ impl From<DataView> for DataBody {
             push,
             caller_key,
             handed_over,
+            held,
         } = data;
         let (mode, hand_over, voicemail) = names(preferences);
         let push = push.into_iter().map(|(purpose, provider, app)| PushData {
@@ -125,6 +128,7 @@ impl From<DataView> for DataBody {
             hand_over,
             voicemail,
             handed_over: handed_over.rfc3339(),
+            held: held.into(),
         }
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Binding {
     pub(super) spare: BTreeMap<InstanceId, Spare>,
     /// The app is in the foreground; an empty slot stands for the credentials. Asks the registrar nothing but for a trial.
     pub(super) dormant: bool,
+    /// Its processing is restricted; dormant too, though the credentials may be there.
+    pub(super) restricted: bool,
     /// Where the registrar may hold our Contact.
     pub(crate) bound_at: Option<Target>,
     pub(super) target: Option<Target>,
@@ -79,6 +81,7 @@ impl Binding {
             holder,
             spare: BTreeMap::new(),
             dormant: false,
+            restricted: false,
             bound_at: None,
             target: None,
             next_hop: next_hop(account),
@@ -114,7 +117,9 @@ impl Binding {
 
     /// Where the registration stands.
     pub(super) fn state(&self, now: Instant) -> RegistrationState {
-        if self.dormant {
+        if self.restricted {
+            RegistrationState::Restricted
+        } else if self.dormant {
             RegistrationState::Foreground
         } else if self.is_registered(now) {
             RegistrationState::Registered

@@ -38,6 +38,9 @@ impl Bindings {
         if let Some(binding) = binding.filter(|binding| binding.dormant) {
             let mut twin = binding.identity.with_credential(credential, username);
             twin.begin_anew();
+            // Other than in sleep, an un-REGISTER may be under way.
+            self.cease(id);
+            let Some(binding) = self.bindings.get_mut(&id) else { return };
             binding.trial = Some(Box::new(Trial { twin, exchange: None, postponed: false }));
             // It may have slept for days: the registrar may live elsewhere by now.
             return self.locate(id);
@@ -162,11 +165,15 @@ impl Bindings {
     /// Ends whatever the binding is doing, and gives back what it holds for it.
     pub(super) fn cease(&mut self, id: BindingId) {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
+        let restricted = binding.restricted;
         match std::mem::replace(&mut binding.phase, Phase::Resting) {
             Phase::Exchanging(exchange) => {
                 self.by_branch.remove(&exchange.branch);
                 self.schedule.remove((id, Timer::Exchange));
-                self.events.push_back(Event::Report(destination_of(&exchange.target), PermitOutcome::Unused));
+                // The un-REGISTER of a restriction needed no permit.
+                if !restricted {
+                    self.events.push_back(Event::Report(destination_of(&exchange.target), PermitOutcome::Unused));
+                }
             }
             Phase::Waiting(destination) => self.events.push_back(Event::Withdraw(destination, id)),
             Phase::Locating(query) => {

@@ -23,6 +23,9 @@ const LEASE_SLACK: Duration = Duration::from_secs(2);
 
 impl Bindings {
     pub(super) fn finish(&mut self, id: BindingId, end: End, desk: &mut Desk<'_>, now: Instant) {
+        if self.is_restricted(id) {
+            return self.parted(id, &end);
+        }
         let outcome = match &end {
             End::Granted { .. } | End::Refused { .. } => PermitOutcome::Answered,
             End::Failed { code: 500 | 503, retry_after: Some(span), .. } => PermitOutcome::RetryAfter(*span),
@@ -75,7 +78,7 @@ impl Bindings {
         binding.refusals = 0;
         binding.first_refusal = None;
         binding.ever_registered = true;
-        binding.dormant = false;
+        (binding.dormant, binding.restricted) = (false, false);
         if let Some(target) = &binding.target {
             let address = target.address.ip();
             self.events.push_back(Event::Proven(address, expires));

@@ -103,6 +103,11 @@ impl EndedCalls {
             .collect()
     }
 
+    /// The calls an instance may still ask for.
+    pub(super) fn uuids(&self, instance: InstanceId) -> impl Iterator<Item = CallUuid> {
+        self.of_instance(instance).map(|(key, _)| key.1)
+    }
+
     /// Calls remembered, and INVITEs kept for late phones.
     pub(super) fn len(&self) -> (usize, usize) {
         (self.calls.len(), self.late.len())

@@ -71,7 +71,7 @@ impl Calls {
         let hopeless = match sent {
             Err(Unsent::OverBudget) => Some(Why::Limited),
             Err(Unsent::Unproven | Unsent::Contested) => Some(Why::Unproven),
-            Ok(_) | Err(Unsent::NoTarget | Unsent::Off | Unsent::Told) => None,
+            Ok(_) | Err(Unsent::NoTarget | Unsent::Off | Unsent::Restricted | Unsent::Told) => None,
         };
         if let Some(why) = hopeless.filter(|_| waiting) {
             self.offer(id, Best::own(StatusCode::TEMPORARILY_UNAVAILABLE, why));

@@ -42,7 +42,7 @@ impl Engine {
             let held = self.bindings.credential(*id);
             held.is_some_and(|held| self.vault.matches(held, credential, ha1_of(&account.auth_username)))
         };
-        self.leases.alike(tenant, account).into_iter().find(same)
+        self.leases.alike(tenant, account).into_iter().filter(|id| !self.bindings.is_restricted(*id)).find(same)
     }
 
     pub(super) fn is_full(&self, binding: BindingId) -> bool {
@@ -71,14 +71,20 @@ impl Engine {
     }
 
     /// Whether other devices keep a binding that this form of the account could share, with the same credentials.
-    pub(super) fn has_company(&self, id: InstanceId, account: &Account, credential: Option<&CredentialId>) -> bool {
+    pub(in crate::engine) fn has_company(
+        &self,
+        id: InstanceId,
+        account: &Account,
+        credential: Option<&CredentialId>,
+    ) -> bool {
         let Some(instance) = self.leases.get(id) else { return false };
         let company = || {
             let own = credential.or_else(|| self.bindings.copy_of(instance.binding, id))?;
             let other = self.shareable(&instance.tenant, account, own)?;
             (other != instance.binding && !self.is_full(other)).then_some(())
         };
-        (instance.foreground.is_some() || !self.leases.stays(id, account)) && company().is_some()
+        let apart = instance.foreground.is_some() || instance.restricted.is_some();
+        (apart || !self.leases.stays(id, account)) && company().is_some()
     }
 
     /// An instance whose credentials were accepted on another binding than its own is a member of that one.

@@ -188,6 +188,8 @@ pub enum Unsent {
     NoTarget,
     /// The tenant does not want wakes of this kind.
     Off,
+    /// The instance is restricted.
+    Restricted,
     /// An earlier wake stands for this news too, and its device has not attached since.
     Told,
     /// The push token is not proven yet.
@@ -198,8 +200,8 @@ pub enum Unsent {
 
 impl Unsent {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 6] =
-        [Self::OverBudget, Self::NoTarget, Self::Off, Self::Told, Self::Unproven, Self::Contested];
+    pub const ALL: [Self; 7] =
+        [Self::OverBudget, Self::NoTarget, Self::Off, Self::Restricted, Self::Told, Self::Unproven, Self::Contested];
 
     /// The name used in metrics.
     #[must_use]
@@ -208,6 +210,7 @@ impl Unsent {
             Self::OverBudget => "over-budget",
             Self::NoTarget => "no-target",
             Self::Off => "off",
+            Self::Restricted => "restricted",
             Self::Told => "told",
             Self::Unproven => "unproven",
             Self::Contested => "contested",

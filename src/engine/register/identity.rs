@@ -193,6 +193,11 @@ impl Identity {
         &self.username
     }
 
+    /// The Call-ID of its REGISTERs.
+    pub(crate) fn call_id(&self) -> &str {
+        &self.call_id
+    }
+
     /// The user part of the address of record, where the Contact bears it (RFC 3261 §19.1.4: compared unescaped).
     pub(crate) fn called(&self) -> Option<Vec<u8>> {
         (self.style == ContactStyle::Username).then(|| uri::unescape(user_of(&self.aor).as_bytes()))

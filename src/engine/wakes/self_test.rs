@@ -75,6 +75,10 @@ impl SelfTests {
         self.by_instance.get(&instance).filter(|known| known.test == test).map(SelfTest::view)
     }
 
+    pub(super) fn last(&self, instance: InstanceId) -> Option<TestView> {
+        self.by_instance.get(&instance).map(SelfTest::view)
+    }
+
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         while let Some(instance) = self.ends.pop_due(now) {
             self.by_instance.remove(&instance);

@@ -39,6 +39,7 @@ fn instance(push: Vec<PushTarget>) -> Instance {
         push_since: NOW.wall,
         binding: BindingId(1),
         foreground: None,
+        restricted: None,
         salt: [0; 32],
         edge_ha1: Zeroizing::new(String::new()),
         handed_over: NOW.wall,

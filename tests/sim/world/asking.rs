@@ -3,6 +3,7 @@
 use reveille::engine::account::Account;
 
 use super::*;
+use reveille::engine::input::Whom;
 
 impl World {
     /// Asks the engines; the answer comes by `answer`.
@@ -19,12 +20,19 @@ impl World {
             | Command::Foreground(id, ..)
             | Command::Erase(id, ..)
             | Command::Data(id, ..)
+            | Command::Restrict(id, ..)
+            | Command::Resume(id, ..)
+            | Command::Consent(id, ..)
+            | Command::ReadTrace(id, ..)
+            | Command::WithdrawTrace(id, ..)
+            | Command::ReadTraceAsTenant(_, id)
             | Command::Call(id, ..)
             | Command::Decline(id, ..)
             | Command::BeginTest(id, ..)
             | Command::Test(id, ..)
             | Command::TestArrived(id, ..)
             | Command::Prove(id, ..) => id.shard(),
+            Command::EraseAll { whom: Whom::Instance(id), .. } => id.shard(),
             Command::EraseAll { .. } | Command::Stories { .. } => {
                 panic!("ask every shard: `erase_all`, `ask_every_shard`")
             }
@@ -34,9 +42,9 @@ impl World {
 
     pub fn command_at(&mut self, shard: ShardId, command: Command) -> u64 {
         self.start();
-        self.foreground |= matches!(command, Command::Foreground(..));
+        self.foreground |= matches!(command, Command::Foreground(..) | Command::Restrict(..));
         let brings_credentials = match &command {
-            Command::HandOver(_) => true,
+            Command::HandOver(_) | Command::Resume(..) => true,
             Command::Rectify(_, _, change) => change.material.is_some(),
             _ => false,
         };
@@ -155,7 +163,12 @@ fn gist(command: &Command) -> String {
             format!("prove {id}: {}", if challenge.is_some() { "an answer" } else { "another" })
         }
         Command::Stories { .. } => "stories".to_owned(),
-        Command::EraseAll { .. } => "erase all".to_owned(),
+        Command::Restrict(id, _) => format!("restrict {id}"),
+        Command::Resume(id, _) => format!("resume {id}"),
+        Command::Consent(id, _, consent) => format!("consent of {id}: {consent:?}"),
+        Command::ReadTrace(id, _) | Command::ReadTraceAsTenant(_, id) => format!("read the trace of {id}"),
+        Command::WithdrawTrace(id, _) => format!("withdraw the trace of {id}"),
+        Command::EraseAll { whom, .. } => format!("erase {whom:?}"),
     }
 }
 

@@ -123,6 +123,7 @@ impl World {
             "names",
             "names.bearers",
             "names.placed",
+            "orders",
         ];
         let left: BTreeMap<_, _> =
             self.tables().into_iter().filter(|(name, size)| *size > 0 && !resting.contains(name)).collect();

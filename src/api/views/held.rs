@@ -1,0 +1,91 @@
+//! What came to be held about an instance while it was served, as JSON.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{CallBody, TestBody};
+use crate::api::traces::ConsentBody;
+use crate::engine::output::{HeldView, MailboxView};
+
+/// What is held beside what the app handed over. Contents of texts and traces are not in it: the one are sealed until their
+/// device has them, the others have a call of their own.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Held)]
+pub(crate) struct HeldBody {
+    /// Since when the processing is restricted, RFC 3339 in UTC.
+    restricted_since: Option<String>,
+    /// Other devices that share the registration.
+    devices_sharing: u32,
+    /// Where the device is attached right now.
+    attached: Option<AttachedData>,
+    /// Texts that wait for the device, sealed.
+    texts_waiting: u32,
+    mailbox: Option<MailboxData>,
+    /// Calls under way and those remembered for two minutes after their end.
+    calls: Vec<CallData>,
+    /// Pushes whose outcome is awaited.
+    pushes_under_way: u32,
+    /// The self-test that is remembered.
+    self_test: Option<TestBody>,
+    /// The trace the device has consented to.
+    trace: Option<ConsentBody>,
+}
+
+/// How a device is attached.
+#[derive(Serialize, ToSchema)]
+struct AttachedData {
+    /// Its address and port.
+    address: String,
+    /// The Contact it gave.
+    contact: String,
+}
+
+/// What is known of the mailbox.
+#[derive(Serialize, ToSchema)]
+struct MailboxData {
+    /// Whether a subscription to it is kept.
+    subscribed: bool,
+    /// New messages, as the PBX told last.
+    new: u32,
+    /// Old messages, as the PBX told last.
+    old: u32,
+}
+
+/// A call.
+#[derive(Serialize, ToSchema)]
+struct CallData {
+    /// Its name, a UUID.
+    call: String,
+    #[serde(flatten)]
+    view: CallBody,
+}
+
+impl From<HeldView> for HeldBody {
+    fn from(held: HeldView) -> Self {
+        let HeldView {
+            restricted_since,
+            sharing,
+            attached_from,
+            texts_waiting,
+            mailbox,
+            calls,
+            pushes_under_way,
+            test,
+            trace,
+        } = held;
+        let attached = attached_from.map(|(address, contact)| AttachedData { address: address.to_string(), contact });
+        let mailbox = mailbox.map(|MailboxView { subscribed, new, old }| MailboxData { subscribed, new, old });
+        let calls = calls.into_iter().map(|(call, view)| CallData { call: call.to_string(), view: view.into() });
+        Self {
+            restricted_since: restricted_since.map(|since| since.rfc3339()),
+            devices_sharing: sharing,
+            attached,
+            texts_waiting,
+            mailbox,
+            calls: calls.collect(),
+            pushes_under_way,
+            self_test: test.map(Into::into),
+            trace: trace.map(Into::into),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Orders: erasing all instances of a tenant, of one of its devices, or one instance, by the tenant's administrator.
+//!
+//! An order counts what became of each of its instances, and is remembered as long as a tombstone: asked again it tells how far
+//! it is, and then always the same. This room erases nothing itself: `endings` begins the erasures at their pace, and
+//! `erasures` says when each one is gone.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use ahash::HashMap;
+
+use super::account::TenantId;
+use super::audit::Unregister;
+use super::ids::{InstanceId, RecordId, ReplyTo};
+use super::input::Whom;
+use super::output::{Answer, OrderView, Refusal};
+use super::schedule::Schedule;
+use crate::clock::{Instant, Now, WallTime};
+
+/// Orders remembered in one shard. The oldest that is done gives way; while none is, a further one is told to come again.
+const ORDERS_MAX: usize = 1024;
+/// How long an order that is done is remembered: as long as the tombstones of its instances.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How long the answer waits beyond `erasure.grace`: for the log, and for a few portions.
+const ANSWER_SLACK: Duration = Duration::from_secs(3);
+/// Whoever asks is told how far the order is after this long in any case.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// Clients that wait for one order; further ones are told at once how far it is.
+const WAITING_MAX: usize = 16;
+const COME_AGAIN: Duration = Duration::from_secs(5);
+
+/// What this room asks of the engine.
+pub(crate) enum Event {
+    Reply(ReplyTo, Box<Answer>),
+}
+
+/// What an order finds.
+pub(crate) struct Found {
+    pub(crate) instances: BTreeSet<InstanceId>,
+    /// Registrations that pass through us and were ended with it: they hold no credentials.
+    pub(crate) passed: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct OrderId(u64);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Timer {
+    /// Who waits is told how far it is.
+    Answer,
+    /// It is forgotten.
+    Forget,
+}
+
+struct Order {
+    tenant: TenantId,
+    whom: Whom,
+    begun: WallTime,
+    ended: Option<WallTime>,
+    /// Instances without a receipt yet.
+    open: usize,
+    unregister: BTreeMap<Unregister, u32>,
+    logged: u32,
+    passed: u32,
+    waiting: Vec<ReplyTo>,
+}
+
+/// The room.
+#[derive(Default)]
+pub(crate) struct Orders {
+    orders: BTreeMap<OrderId, Order>,
+    by_whom: BTreeMap<(TenantId, Whom), OrderId>,
+    /// Not wiped yet.
+    by_instance: HashMap<InstanceId, OrderId>,
+    /// Wiped, not recorded yet.
+    by_record: HashMap<RecordId, OrderId>,
+    schedule: Schedule<(OrderId, Timer)>,
+    events: VecDeque<Event>,
+    last: u64,
+}
+
+impl Orders {
+    /// An order comes in, or comes again: then what is new joins the one there is, which is not done any more. Answered when
+    /// it is done, or after a while.
+    pub(crate) fn give(
+        &mut self,
+        tenant: &TenantId,
+        whom: &Whom,
+        found: Found,
+        grace: Duration,
+        reply: ReplyTo,
+        now: Now,
+    ) {
+        let Some(id) = self.known(tenant, whom).or_else(|| self.enter(tenant, whom, now)) else {
+            let refusal = Refusal::Busy { after: COME_AGAIN };
+            return self.events.push_back(Event::Reply(reply, Box::new(Answer::Refused(refusal))));
+        };
+        let Some(order) = self.orders.get_mut(&id) else { return };
+        order.passed = order.passed.saturating_add(found.passed);
+        for instance in &found.instances {
+            // One of another order is counted there.
+            if let Entry::Vacant(place) = self.by_instance.entry(*instance) {
+                place.insert(id);
+                order.open += 1;
+            }
+        }
+        if order.open > 0 {
+            order.ended = None;
+            self.schedule.remove((id, Timer::Forget));
+        }
+        if order.waiting.len() < WAITING_MAX {
+            order.waiting.push(reply);
+            let by = now.boot + (grace + ANSWER_SLACK).min(ANSWER_MAX);
+            let first = self.schedule.at((id, Timer::Answer)).unwrap_or(by);
+            self.schedule.set((id, Timer::Answer), Some(first));
+        } else {
+            let view = order.view();
+            self.events.push_back(Event::Reply(reply, Box::new(Answer::Ordered(Box::new(view)))));
+        }
+        self.conclude(id, now);
+    }
+
+    /// Whether such an order is remembered.
+    pub(crate) fn knows(&self, tenant: &TenantId, whom: &Whom) -> bool {
+        self.known(tenant, whom).is_some()
+    }
+
+    /// An instance is wiped, and its record is on the way to the log.
+    pub(crate) fn handle_wiped(&mut self, instance: InstanceId, unregister: Unregister, record: RecordId) {
+        let Some(id) = self.by_instance.remove(&instance) else { return };
+        let Some(order) = self.orders.get_mut(&id) else { return };
+        *order.unregister.entry(unregister).or_default() += 1;
+        self.by_record.insert(record, id);
+    }
+
+    /// The log has written a record, or given up waiting.
+    pub(crate) fn handle_recorded(&mut self, record: RecordId, logged: bool, now: Now) {
+        let Some(id) = self.by_record.remove(&record) else { return };
+        if let Some(order) = self.orders.get_mut(&id) {
+            order.open -= 1;
+            order.logged += u32::from(logged);
+        }
+        self.conclude(id, now);
+    }
+
+    /// Answers who has waited long enough, and forgets what is old.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        while let Some((id, timer)) = self.schedule.pop_due(now) {
+            match timer {
+                Timer::Answer => self.answer(id),
+                Timer::Forget => self.forget(id),
+            }
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.schedule.next()
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// How full each table is.
+    pub(crate) fn tables(&self, out: &mut Vec<(&'static str, usize)>) {
+        out.extend([
+            ("orders", self.orders.len()),
+            ("orders.instances", self.by_instance.len()),
+            ("orders.records", self.by_record.len()),
+        ]);
+    }
+
+    fn known(&self, tenant: &TenantId, whom: &Whom) -> Option<OrderId> {
+        self.by_whom.get(&(tenant.clone(), whom.clone())).copied()
+    }
+
+    /// A new order; `None` where there is no room.
+    fn enter(&mut self, tenant: &TenantId, whom: &Whom, now: Now) -> Option<OrderId> {
+        if self.orders.len() >= ORDERS_MAX {
+            let done = self.orders.iter().find(|(_, order)| order.ended.is_some()).map(|(id, _)| *id)?;
+            self.forget(done);
+        }
+        self.last += 1;
+        let id = OrderId(self.last);
+        let order = Order {
+            tenant: tenant.clone(),
+            whom: whom.clone(),
+            begun: now.wall,
+            ended: None,
+            open: 0,
+            unregister: BTreeMap::new(),
+            logged: 0,
+            passed: 0,
+            waiting: Vec::new(),
+        };
+        self.by_whom.insert((tenant.clone(), whom.clone()), id);
+        self.orders.insert(id, order);
+        Some(id)
+    }
+
+    /// Ends an order that has nothing left to do, and answers who waits for one that is done.
+    fn conclude(&mut self, id: OrderId, now: Now) {
+        let Some(order) = self.orders.get_mut(&id) else { return };
+        if order.open > 0 {
+            return;
+        }
+        if order.ended.is_none() {
+            order.ended = Some(now.wall);
+            self.schedule.set((id, Timer::Forget), Some(now.boot + KEPT));
+        }
+        self.answer(id);
+    }
+
+    fn answer(&mut self, id: OrderId) {
+        self.schedule.remove((id, Timer::Answer));
+        let Some(order) = self.orders.get_mut(&id) else { return };
+        let view = order.view();
+        for reply in std::mem::take(&mut order.waiting) {
+            self.events.push_back(Event::Reply(reply, Box::new(Answer::Ordered(Box::new(view.clone())))));
+        }
+    }
+
+    fn forget(&mut self, id: OrderId) {
+        let Some(Order { tenant, whom, .. }) = self.orders.remove(&id) else { return };
+        self.by_whom.remove(&(tenant, whom));
+        self.schedule.remove((id, Timer::Forget));
+    }
+}
+
+impl Order {
+    fn view(&self) -> OrderView {
+        OrderView {
+            begun: self.begun,
+            ended: self.ended,
+            left: u32::try_from(self.open).unwrap_or(u32::MAX),
+            unregister: self.unregister.clone(),
+            logged: self.logged,
+            passed: self.passed,
+        }
+    }
+}
