@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use super::views::ReceiptBody;
 use crate::engine::account::AccountError;
+use crate::engine::audit::{Cause, Receipt};
 use crate::engine::output::Refusal;
 
 /// What stands before every problem type.
@@ -290,20 +291,24 @@ impl From<AccountError> for Problem {
     }
 }
 
+impl Problem {
+    fn erased(cause: Cause, receipt: Option<Box<Receipt>>) -> Self {
+        let detail = format!(
+            "The instance is erased ({}); its credentials are gone. Hand the account over again to be woken.",
+            cause.as_str()
+        );
+        let mut problem = Self::new(Kind::InstanceErased, detail, "asked for an erased instance");
+        problem.0.body.cause = Some(cause.as_str());
+        problem.0.body.receipt = receipt.map(|receipt| (*receipt).into());
+        problem
+    }
+}
+
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::NotFound => Self::unknown_instance(),
-            Refusal::Gone { cause, receipt } => {
-                let detail = format!(
-                    "The instance is erased ({}); its credentials are gone. Hand the account over again to be woken.",
-                    cause.as_str()
-                );
-                let mut problem = Self::new(Kind::InstanceErased, detail, "asked for an erased instance");
-                problem.0.body.cause = Some(cause.as_str());
-                problem.0.body.receipt = receipt.map(|receipt| (*receipt).into());
-                problem
-            }
+            Refusal::Gone { cause, receipt } => Self::erased(cause, receipt),
             Refusal::InvalidAccount(detail) => {
                 Self::new(Kind::InvalidAccount, detail, "the engine refuses the account")
             }

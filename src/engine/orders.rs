@@ -98,9 +98,9 @@ impl Orders {
         };
         let Some(order) = self.orders.get_mut(&id) else { return };
         order.passed = order.passed.saturating_add(found.passed);
-        for instance in &found.instances {
+        for instance in found.instances {
             // One of another order is counted there.
-            if let Entry::Vacant(place) = self.by_instance.entry(*instance) {
+            if let Entry::Vacant(place) = self.by_instance.entry(instance) {
                 place.insert(id);
                 order.open += 1;
             }
