@@ -70,7 +70,8 @@ async fn try_all<F: Future<Output = Map<String, Value>>>(pusher: &Pusher, templa
             let payload = arrived().await;
             assert_eq!(device.open(&payload["caller"], &job()), told);
             let text = Value::Object(payload).to_string();
-            assert!(!text.contains("Ada") && !text.contains("+441234"));
+            // With its quote, which no base64 has by chance.
+            assert!(!text.contains("\"Ada") && !text.contains("+441234"));
             lengths.push(text.len());
         }
         assert!(lengths.windows(2).all(|pair| pair[0] == pair[1]), "{kind:?}: {lengths:?}");
