@@ -132,13 +132,19 @@ fn every_call_with_every_wrong_identity_answers_as_if_there_were_no_such_instanc
             path.split('/').map(|part| if part.starts_with('{') { &test } else { part }).collect::<Vec<_>>().join("/")
         };
         let bodies = if *with_body { vec![Some(json!({})), Some(json!("no object"))] } else { vec![None] };
+        let of_tenants = template.starts_with("/v1/tenants/");
         for (name, identity) in &identities {
+            if of_tenants && *name == "the tenant's administrator" {
+                // Whose call it is.
+                continue;
+            }
             for body in &bodies {
                 let ask = |id: &str| setting.daemon.ask_as(method, &of(id), identity().as_deref(), body.as_ref());
                 let (there, nowhere) = (ask(&alice.id), ask(&nobody(&alice.id)));
                 assert_eq!(bytes(&there), bytes(&nowhere), "{method} {template} as {name}");
                 let token = matches!(*name, "another device of the account" | "another tenant's instance");
-                let refusal = if token { there.status == 404 } else { matches!(there.status, 401 | 403 | 404) };
+                let refusal =
+                    if token && !of_tenants { there.status == 404 } else { matches!(there.status, 401 | 403 | 404) };
                 assert!(refusal, "{method} {template} as {name}: {there:?}");
             }
         }
