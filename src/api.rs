@@ -28,11 +28,13 @@ mod views;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::HttpBody as _;
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use http::Method;
+
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -173,12 +175,17 @@ fn known(method: &Method) -> &'static str {
 /// The last step of every request: a wrong method gets its problem, and our log gets its own text. No address, id or
 /// value of a request is written.
 async fn finish(method: Method, path: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let carried = !request.body().is_end_stream();
     let mut response = next.run(request).await;
     if response.status() == http::StatusCode::METHOD_NOT_ALLOWED && response.extensions().get::<LogLine>().is_none() {
         // The router adds the Allow header outside of this layer.
         let marks = std::mem::take(response.extensions_mut());
         response = Problem::wrong_method().into_response();
         response.extensions_mut().extend(marks);
+    }
+    if carried && (path.is_none() || response.status() == http::StatusCode::METHOD_NOT_ALLOWED) {
+        // A secret that was sent to the wrong place.
+        response.extensions_mut().insert(server::AfterSecret);
     }
     let status = response.status().as_u16();
     let path = path.as_ref().map_or("-", MatchedPath::as_str);

@@ -4,6 +4,7 @@
 //! `drain`. It decides nothing about calls or instances.
 
 mod open;
+mod secrets;
 mod stories;
 
 use std::future::Future;
@@ -18,6 +19,7 @@ use tracing::{debug, error, info, warn};
 use open::{
     Bound, addresses, net_settings, open_audit, open_pusher, registered, split_tenants, start_audit, unavailable,
 };
+use secrets::Secrets;
 
 use crate::api::{self, ApiConfig};
 use crate::audit_log::{AuditLog, OpenedLog};
@@ -162,6 +164,7 @@ struct Opened {
     bound: Bound,
     policy: Arc<Policy>,
     audit: OpenedLog,
+    secrets: Secrets,
     tenants: Vec<api::Tenant>,
     apps: Vec<push::AppConfig>,
     api_files: Option<TlsFiles>,
@@ -176,11 +179,13 @@ impl Opened {
         let bound = Bound::new(&settings)?;
         let policy = Arc::new(settings.policy(bound.sip.listeners()));
         let audit = open_audit(&settings, &policy)?;
+        let secrets = Secrets::new(&settings.vault)?;
         let (tenants, apps) = split_tenants(settings.tenants)?;
         Ok(Self {
             bound,
             policy,
             audit,
+            secrets,
             tenants,
             apps,
             api_files: settings.api.tls,
@@ -192,10 +197,11 @@ impl Opened {
 
     /// Starts everything within a tokio runtime.
     fn run(self) -> Result<Running, StartError> {
-        let Self { bound, policy, audit, tenants, apps, api_files, deadline, debug_faults, shards } = self;
+        let Self { bound, policy, audit, secrets, tenants, apps, api_files, deadline, debug_faults, shards } = self;
         let placement = Placement::new(shards, [random_u64()?, random_u64()?]);
         let meters = Arc::new(Meters::new(&incident_names()));
         let readiness = Arc::new(Readiness::new());
+        secrets.tell(&meters, &readiness);
         let (stop, stopping) = watch::channel(false);
         let (writable, writable_changes) = watch::channel(true);
         let audit = start_audit(audit, writable)?;
@@ -212,7 +218,7 @@ impl Opened {
             sinks: Arc::new(sinks(&pusher, &audit)),
             observer: observer(&meters),
         };
-        let shards = Shards::start(engines(&placement, &policy)?, inboxes, &wiring);
+        let shards = Shards::start(engines(&placement, &policy, &secrets)?, inboxes, &wiring);
 
         let api_config = ApiConfig {
             policy: Arc::clone(&policy),
@@ -414,12 +420,13 @@ fn observer(meters: &Arc<Meters>) -> crate::shard::Observer {
     })
 }
 
-fn engines(placement: &Placement, policy: &Arc<Policy>) -> Result<Vec<Engine>, StartError> {
+fn engines(placement: &Placement, policy: &Arc<Policy>, secrets: &Secrets) -> Result<Vec<Engine>, StartError> {
     (0..placement.shards())
         .map(|shard| {
             let mut seed = [0; 32];
             aws_lc_rs::rand::fill(&mut seed).map_err(|_| no_randomness())?;
-            let start = Start { shard: ShardId(shard), policy: Arc::clone(policy), placement: placement.clone(), seed };
+            let (shard, vault) = (ShardId(shard), secrets.vault());
+            let start = Start { shard, policy: Arc::clone(policy), placement: placement.clone(), seed, vault };
             Ok(Engine::new(start))
         })
         .collect()

@@ -1,73 +1,45 @@
 //! The vault: the only room where SIP credentials live.
 //!
-//! A credential enters by value, stays in a slot, is *lent* to a closure and leaves by being *wiped*; nothing returns it.
-//! The room is its own so that one short file answers "where can a password be?", and so that hardening the memory
-//! behind a slot changes nothing outside. Its types have no `Debug`, `Clone` or `Serialize`: a credential cannot be
-//! logged, copied or stored by accident.
+//! A credential enters by value, lies sealed in slots of one size, is *lent* to a closure and leaves by being *wiped*;
+//! nothing returns it. The room is its own so that a few short files answer "where can a password be?", and so that
+//! hardening the memory behind a slot changes nothing outside. Its types have no `Debug`, `Clone` or `Serialize`: a
+//! credential cannot be logged, copied or stored by accident.
 //!
-//! Texts that wait for their devices are sealed here too (`sealing`): their key is a secret like any other.
+//! Everything is sealed under the process key (`process_key`), which lies in a page of its own (`page`) and nowhere else;
+//! what is opened for a moment, and what the ciphers and hashes leave on the stack, is overwritten (`slot`, `scrub`), and so is
+//! whatever Rust frees (`allocator`). Texts that wait for their devices are sealed here too (`sealing`).
 //!
 //! It refuses to interpret: it knows no SIP and computes no digest. Whoever needs an HA1 of a password brings the
 //! function along.
+//!
+//! With a key in plain memory ([`ProcessKey::plain`]) no system call is made but for randomness, so that the room could run
+//! under Miri; that is unverified, as Miri was not at hand, and its crypto library is C.
 
 mod allocator;
+mod material;
+mod page;
+mod process_key;
 mod scrub;
 mod sealing;
+mod slot;
+
+use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use zeroize::Zeroizing;
 
 pub use allocator::WipingAllocator;
+pub use material::{HA1S_MAX, Ha1, Ha1Algorithm, Keep, Material, PASSWORD_BYTES_MAX, Password};
+use material::{HASH_ROOM, HEX_ROOM, Label, hex_into, read_password, unhex_into, write_password};
+pub use process_key::{ProcessKey, Protection, VaultError};
 use scrub::scrubbed;
 pub use scrub::scrubbed_task;
 use sealing::Sealer;
 pub use sealing::{SEAL_OVERHEAD, Sealed};
+use slot::Slot;
 
-/// A password. Overwritten when dropped.
-pub struct Password(Zeroizing<Vec<u8>>);
-
-impl Password {
-    /// Takes the bytes over; no copy is made.
-    #[must_use]
-    pub fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
-        Self(bytes)
-    }
-}
-
-/// H(username:realm:password) in hex, as handed over or computed. The value is overwritten when dropped.
-pub struct Ha1 {
-    /// The protection realm it is good for, and no other.
-    pub realm: String,
-    /// The hash it was made with.
-    pub algorithm: Ha1Algorithm,
-    /// The hash in hex; in the vault always lower-case, as RFC 7616 §3.4 wants it.
-    pub value: Zeroizing<String>,
-}
-
-impl Ha1 {
-    fn is_for(&self, other: &Self) -> bool {
-        self.realm == other.realm && self.algorithm == other.algorithm
-    }
-}
-
-/// The vault's own name of an algorithm (it does not know `sip`), weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Ha1Algorithm {
-    /// RFC 2617.
-    Md5,
-    /// RFC 7616.
-    Sha256,
-    /// RFC 7616, SHA-512/256.
-    Sha512256,
-}
-
-/// Credentials on their way into the vault.
-pub enum Material {
-    /// Good for every realm and algorithm.
-    Password(Password),
-    /// Good for the realms and algorithms that stand there.
-    Ha1(Vec<Ha1>),
-}
+/// Copies that the debug switch keeps; then the oldest go.
+const COPIES_MAX: usize = 1024;
 
 /// Names a credential. Not `Clone`: whoever holds it may lend or wipe, and nobody can lend what was wiped.
 ///
@@ -81,83 +53,145 @@ pub struct WipeReceipt(());
 
 /// What [`Vault::lend`] shows.
 pub enum Lent<'a> {
-    /// The password is still needed: no registrar has accepted it yet.
+    /// There is no hash for the realm and algorithm, but still (or always) the password.
     Password(&'a [u8]),
-    /// What is left of the password.
-    Ha1(&'a [Ha1]),
+    /// The hash in lower-case hex, as RFC 7616 §3.4 wants it.
+    Ha1(&'a str),
 }
 
 /// The credentials of one shard.
-#[derive(Default)]
 pub struct Vault {
-    /// Invariant: a slot is filled exactly while its `CredentialId` is out, and otherwise listed in `free`.
-    slots: Vec<Option<Material>>,
+    key: Arc<ProcessKey>,
+    /// Invariant: a place is filled exactly while its `CredentialId` is out, and otherwise listed in `free`.
+    places: Vec<Option<Credential>>,
     free: Vec<usize>,
     sealer: Sealer,
+    /// The debug switch, and what it keeps.
+    copies: Option<Vec<Vec<u8>>>,
+}
+
+/// What is held of one account.
+struct Credential {
+    keep: Keep,
+    password: Option<Slot>,
+    /// Which hashes there are. Realms and algorithms are no secrets: registrars send them to everyone.
+    labels: Vec<Label>,
+    /// The hashes, in the order of the labels. Filled exactly while there is a label.
+    hashes: Option<Slot>,
 }
 
 impl Vault {
-    /// An empty vault.
+    /// An empty vault that seals under this key.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(key: Arc<ProcessKey>) -> Self {
+        Self { key, places: Vec::new(), free: Vec::new(), sealer: Sealer::default(), copies: None }
     }
 
-    /// Puts a credential into a slot. The number of slots is bounded by the instances a shard may hold.
-    pub fn admit(&mut self, material: Material) -> CredentialId {
-        let material = match material {
-            Material::Ha1(values) => Material::Ha1(normalised(values)),
-            password @ Material::Password(_) => password,
-        };
-        if let Some(index) = self.free.pop() {
-            self.slots[index] = Some(material);
-            return CredentialId(index);
-        }
-        self.slots.push(Some(material));
-        CredentialId(self.slots.len() - 1)
+    /// An empty vault under a key in plain memory, for tests and simulations.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self::new(ProcessKey::plain())
     }
 
-    /// Puts HA1s in the place of the password, or adds realms and algorithms to the HA1s there, and wipes what they
-    /// replace. Without any HA1 nothing changes.
-    pub fn distill(&mut self, id: &CredentialId, ha1: Vec<Ha1>) {
-        if ha1.is_empty() {
-            return;
-        }
-        let fresh = normalised(ha1);
-        let slot = self.slot_mut(id);
-        match slot {
-            Material::Password(_) => *slot = Material::Ha1(fresh),
-            Material::Ha1(kept) => {
-                kept.retain(|old| !fresh.iter().any(|new| new.is_for(old)));
-                kept.extend(fresh);
+    /// From now on a plain copy of every password admitted is kept until the process ends. For whoever has to show that a
+    /// search of the memory finds what is there; never for service.
+    pub fn dangerously_keep_copies(&mut self) {
+        self.copies.get_or_insert_default();
+    }
+
+    /// Seals a credential. The number of them is bounded by the instances a shard may hold.
+    pub fn admit(&mut self, material: Material, keep: Keep) -> CredentialId {
+        let index = self.free.pop().unwrap_or(self.places.len());
+        let owner = index as u64;
+        let mut credential = Credential { keep, password: None, labels: Vec::new(), hashes: None };
+        match material {
+            Material::Password(password) => {
+                self.copy(&password);
+                let seal = || Slot::seal(&self.key, owner, |plain| write_password(password.bytes(), plain));
+                credential.password = Some(scrubbed(seal));
             }
+            Material::Ha1(values) => credential.add(&values, owner, &self.key),
+        }
+        if index == self.places.len() {
+            self.places.push(None);
+        }
+        self.places[index] = Some(credential);
+        CredentialId(index)
+    }
+
+    /// Makes HA1s of the password for a realm and some algorithms, by `ha1_of(password, realm, algorithm)`, and wipes the
+    /// password unless it is to be kept. Without a password nothing changes, nor without any algorithm.
+    ///
+    /// Where there are more than [`HA1S_MAX`], those made longest ago are wiped.
+    pub fn distill(
+        &mut self,
+        id: &CredentialId,
+        realm: &str,
+        algorithms: &[Ha1Algorithm],
+        ha1_of: impl Fn(&[u8], &str, Ha1Algorithm) -> Zeroizing<String>,
+    ) {
+        let (owner, key) = (id.0 as u64, Arc::clone(&self.key));
+        let credential = self.credential_mut(id);
+        let missing = |algorithm: &&Ha1Algorithm| credential.place_of(realm, **algorithm).is_none();
+        let missing: Vec<Ha1Algorithm> = algorithms.iter().filter(missing).copied().collect();
+        let Some(password) = credential.password.as_ref().filter(|_| !algorithms.is_empty()) else { return };
+        let make = |password: &[u8]| {
+            let ha1 = |algorithm| Ha1::new(realm.to_owned(), algorithm, ha1_of(password, realm, algorithm));
+            missing.iter().filter_map(|algorithm| ha1(*algorithm)).collect::<Vec<Ha1>>()
+        };
+        if !missing.is_empty() {
+            let made = scrubbed(|| password.open(&key, owner, |plain| make(read_password(plain))));
+            credential.add(&made, owner, &key);
+        }
+        if credential.keep == Keep::UntilAccepted {
+            credential.password = None;
         }
     }
 
     /// Wipes the HA1s of a realm that are weaker than `accepted`, so that a later downgrade cannot be answered.
     ///
-    /// A password is left alone: [`Vault::distill`] takes its place first.
+    /// A password is left alone: [`Vault::distill`] takes its place first, and a tenant that keeps it takes the downgrade.
     pub fn forget_weaker(&mut self, id: &CredentialId, realm: &str, accepted: Ha1Algorithm) {
-        if let Material::Ha1(kept) = self.slot_mut(id) {
-            kept.retain(|ha1| ha1.realm != realm || ha1.algorithm >= accepted);
-        }
+        let (owner, key) = (id.0 as u64, Arc::clone(&self.key));
+        self.credential_mut(id).retain(|label| label.realm != realm || label.algorithm >= accepted, owner, &key);
     }
 
-    /// Overwrites the credential and frees its slot.
+    /// Overwrites the credential and frees its slots.
     #[expect(clippy::needless_pass_by_value, reason = "taking the id is the point: nobody can lend what was wiped")]
     pub fn wipe(&mut self, id: CredentialId) -> WipeReceipt {
-        // Dropping the material overwrites it: every secret member is `Zeroizing`.
-        drop(self.slots[id.0].take());
+        // A slot overwrites itself when dropped.
+        drop(self.places[id.0].take());
         self.free.push(id.0);
         WipeReceipt(())
     }
 
-    /// Shows the credential to `use_it` for as long as that runs.
-    pub fn lend<R>(&self, id: &CredentialId, use_it: impl FnOnce(Lent<'_>) -> R) -> R {
-        scrubbed(|| match self.slot(id) {
-            Material::Password(password) => use_it(Lent::Password(&password.0)),
-            Material::Ha1(values) => use_it(Lent::Ha1(values)),
-        })
+    /// Whether there is something to answer a challenge of this realm and algorithm with. Opens nothing.
+    #[must_use]
+    pub fn answers(&self, id: &CredentialId, realm: &str, algorithm: Ha1Algorithm) -> bool {
+        let credential = self.credential(id);
+        credential.password.is_some() || credential.place_of(realm, algorithm).is_some()
+    }
+
+    /// Shows what answers a challenge of this realm and algorithm to `use_it`, for as long as that runs: the hash, or else
+    /// the password. `None`: there is neither. Overwritten before this returns, also where `use_it` panics.
+    pub fn lend<R>(
+        &self,
+        id: &CredentialId,
+        realm: &str,
+        algorithm: Ha1Algorithm,
+        use_it: impl FnOnce(Lent<'_>) -> R,
+    ) -> Option<R> {
+        let (owner, key, credential) = (id.0 as u64, &*self.key, self.credential(id));
+        if let (Some(place), Some(hashes)) = (credential.place_of(realm, algorithm), &credential.hashes) {
+            return Some(scrubbed(|| {
+                hashes.open(key, owner, |plain| {
+                    let mut digits = Zeroizing::new([0; HEX_ROOM]);
+                    use_it(Lent::Ha1(hex_into(hash_at(plain, place, algorithm), &mut digits)))
+                })
+            }));
+        }
+        let password = credential.password.as_ref()?;
+        Some(scrubbed(|| password.open(key, owner, |plain| use_it(Lent::Password(read_password(plain))))))
     }
 
     /// Whether two credentials come from the same password, as far as can be told.
@@ -171,26 +205,27 @@ impl Vault {
         b: &CredentialId,
         ha1_of: impl Fn(&[u8], &str, Ha1Algorithm) -> Zeroizing<String>,
     ) -> bool {
-        scrubbed(|| match (self.slot(a), self.slot(b)) {
-            (Material::Password(a), Material::Password(b)) => same(&a.0, &b.0),
-            (Material::Password(Password(password)), Material::Ha1(values))
-            | (Material::Ha1(values), Material::Password(Password(password))) => agree(
-                values
-                    .iter()
-                    .map(|ha1| same(ha1.value.as_bytes(), ha1_of(password, &ha1.realm, ha1.algorithm).as_bytes())),
-            ),
-            (Material::Ha1(a), Material::Ha1(b)) => agree(a.iter().flat_map(|ours| {
-                b.iter()
-                    .filter(|theirs| theirs.is_for(ours))
-                    .map(|theirs| same(ours.value.as_bytes(), theirs.value.as_bytes()))
-            })),
+        scrubbed(|| match (&self.credential(a).password, &self.credential(b).password) {
+            (Some(ours), Some(theirs)) => ours.open(&self.key, a.0 as u64, |ours| {
+                theirs.open(&self.key, b.0 as u64, |theirs| same(read_password(ours), read_password(theirs)))
+            }),
+            (Some(password), None) => self.makes(password, a, b, &ha1_of),
+            (None, Some(password)) => self.makes(password, b, a, &ha1_of),
+            (None, None) => self.share_hashes(a, b),
         })
+    }
+
+    /// Whether a password is held, and the realms and algorithms of the hashes held.
+    pub fn holds(&self, id: &CredentialId) -> (bool, impl Iterator<Item = (&str, Ha1Algorithm)>) {
+        let credential = self.credential(id);
+        let hashes = credential.labels.iter().map(|label| (label.realm.as_str(), label.algorithm));
+        (credential.password.is_some(), hashes)
     }
 
     /// How many credentials are held.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.places.len() - self.free.len()
     }
 
     /// Whether no credential is held.
@@ -199,26 +234,122 @@ impl Vault {
         self.len() == 0
     }
 
-    fn slot(&self, id: &CredentialId) -> &Material {
-        self.slots
-            .get(id.0)
-            .and_then(Option::as_ref)
-            .expect("an id of this vault names a filled slot until `wipe` takes it")
+    /// Whether the hashes of `hashed` are those of a password.
+    fn makes(
+        &self,
+        password: &Slot,
+        typed: &CredentialId,
+        hashed: &CredentialId,
+        ha1_of: &impl Fn(&[u8], &str, Ha1Algorithm) -> Zeroizing<String>,
+    ) -> bool {
+        let credential = self.credential(hashed);
+        let Some(hashes) = &credential.hashes else { return false };
+        password.open(&self.key, typed.0 as u64, |typed| {
+            hashes.open(&self.key, hashed.0 as u64, |hashes| {
+                agree(credential.labels.iter().enumerate().map(|(place, Label { realm, algorithm })| {
+                    let mut made = Zeroizing::new([0; HASH_ROOM]);
+                    unhex_into(&ha1_of(read_password(typed), realm, *algorithm), &mut *made);
+                    same(hash_at(hashes, place, *algorithm), &made[..algorithm.hash_len()])
+                }))
+            })
+        })
     }
 
-    fn slot_mut(&mut self, id: &CredentialId) -> &mut Material {
-        self.slots
+    /// Whether two lists of hashes agree where they can be compared.
+    fn share_hashes(&self, a: &CredentialId, b: &CredentialId) -> bool {
+        let (ours, theirs) = (self.credential(a), self.credential(b));
+        let (Some(our_hashes), Some(their_hashes)) = (&ours.hashes, &theirs.hashes) else { return false };
+        our_hashes.open(&self.key, a.0 as u64, |our_plain| {
+            their_hashes.open(&self.key, b.0 as u64, |their_plain| {
+                agree(ours.labels.iter().enumerate().filter_map(|(place, label)| {
+                    let other = theirs.place_of(&label.realm, label.algorithm)?;
+                    let (ours, theirs) =
+                        (hash_at(our_plain, place, label.algorithm), hash_at(their_plain, other, label.algorithm));
+                    Some(same(ours, theirs))
+                }))
+            })
+        })
+    }
+
+    fn copy(&mut self, password: &Password) {
+        let Some(copies) = &mut self.copies else { return };
+        if copies.len() == COPIES_MAX {
+            copies.remove(0);
+        }
+        copies.push(password.bytes().to_vec());
+    }
+
+    fn credential(&self, id: &CredentialId) -> &Credential {
+        self.places
+            .get(id.0)
+            .and_then(Option::as_ref)
+            .expect("an id of this vault names a credential until `wipe` takes it")
+    }
+
+    fn credential_mut(&mut self, id: &CredentialId) -> &mut Credential {
+        self.places
             .get_mut(id.0)
             .and_then(Option::as_mut)
-            .expect("an id of this vault names a filled slot until `wipe` takes it")
+            .expect("an id of this vault names a credential until `wipe` takes it")
     }
 }
 
-fn normalised(mut values: Vec<Ha1>) -> Vec<Ha1> {
-    for ha1 in &mut values {
-        ha1.value.make_ascii_lowercase();
+impl Credential {
+    fn place_of(&self, realm: &str, algorithm: Ha1Algorithm) -> Option<usize> {
+        self.labels.iter().position(|label| label.algorithm == algorithm && label.realm == realm)
     }
-    values
+
+    /// Adds hashes in the place of equal ones, and wipes the oldest where there are too many.
+    fn add(&mut self, fresh: &[Ha1], owner: u64, key: &ProcessKey) {
+        let fresh = &fresh[fresh.len().saturating_sub(HA1S_MAX)..];
+        let stays = |label: &Label| !fresh.iter().any(|ha1| ha1.is_for(label));
+        let staying = self.labels.iter().filter(|label| stays(label)).count();
+        let mut surplus = (staying + fresh.len()).saturating_sub(HA1S_MAX);
+        let stays = |label: &Label| {
+            let room = stays(label) && surplus == 0;
+            surplus -= usize::from(stays(label) && !room);
+            room
+        };
+        self.rewrite(stays, fresh, owner, key);
+    }
+
+    fn retain(&mut self, stays: impl Fn(&Label) -> bool, owner: u64, key: &ProcessKey) {
+        if !self.labels.iter().all(&stays) {
+            self.rewrite(stays, &[], owner, key);
+        }
+    }
+
+    /// Seals anew what stays of the hashes, followed by further ones.
+    fn rewrite(&mut self, stays: impl FnMut(&Label) -> bool, further: &[Ha1], owner: u64, key: &ProcessKey) {
+        let kept: Vec<bool> = self.labels.iter().map(stays).collect();
+        let former = self.hashes.take();
+        let write = |old: &[u8], plain: &mut [u8]| {
+            let mut places = plain.chunks_exact_mut(HASH_ROOM);
+            let kept = old.chunks_exact(HASH_ROOM).zip(&kept).filter(|(_, stays)| **stays);
+            for ((hash, _), place) in kept.zip(&mut places) {
+                place.copy_from_slice(hash);
+            }
+            for (ha1, place) in further.iter().zip(&mut places) {
+                unhex_into(ha1.value(), place);
+            }
+        };
+        let count = kept.iter().filter(|stays| **stays).count() + further.len();
+        self.hashes = (count > 0).then(|| {
+            scrubbed(|| match &former {
+                None => Slot::seal(key, owner, |plain| write(&[], plain)),
+                Some(former) => former.open(key, owner, |old| Slot::seal(key, owner, |plain| write(old, plain))),
+            })
+        });
+        let mut kept = kept.into_iter();
+        self.labels.retain(|_| kept.next().unwrap_or(false));
+        self.labels.extend(further.iter().map(Ha1::label));
+        self.labels.shrink_to_fit();
+    }
+}
+
+/// One hash of those in a slot.
+fn hash_at(plain: &[u8], place: usize, algorithm: Ha1Algorithm) -> &[u8] {
+    &plain[place * HASH_ROOM..][..algorithm.hash_len()]
 }
 
 fn same(a: &[u8], b: &[u8]) -> bool {
@@ -233,147 +364,4 @@ fn agree(comparisons: impl Iterator<Item = bool>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fmt::Debug;
-
-    use super::*;
-
-    /// Does not compile if `$secret` implements `$forbidden`: the call would be ambiguous.
-    macro_rules! assert_not {
-        ($forbidden:path: $($secret:ty),+) => {{
-            trait Unambiguous<Marker> {
-                fn holds() {}
-            }
-            impl<T> Unambiguous<()> for T {}
-            impl<T: $forbidden> Unambiguous<u8> for T {}
-            $(<$secret as Unambiguous<_>>::holds();)+
-        }};
-    }
-
-    #[test]
-    fn secrets_cannot_be_printed_copied_or_stored() {
-        assert_not!(Debug: Password, Ha1, Material, Lent<'static>, Sealed, Vault);
-        assert_not!(std::fmt::Display: Password, Ha1, Material, Lent<'static>, Sealed, Vault);
-        assert_not!(Clone: Password, Ha1, Material, CredentialId, WipeReceipt, Sealed, Vault);
-        assert_not!(serde::Serialize: Password, Ha1, Material, Sealed, Vault);
-    }
-
-    #[test]
-    fn a_wiped_slot_is_used_again_and_the_others_keep_their_content() {
-        let mut vault = Vault::new();
-        let first = vault.admit(password("one"));
-        let second = vault.admit(password("two"));
-        let _proof = vault.wipe(first);
-        assert_eq!(vault.len(), 1);
-
-        let third = vault.admit(password("three"));
-
-        assert_eq!(vault.len(), 2);
-        assert_eq!(shown(&vault, &second), ["password two"]);
-        assert_eq!(shown(&vault, &third), ["password three"]);
-        assert_eq!(vault.slots.len(), 2);
-    }
-
-    #[test]
-    fn distilling_puts_ha1_in_the_place_of_the_password() {
-        let mut vault = Vault::new();
-        let id = vault.admit(password("secret"));
-
-        vault.distill(&id, Vec::new());
-        assert_eq!(shown(&vault, &id), ["password secret"], "nothing to put in its place");
-        vault.distill(&id, vec![ha1("r", Ha1Algorithm::Sha256, "AB")]);
-
-        assert_eq!(shown(&vault, &id), ["r Sha256 ab"]);
-    }
-
-    #[test]
-    fn distilling_again_adds_realms_and_replaces_equal_ones() {
-        let mut vault = Vault::new();
-        let id = vault.admit(Material::Ha1(vec![ha1("r", Ha1Algorithm::Md5, "01")]));
-
-        vault.distill(&id, vec![ha1("r", Ha1Algorithm::Md5, "02"), ha1("s", Ha1Algorithm::Md5, "03")]);
-
-        assert_eq!(shown(&vault, &id), ["r Md5 02", "s Md5 03"]);
-    }
-
-    #[test]
-    fn what_is_weaker_than_the_accepted_algorithm_is_forgotten_in_its_realm_only() {
-        let mut vault = Vault::new();
-        let id = vault.admit(Material::Ha1(vec![
-            ha1("r", Ha1Algorithm::Md5, "01"),
-            ha1("r", Ha1Algorithm::Sha256, "02"),
-            ha1("r", Ha1Algorithm::Sha512256, "03"),
-            ha1("s", Ha1Algorithm::Md5, "04"),
-        ]));
-
-        vault.forget_weaker(&id, "r", Ha1Algorithm::Sha256);
-
-        assert_eq!(shown(&vault, &id), ["r Sha256 02", "r Sha512256 03", "s Md5 04"]);
-    }
-
-    #[test]
-    fn passwords_match_when_they_are_equal() {
-        let mut vault = Vault::new();
-        let (a, b, c) = (vault.admit(password("same")), vault.admit(password("same")), vault.admit(password("other")));
-
-        assert!(vault.matches(&a, &b, toy_ha1));
-        assert!(!vault.matches(&a, &c, toy_ha1));
-    }
-
-    #[test]
-    fn a_password_matches_ha1s_that_are_all_its_own() {
-        let mut vault = Vault::new();
-        let typed = vault.admit(password("pw"));
-        let own = vault.admit(Material::Ha1(vec![
-            ha1("r", Ha1Algorithm::Md5, &toy_ha1(b"pw", "r", Ha1Algorithm::Md5)),
-            ha1("s", Ha1Algorithm::Md5, &toy_ha1(b"pw", "s", Ha1Algorithm::Md5)),
-        ]));
-        let half = vault.admit(Material::Ha1(vec![
-            ha1("r", Ha1Algorithm::Md5, &toy_ha1(b"pw", "r", Ha1Algorithm::Md5)),
-            ha1("s", Ha1Algorithm::Md5, "00"),
-        ]));
-
-        assert!(vault.matches(&typed, &own, toy_ha1));
-        assert!(vault.matches(&own, &typed, toy_ha1));
-        assert!(!vault.matches(&typed, &half, toy_ha1));
-    }
-
-    #[test]
-    fn ha1s_match_on_a_common_realm_and_never_on_none() {
-        let mut vault = Vault::new();
-        let kept =
-            vault.admit(Material::Ha1(vec![ha1("r", Ha1Algorithm::Md5, "0a"), ha1("s", Ha1Algorithm::Md5, "0b")]));
-        let same_in_capitals = vault.admit(Material::Ha1(vec![ha1("r", Ha1Algorithm::Md5, "0A")]));
-        let wrong = vault.admit(Material::Ha1(vec![ha1("r", Ha1Algorithm::Md5, "0c")]));
-        let elsewhere = vault.admit(Material::Ha1(vec![ha1("t", Ha1Algorithm::Md5, "0a")]));
-        let stronger = vault.admit(Material::Ha1(vec![ha1("r", Ha1Algorithm::Sha256, "0a")]));
-        let empty = vault.admit(Material::Ha1(Vec::new()));
-
-        assert!(vault.matches(&kept, &same_in_capitals, toy_ha1));
-        for other in [&wrong, &elsewhere, &stronger, &empty] {
-            assert!(!vault.matches(&kept, other, toy_ha1));
-        }
-    }
-
-    fn password(text: &str) -> Material {
-        Material::Password(Password::new(Zeroizing::new(text.as_bytes().to_vec())))
-    }
-
-    fn ha1(realm: &str, algorithm: Ha1Algorithm, value: &str) -> Ha1 {
-        Ha1 { realm: realm.to_owned(), algorithm, value: Zeroizing::new(value.to_owned()) }
-    }
-
-    /// Distinguishes password, realm and algorithm; that is all a comparison needs.
-    fn toy_ha1(password: &[u8], realm: &str, algorithm: Ha1Algorithm) -> Zeroizing<String> {
-        Zeroizing::new(format!("{password:02x?}{realm}{algorithm:?}").to_ascii_lowercase())
-    }
-
-    fn shown(vault: &Vault, id: &CredentialId) -> Vec<String> {
-        vault.lend(id, |lent| match lent {
-            Lent::Password(bytes) => vec![format!("password {}", String::from_utf8_lossy(bytes))],
-            Lent::Ha1(values) => {
-                values.iter().map(|ha1| format!("{} {:?} {}", ha1.realm, ha1.algorithm, ha1.value.as_str())).collect()
-            }
-        })
-    }
-}
+mod tests;

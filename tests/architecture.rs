@@ -121,6 +121,29 @@ fn main_is_a_table_of_contents_and_the_map_stays_short() {
     assert!(lines("ARCHITECTURE.md") <= 120, "ARCHITECTURE.md");
 }
 
+#[test]
+fn the_page_of_promises_names_proofs_that_exist() {
+    let page = std::fs::read_to_string(root().join("docs/privacy.md")).expect("the page is there");
+    let mut tests = Vec::new();
+    for folder in ["src", "tests"] {
+        walk(&root().join(folder), &mut tests);
+    }
+    // What stands between back-quotes and looks like the name of a test or the path of a file of ours.
+    let mut named = 0;
+    for word in page.split('`').skip(1).step_by(2) {
+        if word.matches('_').count() >= 3
+            && word.bytes().all(|byte| byte.is_ascii_lowercase() || b"_0123456789".contains(&byte))
+        {
+            named += 1;
+            assert!(tests.iter().any(|source| source.text.contains(&format!("fn {word}("))), "{word} is not there");
+        } else if word.starts_with("src/") || word.starts_with("scripts/") {
+            let path = word.split(' ').next().expect("the first word");
+            assert!(root().join(path).exists(), "{path} is not there");
+        }
+    }
+    assert!(named > 20, "the promises have lost their proofs");
+}
+
 fn forbid(words: &[&str], allowed: impl Fn(&Source) -> bool) {
     let mut faults = Vec::new();
     for source in sources().into_iter().filter(|source| !allowed(source)) {

@@ -21,7 +21,7 @@ use reveille::engine::placement::Placement;
 use reveille::engine::policy::{AppPolicy, Listener, Policy, Provider, RegistrarPolicy, TenantPolicy};
 use reveille::engine::{Engine, Start};
 use reveille::sip::{StatusCode, Transport};
-use reveille::vault::{Material, Password};
+use reveille::vault::{Material, Password, Vault};
 use zeroize::Zeroizing;
 
 use super::memory;
@@ -71,7 +71,8 @@ impl World {
     /// An engine that holds nothing.
     pub(crate) fn new() -> Self {
         let placement = Placement::new(1, [1, 2]);
-        let engine = Engine::new(Start { shard: SHARD, policy: Arc::new(policy()), placement, seed: [7; 32] });
+        let policy = Arc::new(policy());
+        let engine = Engine::new(Start { shard: SHARD, policy, placement, seed: [7; 32], vault: Vault::plain() });
         let start = Now { boot: Instant::from_nanos(1), wall: WallTime::from_unix_millis(1_795_550_400_000) };
         Self {
             engine,
@@ -291,7 +292,7 @@ fn hand_over(number: u64, lease: Duration) -> HandOver {
             contact_style: ContactStyle::default(),
             tls_spki_sha256: None,
         },
-        material: Material::Password(Password::new(Zeroizing::new(password))),
+        material: Material::Password(Password::new(Zeroizing::new(password)).expect("it fits")),
         push: [PushPurpose::Call, PushPurpose::Other].map(|purpose| target(purpose, number)).into(),
         lease,
         caller_key: None,

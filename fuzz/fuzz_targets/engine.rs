@@ -15,6 +15,7 @@ use reveille::engine::placement::Placement;
 use reveille::engine::policy::{Listener, Policy, RegistrarPolicy};
 use reveille::engine::{Engine, Start};
 use reveille::sip::{Message, Transport};
+use reveille::vault::Vault;
 
 /// Outputs of one input; more would mean that the engine talks to itself.
 const OUTPUTS_MAX: usize = 64;
@@ -85,5 +86,6 @@ fn engine() -> Engine {
         limits: Limits::default(),
     };
     let placement = Placement::new(1, [1, 2]);
-    Engine::new(Start { shard: ShardId(0), policy: Arc::new(policy), placement, seed: [7; 32] })
+    let policy = Arc::new(policy);
+    Engine::new(Start { shard: ShardId(0), policy, placement, seed: [7; 32], vault: Vault::plain() })
 }

@@ -13,12 +13,8 @@ use zeroize::Zeroizing;
 
 use super::body;
 use super::problem::Problem;
-use crate::vault::{Ha1, Ha1Algorithm, Material, Password};
+use crate::vault::{HA1S_MAX, Ha1, Ha1Algorithm, Material, PASSWORD_BYTES_MAX, Password};
 
-/// Longest password.
-const PASSWORD_BYTES_MAX: usize = 256;
-/// Realms and algorithms of one account.
-const HA1_MAX: usize = 8;
 /// Longest realm.
 const REALM_BYTES_MAX: usize = 256;
 
@@ -79,10 +75,8 @@ fn password(raw: &RawValue) -> Result<Password, Problem> {
     if bytes.is_empty() {
         return Err(Problem::account("password", "must not be empty"));
     }
-    if bytes.len() > PASSWORD_BYTES_MAX {
-        return Err(Problem::account("password", format_args!("may have {PASSWORD_BYTES_MAX} bytes at most")));
-    }
-    Ok(Password::new(bytes))
+    Password::new(bytes)
+        .ok_or_else(|| Problem::account("password", format_args!("may have {PASSWORD_BYTES_MAX} bytes at most")))
 }
 
 fn ha1(raw: &RawValue) -> Result<Vec<Ha1>, Problem> {
@@ -92,13 +86,13 @@ fn ha1(raw: &RawValue) -> Result<Vec<Ha1>, Problem> {
         let path = if inside == "." { "account.ha1".to_owned() } else { format!("account.ha1{inside}") };
         body::misfit(error.inner(), &path)
     })?;
-    if list.is_empty() || list.len() > HA1_MAX {
-        return Err(Problem::account("ha1", format_args!("must hold 1 to {HA1_MAX} entries")));
+    if list.is_empty() || list.len() > HA1S_MAX {
+        return Err(Problem::account("ha1", format_args!("must hold 1 to {HA1S_MAX} entries")));
     }
     let mut known: Vec<Ha1> = Vec::with_capacity(list.len());
     for entry in list {
         let entry = one_ha1(&entry)?;
-        if known.iter().any(|other| other.realm == entry.realm && other.algorithm == entry.algorithm) {
+        if known.iter().any(|other| other.realm() == entry.realm() && other.algorithm() == entry.algorithm()) {
             return Err(Problem::account("ha1", "holds two entries for one realm and algorithm"));
         }
         known.push(entry);
@@ -107,10 +101,10 @@ fn ha1(raw: &RawValue) -> Result<Vec<Ha1>, Problem> {
 }
 
 fn one_ha1(entry: &Ha1Body<'_>) -> Result<Ha1, Problem> {
-    let (algorithm, digits) = match entry.algorithm.to_ascii_uppercase().as_str() {
-        "MD5" => (Ha1Algorithm::Md5, 32),
-        "SHA-256" => (Ha1Algorithm::Sha256, 64),
-        "SHA-512-256" => (Ha1Algorithm::Sha512256, 64),
+    let algorithm = match entry.algorithm.to_ascii_uppercase().as_str() {
+        "MD5" => Ha1Algorithm::Md5,
+        "SHA-256" => Ha1Algorithm::Sha256,
+        "SHA-512-256" => Ha1Algorithm::Sha512256,
         _ => return Err(Problem::account("ha1", "the algorithm must be MD5, SHA-256 or SHA-512-256")),
     };
     if entry.realm.is_empty() || entry.realm.len() > REALM_BYTES_MAX || entry.realm.contains(char::is_control) {
@@ -119,16 +113,14 @@ fn one_ha1(entry: &Ha1Body<'_>) -> Result<Ha1, Problem> {
             format_args!("a realm has 1 to {REALM_BYTES_MAX} bytes and no control character"),
         ));
     }
-    let hash = unescape(entry.value).ok_or_else(|| Problem::request("account.ha1", "every value must be a string"))?;
-    if hash.len() != digits || !hash.iter().all(u8::is_ascii_hexdigit) {
-        return Err(Problem::account(
-            "ha1",
-            "every value must be the hash in hexadecimal digits, as long as its algorithm makes it",
-        ));
-    }
-    let mut value = Zeroizing::new(String::with_capacity(digits));
-    value.extend(hash.iter().map(|digit| char::from(digit.to_ascii_lowercase())));
-    Ok(Ha1 { realm: entry.realm.clone().into_owned(), algorithm, value })
+    let mut hash =
+        unescape(entry.value).ok_or_else(|| Problem::request("account.ha1", "every value must be a string"))?;
+    // The same buffer: JSON is UTF-8.
+    let digits = Zeroizing::new(String::from_utf8(std::mem::take(&mut *hash)).unwrap_or_default());
+    Ha1::new(entry.realm.clone().into_owned(), algorithm, digits).ok_or_else(|| {
+        let wrong = "every value must be the hash in hexadecimal digits, as long as its algorithm makes it";
+        Problem::account("ha1", wrong)
+    })
 }
 
 /// The bytes of a JSON string, or `None` if it is something else or escapes half a surrogate pair.
@@ -222,7 +214,7 @@ mod tests {
             raw(&format!(r#"[{{"realm":"example.com","algorithm":"{algorithm}","value":"{value}"}}]"#))
         };
         let taken = ha1(&entry("md5", md5)).ok().expect("taken");
-        assert_eq!(taken[0].value.as_str(), md5.to_ascii_lowercase());
+        assert_eq!(taken[0].value(), md5.to_ascii_lowercase());
         assert!(ha1(&entry("SHA-256", md5)).is_err());
         assert!(ha1(&entry("SHA-1", md5)).is_err());
         assert!(ha1(&entry("MD5", &md5.replace('9', "x"))).is_err());

@@ -38,6 +38,7 @@ async fn a_shard_that_panics_ends_the_process_as_a_bug() {
     std::fs::write(&file, CONFIGURATION).expect("written");
     let settings = config::load(&file).expect("a configuration");
     let policy = Arc::new(settings.policy(Vec::new()));
+    let secrets = Secrets::new(&settings.vault).expect("a key");
     let mut running = start(settings).expect("it starts");
 
     let placement = Placement::new(1, [1, 2]);
@@ -48,7 +49,7 @@ async fn a_shard_that_panics_ends_the_process_as_a_bug() {
         sinks: Arc::new(sinks(&running.parts.pusher, &running.parts.audit)),
         observer: Arc::new(|_| unreachable!("a bug of the test's own")),
     };
-    running.parts.shards = Shards::start(engines(&placement, &policy).expect("chance"), inboxes, &wiring);
+    running.parts.shards = Shards::start(engines(&placement, &policy, &secrets).expect("chance"), inboxes, &wiring);
     running.parts.router = router;
 
     assert_eq!(running.until_told().await, Exit::Bug);

@@ -18,7 +18,7 @@ use crate::clock::WallTime;
 use crate::engine::audit::{AuditRecord, Cause, Ending, LifeEvent, Receipt, Unregister, WakeCounts};
 use crate::engine::ids::{InstanceId, ShardId};
 use crate::engine::output::{ReceiptJob, WakeKind};
-use crate::vault::{Material, Password, Vault};
+use crate::vault::{Keep, Material, Vault};
 
 #[test]
 fn an_erasure_gets_a_receipt_that_proves_its_place_in_the_log() {
@@ -419,8 +419,8 @@ fn log_life(log: &AuditLog, number: u64) -> Receiver<()> {
 }
 
 fn erasure(number: u64) -> Box<RecordJob> {
-    let mut vault = Vault::new();
-    let id = vault.admit(Material::Password(Password::new(b"secret".to_vec().into())));
+    let mut vault = Vault::plain();
+    let id = vault.admit(Material::Ha1(Vec::new()), Keep::UntilAccepted);
     let proof = vault.wipe(id);
     let (instance, salt, at) = about(number);
     let subject = subject(&salt, &instance);

@@ -262,8 +262,9 @@ fn drain(mut section: Section<'_>, erasure: &Erasure) -> Drain {
 
 fn vault(mut section: Section<'_>) -> Vault {
     let allow_plain_memory = section.flag("allow_plain_memory", false);
+    let keep_a_copy = section.flag("keep_a_copy", false);
     section.finish();
-    Vault { allow_plain_memory }
+    Vault { allow_plain_memory, keep_a_copy }
 }
 
 fn process(mut section: Section<'_>) -> Process {

@@ -158,6 +158,8 @@ pub struct Drain {
 pub struct Vault {
     /// Whether we start where the kernel offers no secret memory.
     pub allow_plain_memory: bool,
+    /// For a search of the memory that must find something: a plain copy of every password is kept.
+    pub keep_a_copy: bool,
 }
 
 /// Section `[process]`: what is left open for debuggers.
@@ -229,6 +231,8 @@ pub struct Tenant {
     pub jwt_key: Option<JwtPublicKey>,
     /// How much a push tells of the caller.
     pub caller_in_push: CallerInPush,
+    /// Whether its users' passwords are kept, sealed, for the whole lease.
+    pub keep_password: bool,
     /// Whether a push token has to be proven before it is used.
     pub prove_push_token: bool,
     /// The kinds of wake it does not want.
@@ -393,6 +397,7 @@ impl Tenant {
             prove_push_token: self.prove_push_token,
             wakes_off: self.wakes_off.clone(),
             apps: self.apps.iter().map(app).collect(),
+            keep_password: self.keep_password,
             edge_registrars: self.edge_registrars.clone(),
         }
     }

@@ -53,6 +53,7 @@ fn tenant(raw: Raw, base: &Path, seen: &mut Seen, report: &mut Report) -> Option
     let prove_push_token = section.flag("prove_push_token", false);
     let wakes_off = section.list("wakes_off", values::wake_off, None).unwrap_or_default();
     let texts = section.table("texts").map(|raw| texts(Section::new(raw, TEXTS, base, section.report)));
+    let keep_password = section.flag("keep_password", false);
     let edge_registrars = edge_registrars(&mut section);
     let raws = section.tables("app");
     if raws.is_empty() {
@@ -69,6 +70,7 @@ fn tenant(raw: Raw, base: &Path, seen: &mut Seen, report: &mut Report) -> Option
         app_keys,
         jwt_key,
         caller_in_push,
+        keep_password,
         prove_push_token,
         wakes_off: wakes_off.into_iter().map(|entry| entry.value).collect(),
         texts: texts.unwrap_or_default(),

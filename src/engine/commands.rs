@@ -10,7 +10,7 @@ use super::output::{
     Answer, AttachView, CallState, CallView, DataView, InstanceView, Output, Refusal, RegistrationView,
 };
 use crate::clock::{Instant, Now};
-use crate::vault::{Ha1Algorithm, Lent};
+use crate::vault::Ha1Algorithm;
 
 impl Engine {
     pub(super) fn handle_command(&mut self, command: Command, reply: ReplyTo, now: Now) {
@@ -90,12 +90,8 @@ impl Engine {
         let Some(view) = self.instance_view(id, now) else { return };
         let Some(instance) = self.leases.get(id) else { return };
         let held = self.bindings.copy_of(instance.binding, id).map(|credential| {
-            self.vault.lend(credential, |lent| match lent {
-                Lent::Password(_) => (true, Vec::new()),
-                Lent::Ha1(list) => {
-                    (false, list.iter().map(|ha1| (ha1.realm.clone(), algorithm_name(ha1.algorithm))).collect())
-                }
-            })
+            let (password, ha1) = self.vault.holds(credential);
+            (password, ha1.map(|(realm, algorithm)| (realm.to_owned(), algorithm_name(algorithm))).collect())
         });
         let (password, ha1) = held.unwrap_or_default();
         let data = DataView {

@@ -46,6 +46,8 @@ pub struct Start {
     pub placement: Placement,
     /// Seeds its generator (from the operating system; from the seed in a simulation).
     pub seed: [u8; 32],
+    /// Where credentials will lie: empty.
+    pub vault: Vault,
 }
 
 /// Everything one shard knows and decides. Feed it, drain it, wait, repeat.
@@ -98,7 +100,7 @@ impl Engine {
     /// An empty engine.
     #[must_use]
     pub fn new(start: Start) -> Self {
-        let Start { shard, policy, placement, seed } = start;
+        let Start { shard, policy, placement, seed, vault } = start;
         let mut random = Random::new(seed);
         let mint = Mint::new(shard, random.bytes());
         let tags = Tags::new(random.bytes());
@@ -117,7 +119,7 @@ impl Engine {
             proofs: Proofs::new(placement.clone(), policy.limits.instances_per_device),
             policy,
             random,
-            vault: Vault::new(),
+            vault,
             tally: Tally::default(),
             tags,
             leases: Leases::default(),

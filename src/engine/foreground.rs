@@ -11,7 +11,7 @@ use super::input::{Mode, Parting, TokenHash};
 use super::instance::{Foreground, Instance};
 use super::output::{Answer, Refusal};
 use crate::clock::Now;
-use crate::vault::{CredentialId, Material};
+use crate::vault::{CredentialId, Keep, Material};
 
 impl Engine {
     pub(super) fn come_forward(
@@ -78,7 +78,7 @@ impl Engine {
     }
 
     fn empty_slot(&mut self) -> CredentialId {
-        self.vault.admit(Material::Ha1(Vec::new()))
+        self.vault.admit(Material::Ha1(Vec::new()), Keep::UntilAccepted)
     }
 }
 

@@ -273,7 +273,8 @@ impl Engine {
 
     /// Puts the credentials of a hand-over into the vault.
     fn admit(&mut self, hand_over: &mut HandOver) -> CredentialId {
-        self.vault.admit(std::mem::replace(&mut hand_over.material, Material::Ha1(Vec::new())))
+        let keep = self.policy.keep(&hand_over.tenant);
+        self.vault.admit(std::mem::replace(&mut hand_over.material, Material::Ha1(Vec::new())), keep)
     }
 
     /// A hand-over of an account this device has handed over before: at once if the credentials are the same, else when

@@ -11,6 +11,7 @@ use super::ids::ListenerId;
 use super::limits::Limits;
 use super::output::WakeKind;
 use crate::sip::{StatusCode, Transport};
+use crate::vault::Keep;
 
 /// All decisions of the operator that the engine needs.
 #[derive(Clone, Debug)]
@@ -82,6 +83,8 @@ pub struct TenantPolicy {
     pub apps: Vec<AppPolicy>,
     /// Kinds of wake it does not want. `Call` is never among them.
     pub wakes_off: Vec<WakeKind>,
+    /// Whether passwords are kept, sealed, after the registrar has accepted them.
+    pub keep_password: bool,
     /// Registrars (names, no pattern) at which its apps may register *through* us (RFC 8599).
     pub edge_registrars: Vec<EdgeRegistrar>,
 }
@@ -173,6 +176,13 @@ impl Policy {
     #[must_use]
     pub fn tenant(&self, id: &str) -> Option<&TenantPolicy> {
         self.tenants.iter().find(|tenant| &*tenant.id == id)
+    }
+
+    /// How long a tenant's passwords are kept.
+    #[must_use]
+    pub fn keep(&self, tenant: &str) -> Keep {
+        let keeps = self.tenant(tenant).is_some_and(|tenant| tenant.keep_password);
+        if keeps { Keep::Always } else { Keep::UntilAccepted }
     }
 
     /// Whether a tenant does not want wakes of a kind. Calls, and what calls depend on, are always wanted.

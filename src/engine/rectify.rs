@@ -10,7 +10,7 @@ use super::ids::{InstanceId, ReplyTo};
 use super::input::{Preferences, PushTarget, Rectification, TokenHash};
 use super::output::{Answer, Refusal};
 use crate::clock::Now;
-use crate::vault::Material;
+use crate::vault::{Keep, Material};
 
 /// What changes once the credentials are accepted.
 pub(super) struct Amendment {
@@ -37,7 +37,7 @@ impl Engine {
         let Some(()) = self.check(id, token, reply) else { return };
         let Rectification { push, caller_key, account, material, preferences } = change;
         let Some(instance) = self.leases.get(id) else { return };
-        let (present, binding) = (instance.account.clone(), instance.binding);
+        let (present, binding, keep) = (instance.account.clone(), instance.binding, self.policy.keep(&instance.tenant));
         if self.hand_overs.is_busy(instance) {
             return self.reply(reply, Answer::Refused(Refusal::RateLimited { after: self.policy.register_wait }));
         }
@@ -60,10 +60,10 @@ impl Engine {
                 self.reply(reply, Answer::Refused(Refusal::InvalidAccount(needed)));
             }
             None => self.amend(id, amendment, reply, now),
-            Some(material) if elsewhere => self.resettle(id, amendment, material, reply, now),
+            Some(material) if elsewhere => self.resettle(id, amendment, (material, keep), reply, now),
             Some(material) => {
                 let username = amendment.account.auth_username.clone();
-                let credential = self.vault.admit(material);
+                let credential = self.vault.admit(material, keep);
                 let change = Change::Rectify(id, Box::new(amendment));
                 self.begin_trial(binding, credential, &username, change, reply, now);
             }
@@ -85,13 +85,20 @@ impl Engine {
     }
 
     /// Another destination or user: the secret for the former one is wiped before anything else happens.
-    fn resettle(&mut self, id: InstanceId, amendment: Amendment, material: Material, reply: ReplyTo, now: Now) {
+    fn resettle(
+        &mut self,
+        id: InstanceId,
+        amendment: Amendment,
+        (material, keep): (Material, Keep),
+        reply: ReplyTo,
+        now: Now,
+    ) {
         let Amendment { account, wishes } = amendment;
         self.set_wishes(id, wishes, now);
         if let Some(former) = self.unseat(id, now) {
             let _ = self.vault.wipe(former);
         }
-        let credential = self.vault.admit(material);
+        let credential = self.vault.admit(material, keep);
         self.seat(id, &account, credential, now);
         self.leases.rectify(id, account);
         self.wait_for_seat(id, reply, Kind::Rectify, now);

@@ -105,7 +105,7 @@ fn settings(plan: Plan, app_key: &str) -> Settings {
             segment_records: u64::MAX,
         },
         drain: config::Drain { calls: Duration::ZERO, deadline: Duration::from_secs(5) },
-        vault: config::Vault { allow_plain_memory: true },
+        vault: config::Vault { allow_plain_memory: true, keep_a_copy: false },
         process: config::Process::default(),
         ops: config::Ops { listen: vec![free] },
         log: config::Log::default(),
@@ -127,6 +127,7 @@ fn tenant(apps: Vec<App>, app_key: &str) -> Tenant {
         wakes_off: Vec::new(),
         texts: Vec::new(),
         apps,
+        keep_password: false,
         edge_registrars: Vec::new(),
     }
 }

@@ -23,7 +23,7 @@ use crate::engine::policy::{AppPolicy, Listener, Policy, Provider, RegistrarPoli
 use crate::net::{ClientTls, ListenEntry, Net, Plan, Settings, Timings, plan_listeners};
 use crate::sip::proxy::{Reply, write_reply};
 use crate::sip::{HeaderName, Message, Method, StatusCode, Transport};
-use crate::vault::{Material, Password};
+use crate::vault::{Material, Password, Vault};
 
 const SHARDS: u16 = 3;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -111,7 +111,7 @@ impl World {
             .map(|shard| {
                 let (policy, placement) = (Arc::clone(&policy), placement.clone());
                 let seed = [u8::try_from(shard).expect("few shards"); 32];
-                Engine::new(Start { shard: ShardId(shard), policy, placement, seed })
+                Engine::new(Start { shard: ShardId(shard), policy, placement, seed, vault: Vault::plain() })
             })
             .collect();
         let records = Arc::<Mutex<Vec<AuditEvent>>>::default();
@@ -153,7 +153,7 @@ impl World {
             device: "urn:uuid:8f6f1d4e-8a9b-4c57-9d0e-6d2f1a3b5c7d".to_owned(),
             platform: "ios".to_owned(),
             account,
-            material: Material::Password(Password::new(Zeroizing::new(b"secret".to_vec()))),
+            material: Material::Password(Password::new(Zeroizing::new(b"secret".to_vec())).expect("it fits")),
             push: vec![target],
             lease: Duration::from_secs(3600),
             caller_key: None,

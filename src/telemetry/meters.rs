@@ -13,6 +13,7 @@ use crate::engine::ids::ShardId;
 use crate::engine::output::{CallOutcome, PushOutcome, RegistrationState, Unsent, WakeKind};
 use crate::engine::policy::Provider;
 use crate::engine::tally::{Census, RegisterOutcome, Shed, Stage, Tally, TextOutcome};
+use crate::vault::Protection;
 
 const PROVIDERS: [Provider; 3] = [Provider::Apns, Provider::Fcm, Provider::Sandbox];
 
@@ -36,6 +37,8 @@ pub struct Meters {
     held_calls: Gauge,
     texts: Gauge,
     audit_backlog: Gauge,
+    /// By `Protection::ALL`.
+    secret_memory: [Gauge; Protection::ALL.len()],
     registers: [Counter; RegisterOutcome::ALL.len()],
     calls: [Counter; CallOutcome::ALL.len()],
     erasures: [Counter; Cause::ALL.len()],
@@ -117,6 +120,8 @@ impl Meters {
             held_calls: gauge(&recorder, Metric::HeldCalls, &[]),
             texts: gauge(&recorder, Metric::Texts, &[]),
             audit_backlog: gauge(&recorder, Metric::AuditBacklog, &[]),
+            secret_memory: Protection::ALL
+                .map(|kind| gauge(&recorder, Metric::SecretMemory, &[("kind", kind.as_str())])),
             registers: RegisterOutcome::ALL.map(|outcome| counter(Metric::Registers, "outcome", outcome.as_str())),
             calls: CallOutcome::ALL.map(|outcome| counter(Metric::Calls, "outcome", outcome.as_str())),
             erasures: Cause::ALL.map(|cause| counter(Metric::Erasures, "cause", cause.as_str())),
@@ -178,6 +183,13 @@ impl Meters {
     /// Takes note of how many records wait to be on disk.
     pub fn publish_audit_backlog(&self, records: usize) {
         self.audit_backlog.set(as_gauge(records as u64));
+    }
+
+    /// Takes note of what keeps the vault's key.
+    pub fn publish_secret_memory(&self, protection: Protection) {
+        for (kind, gauge) in Protection::ALL.iter().zip(&self.secret_memory) {
+            gauge.set(as_gauge(u64::from(*kind == protection)));
+        }
     }
 
     /// Takes over totals that someone else counts, in the order of the reasons given to [`Meters::new`]. A reason that
@@ -314,6 +326,7 @@ mod tests {
         meters.publish_incidents([5, 5, 5]);
         meters.publish_lag(Duration::from_micros(3));
         meters.publish_audit_backlog(9);
+        meters.publish_secret_memory(Protection::Plain);
         meters.keep_up();
         assert_eq!(series(&meters), before);
         assert!(before.len() > 200, "{} series", before.len());
@@ -332,8 +345,13 @@ mod tests {
         let outcome = PushOutcome::TokenDead { since: None };
         meters.publish_push(Provider::Fcm, WakeKind::Voicemail, &outcome, Duration::from_millis(80));
         meters.publish_audit_backlog(3);
+        meters.publish_secret_memory(Protection::Plain);
+        meters.publish_secret_memory(Protection::LockedMemory);
         let page = meters.render();
         for line in [
+            "reveille_secret_memory{kind=\"memfd_secret\"} 0",
+            "reveille_secret_memory{kind=\"mlock\"} 1",
+            "reveille_secret_memory{kind=\"plain\"} 0",
             "reveille_calls_total{outcome=\"no-push\"} 4",
             "reveille_erasures_total{cause=\"lease-ended\"} 2",
             "reveille_erasure_seconds_bucket{le=\"0.025\"} 0",

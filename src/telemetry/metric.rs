@@ -35,6 +35,8 @@ pub enum Metric {
     ShardLagSeconds,
     /// Records that wait to be on disk.
     AuditBacklog,
+    /// What keeps the vault's key, by kind: 1 for the one that does.
+    SecretMemory,
 }
 
 /// What kind of numbers a metric gives.
@@ -59,7 +61,7 @@ const LAG_BUCKETS: &[f64] = &[0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Instances,
         Self::Registers,
         Self::Calls,
@@ -76,6 +78,7 @@ impl Metric {
         Self::Shed,
         Self::ShardLagSeconds,
         Self::AuditBacklog,
+        Self::SecretMemory,
     ];
 
     /// The name that is published.
@@ -98,6 +101,7 @@ impl Metric {
             Self::Shed => "reveille_shed_total",
             Self::ShardLagSeconds => "reveille_shard_lag_seconds",
             Self::AuditBacklog => "reveille_audit_backlog",
+            Self::SecretMemory => "reveille_secret_memory",
         }
     }
 
@@ -121,6 +125,7 @@ impl Metric {
             Self::Shed => "What was dropped, refused or closed, by reason.",
             Self::ShardLagSeconds => "How late a shard does what is due.",
             Self::AuditBacklog => "Records that wait to be on disk.",
+            Self::SecretMemory => "What keeps the vault's key, by kind: 1 for the one that does.",
         }
     }
 
@@ -135,7 +140,9 @@ impl Metric {
             | Self::Erasures
             | Self::TextsTotal
             | Self::Shed => MetricKind::Counter,
-            Self::Instances | Self::Flows | Self::HeldCalls | Self::Texts | Self::AuditBacklog => MetricKind::Gauge,
+            Self::Instances | Self::Flows | Self::HeldCalls | Self::Texts | Self::AuditBacklog | Self::SecretMemory => {
+                MetricKind::Gauge
+            }
             Self::CallStageSeconds => MetricKind::Histogram(CALL_BUCKETS),
             Self::PushSeconds => MetricKind::Histogram(PUSH_BUCKETS),
             Self::ErasureSeconds => MetricKind::Histogram(ERASURE_BUCKETS),

@@ -6,6 +6,7 @@
 //! all.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::{self, Write as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -73,10 +74,11 @@ struct Key {
 impl Keys {
     fn name_today(&mut self, value: &dyn fmt::Display, now: Now) -> Option<String> {
         let day = day_of(now.wall);
-        if !self.by_day.contains_key(&day) {
-            self.by_day.insert(day, Key::new(now)?);
-        }
-        Some(self.by_day[&day].name(value))
+        let key = match self.by_day.entry(day) {
+            Entry::Occupied(key) => key.into_mut(),
+            Entry::Vacant(place) => place.insert(Key::new(now)?),
+        };
+        Some(key.name(value))
     }
 
     fn names(&self, value: &dyn fmt::Display) -> Vec<(String, String)> {

@@ -1,8 +1,9 @@
 //! Overwriting what nobody will read any more, so that the compiler cannot leave it out: memory, and the stack below.
 //!
 //! Computing with a secret leaves pieces of it in the frames of the functions that computed: a hash function's block, the
-//! round keys of a cipher. [`scrubbed`] runs such work in frames of its own and overwrites them afterwards. Registers are
-//! not overwritten: the next computation does that.
+//! round keys of a cipher. [`scrubbed`] runs such work in frames of its own and overwrites them afterwards, and the vector
+//! registers too: a copying loop leaves up to a kilobyte there, which stays for as long as its thread then sleeps, and is part of
+//! a core dump. The others are used by whatever runs next.
 
 #![expect(unsafe_code, reason = "only raw writes reach memory that has no name any more")]
 
@@ -51,6 +52,7 @@ struct Scrub<const DEPTH: usize>;
 impl<const DEPTH: usize> Drop for Scrub<DEPTH> {
     fn drop(&mut self) {
         overwrite_stack::<DEPTH>();
+        overwrite_vector_registers();
     }
 }
 
@@ -66,6 +68,65 @@ fn overwrite_stack<const DEPTH: usize>() {
     // SAFETY: an array of our own, of that size.
     unsafe { erase(frames.as_mut_ptr().cast(), DEPTH) };
 }
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline(never)]
+fn overwrite_vector_registers() {
+    // SAFETY: registers that any function called may change are set to zero; each instruction is there if its feature is.
+    unsafe {
+        if !std::arch::is_x86_feature_detected!("avx") {
+            std::arch::asm!(
+                "pxor xmm0, xmm0",
+                "pxor xmm1, xmm1",
+                "pxor xmm2, xmm2",
+                "pxor xmm3, xmm3",
+                "pxor xmm4, xmm4",
+                "pxor xmm5, xmm5",
+                "pxor xmm6, xmm6",
+                "pxor xmm7, xmm7",
+                "pxor xmm8, xmm8",
+                "pxor xmm9, xmm9",
+                "pxor xmm10, xmm10",
+                "pxor xmm11, xmm11",
+                "pxor xmm12, xmm12",
+                "pxor xmm13, xmm13",
+                "pxor xmm14, xmm14",
+                "pxor xmm15, xmm15",
+                clobber_abi("sysv64"),
+                options(nostack)
+            );
+            return;
+        }
+        if std::arch::is_x86_feature_detected!("avx512f") {
+            // Nobody but code that looked for this feature uses the upper sixteen; a C library's memcpy does.
+            std::arch::asm!(
+                "vpxord zmm16, zmm16, zmm16",
+                "vpxord zmm17, zmm17, zmm17",
+                "vpxord zmm18, zmm18, zmm18",
+                "vpxord zmm19, zmm19, zmm19",
+                "vpxord zmm20, zmm20, zmm20",
+                "vpxord zmm21, zmm21, zmm21",
+                "vpxord zmm22, zmm22, zmm22",
+                "vpxord zmm23, zmm23, zmm23",
+                "vpxord zmm24, zmm24, zmm24",
+                "vpxord zmm25, zmm25, zmm25",
+                "vpxord zmm26, zmm26, zmm26",
+                "vpxord zmm27, zmm27, zmm27",
+                "vpxord zmm28, zmm28, zmm28",
+                "vpxord zmm29, zmm29, zmm29",
+                "vpxord zmm30, zmm30, zmm30",
+                "vpxord zmm31, zmm31, zmm31",
+                clobber_abi("sysv64"),
+                options(nostack)
+            );
+        }
+        std::arch::asm!("vzeroall", clobber_abi("sysv64"), options(nostack));
+    }
+}
+
+/// Elsewhere they are left to whatever runs next.
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+fn overwrite_vector_registers() {}
 
 /// The compiler has to believe that somebody reads this memory, so the writes before it stay.
 #[inline(always)]
@@ -123,6 +184,27 @@ mod tests {
         let mut task = pin!(scrubbed_task(async { careless() }));
         let std::task::Poll::Ready(place) = task.as_mut().poll(&mut context) else { unreachable!("it never waits") };
         assert!(!holds_secret(place));
+    }
+
+    #[test]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    fn work_leaves_its_vector_registers_overwritten() {
+        let (mut lower, mut upper) = ([1_u8; 16], [0_u8; 64]);
+        let wide = std::arch::is_x86_feature_detected!("avx512f");
+        // SAFETY: the secret is as long as the widest register, and so is what they are read into.
+        unsafe {
+            let secret = SECRET.as_ptr();
+            if wide {
+                std::arch::asm!("vmovdqu64 zmm20, [{}]", in(reg) secret);
+            }
+            std::arch::asm!("movdqu xmm11, [{}]", in(reg) secret, out("xmm11") _);
+            overwrite_vector_registers();
+            std::arch::asm!("movdqu [{}], xmm11", in(reg) lower.as_mut_ptr());
+            if wide {
+                std::arch::asm!("vmovdqu64 [{}], zmm20", in(reg) upper.as_mut_ptr());
+            }
+        }
+        assert_eq!((lower, upper), ([0; 16], [0; 64]));
     }
 
     /// Puts the secret onto the stack, deep below, and tells where.

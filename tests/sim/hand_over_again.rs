@@ -36,7 +36,7 @@ fn handing_over_again_with_the_ha1_of_the_same_password_replaces_at_once() {
     let registers = world.pbx().registers.len();
     let mut offer = world.offer("alice");
     let value = reveille::sip::digest::ha1(Algorithm::Md5, "alice", "pbx", password_of("alice").as_bytes());
-    offer.material = Material::Ha1(vec![Ha1 { realm: "pbx".to_owned(), algorithm: Ha1Algorithm::Md5, value }]);
+    offer.material = Material::Ha1(vec![Ha1::new("pbx".to_owned(), Ha1Algorithm::Md5, value).expect("a hash")]);
     let asked = world.hand_over_this("alice", offer);
     assert!(world.handed_over(asked).replaced);
     assert_eq!(world.pbx().registers.len(), registers);

@@ -50,6 +50,7 @@ fn disturbances() -> [fn(&mut World); 6] {
         |world| {
             world.suspend(hours(11));
             world.jump_wall_back(hours(300));
+            world.run_for(hours(1));
             world.suspend(hours(11));
         },
     ]

@@ -188,6 +188,7 @@ impl Pbx {
             challenges: true,
             proxy: false,
             next_nonce: false,
+            realm: registrar::REALM.to_owned(),
             algorithms: vec![Algorithm::Md5],
             nonces: NonceLife::Forever,
             delay: Duration::ZERO,
@@ -256,6 +257,11 @@ impl Pbx {
     /// Forgets a binding, as a PBX does that restarts.
     pub fn forget_bindings(&mut self) {
         self.bindings.clear();
+    }
+
+    /// Forgets its nonces: whatever comes next is challenged anew.
+    pub fn forget_nonces(&mut self) {
+        self.nonces.clear();
     }
 
     /// The codes of all REGISTERs so far.

@@ -24,6 +24,7 @@ use reveille::engine::placement::Placement;
 use reveille::engine::policy::Policy;
 use reveille::engine::{Engine, Start};
 use reveille::sip::Message;
+use reveille::vault::Vault;
 
 use crate::pbx::{Call, Pbx};
 use crate::phone::Phone;
@@ -255,6 +256,7 @@ impl World {
                     policy: Arc::clone(&self.policy),
                     placement: self.placement.clone(),
                     seed: dice.bytes32(),
+                    vault: Vault::plain(),
                 })
             })
             .collect();

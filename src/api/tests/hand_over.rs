@@ -13,7 +13,7 @@ use super::world::{
 use crate::engine::account::{Account, ContactStyle, TrunkSources};
 use crate::engine::input::{CallHandOver, Command, HandOver, Mode, Preferences, PushPurpose, Rectification};
 use crate::engine::policy::Provider;
-use crate::vault::{Ha1Algorithm, Material, Vault};
+use crate::vault::{Ha1Algorithm, Keep, Lent, Material, Vault};
 
 const HA1: &str = "939e7578ed9e3c518a452acee763bce9";
 
@@ -120,8 +120,8 @@ async fn optional_members_may_be_left_out() {
     assert_eq!(handed.lease, Duration::from_secs(3 * 24 * 3600));
     assert_eq!(handed.device, DEVICE);
     let Material::Ha1(ha1) = &handed.material else { unreachable!("hashes were sent") };
-    assert_eq!(ha1.iter().map(|one| one.algorithm).collect::<Vec<_>>(), [Ha1Algorithm::Md5, Ha1Algorithm::Sha256]);
-    assert_eq!(ha1[0].value.as_str(), HA1);
+    assert_eq!(ha1.iter().map(|one| one.algorithm()).collect::<Vec<_>>(), [Ha1Algorithm::Md5, Ha1Algorithm::Sha256]);
+    assert_eq!(ha1[0].value(), HA1);
 }
 
 #[tokio::test]
@@ -438,9 +438,10 @@ async fn no_secret_reaches_a_response_or_the_log_on_any_path() {
 async fn a_password_arrives_in_the_vault_as_it_was_typed() {
     let world = World::new();
     assert_eq!(world.hand_over(&hand_over_body()).await.status, 201);
-    let mut vault = Vault::new();
-    let credential = vault.admit(handed(&world).material);
-    vault.lend(&credential, |lent| {
-        assert!(matches!(lent, crate::vault::Lent::Password(bytes) if bytes == "pass\u{e9}\"word".as_bytes()));
+    let mut vault = Vault::plain();
+    let credential = vault.admit(handed(&world).material, Keep::UntilAccepted);
+    let lent = vault.lend(&credential, "any", Ha1Algorithm::Md5, |lent| {
+        assert!(matches!(lent, Lent::Password(bytes) if bytes == "pass\u{e9}\"word".as_bytes()));
     });
+    assert!(lent.is_some());
 }

@@ -76,7 +76,12 @@ async fn a_connection_goes_on_after_harmless_calls_and_ends_after_a_secret() {
     for secret in [
         post("/v1/instances", APP_KEY, "not JSON"),
         post("/v1/instances", "stranger", hand_over_body().to_string()),
+        post("/v1/instances", APP_KEY, "x".repeat(20_000)),
         with_body(Method::PATCH, &path(""), TOKEN, "{\"account\": {\"password\": \"p\"}}"),
+        with_body(Method::PATCH, &path(""), TOKEN, "{\"account\": "),
+        with_body(Method::PATCH, &path(""), "wrong", "{\"account\": {\"password\": \"p\"}}"),
+        post("/v1/instance", APP_KEY, hand_over_body().to_string()),
+        with_body(Method::PUT, "/v1/instances", APP_KEY, hand_over_body().to_string()),
     ] {
         let mut sender = world.http1().await;
         let reply = Reply::read(sender.send_request(secret).await.expect("a response")).await;

@@ -16,7 +16,7 @@ use crate::sip::digest::{self, Secret, Session};
 use crate::sip::proxy::OwnVia;
 use crate::sip::registration::{self, OwnContact, Register};
 use crate::sip::{HeaderName, Message, uri};
-use crate::vault::{CredentialId, Ha1, Ha1Algorithm, Lent, Vault};
+use crate::vault::{CredentialId, Ha1Algorithm, Lent, Vault};
 
 /// What we are at the registrar: all that stays the same for a binding's whole life, and its counters.
 pub(crate) struct Identity {
@@ -119,21 +119,9 @@ impl Identity {
             Some(session) => (session.realm.as_str(), session.algorithm),
             None => (domain.split(['>', ';', '?']).next().unwrap_or(domain), Algorithm::Md5),
         };
-        let derived = vault.lend(credential, |lent| match lent {
-            Lent::Ha1(_) => Vec::new(),
-            Lent::Password(password) => ALGORITHMS
-                .into_iter()
-                .filter(|&(algorithm, _)| algorithm >= weakest)
-                .map(|(algorithm, kept)| Ha1 {
-                    realm: realm.to_owned(),
-                    algorithm: kept,
-                    value: digest::ha1(algorithm, username, realm, password),
-                })
-                .collect(),
-        });
-        if !derived.is_empty() {
-            vault.distill(credential, derived);
-        }
+        let strong = ALGORITHMS.iter().filter(|(algorithm, _)| *algorithm >= weakest);
+        let strong: Vec<Ha1Algorithm> = strong.map(|(_, kept)| *kept).collect();
+        vault.distill(credential, realm, &strong, ha1_of(username));
         if let Some(session) = &self.session {
             vault.forget_weaker(credential, &session.realm, kept(session.algorithm));
         }
@@ -157,10 +145,7 @@ impl Identity {
 
     /// Whether we can answer for this realm and algorithm.
     fn can_answer(&self, vault: &Vault, realm: &str, algorithm: Algorithm) -> bool {
-        vault.lend(&self.credential, |lent| match lent {
-            Lent::Password(_) => true,
-            Lent::Ha1(held) => held.iter().any(|ha1| ha1.realm == realm && ha1.algorithm == kept(algorithm)),
-        })
+        vault.answers(&self.credential, realm, kept(algorithm))
     }
 
     fn authorize(&mut self, vault: &Vault, random: &mut Random) -> Option<(&'static str, String)> {
@@ -187,14 +172,13 @@ impl Identity {
         let name = if session.proxy { "Proxy-Authorization" } else { "Authorization" };
         let cnonce = random.text::<10>();
         let username = &self.username;
-        let value = vault.lend(&self.credential, |lent| match lent {
-            Lent::Password(password) => {
-                Some(session.authorize(username, Secret::Password(password), method, uri, &cnonce))
-            }
-            Lent::Ha1(held) => held
-                .iter()
-                .find(|ha1| ha1.realm == session.realm && ha1.algorithm == kept(session.algorithm))
-                .map(|ha1| session.authorize(username, Secret::Ha1(&ha1.value), method, uri, &cnonce)),
+        let realm = session.realm.clone();
+        let value = vault.lend(&self.credential, &realm, kept(session.algorithm), |lent| {
+            let secret = match lent {
+                Lent::Password(password) => Secret::Password(password),
+                Lent::Ha1(ha1) => Secret::Ha1(ha1),
+            };
+            session.authorize(username, secret, method, uri, &cnonce)
         })?;
         Some((name, value))
     }

@@ -111,7 +111,7 @@ impl Shard {
             texts: Texts::new([0; 32], &policy.limits, 1),
             policy,
             random: Random::new([7; 32]),
-            vault: Vault::new(),
+            vault: Vault::plain(),
             tally: Tally::default(),
             tags: Tags::new([1; 32]),
             now: Now::default(),

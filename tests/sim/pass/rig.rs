@@ -15,6 +15,7 @@ use reveille::engine::placement::Placement;
 use reveille::engine::policy::Policy;
 use reveille::engine::{Engine, Start};
 use reveille::sip::{HeaderName, Message, Method, Transport};
+use reveille::vault::Vault;
 
 use crate::sip_text::{Answer, Dialog, Request, bytes, field};
 use crate::world::WALL_START;
@@ -65,7 +66,7 @@ impl Rig {
         let engine = |shard: u16| {
             let seed = [u8::try_from(shard).expect("small") + 1; 32];
             let (policy, placement) = (Arc::clone(&policy), placement.clone());
-            Engine::new(Start { shard: ShardId(shard), policy, placement, seed })
+            Engine::new(Start { shard: ShardId(shard), policy, placement, seed, vault: Vault::plain() })
         };
         let located = vec![Located { transport: Transport::Udp, address: address(PBX) }];
         Self {

@@ -44,6 +44,7 @@ pub struct Registrar {
     pub proxy: bool,
     /// Gives the next nonce along with each 200.
     pub next_nonce: bool,
+    pub realm: String,
     pub algorithms: Vec<Algorithm>,
     pub nonces: NonceLife,
     pub delay: Duration,
@@ -118,7 +119,8 @@ pub(super) struct Nonce {
     count: u32,
 }
 
-const REALM: &str = "pbx";
+/// The realm of a registrar that was not told otherwise.
+pub(super) const REALM: &str = "pbx";
 
 /// The unguessable name in a Contact: its user part, or the parameter `cap` beside the account's own.
 fn capability_of(contact: &Address<'_>) -> String {
@@ -170,7 +172,7 @@ impl Pbx {
     }
 
     pub(super) fn log(&mut self, request: &Message, path: Path, code: u16) {
-        let credentials = request.credentials(self.challenge_fields().1, REALM);
+        let credentials = request.credentials(self.challenge_fields().1, &self.registrar.realm);
         self.registers.push(Registered {
             at: self.now,
             call_id: call_id(request),
@@ -284,12 +286,13 @@ impl Pbx {
 
     /// `Err(stale)`: the credentials do not do.
     pub(super) fn check(&mut self, request: &Message) -> Result<(), bool> {
-        let credentials = request.credentials(self.challenge_fields().1, REALM).ok_or(false)?;
+        let credentials = request.credentials(self.challenge_fields().1, &self.registrar.realm).ok_or(false)?;
         let strongest = *self.registrar.algorithms.iter().max().expect("an algorithm");
-        assert_eq!(credentials.algorithm, Some(strongest), "the strongest algorithm is answered");
+        let ours = self.nonces.contains_key(credentials.nonce.as_ref());
+        assert!(!ours || credentials.algorithm == Some(strongest), "the strongest algorithm is answered");
         assert_eq!(credentials.uri, uri(request), "digest uri and Request-URI differ");
         let password = self.passwords.get(credentials.username.as_ref()).ok_or(false)?;
-        let ha1 = digest::ha1(strongest, &credentials.username, REALM, password.as_bytes());
+        let ha1 = digest::ha1(strongest, &credentials.username, &self.registrar.realm, password.as_bytes());
         let method = request.method().expect("a request");
         if !digest::verify(&credentials, &ha1, strongest, method.as_str()) {
             return Err(false);
@@ -314,7 +317,7 @@ impl Pbx {
             let nonce = format!("nonce{}", self.mint());
             self.nonces.insert(nonce.clone(), Nonce { since: self.now, count: 0 });
             let (name, _) = self.challenge_fields();
-            extra.push((name, digest::challenge(REALM, &nonce, algorithm, stale)));
+            extra.push((name, digest::challenge(&self.registrar.realm, &nonce, algorithm, stale)));
         }
         Answer { extra, ..Answer::plain(if self.registrar.proxy { 407 } else { 401 }) }
     }

@@ -208,7 +208,7 @@ pub fn registrar(text: &str) -> TrunkUri {
 }
 
 pub fn password(text: &str) -> Material {
-    Material::Password(Password::new(Zeroizing::new(text.as_bytes().to_vec())))
+    Material::Password(Password::new(Zeroizing::new(text.as_bytes().to_vec())).expect("it fits"))
 }
 
 pub fn password_of(name: &str) -> String {

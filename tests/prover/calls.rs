@@ -1,0 +1,88 @@
+//! What happens to an account while it is held: it is refreshed, and called.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use reveille::sandbox::caller::{CallPlan, Heard};
+use reveille::sandbox::phone::line::{Line, LineEvent, LinePlan};
+use reveille::sandbox::registrar::canned_sdp;
+use reveille::sandbox::trust::Trust;
+use zeroize::Zeroizing;
+
+use crate::act::Act;
+use crate::process::{PATIENCE, until};
+
+/// How long a push may take.
+const PUSH_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Act {
+    /// Waits until each account's registration was refreshed.
+    pub(crate) fn wait_refreshed(&self, accounts: &[usize]) {
+        for account in accounts {
+            let (user, pbx) = (&self.stage.secrets[*account].user, self.stage.pbx_of(*account));
+            until("a refresh", || {
+                let bindings = pbx.snapshot().bindings;
+                // The first REGISTER is challenged, so its second request makes the binding and a later one refreshes it.
+                bindings.iter().any(|binding| binding.user == *user && binding.cseq > 2).then_some(())
+            });
+        }
+    }
+
+    /// Somebody calls, the phone is woken and attaches, they talk, and the phone hangs up.
+    ///
+    /// # Errors
+    ///
+    /// Any of that does not happen.
+    pub(crate) fn take_call(&self, account: usize) -> anyhow::Result<()> {
+        let held = self.held(account)?;
+        let word = |member: &str| held.attach[member].as_str().map(str::to_owned).context("an incomplete answer");
+        let (username, realm, aor) = (word("username")?, word("realm")?, word("aor")?);
+        let token = Zeroizing::new(held.token.clone());
+        let user = &self.stage.secrets[account].user;
+        self.stage.world.runtime.block_on(async {
+            let mut caller = self.stage.pbx_of(account).call(user, CallPlan::default()).await?;
+            let push = self.stage.mailbox.next_push_to(&format!("token-of-{user}"), PUSH_PATIENCE).await;
+            let push = push.context("the phone was not woken")?;
+            let server = push.payload["attach"].as_str().context("the push does not say where to attach")?.to_owned();
+            let trust = Trust::DangerousAnyone;
+            let plan = LinePlan { server, aor, username, password: token, realm: Some(realm), trust };
+            let mut line = Line::open(plan).await?;
+            ensure!(
+                matches!(line.register(Duration::from_secs(60)).await, LineEvent::Registered(_)),
+                "the phone could not attach"
+            );
+            loop {
+                match tokio::time::timeout(PATIENCE, line.next()).await? {
+                    LineEvent::Offered(offer) => line.answer(offer.call, canned_sdp("phone", 41_000)),
+                    LineEvent::Confirmed(call) => line.hang_up(call),
+                    LineEvent::Over(_) => break,
+                    LineEvent::Closed => anyhow::bail!("the phone lost its connection"),
+                    _ => {}
+                }
+            }
+            while let Some(news) = tokio::time::timeout(PATIENCE, caller.next()).await? {
+                if matches!(news.what, Heard::Ended { .. }) {
+                    return Ok(());
+                }
+            }
+            anyhow::bail!("the caller did not hear the end of the call")
+        })
+    }
+
+    /// Somebody calls, the phone is woken and does not come, and the caller gives up.
+    ///
+    /// # Errors
+    ///
+    /// The call cannot be placed.
+    pub(crate) fn miss_call(&self, account: usize) -> anyhow::Result<()> {
+        let user = &self.stage.secrets[account].user;
+        self.stage.world.runtime.block_on(async {
+            let mut caller = self.stage.pbx_of(account).call(user, CallPlan::default()).await?;
+            let push = self.stage.mailbox.next_push_to(&format!("token-of-{user}"), PUSH_PATIENCE).await;
+            push.context("the phone was not woken")?;
+            caller.hang_up().await;
+            while tokio::time::timeout(PATIENCE, caller.next()).await?.is_some() {}
+            Ok(())
+        })
+    }
+}
