@@ -81,6 +81,7 @@ fn engine() -> Engine {
         early_response: None,
         erasure_grace: Duration::from_secs(2),
         drain_calls: Duration::from_secs(10),
+        messages_keep: Duration::from_secs(24 * 3600),
         tenants: Vec::new(),
         limits: Limits::default(),
     };
