@@ -63,3 +63,28 @@ impl Secrets {
         readiness.note(COPY_NOTE, self.keep_a_copy);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_the_key_is_told() {
+        let (meters, readiness) = (Meters::new(&[]), Readiness::new());
+        let settings = config::Vault { allow_plain_memory: false, keep_a_copy: false };
+        let secrets = Secrets::new(&settings).expect("this kernel protects memory");
+        secrets.tell(&meters, &readiness);
+        let kind = secrets.key.protection().as_str();
+        assert!(meters.render().contains(&format!("reveille_secret_memory{{kind=\"{kind}\"}} 1")));
+        assert!(readiness.state().notes.is_empty());
+    }
+
+    #[test]
+    fn a_key_in_plain_memory_and_copies_of_passwords_are_noted() {
+        let (meters, readiness) = (Meters::new(&[]), Readiness::new());
+        let secrets = Secrets { key: ProcessKey::plain(), keep_a_copy: true };
+        secrets.tell(&meters, &readiness);
+        assert!(meters.render().contains("reveille_secret_memory{kind=\"plain\"} 1"));
+        assert_eq!(readiness.state().notes.into_iter().collect::<Vec<_>>(), [COPY_NOTE, PLAIN_NOTE]);
+    }
+}
