@@ -12,6 +12,7 @@ mod faults;
 mod hand_over;
 mod handlers;
 mod jwt;
+mod link;
 mod openapi;
 mod preferences;
 mod problem;
@@ -48,6 +49,7 @@ pub use self::server::bind;
 pub use self::tenants::{Tenant, Tenants};
 pub use self::tls::{Tls, TlsError};
 
+use self::link::AfterSecret;
 use self::problem::{LogLine, Problem};
 use self::server::Deadlines;
 use self::sources::{ConnectionCount, HandOverRate, Source};
@@ -190,7 +192,7 @@ fn router<A: Ask>(api: Api<A>) -> Router {
 }
 
 async fn mark_secret(mut response: Response) -> Response {
-    response.extensions_mut().insert(server::AfterSecret);
+    response.extensions_mut().insert(AfterSecret);
     response
 }
 
@@ -214,7 +216,7 @@ async fn finish(method: Method, path: Option<MatchedPath>, request: Request, nex
     }
     if carried && (path.is_none() || response.status() == http::StatusCode::METHOD_NOT_ALLOWED) {
         // A secret that was sent to the wrong place.
-        response.extensions_mut().insert(server::AfterSecret);
+        response.extensions_mut().insert(AfterSecret);
     }
     let status = response.status().as_u16();
     let path = path.as_ref().map_or("-", MatchedPath::as_str);

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::super::server::Deadlines;
+use super::frames;
 use super::world::{
     APP_KEY, CALL, Reply, Settings, TOKEN, World, empty, hand_over_body, path, post, request, with_body,
 };
@@ -261,52 +262,13 @@ async fn stopping_lets_a_running_request_finish_and_then_ends() {
     world.served.await.expect("no panic");
 }
 
-/// The frames of HTTP/2 (RFC 9113 §4, §6) that a client of our own making sends.
-mod frames {
-    use super::super::world::TOKEN;
-
-    pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-
-    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
-        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-    }
-
-    /// A whole GET, without Huffman coding or table (RFC 7541 §6.2.2).
-    pub(super) fn get(stream: u32, path: &str) -> Vec<u8> {
-        let text = |text: &str| [&[u8::try_from(text.len()).expect("short")], text.as_bytes()].concat();
-        let bearer = text(&format!("Bearer {TOKEN}"));
-        let block =
-            [&[0x82, 0x87, 0x01], &text("localhost")[..], &[0x04], &text(path), &[0x0f, 0x08], &bearer].concat();
-        frame(1, 0x05, stream, &block)
-    }
-
-    pub(super) fn reset(stream: u32) -> Vec<u8> {
-        frame(3, 0, stream, &8u32.to_be_bytes())
-    }
-
-    /// The error code of the GOAWAY in what a server sent.
-    pub(super) fn goaway(mut bytes: &[u8]) -> Option<u32> {
-        while bytes.len() >= 9 {
-            let length = usize::from(bytes[1]) << 8 | usize::from(bytes[2]);
-            let (head, rest) = bytes.split_at(9);
-            let (payload, next) = rest.split_at_checked(length)?;
-            if head[3] == 7 {
-                return Some(u32::from_be_bytes(payload.get(4..8)?.try_into().ok()?));
-            }
-            bytes = next;
-        }
-        None
-    }
-}
-
 #[tokio::test]
 async fn streams_that_are_reset_before_they_are_taken_up_end_their_connection() {
     const ENHANCE_YOUR_CALM: u32 = 0xb;
     let world = World::new();
     let mut stream = world.connect(&[b"h2"]).await.expect("connected");
     let burst: Vec<u8> = (0..500u32)
-        .flat_map(|turn| [frames::get(2 * turn + 1, &path("")), frames::reset(2 * turn + 1)].concat())
+        .flat_map(|turn| [frames::get(2 * turn + 1, &path(""), TOKEN), frames::reset(2 * turn + 1)].concat())
         .collect();
     let _ = stream.write_all(&[frames::PREFACE, &burst].concat()).await;
     let mut answer = Vec::new();
@@ -330,7 +292,7 @@ async fn requests_that_are_given_up_one_after_the_other_have_a_budget_too() {
     // Each is in an engine's hands before it is reset, so that no budget for streams that wait is touched.
     while !ended.is_finished() && taken < 1_000 {
         let id = 2 * taken + 1;
-        if writer.write_all(&frames::get(id, &path(""))).await.is_err() {
+        if writer.write_all(&frames::get(id, &path(""), TOKEN)).await.is_err() {
             break;
         }
         while world.engine.asked().is_empty() && !ended.is_finished() {
