@@ -95,6 +95,7 @@ pub(crate) struct Api<A> {
     pub(crate) deadlines: Deadlines,
     /// What goes on although its client leaves: one for each hand-over, one a shard for each order of an administrator.
     pub(crate) tasks: Tasks,
+    pub(crate) stop: watch::Receiver<bool>,
     pub(crate) debug_faults: bool,
 }
 
@@ -138,6 +139,7 @@ fn serve_within<A: Ask>(
         bodies,
         deadlines,
         tasks: tasks.clone(),
+        stop: stop.clone(),
         debug_faults,
     };
     let shared = Arc::new(server::Shared {

@@ -147,7 +147,7 @@ pub(crate) async fn listen(listener: TcpListener, shared: Arc<Shared>, mut stop:
 }
 
 /// Ready once the end is requested, or nobody is left who could request it.
-async fn requested(stop: &mut watch::Receiver<bool>) {
+pub(super) async fn requested(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 

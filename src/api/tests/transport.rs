@@ -1,6 +1,7 @@
 //! TLS, HTTP versions, deadlines and bounds.
 #![expect(clippy::disallowed_methods, reason = "tasks of a test end with its runtime")]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -11,10 +12,11 @@ use tokio::net::TcpStream;
 use super::super::server::Deadlines;
 use super::frames;
 use super::world::{
-    APP_KEY, CALL, Reply, Settings, TOKEN, World, empty, hand_over_body, path, post, request, with_body,
+    APP_KEY, CALL, Reply, Settings, TOKEN, World, empty, hand_over_body, path, post, request, usual_answer, with_body,
 };
 use crate::engine::input::Command;
 use crate::engine::limits::Limits;
+use crate::engine::output::{Answer, Refusal};
 
 const SHORT: Duration = Duration::from_millis(150);
 
@@ -117,8 +119,63 @@ async fn an_http_2_connection_goes_away_after_a_secret_and_finishes_its_other_st
 
 #[tokio::test]
 async fn an_instance_whose_client_left_before_the_answer_is_erased() {
+    let world = world_after_a_client_left(usual_answer).await;
+    world.stop.send_replace(true);
+    world.engine.release();
+    world.served.await.expect("no panic");
+    let hash = super::super::tenants::sha256(TOKEN.as_bytes());
+    assert!(
+        matches!(&world.engine.asked()[..], [(_, Command::Erase(id, token))] if *id == super::world::instance() && token.0 == hash)
+    );
+}
+
+#[tokio::test]
+async fn an_instance_that_nobody_can_ask_for_is_erased_although_its_shard_was_too_busy_at_first() {
+    const REFUSALS: usize = 2;
+    let refused = AtomicUsize::new(0);
+    let world = world_after_a_client_left(move |command| match command {
+        Command::Erase(..) if refused.fetch_add(1, Ordering::Relaxed) < REFUSALS => {
+            Answer::Refused(Refusal::Busy { after: SHORT })
+        }
+        _ => usual_answer(command),
+    })
+    .await;
+    world.engine.release();
+    let mut asked = Vec::new();
+    while asked.len() <= REFUSALS {
+        asked.extend(world.engine.asked());
+        tokio::task::yield_now().await;
+    }
+    // Whoever still waited to ask would do so now.
+    world.stop.send_replace(true);
+    world.served.await.expect("no panic");
+    asked.extend(world.engine.asked());
+    assert_eq!(asked.len(), REFUSALS + 1, "and not again after it was taken");
+    assert!(
+        asked.iter().all(|(_, command)| matches!(command, Command::Erase(id, _) if *id == super::world::instance()))
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_stops_does_not_wait_for_a_shard_that_stays_too_busy() {
+    let world = world_after_a_client_left(|command| match command {
+        Command::Erase(..) => Answer::Refused(Refusal::Busy { after: SHORT }),
+        _ => usual_answer(command),
+    })
+    .await;
+    world.engine.release();
+    while world.engine.asked().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    world.stop.send_replace(true);
+    world.served.await.expect("no panic");
+}
+
+/// A server whose engine is held up, and which has noticed that the client of a hand-over is gone.
+async fn world_after_a_client_left(answer: impl Fn(&Command) -> Answer + Send + Sync + 'static) -> World {
     let limits = Limits { api_connections: 1, ..Settings::default().limits };
     let world = World::with(Settings { limits, ..Settings::default() });
+    world.engine.answers(answer);
     world.engine.hold();
     let (mut sender, connection) = world.http2().await;
     let mut handing = post("https://localhost/v1/instances", APP_KEY, hand_over_body().to_string());
@@ -131,13 +188,7 @@ async fn an_instance_whose_client_left_before_the_answer_is_erased() {
     drop(sender);
     connection.await.expect("the client has left");
     world.wait_for_room().await;
-    world.stop.send_replace(true);
-    world.engine.release();
-    world.served.await.expect("no panic");
-    let hash = super::super::tenants::sha256(TOKEN.as_bytes());
-    assert!(
-        matches!(&world.engine.asked()[..], [(_, Command::Erase(id, token))] if *id == super::world::instance() && token.0 == hash)
-    );
+    world
 }
 
 #[tokio::test]
