@@ -30,14 +30,15 @@ use super::views::{
 };
 use super::{Api, Ask, faults, openapi};
 use crate::clock;
+use crate::config::STEP_WAIT_MAX;
 use crate::engine::ids::{CallUuid, InstanceId, ShardId};
 use crate::engine::input::{Command, HandOver, TokenHash};
 use crate::engine::output::{Answer, DataView, Refusal};
 use crate::push::Backoff;
 
-/// How long a command may stay unanswered. The engine answers each in time; this only keeps a fault of ours from
-/// holding a connection for ever.
-const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long a command may stay unanswered: an erasure may wait for the farewell and then for its record, each as long as an
+/// operator may have it. The engine answers in time; this only keeps a fault of ours from holding a connection for ever.
+pub(super) const ANSWER_WAIT_MAX: Duration = STEP_WAIT_MAX.saturating_mul(2).saturating_add(Duration::from_secs(15));
 /// How soon an erasure is asked for again that found its shard full, while nobody else could ask for it.
 const ERASE_AGAIN: Backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(30) };
 

@@ -25,6 +25,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::handlers::ANSWER_WAIT_MAX;
 use super::link::Link;
 use super::sources::{ConnectionCount, Counted, Source};
 use super::tasks::{Tasks, report};
@@ -56,7 +57,7 @@ impl Default for Deadlines {
             head: Duration::from_secs(10),
             body: Duration::from_secs(10),
             idle: Duration::from_secs(60),
-            linger: Duration::from_secs(75),
+            linger: ANSWER_WAIT_MAX.saturating_add(Duration::from_secs(15)),
             after_secret: Duration::from_secs(2),
         }
     }

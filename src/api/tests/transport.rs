@@ -9,11 +9,13 @@ use http_body_util::Full;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::super::handlers::ANSWER_WAIT_MAX;
 use super::super::server::Deadlines;
 use super::frames;
 use super::world::{
     APP_KEY, CALL, Reply, Settings, TOKEN, World, empty, hand_over_body, path, post, request, usual_answer, with_body,
 };
+use crate::config::STEP_WAIT_MAX;
 use crate::engine::input::Command;
 use crate::engine::limits::Limits;
 use crate::engine::output::{Answer, Refusal};
@@ -169,6 +171,14 @@ async fn a_server_that_stops_does_not_wait_for_a_shard_that_stays_too_busy() {
     }
     world.stop.send_replace(true);
     world.served.await.expect("no panic");
+}
+
+#[test]
+fn the_longest_answer_that_can_be_configured_comes_before_we_give_up_on_it_or_on_its_connection() {
+    // A DELETE: `erasure.grace`, then `audit.sync_wait`.
+    assert!(2 * STEP_WAIT_MAX < ANSWER_WAIT_MAX);
+    let Deadlines { body, linger, .. } = Deadlines::default();
+    assert!(ANSWER_WAIT_MAX + body < linger);
 }
 
 /// A server whose engine is held up, and which has noticed that the client of a hand-over is gone.
