@@ -158,7 +158,7 @@ impl Client {
     /// Posts a hand-over over HTTP/2 and falls silent.
     pub(crate) fn post_and_hush(&self, bearer: &str, body: &str, hush: Hush) -> anyhow::Result<Silent> {
         const STREAM: u32 = 1;
-        let mut stream = self.connect(Dialect::Http2)?;
+        let mut stream = self.connect_as(&self.http2)?;
         let data = frames::last_data(STREAM, body);
         let sent = if hush == Hush::MidFrame { &data[..data.len() / 2] } else { &data };
         stream.write_all(&[frames::PREFACE, &frames::hand_over(STREAM, bearer), sent].concat())?;
@@ -175,12 +175,12 @@ impl Client {
         Ok(silent)
     }
 
+    /// For HTTP/1.1.
     fn connect(&self, dialect: Dialect) -> anyhow::Result<StreamOwned<ClientConnection, TcpStream>> {
-        let config = match dialect {
-            Dialect::Http1OverTls12 => &self.tls12,
-            Dialect::Http1OverTls13 => &self.tls13,
-            Dialect::Http2 => &self.http2,
-        };
+        self.connect_as(if dialect == Dialect::Http1OverTls12 { &self.tls12 } else { &self.tls13 })
+    }
+
+    fn connect_as(&self, config: &Arc<ClientConfig>) -> anyhow::Result<StreamOwned<ClientConnection, TcpStream>> {
         let connection = ClientConnection::new(Arc::clone(config), ServerName::from(self.address.ip()))?;
         let socket = TcpStream::connect(self.address)?;
         socket.set_read_timeout(Some(PATIENCE))?;
