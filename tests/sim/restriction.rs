@@ -373,3 +373,19 @@ fn a_wrong_guess_does_not_keep_the_contact_of_a_restricted_instance_at_the_regis
     assert!(world.pbx().contacts("alice").is_empty());
     assert_eq!(state(&mut world, "alice"), RegistrationState::Restricted);
 }
+
+#[test]
+fn a_copy_tells_where_the_account_is_registered_and_what_was_sent() {
+    let mut world = World::new(seed(934)).with_sleeping_phone("alice");
+    world.call_and_wait("alice");
+    let (id, token) = world.key_of("alice");
+    let asked = world.command(Command::Data(id, token));
+    let Some(Answer::Data(data)) = world.answer(asked) else { panic!("no data") };
+    assert_eq!(data.held.registered_at, Some("198.51.100.10:5060".parse().expect("an address")));
+    assert_eq!((data.held.lease, data.held.pushes_sent.of(WakeKind::Call)), (hours(72), 1));
+    restrict(&mut world, "alice");
+    world.run_for(minutes(1));
+    let asked = world.command(Command::Data(id, token));
+    let Some(Answer::Data(data)) = world.answer(asked) else { panic!("no data") };
+    assert_eq!(data.held.registered_at, None);
+}
