@@ -47,6 +47,12 @@ pub(super) unsafe fn erase(memory: *mut u8, size: usize) {
     looked_at(memory);
 }
 
+/// Overwrites an array.
+pub(super) fn erase_array<const SIZE: usize>(array: &mut [u8; SIZE]) {
+    // SAFETY: it is the caller's to write, and zeros are bytes.
+    unsafe { erase(array.as_mut_ptr(), SIZE) };
+}
+
 struct Scrub<const DEPTH: usize>;
 
 impl<const DEPTH: usize> Drop for Scrub<DEPTH> {
@@ -179,7 +185,7 @@ mod tests {
 
     const SECRET: [u8; 64] = *b"a secret of sixty-four bytes, which a careless function forgets.";
     /// Frames that hide the secret from whatever is called to look for it.
-    const DEEP: usize = 8 * 1024;
+    const DEEP: usize = 4 * 1024;
 
     #[test]
     fn work_leaves_its_frames_overwritten() {
