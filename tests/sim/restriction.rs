@@ -358,11 +358,9 @@ fn restricting_and_resuming_without_end_does_not_ask_the_registrar_without_end()
 #[test]
 fn a_wrong_guess_does_not_keep_the_contact_of_a_restricted_instance_at_the_registrar() {
     let mut world = World::new(seed(933)).with_sleeping_phone("alice");
-    world.pbx().registrar.delay = millis(300);
-    restrict(&mut world, "alice");
-    world.run_for(millis(10));
     world.pbx().registrar.verdict = Verdict::Silent;
-    world.run_for(millis(10));
+    restrict(&mut world, "alice");
+    world.run_for(millis(20));
     let mut offer = world.offer("alice");
     offer.material = password("a guess");
     let asked = world.hand_over_this("alice", offer);

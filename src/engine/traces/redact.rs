@@ -53,7 +53,8 @@ pub(super) fn redacted(message: &Message, identities: bool, longest: usize) -> Z
         let _ = writeln!(out, "[body, {} bytes]", message.body().len());
     }
     cut(&mut out, longest);
-    out
+    // What is kept takes no more room than it is counted for.
+    Zeroizing::new(String::from(out.as_str()))
 }
 
 fn start_line(message: &Message, identities: bool, out: &mut String) {
@@ -378,6 +379,7 @@ mod tests {
         let message = Message::parse_datagram(INVITE.into()).expect("well-formed");
         let short = redacted(&message, true, 80);
         assert!(short.len() <= 87 && short.ends_with("\n[cut]"), "{short:?}");
+        assert_eq!(redacted(&message, true, 4096).capacity(), of(INVITE, true).len(), "no more than is counted");
         let odd = INVITE.replace("sip:alice@pbx.example.com", "tel:+15550199");
         assert!(of(&odd, true).contains("To: <tel:[hidden]>"));
         let refused = "SIP/2.0 403 Planted words\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKa\r\nFrom: <sip:a@b>;tag=1\r\n\
