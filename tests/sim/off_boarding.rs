@@ -176,7 +176,10 @@ fn the_tenants_order_is_not_done_before_an_earlier_one_for_a_device_is() {
     let second = world.ask_every_shard(everyone);
     world.run_for(millis(500));
     assert_eq!(world.table("vault"), 3, "nothing is wiped yet");
-    assert!(second.iter().any(|asked| world.answer(*asked).is_none()), "who asked for all is not told that all is done");
+    assert!(
+        second.iter().any(|asked| world.answer(*asked).is_none()),
+        "who asked for all is not told that all is done"
+    );
     world.run_until_quiet();
 
     let (first, second) = (together(&world, &first), together(&world, &second));

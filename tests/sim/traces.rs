@@ -241,10 +241,7 @@ fn a_restriction_ends_it_and_none_may_be_consented_to() {
     assert_eq!((world.table("traces"), world.table("traces.bytes")), (0, 0));
     let refused = consent(&mut world, "alice", CONSENT);
     assert_eq!(world.refusal(refused), Some(Refusal::Restricted));
-    assert_eq!(
-        events(&world),
-        [&AuditEvent::TraceConsented, &AuditEvent::TraceWithdrawn, &AuditEvent::Restricted]
-    );
+    assert_eq!(events(&world), [&AuditEvent::TraceConsented, &AuditEvent::TraceWithdrawn, &AuditEvent::Restricted]);
     world.command(Command::Resume(id, token));
     let again = consent(&mut world, "alice", CONSENT);
     assert!(matches!(world.answer(again), Some(Answer::Consent(_))));

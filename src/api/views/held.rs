@@ -1,7 +1,5 @@
 //! What came to be held about an instance while it was served, as JSON.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -22,7 +20,7 @@ pub(crate) struct HeldBody {
     /// Since when the push targets are as they are, RFC 3339 in UTC.
     push_targets_since: String,
     /// Pushes sent since the hand-over, by kind; kinds that were not sent are left out.
-    #[schema(value_type = BTreeMap<String, u32>)]
+    #[schema(value_type = std::collections::BTreeMap<String, u32>)]
     pushes_sent: WakeCounts,
     /// Since when the processing is restricted, RFC 3339 in UTC.
     restricted_since: Option<String>,
