@@ -222,7 +222,8 @@ fn parameter_of(name: &str, value: Option<&str>, out: &mut String) {
     out.push_str(name);
     if let Some(value) = value {
         out.push('=');
-        out.push_str(if is_word(value.as_bytes()) { value } else { HIDDEN });
+        let told = if matches!(name, "expires" | "q") { is_number(value.as_bytes()) } else { is_word(value.as_bytes()) };
+        out.push_str(if told { value } else { HIDDEN });
     }
 }
 
@@ -262,11 +263,15 @@ fn is_plain(bytes: &[u8]) -> bool {
     bytes.len() <= PLAIN_BYTES_MAX && bytes.iter().all(|&byte| (b' '..=b'~').contains(&byte))
 }
 
-/// Whether a parameter's value may be written as it is: a number of seconds, or a word that the protocol has for it.
+/// A number of seconds, or a weight.
+fn is_number(bytes: &[u8]) -> bool {
+    bytes.len() <= 7 && bytes.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
+}
+
+/// A word that the protocol has for the value of a parameter.
 fn is_word(bytes: &[u8]) -> bool {
     const WORDS: [&str; 10] = ["udp", "tcp", "tls", "sctp", "ws", "wss", "phone", "ip", "on", "true"];
-    let number = bytes.len() <= 7 && bytes.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
-    number || WORDS.iter().any(|word| word.as_bytes().eq_ignore_ascii_case(bytes))
+    WORDS.iter().any(|word| word.as_bytes().eq_ignore_ascii_case(bytes))
 }
 
 fn printable(bytes: &[u8]) -> &str {
