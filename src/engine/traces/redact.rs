@@ -222,7 +222,8 @@ fn parameter_of(name: &str, value: Option<&str>, out: &mut String) {
     out.push_str(name);
     if let Some(value) = value {
         out.push('=');
-        let told = if matches!(name, "expires" | "q") { is_number(value.as_bytes()) } else { is_word(value.as_bytes()) };
+        let told =
+            if matches!(name, "expires" | "q") { is_number(value.as_bytes()) } else { is_word(value.as_bytes()) };
         out.push_str(if told { value } else { HIDDEN });
     }
 }
