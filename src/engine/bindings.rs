@@ -306,6 +306,7 @@ impl Bindings {
                     let step = exchange.handle_timeout(now);
                     self.advance_trial(id, branch, step, desk, now);
                 }
+                Timer::Next if binding.restricted => self.part(id, desk, now),
                 Timer::Next => {
                     let lapsed = binding.ever_registered && !binding.is_registered(now);
                     if lapsed || binding.target.is_none() {

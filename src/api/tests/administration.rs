@@ -1,5 +1,7 @@
 //! What a tenant's administrator may ask, and what comes of it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use http::Method;
 use serde_json::{Value, json};
 
@@ -111,4 +113,19 @@ async fn what_a_shard_refuses_is_refused_and_an_impossible_instance_is_as_unknow
     let impossible = erase_as_admin(&world, &format!("{ALL}/nonsense")).await;
     assert_eq!((foreign.status.as_u16(), foreign.problem().as_str()), (404, "not-found"));
     assert_eq!(foreign.text, impossible.text, "byte for byte");
+}
+
+#[tokio::test]
+async fn one_shard_that_fails_keeps_no_other_from_its_order_and_the_answer_claims_nothing() {
+    let world = World::new();
+    let asked = AtomicUsize::new(0);
+    world.engine.answers(move |_| match asked.fetch_add(1, Ordering::Relaxed) {
+        1 => Answer::Refused(Refusal::Busy { after: std::time::Duration::from_secs(1) }),
+        _ => Answer::Ordered(Box::new(order_view(3, 0))),
+    });
+    let reply = erase_as_admin(&world, ALL).await;
+    assert_eq!((reply.status.as_u16(), reply.problem().as_str()), (503, "busy"));
+    let reply = erase_as_admin(&world, ALL).await;
+    assert_eq!((reply.status.as_u16(), reply.json()["erased"].as_u64()), (200, Some(12)));
+    assert_eq!(world.engine.asked().len(), 8, "all four, both times");
 }

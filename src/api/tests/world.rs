@@ -31,7 +31,7 @@ use super::super::{ApiConfig, Ask, JwtKey, Tenant, Tenants, Tls, bind, serve_wit
 use crate::audit_log::Notary;
 use crate::clock::{WallTime, now};
 use crate::engine::account::{Account, ContactStyle, TrunkHost, TrunkSources, TrunkUri};
-use crate::engine::audit::{Inclusion, Receipt, Unregister};
+use crate::engine::audit::{Inclusion, Receipt, Unregister, WakeCounts};
 use crate::engine::caller_key::{CallerKey, CallerSuite};
 use crate::engine::ids::{CallUuid, InstanceId, ShardId};
 use crate::engine::input::{Command, Parting, Preferences, PushPurpose};
@@ -39,7 +39,7 @@ use crate::engine::limits::Limits;
 use crate::engine::output::{
     Answer, AttachView, CallState, CallView, Consent, ConsentView, DataView, ForegroundView, HandedOver, HeldView,
     InstanceView, KeptContact, MailboxView, OrderView, Refusal, RegistrationState, RegistrationView, Step, TestView,
-    TraceEntry, TraceKind, TraceView,
+    TraceEntry, TraceKind, TraceView, WakeKind,
 };
 use crate::engine::placement::Placement;
 use crate::engine::policy::{AppPolicy, CallerInPush, Policy, Provider, RegistrarPolicy, TenantPolicy};
@@ -469,7 +469,13 @@ pub(super) fn account() -> Account {
 }
 
 fn held_view() -> HeldView {
+    let mut pushes_sent = WakeCounts::default();
+    pushes_sent.add(WakeKind::MissedCall);
     HeldView {
+        registered_at: Some("198.51.100.10:5061".parse().expect("an address")),
+        lease: Duration::from_secs(259_200),
+        targets_since: WallTime::from_unix_millis(1_795_291_200_000),
+        pushes_sent,
         restricted_since: None,
         sharing: 1,
         attached_from: Some(("192.0.2.7:5060".parse().expect("an address"), "sip:app@192.0.2.7".to_owned())),

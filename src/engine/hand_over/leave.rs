@@ -24,13 +24,19 @@ pub(super) struct Asking {
 /// What is waited for, and for what.
 enum Wish {
     /// A guess, for a hand-over, and whose place it would take.
-    Guess(Box<HandOver>, Option<InstanceId>),
+    Guess(Box<HandOver>, Option<Former>),
     /// A guess, for other credentials of an instance.
     Rectify(InstanceId, TokenHash, Box<Rectification>),
     /// A place among the device's instances.
     DevicePlace(Box<HandOver>),
     /// A place among the tenant's instances; there is one among the device's.
     TenantPlace(Box<HandOver>),
+}
+
+/// An instance as it was when a newer hand-over of it came.
+struct Former {
+    id: InstanceId,
+    restricted: bool,
 }
 
 impl Engine {
@@ -40,7 +46,8 @@ impl Engine {
         }
         let account = self.fingerprint(&hand_over.tenant, &hand_over.account);
         let predecessor = self.leases.predecessor(&hand_over);
-        let ticket = self.wait_for_leave(Wish::Guess(hand_over, predecessor), reply);
+        let former = predecessor.map(|id| Former { id, restricted: self.is_restricted(id) });
+        let ticket = self.wait_for_leave(Wish::Guess(hand_over, former), reply);
         self.guesses.ask(account, ticket, now.boot);
     }
 
@@ -143,9 +150,9 @@ impl Engine {
             return self.reply(reply, Answer::Refused(Refusal::RateLimited { after }));
         }
         match wish {
-            Wish::Guess(hand_over, predecessor) => {
+            Wish::Guess(hand_over, former) => {
                 self.hand_overs.guesses.insert(reply, ticket);
-                match predecessor.and_then(|id| self.taken_back(id)) {
+                match former.and_then(|former| self.taken_back(&former)) {
                     Some(refusal) => self.reply(reply, Answer::Refused(refusal)),
                     None => self.seek_place(hand_over, reply, now),
                 }
@@ -164,9 +171,12 @@ impl Engine {
         }
     }
 
-    /// Somebody who may has erased the instance meanwhile: what came before that must not bring it back.
-    fn taken_back(&self, predecessor: InstanceId) -> Option<Refusal> {
-        let cause = self.erasures.cause_of(predecessor)?;
+    /// Somebody who may has erased the instance meanwhile, or restricted it: what came before that must not undo it.
+    fn taken_back(&self, former: &Former) -> Option<Refusal> {
+        if self.is_restricted(former.id) && !former.restricted {
+            return Some(Refusal::Restricted);
+        }
+        let cause = self.erasures.cause_of(former.id)?;
         let wanted = matches!(cause, Cause::Deleted | Cause::Administrator | Cause::OffBoarded);
         wanted.then_some(Refusal::Gone { cause, receipt: None })
     }
