@@ -1,4 +1,5 @@
-//! What one source address may take: hand-overs a minute, connections at once; and hand-overs a minute of one tenant.
+//! What one source address may take: hand-overs and failed calls about tenants a minute, connections at once; and hand-overs
+//! a minute of one tenant.
 //!
 //! A source is an IPv4 address or an IPv6 /64, since a /64 is what one subscriber holds. Both tables are bounded; this
 //! room knows nothing of requests and never stores an address longer than it counts.
@@ -57,6 +58,15 @@ impl<K: Eq + Hash> HandOverRate<K> {
         Self { cost: MINUTE / per_minute.max(1), table: Mutex::new(table) }
     }
 
+    /// Whether it could hand over, without counting anything.
+    ///
+    /// # Errors
+    /// How long it has to wait.
+    pub(crate) fn check(&self, who: &K, now: Instant) -> Result<(), Duration> {
+        let paid_at = lock(&self.table).paid_at.get(who).copied();
+        paid_at.map_or(Ok(()), |paid_at| within_a_minute(paid_at.max(now) + self.cost, now))
+    }
+
     /// Counts one hand-over.
     ///
     /// # Errors
@@ -75,14 +85,16 @@ impl<K: Eq + Hash> HandOverRate<K> {
         }
         let paid_at = table.paid_at.entry(who).or_insert(now);
         let next = (*paid_at).max(now) + self.cost;
-        // A minute's worth may be owed, no more.
-        let owed = next.saturating_since(now);
-        if owed > MINUTE {
-            return Err(owed.saturating_sub(MINUTE));
-        }
+        within_a_minute(next, now)?;
         *paid_at = next;
         Ok(())
     }
+}
+
+/// A minute's worth may be owed, no more.
+fn within_a_minute(paid_at: Instant, now: Instant) -> Result<(), Duration> {
+    let owed = paid_at.saturating_since(now);
+    if owed > MINUTE { Err(owed.saturating_sub(MINUTE)) } else { Ok(()) }
 }
 
 /// Counts live connections of each source; bounded by the cap on all connections, since a source leaves with its last.
@@ -153,6 +165,18 @@ mod tests {
         assert_eq!(rate.admit(source("192.0.2.2"), at(100)), Ok(()), "its neighbour is not concerned");
         assert_eq!(rate.admit(source("192.0.2.1"), at(120)), Ok(()));
         assert_eq!(rate.admit(source("192.0.2.1"), at(120)), Err(Duration::from_secs(20)));
+    }
+
+    #[test]
+    fn looking_costs_nothing_and_says_what_handing_over_would() {
+        let rate = HandOverRate::new(1);
+        let who = source("192.0.2.1");
+        for _ in 0..3 {
+            assert_eq!(rate.check(&who, at(100)), Ok(()));
+        }
+        assert_eq!(rate.admit(who, at(100)), Ok(()));
+        assert_eq!(rate.check(&who, at(130)), Err(Duration::from_secs(30)));
+        assert_eq!(rate.check(&who, at(160)), Ok(()));
     }
 
     #[test]
