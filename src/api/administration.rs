@@ -204,7 +204,9 @@ impl<A: Ask> Api<A> {
     /// The instance an administrator's path names, and its shard.
     pub(super) fn instance_of_tenant(&self, id: IdInPath) -> Result<(InstanceId, ShardId), Problem> {
         let id = id.ok().and_then(|Path(text)| InstanceId::parse(text.as_bytes()));
-        id.and_then(|id| Some((id, self.placement.instance(&id)?))).ok_or_else(Problem::unknown_instance)
+        // As in `instance`: an id of a shard that is not here is asked for all the same.
+        let located = id.map(|id| (id, self.placement.instance(&id).unwrap_or(ShardId(0))));
+        located.ok_or_else(Problem::unknown_instance)
     }
 }
 

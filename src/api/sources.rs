@@ -63,7 +63,9 @@ impl<K: Eq + Hash> HandOverRate<K> {
     /// # Errors
     /// How long it has to wait.
     pub(crate) fn check(&self, who: &K, now: Instant) -> Result<(), Duration> {
-        let paid_at = lock(&self.table).paid_at.get(who).copied();
+        let mut table = lock(&self.table);
+        table.make_room(who, now)?;
+        let paid_at = table.paid_at.get(who).copied();
         paid_at.map_or(Ok(()), |paid_at| within_a_minute(paid_at.max(now) + self.cost, now))
     }
 
@@ -73,21 +75,26 @@ impl<K: Eq + Hash> HandOverRate<K> {
     /// How long this one has to wait.
     pub(crate) fn admit(&self, who: K, now: Instant) -> Result<(), Duration> {
         let mut table = lock(&self.table);
-        let full = table.paid_at.len() >= SOURCES_MAX;
-        if full && !table.paid_at.contains_key(&who) {
-            if now.saturating_since(table.swept) >= SWEEP_EVERY {
-                table.swept = now;
-                table.paid_at.retain(|_, paid_at| *paid_at > now);
-            }
-            if table.paid_at.len() >= SOURCES_MAX {
-                return Err(SWEEP_EVERY);
-            }
-        }
+        table.make_room(&who, now)?;
         let paid_at = table.paid_at.entry(who).or_insert(now);
         let next = (*paid_at).max(now) + self.cost;
         within_a_minute(next, now)?;
         *paid_at = next;
         Ok(())
+    }
+}
+
+impl<K: Eq + Hash> RateTable<K> {
+    /// Room for who is not known yet, if need be by forgetting who has paid.
+    fn make_room(&mut self, who: &K, now: Instant) -> Result<(), Duration> {
+        if self.paid_at.len() < SOURCES_MAX || self.paid_at.contains_key(who) {
+            return Ok(());
+        }
+        if now.saturating_since(self.swept) >= SWEEP_EVERY {
+            self.swept = now;
+            self.paid_at.retain(|_, paid_at| *paid_at > now);
+        }
+        if self.paid_at.len() < SOURCES_MAX { Ok(()) } else { Err(SWEEP_EVERY) }
     }
 }
 
@@ -192,6 +199,7 @@ mod tests {
         for number in 0..u32::try_from(SOURCES_MAX).expect("fits") {
             assert_eq!(rate.admit(Source::V4(number.to_be_bytes()), at(100)), Ok(()));
         }
+        assert_eq!(rate.check(&source("2001:db8::1"), at(100)), Err(SWEEP_EVERY));
         assert_eq!(rate.admit(source("2001:db8::1"), at(100)), Err(SWEEP_EVERY));
         assert_eq!(rate.admit(Source::V4([0; 4]), at(100)), Ok(()), "a known source goes on");
         assert_eq!(rate.admit(source("2001:db8::1"), at(101)), Ok(()));

@@ -18,7 +18,8 @@ use super::output::{Answer, OrderView, Refusal};
 use super::schedule::Schedule;
 use crate::clock::{Instant, Now, WallTime};
 
-/// Orders remembered in one shard. The oldest that is done gives way; while none is, a further one is told to come again.
+/// Orders remembered in one shard. The oldest that is done gives way, one of the same tenant if there is one: nobody makes
+/// another's be forgotten by giving many. While none is done, a further one is told to come again.
 const ORDERS_MAX: usize = 1024;
 /// How long an order that is done is remembered: as long as the tombstones of its instances.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
@@ -178,8 +179,10 @@ impl Orders {
     /// A new order; `None` where there is no room.
     fn enter(&mut self, tenant: &TenantId, whom: &Whom, now: Now) -> Option<OrderId> {
         if self.orders.len() >= ORDERS_MAX {
-            let done = self.orders.iter().find(|(_, order)| order.ended.is_some()).map(|(id, _)| *id)?;
-            self.forget(done);
+            let done = || self.orders.iter().filter(|(_, order)| order.ended.is_some());
+            let own = done().find(|(_, order)| order.tenant == *tenant);
+            let oldest = *own.or_else(|| done().next())?.0;
+            self.forget(oldest);
         }
         self.last += 1;
         let id = OrderId(self.last);
@@ -238,5 +241,30 @@ impl Order {
             logged: self.logged,
             passed: self.passed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_that_gives_many_orders_makes_its_own_be_forgotten() {
+        let mut room = Orders::default();
+        let now = Now { boot: Instant::from_nanos(1), wall: WallTime::from_unix_millis(0) };
+        let mut give = |tenant: &str, number: usize| {
+            let whom = Whom::Device(number.to_string());
+            let found = Found { instances: BTreeSet::new(), passed: 0 };
+            room.give(&tenant.into(), &whom, found, Duration::ZERO, ReplyTo(0), now);
+            while room.poll_event().is_some() {}
+            (room.orders.len(), room.knows(&"acme".into(), &Whom::Device("0".to_owned())))
+        };
+        give("acme", 0);
+        for number in 0..ORDERS_MAX * 2 {
+            let (remembered, knows) = give("rival", number);
+            assert!(remembered <= ORDERS_MAX && knows, "{number}");
+        }
+        // Who has none there takes the place of the oldest.
+        assert_eq!(give("third", 0), (ORDERS_MAX, false));
     }
 }

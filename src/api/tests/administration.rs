@@ -7,7 +7,7 @@ use super::world::{
     APP_KEY, DEVICE, Reply, Settings, Signer, TOKEN, World, changed, claims, hand_over_body, instance, order_view,
 };
 use crate::audit_log::verify::verify_summary;
-use crate::engine::ids::ShardId;
+use crate::engine::ids::{InstanceId, ShardId};
 use crate::engine::input::{Command, Whom};
 use crate::engine::limits::Limits;
 use crate::engine::output::{Answer, Refusal};
@@ -114,6 +114,10 @@ async fn what_a_shard_refuses_is_refused_and_an_impossible_instance_is_as_unknow
     let impossible = erase_as_admin(&world, &format!("{ALL}/nonsense")).await;
     assert_eq!((foreign.status.as_u16(), foreign.problem().as_str()), (404, "not-found"));
     assert_eq!(foreign.text, impossible.text, "byte for byte");
+    world.engine.asked();
+    let elsewhere = InstanceId::mint(ShardId(200), [3; 16]);
+    assert_eq!(erase_as_admin(&world, &format!("{ALL}/{elsewhere}")).await.text, foreign.text);
+    assert!(matches!(&world.engine.asked()[..], [(ShardId(0), Command::EraseAll { .. })]), "asked for like any other");
 }
 
 #[tokio::test]
