@@ -316,10 +316,11 @@ fn usable_targets(
 /// Whether a challenge can prove the token for calls: it goes to `other`, where there is one. Only a VoIP token, which could
 /// carry none, may differ from the token that is proven.
 fn provable(path: &str, call: &PushTarget, other: Option<&PushTarget>) -> Result<(), Problem> {
-    let key = |target: &PushTarget| (target.provider, target.app.clone(), target.token.clone());
+    let is_same =
+        |other: &PushTarget| (call.provider, &call.app, &call.token) == (other.provider, &other.app, &other.token);
     let (detail, log) = match (call.provider, other) {
         (Provider::Apns, Some(_)) | (Provider::Fcm | Provider::Sandbox, None) => return Ok(()),
-        (_, Some(other)) if key(call) == key(other) => return Ok(()),
+        (_, Some(other)) if is_same(other) => return Ok(()),
         (_, None) => (
             "a VoIP token cannot carry a challenge. Give a target \"for\": \"other\" beside it",
             "no push target that a challenge could go to",

@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn every_decision_counts() {
-        let changes: [fn(&mut Policy); 20] = [
+        let changes: [fn(&mut Policy); 21] = [
             |it| it.domain.push('x'),
             |it| it.lease_default *= 2,
             |it| it.lease_maximum /= 2,
@@ -239,6 +239,8 @@ mod tests {
             |it| it.tenants[0].wakes_off.clear(),
             |it| it.tenants[0].keep_password = false,
             |it| it.tenants[0].edge_registrars[0].path = false,
+            // A host shows nothing of itself in `Debug`: no hash of that would know it.
+            |it| it.tenants[0].edge_registrars[0].host = TrunkHost::Name("other.example.com".to_owned()),
             |it| it.tenants[0].registrars_allow.clear(),
             |it| it.tenants[0].modes.clear(),
             |it| it.tenants[0].lease_maximum = None,
