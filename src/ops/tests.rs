@@ -226,12 +226,18 @@ async fn who_has_an_id_learns_how_the_log_names_it_and_nothing_else_has_a_name()
     // What can be guessed has a name too, which is not told.
     for guess in ["", "%2B15550100", "+15550100", "sip:alice@example.com", "192.0.2.1", "alice", "x/y"] {
         assert_eq!(daemon.get(&format!("/log-names/{guess}")).await.0, 400, "{guess}");
-        let arguments = LogNamesArguments { id: guess.to_owned(), daemon: arguments("http://127.0.0.1:1") };
-        assert_eq!(log_names(&arguments), Exit::Usage, "{guess}");
     }
-    let arguments = LogNamesArguments { id: instance.to_string(), daemon: arguments("http://127.0.0.1:1") };
-    assert_eq!(log_names(&arguments), Exit::Unavailable);
     daemon.stop().await;
+}
+
+#[test]
+fn what_is_no_id_is_not_even_asked_for() {
+    let exit = |id: &str| log_names(&LogNamesArguments { id: id.to_owned(), daemon: arguments("http://127.0.0.1:1") });
+    for guess in ["", "+15550100", "sip:alice@example.com", "../metrics"] {
+        assert_eq!(exit(guess), Exit::Usage, "{guess}");
+    }
+    assert_eq!(exit(&id(9).to_string()), Exit::Unavailable);
+    assert_eq!(exit(&InstanceId::mint(ShardId(0), [7; 16]).to_string()), Exit::Unavailable);
 }
 
 #[test]
