@@ -1,7 +1,7 @@
 //! How the log names an instance or a call, for whoever has its id: as JSON at `/log-names/{id}`, and as text by
 //! `reveille log-names`.
 //!
-//! Only ids of ours are named, which nobody can guess. For whatever else the log hides (a number, an address) there is no
+//! Only ids are named, which nobody can guess. For whatever else the log hides (a number, an address) there is no
 //! answer: it would tell whose lines are whose to anyone who tries all numbers.
 
 use std::fmt;
