@@ -125,7 +125,9 @@ impl<'w> Daemon<'w> {
         let program = settings.cage.map_or_else(|| binary.to_owned(), |_| confined::cage());
         let process = Process::start("reveille", &directory, &program, |command| match settings.cage {
             Some(calls) => confined::in_cage(command, calls, binary, &file),
-            None => drop(command.arg("serve").arg("--config").arg(&file)),
+            None => {
+                command.arg("serve").arg("--config").arg(&file);
+            }
         });
         let api = Server::secure(api_port, &world.ca_file());
         let canaries = Canaries::new([port, tls_port, tls_advertised, api_port, ops_port, push.port()]);
