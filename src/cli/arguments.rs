@@ -43,6 +43,8 @@ pub enum Command {
     Status(StatusArguments),
     /// Ask a running daemon what became of its calls, and why a phone did not ring
     Calls(CallsArguments),
+    /// Ask a running daemon how its log names an instance or a call
+    LogNames(LogNamesArguments),
 }
 
 /// `reveille demo`.
@@ -244,6 +246,17 @@ pub struct CallsArguments {
     /// Only this call, by the id that push, INVITE and API share; without it, the last ones
     #[arg(value_name = "CALL-UUID")]
     pub call: Option<uuid::Uuid>,
+}
+
+/// `reveille log-names`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogNamesArguments {
+    /// Which daemon, and what to show it.
+    #[command(flatten)]
+    pub daemon: OpsArguments,
+    /// The id of an instance, or of a call as push, INVITE and API share it
+    #[arg(value_name = "ID")]
+    pub id: String,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -268,3 +268,28 @@ impl Order {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_that_gives_many_orders_makes_its_own_be_forgotten() {
+        let mut room = Orders::default();
+        let now = Now { boot: Instant::from_nanos(1), wall: WallTime::from_unix_millis(0) };
+        let mut give = |tenant: &str, number: usize| {
+            let whom = Whom::Device(number.to_string());
+            let found = Found { instances: BTreeSet::new(), passed: 0 };
+            room.give(&tenant.into(), &whom, found, Duration::ZERO, ReplyTo(0), now);
+            while room.poll_event().is_some() {}
+            (room.orders.len(), room.knows(&"acme".into(), &Whom::Device("0".to_owned())))
+        };
+        give("acme", 0);
+        for number in 0..ORDERS_MAX * 2 {
+            let (remembered, knows) = give("rival", number);
+            assert!(remembered <= ORDERS_MAX && knows, "{number}");
+        }
+        // Who has none there takes the place of the oldest.
+        assert_eq!(give("third", 0), (ORDERS_MAX, false));
+    }
+}

@@ -122,19 +122,20 @@ impl<'w> Daemon<'w> {
         let text = configuration(world, &directory, &ports, kamailio, push, settings);
         fs::write(&file, text).expect("the directory is writable");
         let binary = Path::new(env!("CARGO_BIN_EXE_reveille"));
-        let program = settings.cage.map_or_else(|| PathBuf::from("/bin/sh"), |_| confined::cage());
+        let program = settings.cage.map_or_else(|| binary.to_owned(), |_| confined::cage());
         let process = Process::start("reveille", &directory, &program, |command| match settings.cage {
             Some(calls) => confined::in_cage(command, calls, binary, &file),
-            // A limit on the size of files then fails like a full disk, as it should, instead of ending the process.
             None => {
-                command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(binary);
                 command.arg("serve").arg("--config").arg(&file);
             }
         });
         let api = Server::secure(api_port, &world.ca_file());
         let canaries = Canaries::new([port, tls_port, tls_advertised, api_port, ops_port, push.port()]);
-        let mut daemon =
-            Self { world, process, directory, port, api_port, ops_port, api, ops: Server::plain(ops_port), canaries };
+        let ops = match settings.ops.contains("tls_certificate") {
+            true => Server::secure(ops_port, &world.ca_file()),
+            false => Server::plain(ops_port),
+        };
+        let mut daemon = Self { world, process, directory, port, api_port, ops_port, api, ops, canaries };
         until("the daemon to be ready", || {
             daemon.process.assert_running();
             let ready = world.runtime.block_on(daemon.ops.ask("GET", "/readyz", None, None)).ok()?;
