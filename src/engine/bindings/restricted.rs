@@ -8,7 +8,7 @@ use super::{Bindings, Event, Opening, Timer, UNREGISTERED_MAX};
 use crate::clock::Instant;
 use crate::engine::ids::BindingId;
 use crate::engine::output::RegistrationState;
-use crate::engine::register::{Desk, End, Exchange, Identity, Terms};
+use crate::engine::register::{Desk, End, Identity, Terms};
 
 impl Bindings {
     /// A binding of a device's own that the registrar does not hear of before its restriction ends.
@@ -40,12 +40,7 @@ impl Bindings {
         if let Some(target) = binding.bound_at.clone().filter(|_| signs) {
             let terms =
                 Terms { expires: Duration::ZERO, expires_max: Duration::ZERO, refusals_max: 1, datagrams_max: None };
-            let hop = target.hop.clone();
-            let (exchange, request) = Exchange::start(&mut binding.identity, target, terms, desk, now);
-            self.by_branch.insert(exchange.branch, id);
-            self.schedule.set((id, Timer::Exchange), exchange.poll_timeout());
-            binding.phase = Phase::Exchanging(exchange);
-            self.events.push_back(Event::Send(hop, request));
+            self.start_exchange(id, target, terms, desk, now);
         }
         self.recount(id, None, now);
     }
