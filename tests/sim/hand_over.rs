@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use reveille::engine::audit::Cause;
 use reveille::engine::input::{LocateFault, Located};
 use reveille::engine::output::{Answer, Note, Refusal, RegistrationState, WakeKind};
+use reveille::engine::tally::Shed;
 use reveille::sip::Transport;
 use reveille::sip::auth::Algorithm;
 
@@ -194,6 +195,8 @@ fn addresses_in_special_purpose_ranges_are_never_sent_to_and_look_like_unreachab
         world.run_for(millis(6));
         assert_eq!(world.refusal(asked), Some(Refusal::RegistrarUnreachable), "{special}");
         assert!(world.sent.is_empty(), "{special}");
+        let shed = world.take_tallies().iter().map(|tally| tally.shed[Shed::Filtered as usize]).sum::<u64>();
+        assert_eq!(shed, 1, "the operator can see it: {special}");
         world.assert_empty();
     }
 }
