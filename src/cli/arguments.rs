@@ -36,7 +36,7 @@ pub enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Look into the log of erasures
+    /// Check the audit log, receipts and proofs, or make proofs and evidence
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Ask a running daemon how it is
@@ -138,7 +138,7 @@ pub enum OnCall {
 /// `reveille sandbox`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct SandboxArguments {
-    /// Where to serve them, over HTTPS with a certificate of its own
+    /// Where to serve the first of them; the others take the next two ports. Over HTTPS with certificates of their own
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8444")]
     pub listen: SocketAddr,
     /// Tell each push as a JSON line

@@ -279,7 +279,7 @@ mod tests {
         let now = Now { boot: Instant::from_nanos(1), wall: WallTime::from_unix_millis(0) };
         let mut give = |tenant: &str, number: usize| {
             let whom = Whom::Device(number.to_string());
-            let found = Found { instances: BTreeSet::new(), passed: 0 };
+            let found = Found { instances: BTreeSet::new(), leaving: BTreeSet::new(), passed: 0 };
             room.give(&tenant.into(), &whom, found, Duration::ZERO, ReplyTo(0), now);
             while room.poll_event().is_some() {}
             (room.orders.len(), room.knows(&"acme".into(), &Whom::Device("0".to_owned())))

@@ -8,7 +8,7 @@ use super::{Bindings, Event, Opening, Timer, UNREGISTERED_MAX};
 use crate::clock::Instant;
 use crate::engine::ids::BindingId;
 use crate::engine::output::RegistrationState;
-use crate::engine::register::{Desk, End, Exchange, Identity, Terms};
+use crate::engine::register::{Desk, End, Identity, Terms};
 
 /// A registrar hears of restrictions of one binding at most this often: who restricts and resumes without end must not make
 /// us ask it without end.
@@ -55,12 +55,7 @@ impl Bindings {
         binding.parts_from = now + PARTING_PAUSE;
         let terms =
             Terms { expires: Duration::ZERO, expires_max: Duration::ZERO, refusals_max: 1, datagrams_max: None };
-        let hop = target.hop.clone();
-        let (exchange, request) = Exchange::start(&mut binding.identity, target, terms, desk, now);
-        self.by_branch.insert(exchange.branch, id);
-        self.schedule.set((id, Timer::Exchange), exchange.poll_timeout());
-        binding.phase = Phase::Exchanging(exchange);
-        self.events.push_back(Event::Send(hop, request));
+        self.start_exchange(id, target, terms, desk, now);
     }
 
     /// What stood in the way of an un-REGISTER is over.
