@@ -5,20 +5,19 @@
 //! put aside. Anything else that is wrong is not a crash, and the log is refused.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::checkpoint::{Checkpoint, LINE_START, SignedNote};
+use super::checkpoint::{Checkpoint, SignedNote};
 use super::key::{Signer, sync_directory_of};
-use super::merkle::{Frontier, Hash, leaf_hash};
-use super::record::is_record;
-use super::replay::{Covered, Fault, FaultKind, Replay, Signatures, replay};
-use super::seal::SEAL_BEGUN;
+use super::merkle::{Frontier, Hash};
+use super::replay::{Covered, Fault, FaultKind, Signatures, replay};
 use super::segments;
+use super::torn::{TORN_MAX, is_torn, put_aside};
 
-/// A crash leaves at most the batch that was being written; more than this behind the last checkpoint is no crash.
-const TORN_MAX: u64 = 16 * 1024 * 1024;
+/// How much room there has to be for the log to count as one that can be written: more than most batches take.
+const ROOM: usize = 64 * 1024;
 
 /// Why a log cannot be continued.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +106,16 @@ impl LogFile {
             found.covered.last.as_ref().map(|last| format!("{}\n", last.line()).into_bytes()).unwrap_or_default();
         let length = self.file()?.metadata()?.len();
         if length > self.synced {
-            self.cut_torn_tail(&found, length - self.synced, signer, origin)?;
+            let unfinished = Fault { line: found.covered.lines + found.unsigned, kind: FaultKind::Unfinished };
+            let fault = found.fault.unwrap_or(unfinished);
+            if length - self.synced > TORN_MAX {
+                return Err(ContinueError::Damaged(fault));
+            }
+            let tail = self.read_tail()?;
+            if !is_torn(&tail, &found.covered, signer, origin) {
+                return Err(ContinueError::Damaged(fault));
+            }
+            self.cut_torn_tail(&tail, found.unsigned)?;
         }
         self.records = found.covered.records();
         let Covered { tree, .. } = found.covered.clone();
@@ -132,16 +140,62 @@ impl LogFile {
     ///
     /// # Errors
     ///
-    /// What the disk says. The file is then as before for whoever reads it next: the rest is cut off first.
+    /// What the disk says. What was written of them is cut off, at once if the disk lets us, else before the next attempt.
     pub(super) fn append(&mut self, records: &[&str], checkpoint: &str) -> io::Result<()> {
         let appended = self.try_append(records, checkpoint);
         if appended.is_err() {
-            self.file = None;
+            self.give_up();
         }
         appended
     }
 
+    /// Finds out whether there is room for more: writes something behind the end, and takes it away again.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    pub(super) fn probe(&mut self) -> io::Result<()> {
+        let probed = self.try_probe();
+        if probed.is_err() {
+            self.give_up();
+        }
+        probed
+    }
+
+    fn try_probe(&mut self) -> io::Result<()> {
+        let (file, end) = self.ready()?;
+        // If we end here, the next start takes it for blocks that the disk never wrote.
+        file.write_all_at(&[0; ROOM], end)?;
+        file.sync_data()?;
+        file.set_len(end)?;
+        self.soiled = false;
+        Ok(())
+    }
+
     fn try_append(&mut self, records: &[&str], checkpoint: &str) -> io::Result<()> {
+        let (file, end) = self.ready()?;
+        let mut bytes = Vec::with_capacity(records.iter().map(|record| record.len() + 1).sum());
+        for record in records {
+            bytes.extend_from_slice(record.as_bytes());
+            bytes.push(b'\n');
+        }
+        if !bytes.is_empty() {
+            file.write_all_at(&bytes, end)?;
+            file.sync_data()?;
+        }
+        let checkpoint = format!("{checkpoint}\n").into_bytes();
+        file.write_all_at(&checkpoint, end + bytes.len() as u64)?;
+        file.sync_data()?;
+
+        self.synced += (bytes.len() + checkpoint.len()) as u64;
+        self.last_line = checkpoint;
+        self.soiled = false;
+        self.records += records.len() as u64;
+        Ok(())
+    }
+
+    /// The file, with nothing behind the end that it gives.
+    fn ready(&mut self) -> io::Result<(&File, u64)> {
         if self.file.is_none() {
             self.reopen()?;
         }
@@ -157,25 +211,16 @@ impl LogFile {
             file.set_len(self.synced)?;
         }
         self.soiled = true;
+        Ok((file, self.synced))
+    }
 
-        let mut bytes = Vec::with_capacity(records.iter().map(|record| record.len() + 1).sum());
-        for record in records {
-            bytes.extend_from_slice(record.as_bytes());
-            bytes.push(b'\n');
+    /// Closes the file after a failure. The end is cut off first: a disk that is still full at the next start has no room to
+    /// put it aside.
+    fn give_up(&mut self) {
+        let Some(file) = self.file.take() else { return };
+        if self.soiled && file.set_len(self.synced).is_ok() {
+            self.soiled = false;
         }
-        if !bytes.is_empty() {
-            file.write_all_at(&bytes, self.synced)?;
-            file.sync_data()?;
-        }
-        let checkpoint = format!("{checkpoint}\n").into_bytes();
-        file.write_all_at(&checkpoint, self.synced + bytes.len() as u64)?;
-        file.sync_data()?;
-
-        self.synced += (bytes.len() + checkpoint.len()) as u64;
-        self.last_line = checkpoint;
-        self.soiled = false;
-        self.records += records.len() as u64;
-        Ok(())
     }
 
     /// Goes on in a new segment if this one has all its records; `tree` is what the last checkpoint covers.
@@ -215,32 +260,31 @@ impl LogFile {
         Ok(())
     }
 
-    fn cut_torn_tail(
-        &mut self,
-        found: &Replay,
-        length: u64,
-        signer: &Signer,
-        origin: &str,
-    ) -> Result<(), ContinueError> {
-        let unfinished = Fault { line: found.covered.lines + found.unsigned, kind: FaultKind::Unfinished };
-        let fault = found.fault.clone().unwrap_or(unfinished);
-        if length > TORN_MAX {
-            return Err(ContinueError::Damaged(fault));
-        }
+    /// What stands behind the last checkpoint.
+    fn read_tail(&self) -> io::Result<Vec<u8>> {
         let mut tail = Vec::new();
         let mut file = self.file()?;
         file.seek(SeekFrom::Start(self.synced))?;
         file.take(TORN_MAX).read_to_end(&mut tail)?;
-        if !is_torn(&tail, &found.covered, signer, origin) {
-            return Err(ContinueError::Damaged(fault));
+        Ok(tail)
+    }
+
+    /// Cuts off what a crash left. A disk that is full keeps nobody from starting: then it is not put aside, or cut off
+    /// only before the next write.
+    fn cut_torn_tail(&mut self, tail: &[u8], records: u64) -> io::Result<()> {
+        let bytes = tail.len();
+        match put_aside(&self.path, self.synced, tail) {
+            Ok(aside) => tracing::warn!(
+                records, bytes, aside = %aside.display(),
+                "cut off the audit log what a crash left behind its last checkpoint"
+            ),
+            Err(error) => tracing::warn!(
+                records, bytes, %error,
+                "cut off the audit log what a crash left behind its last checkpoint; it could not be put aside"
+            ),
         }
-        let aside = self.put_aside(&tail)?;
-        self.file()?.set_len(self.synced)?;
-        self.file()?.sync_all()?;
-        tracing::warn!(
-            records = found.unsigned, bytes = length, aside = %aside.display(),
-            "cut off the audit log what a crash left behind its last checkpoint"
-        );
+        let file = self.file()?;
+        self.soiled = file.set_len(self.synced).and_then(|()| file.sync_all()).is_err();
         Ok(())
     }
 
@@ -250,51 +294,9 @@ impl LogFile {
         self.file = Some(file);
     }
 
-    fn put_aside(&self, tail: &[u8]) -> io::Result<PathBuf> {
-        let mut name = self.path.as_os_str().to_owned();
-        name.push(format!(".torn-{}", self.synced));
-        let aside = PathBuf::from(name);
-        let mut file = OpenOptions::new().append(true).create(true).mode(0o640).open(&aside)?;
-        file.write_all(tail)?;
-        file.sync_all()?;
-        sync_directory_of(&aside)?;
-        Ok(aside)
-    }
-
     fn file(&self) -> io::Result<&File> {
         self.file.as_ref().ok_or_else(|| io::Error::other("the log is not open"))
     }
-}
-
-/// Whether `tail`, what stands behind the last checkpoint, can be the work of a crash.
-///
-/// It can if it is records (or blocks the disk never wrote, which are zeros), and then at most the beginning of a line.
-/// A complete checkpoint in it is one that was found wrong; and where a checkpoint is begun, it can only be the one that
-/// we would have written there.
-fn is_torn(tail: &[u8], covered: &Covered, signer: &Signer, origin: &str) -> bool {
-    let mut lines = tail.split(|byte| *byte == b'\n');
-    let unfinished = lines.next_back().unwrap_or_default();
-    let mut tree = covered.tree.clone();
-    let mut whole = true;
-    for line in lines {
-        if is_record(line) {
-            tree.append(leaf_hash(line));
-        } else if line.contains(&0) && !line.starts_with(LINE_START.as_bytes()) {
-            whole = false;
-        } else {
-            return false;
-        }
-    }
-    // A segment is there with its seal or not at all.
-    if covered.last.is_none() && unfinished.starts_with(SEAL_BEGUN.as_bytes()) {
-        return false;
-    }
-    let written = unfinished.iter().rposition(|byte| *byte != 0).map_or(&[][..], |last| &unfinished[..=last]);
-    if !written.starts_with(LINE_START.as_bytes()) {
-        return true;
-    }
-    let expected = Checkpoint::of(&tree, origin, covered.previous()).sign(signer).line();
-    whole && expected.as_bytes().starts_with(written)
 }
 
 pub(super) fn lock(file: &File) -> Result<(), ContinueError> {

@@ -23,6 +23,9 @@ pub(crate) const APP_KEY: &str = "an-app-key-that-sits-in-every-shipped-app";
 /// The app key of the other tenant, where there is one.
 pub(crate) const RIVAL_APP_KEY: &str = "an-app-key-of-somebody-else";
 
+/// A shell's words: a program at which a limit on the size of files fails as a full disk does, instead of ending it.
+const NO_SIGNAL_FOR_SIZE: &str = "trap '' XFSZ; exec \"$0\" \"$@\"";
+
 /// What a test may want different.
 pub(crate) struct Settings<'m> {
     /// `calls.hold`.
@@ -125,9 +128,8 @@ impl<'w> Daemon<'w> {
         let program = settings.cage.map_or_else(|| PathBuf::from("/bin/sh"), |_| confined::cage());
         let process = Process::start("reveille", &directory, &program, |command| match settings.cage {
             Some(calls) => confined::in_cage(command, calls, binary, &file),
-            // A limit on the size of files then fails like a full disk, as it should, instead of ending the process.
             None => {
-                command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(binary);
+                command.args(["-c", NO_SIGNAL_FOR_SIZE]).arg(binary);
                 command.arg("serve").arg("--config").arg(&file);
             }
         });
@@ -135,12 +137,28 @@ impl<'w> Daemon<'w> {
         let canaries = Canaries::new([port, tls_port, tls_advertised, api_port, ops_port, push.port()]);
         let mut daemon =
             Self { world, process, directory, port, api_port, ops_port, api, ops: Server::plain(ops_port), canaries };
+        daemon.wait_until_ready();
+        daemon
+    }
+
+    /// Starts it again after its end, with what is in its directory, where no file of it can grow beyond so many bytes.
+    #[track_caller]
+    pub(crate) fn start_again_with_files_limited(&mut self, bytes: u64) {
+        let (binary, file) = (env!("CARGO_BIN_EXE_reveille"), self.directory.join("reveille.toml"));
+        self.process = Process::start("reveille", &self.directory, Path::new("/bin/sh"), |command| {
+            command.args(["-c", NO_SIGNAL_FOR_SIZE, "prlimit", &format!("--fsize={bytes}:unlimited"), binary]);
+            command.arg("serve").arg("--config").arg(file);
+        });
+        self.wait_until_ready();
+    }
+
+    #[track_caller]
+    fn wait_until_ready(&mut self) {
         until("the daemon to be ready", || {
-            daemon.process.assert_running();
-            let ready = world.runtime.block_on(daemon.ops.ask("GET", "/readyz", None, None)).ok()?;
+            self.process.assert_running();
+            let ready = self.world.runtime.block_on(self.ops.ask("GET", "/readyz", None, None)).ok()?;
             (ready.status == 200).then_some(())
         });
-        daemon
     }
 
     /// Hands a user's account over from the user's one device, to be registered at the PBX over `trunk`.
