@@ -4,7 +4,7 @@
 //! checkpoint and never the reverse; whatever stands behind the last checkpoint was never confirmed to anyone and may be
 //! put aside. Anything else that is wrong is not a crash, and the log is refused.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -44,9 +44,24 @@ pub(super) struct Standing {
     pub(super) previous: Hash,
 }
 
+/// Which file it is, whatever its name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(file: &Metadata) -> Self {
+        Self { device: file.dev(), inode: file.ino() }
+    }
+}
+
 /// The open file.
 pub(super) struct LogFile {
     path: PathBuf,
+    /// Of the file that was opened under the log's name.
+    identity: Identity,
     /// `None` after a failure that closed it; the next attempt opens it again.
     file: Option<File>,
     /// Everything before is synced, and ends with a checkpoint.
@@ -69,12 +84,14 @@ impl LogFile {
         segments::complete(path)?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).open(path)?;
         lock(&file)?;
-        if file.metadata()?.len() == 0 {
+        let opened = file.metadata()?;
+        if opened.len() == 0 {
             sync_directory_of(path)?;
         }
         let (path, last_line) = (path.to_owned(), Vec::new());
         Ok(Self {
             path,
+            identity: Identity::of(&opened),
             file: Some(file),
             synced: 0,
             last_line,
@@ -200,8 +217,13 @@ impl LogFile {
             self.reopen()?;
         }
         let Some(file) = &self.file else { return Err(io::Error::other("the log is not open")) };
-        if file.metadata()?.nlink() == 0 {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the log was deleted"));
+        // Nobody finds what is written into a file that was deleted or moved, or behind a gap.
+        let named = fs::metadata(&self.path)?;
+        if Identity::of(&named) != self.identity {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the log was moved, and another file has its name"));
+        }
+        if named.len() < self.synced {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the log was cut by somebody else"));
         }
         if self.newly_named {
             sync_directory_of(&self.path)?;
@@ -238,6 +260,7 @@ impl LogFile {
             return Ok(None);
         };
         let (file, length) = segments::begin_next(&self.path, tree, checkpoint)?;
+        self.identity = Identity::of(&file.metadata()?);
         self.file = Some(file);
         self.synced = length;
         self.newly_named = true;
@@ -251,11 +274,15 @@ impl LogFile {
         lock(&file).map_err(io::Error::other)?;
         let mut last_line = vec![0; self.last_line.len()];
         let begin = self.synced - self.last_line.len() as u64;
-        file.read_exact_at(&mut last_line, begin)?;
+        let length = file.metadata()?.len();
+        if length >= self.synced {
+            file.read_exact_at(&mut last_line, begin)?;
+        }
         if last_line != self.last_line {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the log was replaced by another file"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the log was cut or replaced by somebody else"));
         }
         self.soiled = true;
+        self.identity = Identity::of(&file.metadata()?);
         self.file = Some(file);
         Ok(())
     }

@@ -67,7 +67,8 @@ pub(super) fn begin_next(log: &Path, tree: &Frontier, checkpoint: &str) -> io::R
     file.sync_all()?;
     fs::rename(log, &finished)?;
     if let Err(error) = fs::rename(&next, log) {
-        // The present segment goes on. Where that fails too, the writer finds its file gone, and the next start goes on.
+        // The present segment goes on. Where that fails too, the writer finds no file under the log's name and writes
+        // nothing more, and the next start goes on in the next one.
         let _ = fs::rename(&finished, log);
         return Err(error);
     }

@@ -102,7 +102,46 @@ fn a_log_that_was_deleted_counts_as_a_failed_disk() {
     assert_eq!(log.close(), 1);
 }
 
+#[test]
+fn a_log_that_was_moved_while_it_is_written_is_written_again_only_under_its_name() {
+    let place = Place::with_records(1);
+    let (log, writable) = place.open_telling();
+    let elsewhere = place.log.with_extension("elsewhere");
+    fs::rename(&place.log, &elsewhere).expect("there");
+    let moved = fs::read(&elsewhere).expect("there");
+
+    let answer = erase(&log, 1);
+
+    assert!(!answer.logged);
+    assert!(!writable.recv().expect("told"));
+    assert_eq!(fs::read(&elsewhere).expect("there"), moved);
+    fs::rename(&elsewhere, &place.log).expect("there");
+    assert!(writable.recv().expect("told"), "it is back");
+    assert_eq!(log.close(), 0);
+    assert!(place.verify().expect("good").contains("records     2"));
+}
+
+#[test]
+fn a_log_that_was_emptied_while_it_is_written_is_not_written_behind_the_gap() {
+    let place = Place::with_records(1);
+    let (log, writable) = place.open_telling();
+    fs::write(&place.log, "").expect("written");
+
+    let answer = erase(&log, 1);
+
+    assert!(!answer.logged);
+    assert!(!writable.recv().expect("told"));
+    assert_eq!(log.close(), 1);
+    assert_eq!(fs::read(&place.log).expect("there"), b"");
+}
+
 impl Place {
+    fn open_telling(&self) -> (AuditLog, Receiver<bool>) {
+        let (sender, writable) = channel();
+        let tell = move |state| sender.send(state).expect("the test waits");
+        (AuditLog::open(&self.settings()).expect("a good log").start(tell).expect("threads"), writable)
+    }
+
     /// The log's first write goes to a device that is always full; the next attempt finds the file itself again.
     pub(super) fn open_on_a_full_disk(&self) -> (AuditLog, Receiver<bool>) {
         let (sender, writable) = channel();
