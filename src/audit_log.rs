@@ -297,7 +297,9 @@ fn open_file(path: &Path, settings: &Settings, origin: &str) -> Result<(Sink, Si
         ContinueError::Io(source) => OpenError::File { path: path.to_owned(), source },
         ContinueError::Locked => OpenError::Locked(path.to_owned()),
         ContinueError::Damaged(fault) => OpenError::Damaged { path: path.to_owned(), reason: fault.to_string() },
-        gone @ ContinueError::LiveGone => OpenError::Damaged { path: path.to_owned(), reason: gone.to_string() },
+        other @ (ContinueError::LiveGone | ContinueError::PutBack { .. }) => {
+            OpenError::Damaged { path: path.to_owned(), reason: other.to_string() }
+        }
         ContinueError::OtherOrigin { found, expected } => {
             OpenError::OtherOrigin { path: path.to_owned(), found, expected }
         }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::checkpoint::{Checkpoint, SignedNote};
 use super::key::{Signer, sync_directory_of};
 use super::merkle::{Frontier, Hash};
-use super::replay::{Covered, Fault, FaultKind, Signatures, replay};
+use super::replay::{Covered, Fault, FaultKind, Replay, Signatures, replay};
 use super::segments;
 use super::torn::{TORN_MAX, is_torn, put_aside};
 
@@ -32,6 +32,11 @@ pub(super) enum ContinueError {
         "its live segment is empty or gone, though finished ones are there; put it back, or move all of them away to begin a new log"
     )]
     LiveGone,
+    #[error(
+        "its live segment begins at record {start}, though {} beside it ends at {end}: an earlier file was put in its place. Put the last one back",
+        finished.display()
+    )]
+    PutBack { start: u64, finished: PathBuf, end: u64 },
     #[error("it belongs to \"{found}\", not to \"{expected}\"")]
     OtherOrigin { found: String, expected: String },
 }
@@ -121,17 +126,9 @@ impl LogFile {
         self.synced = found.covered.bytes;
         self.last_line =
             found.covered.last.as_ref().map(|last| format!("{}\n", last.line()).into_bytes()).unwrap_or_default();
-        let length = self.file()?.metadata()?.len();
-        if length > self.synced {
-            let unfinished = Fault { line: found.covered.lines + found.unsigned, kind: FaultKind::Unfinished };
-            let fault = found.fault.unwrap_or(unfinished);
-            if length - self.synced > TORN_MAX {
-                return Err(ContinueError::Damaged(fault));
-            }
-            let tail = self.read_tail()?;
-            if !is_torn(&tail, &found.covered, signer, origin) {
-                return Err(ContinueError::Damaged(fault));
-            }
+        let torn = self.torn_tail(&found, signer, origin)?;
+        self.refuse_contradiction(&found.covered)?;
+        if let Some(tail) = torn {
             self.cut_torn_tail(&tail, found.unsigned)?;
         }
         self.records = found.covered.records();
@@ -139,9 +136,6 @@ impl LogFile {
         let previous = found.covered.previous();
         if found.covered.last.is_some() {
             return Ok(Standing { tree, previous });
-        }
-        if !segments::ends(&self.path)?.is_empty() {
-            return Err(ContinueError::LiveGone);
         }
         let first = Checkpoint::of(&tree, origin, previous).sign(signer);
         if SignedNote::parse_line(first.line().as_bytes()).is_none() {
@@ -287,13 +281,35 @@ impl LogFile {
         Ok(())
     }
 
-    /// What stands behind the last checkpoint.
-    fn read_tail(&self) -> io::Result<Vec<u8>> {
-        let mut tail = Vec::new();
+    /// The live segment is the last one: the finished ones beside it end where it begins, or before.
+    fn refuse_contradiction(&self, covered: &Covered) -> Result<(), ContinueError> {
+        let (start, ends) = (covered.start(), segments::ends(&self.path)?);
+        match ends.last() {
+            Some(_) if covered.last.is_none() => Err(ContinueError::LiveGone),
+            Some(&end) if end > start => {
+                Err(ContinueError::PutBack { start, finished: segments::finished(&self.path, end), end })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What a crash left behind the last checkpoint, if it left anything.
+    fn torn_tail(&self, found: &Replay, signer: &Signer, origin: &str) -> Result<Option<Vec<u8>>, ContinueError> {
         let mut file = self.file()?;
-        file.seek(SeekFrom::Start(self.synced))?;
-        file.take(TORN_MAX).read_to_end(&mut tail)?;
-        Ok(tail)
+        let length = file.metadata()?.len().saturating_sub(self.synced);
+        if length == 0 {
+            return Ok(None);
+        }
+        let mut tail = Vec::new();
+        if length <= TORN_MAX {
+            file.seek(SeekFrom::Start(self.synced))?;
+            file.take(TORN_MAX).read_to_end(&mut tail)?;
+        }
+        if length > TORN_MAX || !is_torn(&tail, &found.covered, signer, origin) {
+            let unfinished = Fault { line: found.covered.lines + found.unsigned, kind: FaultKind::Unfinished };
+            return Err(ContinueError::Damaged(found.fault.clone().unwrap_or(unfinished)));
+        }
+        Ok(Some(tail))
     }
 
     /// Cuts off what a crash left. A disk that is full keeps nobody from starting: then it is not put aside, or cut off

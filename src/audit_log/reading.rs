@@ -59,7 +59,7 @@ impl Log {
             Some(key) => key,
             None => key_beside(path)?,
         };
-        let mut found = vec![Segment::read(path.to_owned(), &key)?];
+        let mut found = vec![read_named(path, &key, extent)?];
         if extent == Extent::WithEarlier {
             let log = segments::split(path).0;
             while let Some(earliest) = found.last() {
@@ -167,6 +167,29 @@ impl Segment {
         }
         let reason = format!("it does not go on where {} ends: one of them is not of this log", before.path.display());
         Err(VerifyError::Log { path: self.path.clone(), line: 1, reason })
+    }
+}
+
+/// Reads the segment that is named. A live one is the last: the finished ones beside it end where it begins, or before.
+fn read_named(path: &Path, key: &PublicKey, extent: Extent) -> Result<Segment, VerifyError> {
+    let mut begun_at = None;
+    loop {
+        let segment = Segment::read(path.to_owned(), key)?;
+        let start = segment.covered.start();
+        let is_live = segments::split(path).1.is_none();
+        let ends = if is_live && extent == Extent::WithEarlier { segments::ends(path) } else { Ok(Vec::new()) };
+        let ends = ends.map_err(|source| VerifyError::Unreadable { path: path.to_owned(), source })?;
+        let Some(end) = ends.into_iter().max().filter(|end| *end > start) else { return Ok(segment) };
+        // A daemon that went on in a new file meanwhile has put one here that begins later.
+        if begun_at.is_some_and(|begun_at| begun_at >= start) {
+            let finished = segments::finished(path, end);
+            let reason = format!(
+                "it begins at record {start}, though {} beside it ends at {end}: an earlier file was put in its place",
+                finished.display()
+            );
+            return Err(VerifyError::Log { path: path.to_owned(), line: 1, reason });
+        }
+        begun_at = Some(start);
     }
 }
 

@@ -37,7 +37,11 @@ pub(super) fn ends(log: &Path) -> io::Result<Vec<u64>> {
     let parent = log.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut ends = Vec::new();
     for entry in fs::read_dir(parent)? {
-        let entry = entry?.file_name();
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            continue;
+        }
+        let entry = entry.file_name();
         let ending = entry.to_str().and_then(|entry| entry.strip_prefix(name)?.strip_prefix('.'));
         ends.extend(ending.filter(|ending| is_ending(ending)).and_then(|ending| ending.parse::<u64>().ok()));
     }

@@ -164,6 +164,29 @@ fn a_log_that_cannot_begin_a_new_file_goes_on_in_the_present_one() {
 }
 
 #[test]
+fn a_live_file_that_was_put_back_is_neither_continued_nor_called_whole() {
+    let (place, _) = in_segments(3, 7);
+    let (first, second) = (segments::finished(&place.log, 3), segments::finished(&place.log, 6));
+    let last = fs::read(&place.log).expect("there");
+    for (put_back, beside) in [(&first, "audit.log.000000000006"), (&second, "audit.log.000000000006")] {
+        let former = [&fs::read(put_back).expect("there")[..], b"{\"v\":2,\"at\""].concat();
+        fs::write(&place.log, &former).expect("written");
+
+        let refused = place.try_open().map(drop).expect_err("finished ones are ahead of it");
+
+        assert!(matches!(&refused, OpenError::Damaged { .. }) && refused.to_string().contains(beside), "{refused}");
+        assert_eq!(fs::read(&place.log).expect("there"), former, "a refused log is left alone");
+        fs::copy(put_back, &place.log).expect("copied");
+        let refused = place.verify().expect_err("finished ones are ahead of it");
+        assert!(refused.is_refusal() && refused.to_string().contains(beside), "{refused}");
+        assert!(said_by(put_back, Against { key: Some(&place.key("pub")), ..Against::default() }).is_ok());
+    }
+    fs::write(&place.log, last).expect("written");
+    assert!(place.verify().is_ok());
+    place.open().close();
+}
+
+#[test]
 fn a_log_of_the_first_version_goes_on_and_is_rotated() {
     let place = Place::with_records(0);
     let signer = Signer::load(&place.key("key")).expect("its key");
