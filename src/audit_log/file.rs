@@ -29,7 +29,7 @@ pub(super) enum ContinueError {
     #[error("{0}")]
     Damaged(Fault),
     #[error(
-        "its live segment is empty or gone, though finished ones are there; put it back, or move all of them away to begin a new log"
+        "its live segment is empty or gone, though other files of it (numbered, or .next) are there; put back what is missing, or move all of them away to begin a new log"
     )]
     LiveGone,
     #[error(
@@ -87,6 +87,10 @@ impl LogFile {
     /// Opens or makes the file and locks it.
     pub(super) fn open(path: &Path, segment_records: u64) -> Result<Self, ContinueError> {
         segments::complete(path)?;
+        // Nothing is made where the log is to be refused.
+        if segments::is_missing(path) && segments::has_others(path)? {
+            return Err(ContinueError::LiveGone);
+        }
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).open(path)?;
         lock(&file)?;
         let opened = file.metadata()?;
