@@ -41,8 +41,12 @@ use file::{ContinueError, LogFile, Standing, beside};
 use key::Signer;
 use queue::{BACKLOG_MAX, Due, Queue};
 use record::Label;
+use replay::FaultKind;
 pub use summary::{Notary, Summary};
 use writer::{Sink, Writer};
+
+/// What a signature that does not fit may mean as well.
+const OTHER_KEY: &str = " (if the signing key was replaced, put the former one back)";
 
 /// What the configuration says of the log.
 #[derive(Clone, Debug)]
@@ -296,7 +300,10 @@ fn open_file(path: &Path, settings: &Settings, origin: &str) -> Result<(Sink, Si
     let fault = |error: ContinueError| match error {
         ContinueError::Io(source) => OpenError::File { path: path.to_owned(), source },
         ContinueError::Locked => OpenError::Locked(path.to_owned()),
-        ContinueError::Damaged(fault) => OpenError::Damaged { path: path.to_owned(), reason: fault.to_string() },
+        ContinueError::Damaged(fault) => {
+            let other_key = if fault.kind == FaultKind::Signature { OTHER_KEY } else { "" };
+            OpenError::Damaged { path: path.to_owned(), reason: format!("{fault}{other_key}") }
+        }
         other @ (ContinueError::LiveGone | ContinueError::PutBack { .. }) => {
             OpenError::Damaged { path: path.to_owned(), reason: other.to_string() }
         }
