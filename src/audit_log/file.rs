@@ -75,6 +75,8 @@ pub(super) struct LogFile {
     last_line: Vec<u8>,
     /// Whether there may be something behind `synced`.
     soiled: bool,
+    /// The last checkpoint that was to be written, to know it again behind `synced`.
+    attempted: String,
     /// The file took the log's name, which may not last yet.
     newly_named: bool,
     /// How many records a segment has, at least, when the log goes on in a new one.
@@ -105,6 +107,7 @@ impl LogFile {
             synced: 0,
             last_line,
             soiled: false,
+            attempted: String::new(),
             newly_named: false,
             segment_records,
             records: 0,
@@ -178,7 +181,7 @@ impl LogFile {
     }
 
     fn try_probe(&mut self) -> io::Result<()> {
-        let (file, end) = self.ready()?;
+        let (file, end) = self.ready("")?;
         // If we end here, the next start takes it for blocks that the disk never wrote.
         file.write_all_at(&[0; ROOM], end)?;
         file.sync_data()?;
@@ -188,7 +191,7 @@ impl LogFile {
     }
 
     fn try_append(&mut self, records: &[&str], checkpoint: &str) -> io::Result<()> {
-        let (file, end) = self.ready()?;
+        let (file, end) = self.ready(checkpoint)?;
         let mut bytes = Vec::with_capacity(records.iter().map(|record| record.len() + 1).sum());
         for record in records {
             bytes.extend_from_slice(record.as_bytes());
@@ -209,8 +212,8 @@ impl LogFile {
         Ok(())
     }
 
-    /// The file, with nothing behind the end that it gives.
-    fn ready(&mut self) -> io::Result<(&File, u64)> {
+    /// The file, with nothing behind the end that it gives, to write this checkpoint there.
+    fn ready(&mut self, checkpoint: &str) -> io::Result<(&File, u64)> {
         if self.file.is_none() {
             self.reopen()?;
         }
@@ -231,6 +234,7 @@ impl LogFile {
             file.set_len(self.synced)?;
         }
         self.soiled = true;
+        checkpoint.clone_into(&mut self.attempted);
         Ok((file, self.synced))
     }
 
@@ -279,6 +283,9 @@ impl LogFile {
         if last_line != self.last_line {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the log was cut or replaced by somebody else"));
         }
+        if self.is_continued(&file)? {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "another process went on with the log"));
+        }
         self.soiled = true;
         self.identity = Identity::of(&file.metadata()?);
         self.file = Some(file);
@@ -295,6 +302,16 @@ impl LogFile {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a checkpoint that is not ours stands behind our last one: while the file was closed nobody was locked out, and
+    /// what others confirmed is not ours to cut.
+    fn is_continued(&self, mut file: &File) -> io::Result<bool> {
+        let mut tail = Vec::new();
+        file.seek(SeekFrom::Start(self.synced))?;
+        file.take(TORN_MAX).read_to_end(&mut tail)?;
+        let is_foreign = |line: &[u8]| line != self.attempted.as_bytes() && SignedNote::parse_line(line).is_some();
+        Ok(tail.split(|byte| *byte == b'\n').any(is_foreign))
     }
 
     /// What a crash left behind the last checkpoint, if it left anything.

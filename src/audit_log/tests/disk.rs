@@ -135,6 +135,22 @@ fn a_log_that_was_emptied_while_it_is_written_is_not_written_behind_the_gap() {
     assert_eq!(fs::read(&place.log).expect("there"), b"");
 }
 
+#[test]
+fn what_another_daemon_confirmed_while_the_disk_failed_here_is_not_cut_off() {
+    let place = Place::with_records(1);
+    let OpenedLog { mut sink, .. } = place.opened_on_a_full_disk();
+    assert!(sink.probe().is_err());
+    let other = place.open();
+    assert!(erase(&other, 1).logged);
+    other.close();
+    let theirs = fs::read(&place.log).expect("there");
+
+    let refused = sink.probe().expect_err("it is theirs now");
+
+    assert!(refused.to_string().contains("another process"), "{refused}");
+    assert_eq!(fs::read(&place.log).expect("there"), theirs);
+}
+
 impl Place {
     fn open_telling(&self) -> (AuditLog, Receiver<bool>) {
         let (sender, writable) = channel();
