@@ -101,12 +101,27 @@ impl<'w> Daemon<'w> {
             false => Server::plain(ops_port),
         };
         let mut daemon = Self { world, process, directory, port, api_port, ops_port, api, ops, canaries };
+        daemon.wait_until_ready();
+        daemon
+    }
+
+    /// Starts it again after its end, with what is in its directory, where no file of it can grow beyond so many bytes.
+    #[track_caller]
+    pub(crate) fn start_again_with_files_limited(&mut self, bytes: u64) {
+        let (binary, file) = (env!("CARGO_BIN_EXE_reveille"), self.directory.join("reveille.toml"));
+        self.process = Process::start("reveille", &self.directory, Path::new("prlimit"), |command| {
+            command.args([&format!("--fsize={bytes}:unlimited"), binary, "serve", "--config"]).arg(file);
+        });
+        self.wait_until_ready();
+    }
+
+    #[track_caller]
+    fn wait_until_ready(&mut self) {
         until("the daemon to be ready", || {
-            daemon.process.assert_running();
-            let ready = world.runtime.block_on(daemon.ops.ask("GET", "/readyz", None, None)).ok()?;
+            self.process.assert_running();
+            let ready = self.world.runtime.block_on(self.ops.ask("GET", "/readyz", None, None)).ok()?;
             (ready.status == 200).then_some(())
         });
-        daemon
     }
 
     /// Hands a user's account over from the user's one device, to be registered at the PBX over `trunk`.
