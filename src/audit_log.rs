@@ -24,6 +24,7 @@ mod replay;
 mod seal;
 mod segments;
 mod summary;
+mod torn;
 pub mod verify;
 mod writer;
 
@@ -40,8 +41,12 @@ use file::{ContinueError, LogFile, Standing, beside};
 use key::Signer;
 use queue::{BACKLOG_MAX, Due, Queue};
 use record::Label;
+use replay::FaultKind;
 pub use summary::{Notary, Summary};
 use writer::{Sink, Writer};
+
+/// What a signature that does not fit may mean as well.
+const OTHER_KEY: &str = " (if the signing key was replaced, put the former one back)";
 
 /// What the configuration says of the log.
 #[derive(Clone, Debug)]
@@ -163,6 +168,8 @@ pub struct OpenedLog {
     patience: Duration,
     policy: String,
     backlog_max: usize,
+    /// Whether the disk has room for records.
+    writable: bool,
 }
 
 impl OpenedLog {
@@ -174,17 +181,21 @@ impl OpenedLog {
 
     /// Starts writing: the log's two threads are made here.
     ///
-    /// `on_writable` hears `false` when the disk fails or hangs and `true` when it works again; until then the log
-    /// counts as writable. Both it and the callbacks of [`AuditLog::submit`] run on a thread of the log and must not
+    /// `on_writable` hears `false` when the disk fails or hangs, at once if it was full when the log was opened, and `true`
+    /// when it works again; until then the log counts as writable. Both it and the callbacks of [`AuditLog::submit`] run on a thread of the log and must not
     /// block.
     ///
     /// # Errors
     ///
     /// [`OpenError::Thread`].
     pub fn start(self, on_writable: impl Fn(bool) + Send + 'static) -> Result<AuditLog, OpenError> {
-        let Self { sink, signer, standing, origin, patience, policy, backlog_max } = self;
+        let Self { sink, signer, standing, origin, patience, policy, backlog_max, writable } = self;
         let (queue, signer) = (Arc::new(Queue::new(backlog_max, policy.clone())), Arc::new(signer));
-        let writer = Writer { queue: queue.clone(), signer: signer.clone(), origin, sink, standing };
+        if !writable {
+            queue.failed();
+        }
+        let failing = !writable;
+        let writer = Writer { queue: queue.clone(), signer: signer.clone(), origin, sink, standing, failing };
         let log =
             AuditLog { queue: queue.clone(), signer: signer.clone(), patience, policy, threads: Mutex::default() };
         let start = |name: &str, work: Box<dyn FnOnce() + Send>| {
@@ -204,15 +215,18 @@ impl AuditLog {
     ///
     /// # Errors
     ///
-    /// Anything that would make the log less than whole: see [`OpenError`].
+    /// Anything that would make the log less than whole: see [`OpenError`]. A disk that has no room for more does not; only
+    /// a new log is not begun on it.
     pub fn open(settings: &Settings) -> Result<OpenedLog, OpenError> {
         let origin = format!("{}/reveille-audit", settings.domain);
-        let (sink, signer, standing) = match &settings.path {
+        let (mut sink, signer, standing) = match &settings.path {
             Some(path) => open_file(path, settings, &origin)?,
             None => (Sink::Memory, key_for_memory(settings.signing_key.as_deref())?, Standing::default()),
         };
         let (patience, policy) = (settings.sync_wait, settings.policy.clone());
-        Ok(OpenedLog { sink, signer, standing, origin, patience, policy, backlog_max: BACKLOG_MAX })
+        let probed = sink.probe().inspect_err(writer::warn_of);
+        let writable = probed.is_ok();
+        Ok(OpenedLog { sink, signer, standing, origin, patience, policy, backlog_max: BACKLOG_MAX, writable })
     }
 
     /// Appends a record. Never blocks on the disk.
@@ -286,8 +300,13 @@ fn open_file(path: &Path, settings: &Settings, origin: &str) -> Result<(Sink, Si
     let fault = |error: ContinueError| match error {
         ContinueError::Io(source) => OpenError::File { path: path.to_owned(), source },
         ContinueError::Locked => OpenError::Locked(path.to_owned()),
-        ContinueError::Damaged(fault) => OpenError::Damaged { path: path.to_owned(), reason: fault.to_string() },
-        gone @ ContinueError::LiveGone => OpenError::Damaged { path: path.to_owned(), reason: gone.to_string() },
+        ContinueError::Damaged(fault) => {
+            let other_key = if fault.kind == FaultKind::Signature { OTHER_KEY } else { "" };
+            OpenError::Damaged { path: path.to_owned(), reason: format!("{fault}{other_key}") }
+        }
+        other @ (ContinueError::LiveGone | ContinueError::PutBack { .. }) => {
+            OpenError::Damaged { path: path.to_owned(), reason: other.to_string() }
+        }
         ContinueError::OtherOrigin { found, expected } => {
             OpenError::OtherOrigin { path: path.to_owned(), found, expected }
         }
@@ -300,7 +319,11 @@ fn open_file(path: &Path, settings: &Settings, origin: &str) -> Result<(Sink, Si
     };
     let standing = file.resume(&signer, origin).map_err(fault)?;
     let public = beside(path, "pub");
-    signer.public().publish(&public).map_err(|source| OpenError::Key { path: public, source })?;
+    match signer.public().publish(&public) {
+        Err(source) if is_new => return Err(OpenError::Key { path: public, source }),
+        Err(error) => tracing::warn!(%error, path = %public.display(), "the audit log's public key cannot be written"),
+        Ok(()) => {}
+    }
     Ok((Sink::File(file), signer, standing))
 }
 

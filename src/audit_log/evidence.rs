@@ -225,7 +225,7 @@ struct Tally {
 
 impl Tally {
     fn add(&mut self, record: &Record) {
-        self.from.get_or_insert_with(|| record.at().to_owned());
+        self.from.get_or_insert_with(|| record.since().to_owned());
         self.until = Some(record.at().to_owned());
         match record {
             Record::Life(record) => self.add_life(record),
@@ -323,4 +323,19 @@ pub(super) fn report(evidence: &Evidence, key_given: bool, out: &mut dyn Write) 
         writeln!(out, "  The key is the one it names. Compare its fingerprint with the published one, or give --key.")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_begins_with_a_fold_spans_from_the_first_event_in_it() {
+        let fold = br#"{"v":2,"at":"2026-11-24T20:00:09Z","since":"2026-11-24T20:00:00Z","policy":"00","event":"folded","count":2,"events":{"erased":2},"causes":{"deleted":2}}"#;
+        let mut tally = Tally::default();
+        tally.add(&Record::parse(fold).expect("a record"));
+        assert_eq!(tally.from.as_deref(), Some("2026-11-24T20:00:00Z"));
+        assert_eq!(tally.until.as_deref(), Some("2026-11-24T20:00:09Z"));
+        assert_eq!((tally.counts.folded, tally.counts.events["erased"]), (2, 2));
+    }
 }

@@ -99,7 +99,10 @@ fn inclusion(log: &Log, wanted: u64, path: &Path) -> Result<String, VerifyError>
         (Passed::Record { leaf, .. }, Some((_, tracker))) => tracker.append(leaf),
         (Passed::Seal(_), Some(_)) | (Passed::Checkpoint(_), _) => {}
     })?;
-    let reason = format!("it holds the records {} to {} (from 0)", log.start(), log.last().checkpoint.size);
+    let reason = match log.last().checkpoint.size.checked_sub(1).filter(|last| *last >= log.start()) {
+        Some(last) => format!("it holds the records {} to {last} (from 0)", log.start()),
+        None => "it holds no record".to_owned(),
+    };
     let (line, tracker) = found.ok_or_else(|| VerifyError::NotHere { path: path.to_owned(), reason })?;
     // What is needed to make the leaf, as the form has it: the record itself.
     let extra = STANDARD.encode(line);

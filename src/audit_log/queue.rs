@@ -143,11 +143,12 @@ impl Queue {
         Ok(())
     }
 
-    /// The writer: waits for records and adds them to `batch`; `false` when there will be none any more. A batch that
-    /// failed is not empty, and is tried again after a pause.
+    /// The writer: waits for records and adds them to `batch`; `false` when there will be none any more. After a failure
+    /// there is a pause instead: a batch that failed is not empty, and is tried again, and an empty one is there to find out
+    /// whether the disk works again.
     pub(super) fn fill(&self, batch: &mut Vec<Entry>) -> bool {
         let mut state = self.lock();
-        if batch.is_empty() {
+        if batch.is_empty() && !state.failed {
             while state.records.is_empty() && state.fold.is_none() && !state.closing {
                 state = wait(&self.work, state, None);
             }
@@ -167,7 +168,7 @@ impl Queue {
         }
         let count = room.min(state.records.len());
         batch.extend(state.records.drain(..count));
-        if batch.is_empty() {
+        if batch.is_empty() && (state.closing || !state.failed) {
             return false;
         }
         state.writing_since = Some(clock::now().boot);
@@ -188,7 +189,7 @@ impl Queue {
             .collect()
     }
 
-    /// The writer: the disk failed. `true` when it is to try no more.
+    /// The disk failed, for the writer or before it began. `true` when it is to try no more.
     pub(super) fn failed(&self) -> bool {
         let mut state = self.lock();
         state.failed = true;

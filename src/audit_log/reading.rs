@@ -4,7 +4,7 @@
 //! through in their order.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{self, BufReader, Seek};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,6 +49,8 @@ pub(super) struct Segment {
     pub(super) covered: Covered,
     first: SignedNote,
     last: SignedNote,
+    /// The file that was read, where its name may be another's by and by: that of the live segment.
+    live: Option<File>,
 }
 
 impl Log {
@@ -59,7 +61,7 @@ impl Log {
             Some(key) => key,
             None => key_beside(path)?,
         };
-        let mut found = vec![Segment::read(path.to_owned(), &key)?];
+        let mut found = vec![read_named(path, &key, extent)?];
         if extent == Extent::WithEarlier {
             let log = segments::split(path).0;
             while let Some(earliest) = found.last() {
@@ -98,9 +100,9 @@ impl Log {
     pub(super) fn visit(&self, from: u64, see: &mut dyn FnMut(Passed<'_>)) -> Result<(), VerifyError> {
         let end = self.last().checkpoint.size;
         let concerned = |segment: &&Segment| segment.covered.tree.size() > from || segment.covered.tree.size() == end;
-        for Segment { path, .. } in self.segments.iter().filter(concerned) {
-            let unreadable = |source| VerifyError::Unreadable { path: path.clone(), source };
-            let file = BufReader::new(File::open(path).map_err(unreadable)?);
+        for segment in self.segments.iter().filter(concerned) {
+            let unreadable = |source| VerifyError::Unreadable { path: segment.path.clone(), source };
+            let file = BufReader::new(segment.open().map_err(unreadable)?);
             // What was written meanwhile is not looked at.
             let mut until_end = |passed: Passed<'_>| match passed {
                 Passed::Record { number, .. } if number >= end => {}
@@ -142,12 +144,15 @@ impl Segment {
         loop {
             let unreadable = |source| VerifyError::Unreadable { path: path.clone(), source };
             let file = File::open(&path).map_err(unreadable)?;
-            let found = replay(BufReader::new(file), key, Signatures::All).map_err(unreadable)?;
+            let found = replay(BufReader::new(&file), key, Signatures::All).map_err(unreadable)?;
             let (line, reason, unfinished) = match found.fault {
                 Some(fault) => (fault.line, fault.kind.to_string(), fault.kind == FaultKind::Unfinished),
                 None if found.unsigned > 0 => (found.covered.lines + 1, UNSIGNED_TAIL.to_owned(), true),
                 None => match (found.covered.first.clone(), found.covered.last.clone()) {
-                    (Some(first), Some(last)) => return Ok(Self { path, covered: found.covered, first, last }),
+                    (Some(first), Some(last)) => {
+                        let live = segments::split(&path).1.is_none().then_some(file);
+                        return Ok(Self { path, covered: found.covered, first, last, live });
+                    }
                     _ => (1, FaultKind::NoFirstCheckpoint.to_string(), true),
                 },
             };
@@ -160,6 +165,14 @@ impl Segment {
         }
     }
 
+    /// Its file, from the beginning on.
+    fn open(&self) -> io::Result<File> {
+        let Some(live) = &self.live else { return File::open(&self.path) };
+        let mut live = live.try_clone()?;
+        live.rewind()?;
+        Ok(live)
+    }
+
     /// The segment begins with the very checkpoint that the one before ended with.
     fn refuse_unless_behind(&self, before: &Self) -> Result<(), VerifyError> {
         if self.first == before.last {
@@ -167,6 +180,29 @@ impl Segment {
         }
         let reason = format!("it does not go on where {} ends: one of them is not of this log", before.path.display());
         Err(VerifyError::Log { path: self.path.clone(), line: 1, reason })
+    }
+}
+
+/// Reads the segment that is named. A live one is the last: the finished ones beside it end where it begins, or before.
+fn read_named(path: &Path, key: &PublicKey, extent: Extent) -> Result<Segment, VerifyError> {
+    let mut begun_at = None;
+    loop {
+        let segment = Segment::read(path.to_owned(), key)?;
+        let start = segment.covered.start();
+        let is_live = segments::split(path).1.is_none();
+        let ends = if is_live && extent == Extent::WithEarlier { segments::ends(path) } else { Ok(Vec::new()) };
+        let ends = ends.map_err(|source| VerifyError::Unreadable { path: path.to_owned(), source })?;
+        let Some(end) = ends.into_iter().max().filter(|end| *end > start) else { return Ok(segment) };
+        // A daemon that went on in a new file meanwhile has put one here that begins later.
+        if begun_at.is_some_and(|begun_at| begun_at >= start) {
+            let finished = segments::finished(path, end);
+            let reason = format!(
+                "it begins at record {start}, though {} beside it ends at {end}: an earlier file was put in its place",
+                finished.display()
+            );
+            return Err(VerifyError::Log { path: path.to_owned(), line: 1, reason });
+        }
+        begun_at = Some(start);
     }
 }
 

@@ -31,6 +31,14 @@ impl Record {
             Self::Folded(record) => &record.at,
         }
     }
+
+    /// When, or of many when the first of them was.
+    pub(super) fn since(&self) -> &str {
+        match self {
+            Self::Life(record) => &record.at,
+            Self::Folded(record) => &record.since,
+        }
+    }
 }
 
 fn is_written_so(record: &impl Serialize, line: &[u8]) -> bool {
@@ -172,5 +180,7 @@ mod tests {
         let mut fold = Fold::new(label("2026-11-24T20:00:00Z", "erased", Some("deleted")));
         fold.add(label("2026-11-24T20:00:09Z", "erased", Some("deleted")));
         assert_eq!(fold.line("00"), PRESENT[2]);
+        let read = Record::parse(PRESENT[2].as_bytes()).expect("a record");
+        assert_eq!((read.since(), read.at()), ("2026-11-24T20:00:00Z", "2026-11-24T20:00:09Z"));
     }
 }

@@ -37,7 +37,11 @@ pub(super) fn ends(log: &Path) -> io::Result<Vec<u64>> {
     let parent = log.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut ends = Vec::new();
     for entry in fs::read_dir(parent)? {
-        let entry = entry?.file_name();
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            continue;
+        }
+        let entry = entry.file_name();
         let ending = entry.to_str().and_then(|entry| entry.strip_prefix(name)?.strip_prefix('.'));
         ends.extend(ending.filter(|ending| is_ending(ending)).and_then(|ending| ending.parse::<u64>().ok()));
     }
@@ -60,24 +64,46 @@ pub(super) fn begin_next(log: &Path, tree: &Frontier, checkpoint: &str) -> io::R
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o640).open(&next)?;
+    let begun = begin(&next, tree, checkpoint).and_then(|begun| {
+        // Its name lasts before the present one's goes.
+        sync_directory_of(log)?;
+        fs::rename(log, &finished)?;
+        Ok(begun)
+    });
+    let (file, length) = begun.inspect_err(|_| drop(fs::remove_file(&next)))?;
+    if let Err(error) = sync_directory_of(log).and_then(|()| fs::rename(&next, log)) {
+        // The present segment goes on. Where that fails too, the writer finds no file under the log's name and writes
+        // nothing more, and the next start goes on in the next one.
+        let _ = fs::rename(&finished, log);
+        return Err(error);
+    }
+    Ok((file, length))
+}
+
+/// Makes the next segment, whole and lasting.
+fn begin(next: &Path, tree: &Frontier, checkpoint: &str) -> io::Result<(File, u64)> {
+    let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o640).open(next)?;
     lock(&file).map_err(io::Error::other)?;
     let head = format!("{}\n{checkpoint}\n", Seal::of(tree).line());
     file.write_all(head.as_bytes())?;
     file.sync_all()?;
-    fs::rename(log, &finished)?;
-    if let Err(error) = fs::rename(&next, log) {
-        // The present segment goes on. Where that fails too, the writer finds its file gone, and the next start goes on.
-        let _ = fs::rename(&finished, log);
-        return Err(error);
-    }
     Ok((file, head.len() as u64))
+}
+
+/// Whether there is no live segment, or an empty one.
+pub(super) fn is_missing(log: &Path) -> bool {
+    log.metadata().map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |live| live.len() == 0)
+}
+
+/// Whether there are other files of the log.
+pub(super) fn has_others(log: &Path) -> io::Result<bool> {
+    Ok(next_of(log).exists() || !ends(log)?.is_empty())
 }
 
 /// Gives the next segment the log's name, if a crash in [`begin_next`] left none under it.
 pub(super) fn complete(log: &Path) -> io::Result<()> {
     let next = next_of(log);
-    if log.symlink_metadata().is_ok() || !next.exists() {
+    if !is_missing(log) || !next.exists() {
         return Ok(());
     }
     let text = fs::read(&next)?;

@@ -27,6 +27,14 @@ impl Sink {
             Self::File(file) => file.append(records, checkpoint),
         }
     }
+
+    /// Whether there is room for more.
+    pub(super) fn probe(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Memory => Ok(()),
+            Self::File(file) => file.probe(),
+        }
+    }
 }
 
 /// Appends batches until the queue ends.
@@ -36,6 +44,8 @@ pub(super) struct Writer {
     pub(super) origin: String,
     pub(super) sink: Sink,
     pub(super) standing: Standing,
+    /// The last attempt failed, and that was said.
+    pub(super) failing: bool,
 }
 
 impl Writer {
@@ -43,11 +53,10 @@ impl Writer {
         let queue = self.queue.clone();
         let _end = End(&queue);
         let mut batch = Vec::with_capacity(BATCH_MAX);
-        let mut failing = false;
         while self.queue.fill(&mut batch) {
             match self.append(&batch) {
                 Ok(grown) => {
-                    if std::mem::take(&mut failing) {
+                    if std::mem::take(&mut self.failing) {
                         tracing::info!("the audit log can be written again");
                     }
                     self.hand_over(&batch, &grown);
@@ -55,8 +64,8 @@ impl Writer {
                     self.rotate();
                 }
                 Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(%error, "the audit log cannot be written; records are kept in memory");
+                    if !std::mem::replace(&mut self.failing, true) {
+                        warn_of(&error);
                     }
                     if self.queue.failed() {
                         break;
@@ -66,10 +75,15 @@ impl Writer {
         }
     }
 
+    /// Where nothing waits, the disk is only asked whether it works again.
     fn append(&mut self, batch: &[Entry]) -> std::io::Result<Batch> {
         let lines: Vec<&str> = batch.iter().map(|entry| entry.line.as_str()).collect();
         let grown = Batch::new(&self.standing.tree, lines.iter().map(|line| leaf_hash(line.as_bytes())).collect());
         let checkpoint = Checkpoint::of(grown.after(), &self.origin, self.standing.previous).sign(&self.signer);
+        if batch.is_empty() {
+            self.sink.probe()?;
+            return Ok(grown);
+        }
         self.sink.append(&lines, &checkpoint.line())?;
         self.standing.previous = checkpoint.hash();
         Ok(grown)
@@ -104,6 +118,11 @@ impl Writer {
             .collect();
         self.queue.hand_over(due);
     }
+}
+
+/// Says that the disk fails.
+pub(super) fn warn_of(error: &std::io::Error) {
+    tracing::warn!(%error, "the audit log cannot be written; records are kept in memory");
 }
 
 /// Tells the notary that the writer is gone, even if it panicked: nobody may wait for it then.

@@ -5,6 +5,7 @@
 //! written. A tombstone holds no credential.
 
 mod aside;
+mod leaving;
 mod pacing;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -63,6 +64,7 @@ enum Erasure {
 /// Still holds the credential: the 401 to the un-REGISTER needs it.
 struct Deregistering {
     subject: Subject,
+    device: String,
     identity: Identity,
     removal: Removal,
     started: Instant,
@@ -160,9 +162,9 @@ impl Erasures {
         self.under_way += 1;
         let token = instance.token();
         let subject = Subject { instance: id, tenant: instance.tenant, salt: instance.salt, wakes };
-        let Leaving { identity, bound_at } = binding;
+        let (device, Leaving { identity, bound_at }) = (instance.device, binding);
         let removal = Removal::Needless;
-        let leaving = Box::new(Deregistering { subject, identity, removal, started: now.boot });
+        let leaving = Box::new(Deregistering { subject, device, identity, removal, started: now.boot });
         let waiting = reply.into_iter().collect();
         self.graves.insert(id, Grave { token, cause, erasure: Erasure::Deregistering(leaving), waiting });
         match bound_at {
@@ -429,7 +431,7 @@ impl Erasures {
         let Erasure::Deregistering(leaving) = std::mem::replace(&mut grave.erasure, Erasure::Recording) else {
             return;
         };
-        let Deregistering { subject, identity, removal, started } = *leaving;
+        let Deregistering { subject, device: _, identity, removal, started } = *leaving;
         if let Removal::Asked(exchange) = removal {
             self.by_branch.remove(&exchange.branch);
         }

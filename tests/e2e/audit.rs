@@ -17,6 +17,9 @@ use crate::world::{EDGE_DOMAIN, Transport, World, free_port};
 /// How often an erasure is timed.
 const TIMED: usize = 40;
 
+/// How large a file may be where the disk counts as full: the vault's page and a short log fit in.
+const FULL_AT: u64 = 8192;
+
 #[test]
 fn a_signing_key_that_cannot_be_used_is_told_and_nothing_is_served() {
     let world = World::new("audit-keys");
@@ -65,6 +68,8 @@ fn a_full_disk_stops_hand_overs_and_no_erasure_and_all_is_well_when_there_is_roo
     let answer = setting.daemon.erase(&berta);
 
     assert_eq!(answer["logged"], false, "{answer}");
+    let left = fs::metadata(setting.daemon.audit_log()).expect("there").len();
+    assert_eq!(left, size, "what was written of the record is cut off at once");
     let hand_over = HandOver { user: "carol", device: "carol", trunk: Transport::Udp, more: json!({}) };
     until("hand-overs to be refused", || {
         let refused = setting.daemon.try_hand_over(&setting.kamailio, &setting.push, &hand_over);
@@ -87,6 +92,36 @@ fn a_full_disk_stops_hand_overs_and_no_erasure_and_all_is_well_when_there_is_roo
 }
 
 #[test]
+fn a_daemon_starts_on_a_full_disk_and_takes_hand_overs_once_there_is_room() {
+    let world = World::new("audit-full-disk-at-start");
+    let mut setting = Setting::new(&world, Provider::Apns, Transport::Udp);
+    setting.daemon.kill();
+    // As a crash leaves it, and more than there is room for aside.
+    let log = setting.daemon.audit_log();
+    let whole = fs::metadata(&log).expect("there").len();
+    let torn = [fs::read(&log).expect("there"), vec![0; FULL_AT as usize + 1]].concat();
+    fs::write(&log, torn).expect("writable");
+
+    setting.daemon.start_again_with_files_limited(FULL_AT);
+
+    assert_eq!(fs::metadata(&log).expect("there").len(), whole);
+    assert!(!setting.daemon.directory().join(format!("audit.log.torn-{whole}")).exists());
+    until("the daemon to tell", || setting.daemon.readiness().to_string().contains("cannot be written").then_some(()));
+    let hand_over = HandOver { user: "carol", device: "carol", trunk: Transport::Udp, more: json!({}) };
+    until("hand-overs to be refused", || {
+        let refused = setting.daemon.try_hand_over(&setting.kamailio, &setting.push, &hand_over);
+        (refused.status == 503).then_some(())
+    });
+    setting.daemon.limit_files(None);
+    until("hand-overs to be taken again", || {
+        let taken = setting.daemon.try_hand_over(&setting.kamailio, &setting.push, &hand_over);
+        matches!(taken.status, 200..=202).then_some(())
+    });
+    assert!(setting.daemon.terminate().success());
+    assert!(setting.daemon.audit(&["verify", "audit.log", "--key", "audit.pub"]).contains("audit log: good"));
+}
+
+#[test]
 fn a_log_in_segments_is_verified_and_told_of_while_the_daemon_writes_it() {
     let world = World::new("audit-segments");
     let settings = Settings { audit: "segment_records = 2", ..Settings::default() };
@@ -95,6 +130,7 @@ fn a_log_in_segments_is_verified_and_told_of_while_the_daemon_writes_it() {
     let berta = daemon.hand_over(&setting.kamailio, &setting.push, "berta", Transport::Udp);
     let receipt = daemon.erase(&berta);
     assert_eq!(receipt["logged"], true);
+    assert_eq!(daemon.readiness()["notes"], json!([]), "a confined process makes and renames its segments");
 
     let said = daemon.audit(&["verify", "audit.log", "--key", "audit.pub"]);
     assert!(said.contains("records     3") && said.contains("segments    2"), "{said}");

@@ -126,6 +126,77 @@ fn a_crash_between_two_segments_leaves_a_log_that_goes_on() {
 }
 
 #[test]
+fn a_crash_at_any_step_of_a_rotation_leaves_a_log_that_goes_on_and_verifies() {
+    let (after, answers) = in_segments(3, 3);
+    let (before, next) =
+        (fs::read(segments::finished(&after.log, 3)).expect("there"), fs::read(&after.log).expect("there"));
+    let (before, next) = (&before[..], &next[..]);
+    let (before, next) = (&before[..], &next[..]);
+    let half = &next[..next.len() / 2];
+    for (what, live, finished, begun) in [
+        ("nothing is done", Some(before), None, None),
+        ("the next one is made", Some(before), None, Some(&b""[..])),
+        ("half of the next one is written", Some(before), None, Some(half)),
+        ("the next one is whole", Some(before), None, Some(next)),
+        ("the present one has its new name", None, Some(before), Some(next)),
+        ("an earlier version began an empty one then", Some(b""), Some(before), Some(next)),
+        ("all is done", Some(next), Some(before), None),
+    ] {
+        for (path, content) in [
+            (after.log.clone(), live),
+            (segments::finished(&after.log, 3), finished),
+            (after.log.with_extension("log.next"), begun),
+        ] {
+            let _ = fs::remove_file(&path);
+            if let Some(content) = content {
+                fs::write(path, content).expect("written");
+            }
+        }
+
+        after.open_in_segments_of(3).close();
+        let said = after.verify().expect(what);
+        assert!(said.contains("records     3"), "{what}: {said}");
+        let log = after.open_in_segments_of(2);
+        let later = [erase(&log, 3), erase(&log, 4), erase(&log, 5)];
+        log.close();
+
+        let said = after.verify().expect(what);
+        assert!(said.contains("records     6"), "{what}: {said}");
+        answers.iter().chain(&later).for_each(|answer| after.assert_receipt_good(answer));
+        for end in segments::ends(&after.log).expect("readable") {
+            fs::remove_file(segments::finished(&after.log, end)).expect("there");
+        }
+    }
+}
+
+#[test]
+fn a_next_segment_without_what_went_before_is_neither_continued_nor_overlooked() {
+    let (place, _) = in_segments(3, 3);
+    let next = place.log.with_extension("log.next");
+    fs::rename(&place.log, &next).expect("there");
+    let finished = fs::read(segments::finished(&place.log, 3)).expect("there");
+    // Somebody moved the finished one away between the crash and the start, and put it back.
+    fs::remove_file(segments::finished(&place.log, 3)).expect("there");
+    assert!(matches!(place.try_open(), Err(OpenError::Damaged { .. })));
+    assert!(!place.log.exists(), "nothing is begun");
+
+    fs::write(segments::finished(&place.log, 3), finished).expect("written");
+    place.open().close();
+    assert!(place.verify().expect("good").contains("segments    2"));
+}
+
+#[test]
+fn a_refused_start_makes_no_file_and_no_key() {
+    let (place, _) = in_segments(3, 7);
+    fs::remove_file(&place.log).expect("there");
+    fs::remove_file(place.key("key")).expect("there");
+
+    assert!(matches!(place.try_open(), Err(OpenError::Damaged { .. })));
+
+    assert!(!place.log.exists() && !place.key("key").exists());
+}
+
+#[test]
 fn what_was_begun_of_a_next_segment_is_no_log() {
     let place = Place::with_records(1);
     let (next, good) = (place.log.with_extension("log.next"), fs::read(&place.log).expect("there"));
@@ -161,6 +232,29 @@ fn a_log_that_cannot_begin_a_new_file_goes_on_in_the_present_one() {
     fs::remove_dir(segments::finished(&place.log, 3)).expect("empty");
     let said = place.verify().expect("good");
     assert!(said.contains("records     4") && !said.contains("segments"), "{said}");
+}
+
+#[test]
+fn a_live_file_that_was_put_back_is_neither_continued_nor_called_whole() {
+    let (place, _) = in_segments(3, 7);
+    let (first, second) = (segments::finished(&place.log, 3), segments::finished(&place.log, 6));
+    let last = fs::read(&place.log).expect("there");
+    for (put_back, beside) in [(&first, "audit.log.000000000006"), (&second, "audit.log.000000000006")] {
+        let former = [&fs::read(put_back).expect("there")[..], b"{\"v\":2,\"at\""].concat();
+        fs::write(&place.log, &former).expect("written");
+
+        let refused = place.try_open().map(drop).expect_err("finished ones are ahead of it");
+
+        assert!(matches!(&refused, OpenError::Damaged { .. }) && refused.to_string().contains(beside), "{refused}");
+        assert_eq!(fs::read(&place.log).expect("there"), former, "a refused log is left alone");
+        fs::copy(put_back, &place.log).expect("copied");
+        let refused = place.verify().expect_err("finished ones are ahead of it");
+        assert!(refused.is_refusal() && refused.to_string().contains(beside), "{refused}");
+        assert!(said_by(put_back, Against { key: Some(&place.key("pub")), ..Against::default() }).is_ok());
+    }
+    fs::write(&place.log, last).expect("written");
+    assert!(place.verify().is_ok());
+    place.open().close();
 }
 
 #[test]

@@ -116,6 +116,21 @@ fn what_a_crash_leaves_behind_the_last_checkpoint_is_put_aside_and_the_log_goes_
 }
 
 #[test]
+fn what_a_crash_left_is_cut_off_also_where_it_cannot_be_put_aside() {
+    let place = Place::with_records(1);
+    let good = fs::read(&place.log).expect("there");
+    fs::create_dir(place.log.with_file_name(format!("audit.log.torn-{}", good.len()))).expect("made");
+    fs::write(&place.log, [&good[..], b"{\"v\":2,"].concat()).expect("written");
+
+    let log = place.open();
+
+    assert_eq!(fs::read(&place.log).expect("there"), good);
+    assert!(erase(&log, 1).logged);
+    log.close();
+    assert!(place.verify().expect("good").contains("records     2"));
+}
+
+#[test]
 fn blocks_that_the_disk_never_wrote_are_a_crash_and_not_tampering() {
     let place = Place::with_records(1);
     let good = fs::read(&place.log).expect("there");
