@@ -46,9 +46,11 @@ fn write(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
             let mut line = act.wake(*account).await?;
             hear(&mut line, text).await?;
             for _ in 0..TRIES_MAX {
-                let (answer, heard) = tokio::join!(pbx.text(user, text), hear(&mut line, text));
-                heard?;
-                if answer? == StatusCode::OK {
+                let answer = tokio::select! {
+                    answer = pbx.text(user, text) => answer?,
+                    ended = listen(&mut line, text) => return ended,
+                };
+                if answer == StatusCode::OK {
                     return Ok(());
                 }
             }
@@ -56,6 +58,13 @@ fn write(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
         })?;
     }
     delete(act, phones)
+}
+
+/// Hears texts until something goes wrong: a phone's answers leave only while it is listened to.
+async fn listen(line: &mut Line, text: &str) -> anyhow::Result<()> {
+    loop {
+        hear(line, text).await?;
+    }
 }
 
 async fn hear(line: &mut Line, text: &str) -> anyhow::Result<()> {
