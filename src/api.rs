@@ -12,6 +12,7 @@ mod faults;
 mod hand_over;
 mod handlers;
 mod jwt;
+mod link;
 mod openapi;
 mod preferences;
 mod problem;
@@ -48,6 +49,7 @@ pub use self::server::bind;
 pub use self::tenants::{Tenant, Tenants};
 pub use self::tls::{Tls, TlsError};
 
+use self::link::AfterSecret;
 use self::problem::{LogLine, Problem};
 use self::server::Deadlines;
 use self::sources::{ConnectionCount, HandOverRate, Source};
@@ -93,6 +95,7 @@ pub(crate) struct Api<A> {
     pub(crate) deadlines: Deadlines,
     /// What goes on although its client leaves: one for each hand-over, one a shard for each order of an administrator.
     pub(crate) tasks: Tasks,
+    pub(crate) stop: watch::Receiver<bool>,
     pub(crate) debug_faults: bool,
 }
 
@@ -136,6 +139,7 @@ fn serve_within<A: Ask>(
         bodies,
         deadlines,
         tasks: tasks.clone(),
+        stop: stop.clone(),
         debug_faults,
     };
     let shared = Arc::new(server::Shared {
@@ -190,7 +194,7 @@ fn router<A: Ask>(api: Api<A>) -> Router {
 }
 
 async fn mark_secret(mut response: Response) -> Response {
-    response.extensions_mut().insert(server::AfterSecret);
+    response.extensions_mut().insert(AfterSecret);
     response
 }
 
@@ -214,7 +218,7 @@ async fn finish(method: Method, path: Option<MatchedPath>, request: Request, nex
     }
     if carried && (path.is_none() || response.status() == http::StatusCode::METHOD_NOT_ALLOWED) {
         // A secret that was sent to the wrong place.
-        response.extensions_mut().insert(server::AfterSecret);
+        response.extensions_mut().insert(AfterSecret);
     }
     let status = response.status().as_u16();
     let path = path.as_ref().map_or("-", MatchedPath::as_str);

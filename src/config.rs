@@ -36,6 +36,7 @@ pub use files::{TlsFiles, TlsPem};
 pub use material::FileError;
 use report::Report;
 pub use report::{Mistake, Mistakes, Place};
+pub(crate) use sections::STEP_WAIT_MAX;
 pub use settings::*;
 
 /// The longest configuration file that is read.

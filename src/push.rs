@@ -41,6 +41,7 @@ use crew::Crew;
 use fcm::Fcm;
 use mailbox::Mailbox;
 
+pub(crate) use backoff::Backoff;
 pub use payload::Texts;
 
 pub use config::{

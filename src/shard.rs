@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet, yield_now};
 use tokio::time::sleep;
 use tracing::Instrument;
+use zeroize::Zeroize;
 
 use crate::clock::{self, Instant, Now};
 use crate::effects::{Effects, Sinks};
@@ -240,6 +241,8 @@ impl Shard {
         while let Some(output) = self.engine.poll_output(&mut self.bytes) {
             self.refusals.extend(self.effects.run(output, &self.bytes));
         }
+        // Only what was written: overwriting all that is kept would cost more than most inputs do.
+        self.bytes.as_mut_slice().zeroize();
         self.bytes.clear();
         self.bytes.shrink_to(BUFFER_KEPT);
         if self.effects.take_drained() {

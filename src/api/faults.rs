@@ -14,8 +14,8 @@ use axum::response::Response;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use super::link::AfterSecret;
 use super::problem::MEDIA_TYPE;
-use super::server::AfterSecret;
 
 /// RFC 9457 §4.2.1: "about:blank" says that there is no more to it than the status.
 const BODY: &str = r#"{"type":"about:blank","title":"Internal Server Error","status":500}"#;

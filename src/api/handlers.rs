@@ -11,6 +11,7 @@ use axum::extract::{Extension, Path, Request, State};
 use axum::response::Response;
 use http::{HeaderMap, Method};
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -21,6 +22,7 @@ use super::openapi::{
 };
 use super::preferences::ForegroundBody;
 use super::problem::{Kind, Problem};
+use super::server::requested;
 use super::sources::Source;
 use super::tenants::sha256;
 use super::views::{
@@ -28,14 +30,18 @@ use super::views::{
 };
 use super::{Api, Ask, faults, openapi};
 use crate::clock;
+use crate::config::STEP_WAIT_MAX;
 use crate::engine::account::TenantId;
 use crate::engine::ids::{CallUuid, InstanceId, ShardId};
 use crate::engine::input::{Command, HandOver, TokenHash};
-use crate::engine::output::{Answer, DataView};
+use crate::engine::output::{Answer, DataView, Refusal};
+use crate::push::Backoff;
 
-/// How long a command may stay unanswered. The engine answers each in time; this only keeps a fault of ours from
-/// holding a connection for ever.
-const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long a command may stay unanswered: an erasure may wait for the farewell and then for its record, each as long as an
+/// operator may have it. The engine answers in time; this only keeps a fault of ours from holding a connection for ever.
+pub(super) const ANSWER_WAIT_MAX: Duration = STEP_WAIT_MAX.saturating_mul(2).saturating_add(Duration::from_secs(15));
+/// How soon an erasure is asked for again that found its shard full, while nobody else could ask for it.
+const ERASE_AGAIN: Backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(30) };
 
 pub(super) type Shared<A> = State<Arc<Api<A>>>;
 pub(super) type Answered = Result<Response, Problem>;
@@ -100,8 +106,7 @@ async fn claimed_hand_over<A: Ask>(api: Arc<Api<A>>, shard: ShardId, hand_over: 
         {
             tracing::debug!("the client left before its instance was ready: it is erased");
             let token = TokenHash(sha256(unclaimed.token.as_bytes()));
-            // Nobody waits for the receipt.
-            let _ = api.command(shard, Command::Erase(unclaimed.instance, token)).await;
+            api.erase_unclaimed(shard, unclaimed.instance, token).await;
         }
     });
     claimed.await.unwrap_or_else(|_| Err(Problem::busy("the task of a hand-over ended without an answer")))
@@ -340,6 +345,23 @@ impl<A: Ask> Api<A> {
             Err(_) => {
                 tracing::error!(shard = shard.0, "a command was not answered");
                 Err(Problem::busy("a command was not answered"))
+            }
+        }
+    }
+
+    /// Has an instance erased whose token nobody has, and so whose erasure nobody else could ask for. Nobody waits for the
+    /// receipt. An engine that is too busy is asked again: at the latest the lease's end gives another answer than that, and
+    /// so does the end of the process, which erases all.
+    async fn erase_unclaimed(&self, shard: ShardId, instance: InstanceId, token: TokenHash) {
+        let mut failures = 0;
+        while let Err(_) | Ok(Answer::Refused(Refusal::Busy { .. })) =
+            self.command(shard, Command::Erase(instance, token)).await
+        {
+            failures += 1;
+            let mut stop = self.stop.clone();
+            tokio::select! {
+                () = requested(&mut stop) => return,
+                () = sleep(ERASE_AGAIN.pause(failures)) => {}
             }
         }
     }

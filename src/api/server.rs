@@ -2,31 +2,30 @@
 //!
 //! Every connection has an owner (its listener's loop), a handshake deadline, a header deadline, an idle deadline and a
 //! last deadline for leaving. A response that follows a secret ends its connection, so that the buffers which held the
-//! secret are freed. This room does not know what the API means.
+//! secret are freed: whether the client takes part in that or not. This room does not know what the API means.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::response::Response;
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Version};
-use hyper::body::Incoming;
+use http::Request;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::handlers::ANSWER_WAIT_MAX;
+use super::link::Link;
 use super::sources::{ConnectionCount, Counted, Source};
 use super::tasks::{Tasks, report};
 use crate::net::bind_stream;
@@ -46,6 +45,9 @@ pub(crate) struct Deadlines {
     /// How long a connection that is being closed may take to finish what it began: the longest wait for an engine's
     /// answer and then some.
     pub(crate) linger: Duration,
+    /// How long a connection that carried a secret stays after its last answer, for a client that takes it and leaves in
+    /// order. One round trip does; whoever is silent keeps the secret in our buffers.
+    pub(crate) after_secret: Duration,
 }
 
 impl Default for Deadlines {
@@ -55,7 +57,8 @@ impl Default for Deadlines {
             head: Duration::from_secs(10),
             body: Duration::from_secs(10),
             idle: Duration::from_secs(60),
-            linger: Duration::from_secs(75),
+            linger: ANSWER_WAIT_MAX.saturating_add(Duration::from_secs(15)),
+            after_secret: Duration::from_secs(2),
         }
     }
 }
@@ -71,8 +74,6 @@ const STREAMS_MAX: u32 = 16;
 const RESETS_PENDING_MAX: usize = 16;
 /// HTTP/2: resets of ours that a client's errors may provoke before the connection ends.
 const RESETS_PROVOKED_MAX: usize = 64;
-/// HTTP/2: requests of one connection that their client gave up before the answer; above it the connection is cut.
-const GIVEN_UP_MAX: u64 = 100;
 /// HTTP/2 flow control: a stream may be one whole body ahead of us, a connection four.
 const STREAM_WINDOW: u32 = 16 * 1024;
 const CONNECTION_WINDOW: u32 = 64 * 1024;
@@ -80,10 +81,6 @@ const FRAME_BYTES_MAX: u32 = 16 * 1024;
 const SEND_BUFFER_MAX: usize = 64 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PONG_WITHIN: Duration = Duration::from_secs(10);
-
-/// Marks a response whose request may have carried a secret.
-#[derive(Clone, Copy)]
-pub(crate) struct AfterSecret;
 
 /// What all listeners share.
 pub(crate) struct Shared {
@@ -140,7 +137,7 @@ pub(crate) async fn listen(listener: TcpListener, shared: Arc<Shared>, mut stop:
 }
 
 /// Ready once the end is requested, or nobody is left who could request it.
-async fn requested(stop: &mut watch::Receiver<bool>) {
+pub(super) async fn requested(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
@@ -149,33 +146,6 @@ struct Seat {
     source: Source,
     _permit: OwnedSemaphorePermit,
     _counted: Counted,
-}
-
-/// What a connection's requests tell the task that drives it.
-#[derive(Default)]
-struct Link {
-    requests: AtomicU64,
-    close: Notify,
-    given_up: AtomicU64,
-    cut: Notify,
-}
-
-/// A request without its answer: dropped before it has one, its client gave it up.
-struct Unanswered(Option<Arc<Link>>);
-
-impl Unanswered {
-    fn answered(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Unanswered {
-    fn drop(&mut self) {
-        let Some(link) = self.0.take() else { return };
-        if link.given_up.fetch_add(1, Ordering::Relaxed) >= GIVEN_UP_MAX {
-            link.cut.notify_one();
-        }
-    }
 }
 
 async fn connection(stream: TcpStream, seat: Seat, shared: Arc<Shared>, stop: watch::Receiver<bool>) {
@@ -191,59 +161,41 @@ async fn connection(stream: TcpStream, seat: Seat, shared: Arc<Shared>, stop: wa
 
 async fn drive(tls: TlsStream<TcpStream>, seat: &Seat, shared: &Shared, mut stop: watch::Receiver<bool>) {
     let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
-    let link = Arc::new(Link::default());
+    let link = Link::default();
     let service = {
-        let (link, router, source) = (Arc::clone(&link), TowerToHyperService::new(shared.router.clone()), seat.source);
+        let (link, router, source) = (link.clone(), TowerToHyperService::new(shared.router.clone()), seat.source);
         service_fn(move |mut request: Request<Incoming>| {
-            link.requests.fetch_add(1, Ordering::Relaxed);
-            let version = request.version();
+            let call = link.begin(request.version(), !request.body().is_end_stream());
             request.extensions_mut().insert(source);
-            let (answer, link) = (router.call(request), Arc::clone(&link));
-            let unanswered = Unanswered(Some(Arc::clone(&link)));
-            async move {
-                let mut response = answer.await?;
-                unanswered.answered();
-                close_after_secret(&mut response, version, &link);
-                Ok::<_, Infallible>(response)
-            }
+            let answer = router.call(request);
+            async move { Ok::<_, Infallible>(call.answered(answer.await?)) }
         })
     };
-    let builder = http_builder(http2, shared.deadlines.head);
+    let deadlines = &shared.deadlines;
+    let builder = http_builder(http2, deadlines.head);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(tls), service));
-    let mut seen = 0;
-    loop {
-        tokio::select! {
-            biased;
-            _ended = serving.as_mut() => return,
-            () = link.close.notified() => break,
-            () = link.cut.notified() => {
-                tracing::debug!("a connection of the API gave up too many requests and is cut");
-                return;
-            }
-            () = requested(&mut stop) => break,
-            () = sleep(shared.deadlines.idle) => {
-                let requests = link.requests.load(Ordering::Relaxed);
-                if requests == seen {
-                    break;
-                }
-                seen = requests;
-            }
-        }
+    tokio::select! {
+        biased;
+        _ended = serving.as_mut() => return,
+        () = link.misused() => return cut("gave up too many requests"),
+        () = link.carried_secret() => {}
+        () = requested(&mut stop) => {}
+        () = link.idle(deadlines.idle) => {}
     }
     serving.as_mut().graceful_shutdown();
-    if timeout(shared.deadlines.linger, serving).await.is_err() {
-        tracing::debug!("a connection of the API did not finish and is cut");
+    // HTTP/2 waits for the client to answer a ping before it ends in order, and would do so for as long as keep-alive does.
+    tokio::select! {
+        biased;
+        _ended = serving.as_mut() => {}
+        () = link.misused() => cut("gave up too many requests"),
+        () = link.silent_after_secret(deadlines.after_secret) => cut("did not leave after a secret"),
+        () = sleep(deadlines.linger) => cut("did not finish"),
     }
 }
 
-/// HTTP/1.1 says so in the response; HTTP/2 in a GOAWAY, which the connection's own task sends.
-fn close_after_secret(response: &mut Response, version: Version, link: &Link) {
-    if response.extensions_mut().remove::<AfterSecret>().is_some() {
-        if version < Version::HTTP_2 {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        link.close.notify_one();
-    }
+/// A connection is cut by being dropped: what it holds is freed, and overwritten with that.
+fn cut(why: &'static str) {
+    tracing::debug!(why, "a connection of the API is cut");
 }
 
 fn http_builder(http2: bool, head: Duration) -> auto::Builder<Tasks> {

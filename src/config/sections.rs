@@ -31,8 +31,9 @@ pub(super) const SEGMENT_RECORDS: u32 = 1_000_000;
 const SEGMENT_RECORDS_MAX: u32 = 100_000_000;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
-/// No HTTPS client waits longer for an answer.
-const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
+/// No HTTPS client waits longer for one thing: a registrar's word, a farewell, a record on disk. An answer may need two, one
+/// after the other.
+pub(crate) const STEP_WAIT_MAX: Duration = Duration::from_secs(30);
 /// RFC 3261 §16.6, timer C: proxies before us give an INVITE up after three minutes.
 const HOLD_MAX: Duration = Duration::from_secs(180);
 /// Service managers kill what has not ended by then.
@@ -171,7 +172,7 @@ fn api(mut section: Section<'_>) -> Listening {
         let problem = "is not set, so the API uses a self-signed certificate that no app trusts by itself";
         section.report.warning(place, path, problem);
     }
-    let register_wait = section.duration("register_wait", REGISTER_WAIT, Duration::ZERO, ANSWER_WAIT_MAX);
+    let register_wait = section.duration("register_wait", REGISTER_WAIT, Duration::ZERO, STEP_WAIT_MAX);
     section.finish();
     Listening { listen, tls, register_wait }
 }
@@ -226,7 +227,7 @@ fn messages(mut section: Section<'_>) -> Messages {
 }
 
 fn erasure(mut section: Section<'_>) -> Erasure {
-    let grace = section.duration("grace", Erasure::default().grace, Duration::ZERO, ANSWER_WAIT_MAX);
+    let grace = section.duration("grace", Erasure::default().grace, Duration::ZERO, STEP_WAIT_MAX);
     section.finish();
     Erasure { grace }
 }
@@ -242,7 +243,7 @@ fn audit(mut section: Section<'_>) -> Audit {
         section.report.warning(place, key, "lies in a directory that does not exist yet; it must exist at start");
     }
     let signing_key = files::signing_key(&mut section);
-    let sync_wait = section.duration("sync_wait", SYNC_WAIT, Duration::ZERO, ANSWER_WAIT_MAX);
+    let sync_wait = section.duration("sync_wait", SYNC_WAIT, Duration::ZERO, STEP_WAIT_MAX);
     let segment_records = section.number("segment_records", SEGMENT_RECORDS, 1, SEGMENT_RECORDS_MAX);
     section.finish();
     Audit { path: Some(path), signing_key, sync_wait, segment_records: u64::from(segment_records.value) }

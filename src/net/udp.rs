@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
+use zeroize::Zeroize;
 
 use super::bounds::DATAGRAM_BUFFER;
 use super::counters::Incident;
@@ -38,6 +39,8 @@ pub(super) async fn receive<U: Upward>(
         let Ok((length, peer)) = received else { continue };
         // The cheapest attack there is: a bug in parsing must cost one datagram, not every registration we hold.
         let parsed = catch_unwind(AssertUnwindSafe(|| parse(&buffer[..length], &shared)));
+        // The buffer outlives every datagram.
+        buffer[..length].zeroize();
         let Ok(Some(message)) = parsed.inspect_err(|_| shared.counters.count(Incident::Panicked)) else { continue };
         let arrival = Arrival {
             listener,

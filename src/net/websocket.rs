@@ -15,6 +15,7 @@ use tungstenite::error::Error;
 use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, Frame, FrameHeader, Utf8Bytes};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use zeroize::Zeroize;
 
 pub(super) use self::handshake::upgrade;
 
@@ -109,10 +110,10 @@ impl Decoder {
         Ok(taken)
     }
 
-    /// Gives an idle connection's memory back.
+    /// Gives an idle connection's memory back, and keeps nothing of what was said in the rest.
     fn release(&mut self) {
         if self.start == self.buffer.len() {
-            self.buffer.clear();
+            self.buffer.zeroize();
             self.buffer.shrink_to(IDLE_CAPACITY_MAX);
             self.start = 0;
         }

@@ -4,6 +4,8 @@
 //! once, however it trickles in. It holds at most one unfinished message of `MESSAGE_MAX` bytes beside what one `push`
 //! brought, and refuses a stream that has lost its framing for good, because whatever follows could be a smuggled message.
 
+use zeroize::Zeroize;
+
 use super::grammar;
 use super::message::{self, MESSAGE_MAX, ParseError};
 
@@ -161,10 +163,10 @@ impl Framer {
         self.searched = self.start;
     }
 
-    /// Gives an idle connection's memory back.
+    /// Gives an idle connection's memory back, and keeps nothing of what was said in the rest.
     fn release(&mut self) {
-        if self.start == self.buffer.len() {
-            self.buffer.clear();
+        if self.start == self.buffer.len() && !self.buffer.is_empty() {
+            self.buffer.zeroize();
             self.buffer.shrink_to(IDLE_CAPACITY_MAX);
             self.start = 0;
             self.searched = 0;

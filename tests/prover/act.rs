@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use crate::client::{Answer, Ask, Break, Client, Dialect};
+use crate::client::{Answer, Ask, Break, Client, Dialect, Hush, Silent};
 use crate::daemon::{APP, APP_KEY, Daemon, Setup};
 use crate::memory;
 use crate::process::until;
@@ -25,6 +25,8 @@ pub(crate) struct Act {
     held: BTreeMap<usize, Held>,
     /// When the last account was handed over.
     pub(crate) last_hand_over: Instant,
+    /// Apps that keep their connection and say nothing.
+    silent: Vec<Silent>,
     /// Slow clients under way, by account.
     pub(crate) slow: BTreeMap<usize, thread::JoinHandle<anyhow::Result<()>>>,
 }
@@ -59,6 +61,7 @@ impl Act {
             daemon,
             held: BTreeMap::new(),
             last_hand_over: Instant::now(),
+            silent: Vec::new(),
             slow: BTreeMap::new(),
         })
     }
@@ -97,8 +100,25 @@ impl Act {
     pub(crate) fn hand_over(&mut self, account: usize, letter: &Letter) -> anyhow::Result<()> {
         let answer = self.post(account, letter)?;
         ensure!(matches!(answer.status, 200..=202), "the hand-over was refused: {answer:?}");
-        let word = |member: &str| answer.body[member].as_str().map(str::to_owned).context("an incomplete answer");
-        let held = Held { id: word("instance")?, token: word("token")?, attach: answer.body["attach"].clone() };
+        self.wait_registered(account, &answer.body)
+    }
+
+    /// Hands an account over in frames of HTTP/2 and falls silent, with the connection open; where it has an answer, waits
+    /// until the account is registered.
+    ///
+    /// # Errors
+    ///
+    /// It is refused, or not registered in time.
+    pub(crate) fn post_and_hush(&mut self, account: usize, letter: &Letter, hush: Hush) -> anyhow::Result<()> {
+        let silent = self.daemon.client.post_and_hush(letter.key, &self.body(account, letter), hush)?;
+        let answer = silent.answer.clone();
+        self.silent.push(silent);
+        if hush == Hush::Answered { self.wait_registered(account, &answer) } else { Ok(()) }
+    }
+
+    fn wait_registered(&mut self, account: usize, answer: &Value) -> anyhow::Result<()> {
+        let word = |member: &str| answer[member].as_str().map(str::to_owned).context("an incomplete answer");
+        let held = Held { id: word("instance")?, token: word("token")?, attach: answer["attach"].clone() };
         self.held.insert(account, held);
         until("the account to be registered", || {
             let shown = self.about(account, "GET", "", "").ok()?;

@@ -34,23 +34,10 @@ impl Act {
     ///
     /// Any of that does not happen.
     pub(crate) fn take_call(&self, account: usize) -> anyhow::Result<()> {
-        let held = self.held(account)?;
-        let word = |member: &str| held.attach[member].as_str().map(str::to_owned).context("an incomplete answer");
-        let (username, realm, aor) = (word("username")?, word("realm")?, word("aor")?);
-        let token = Zeroizing::new(held.token.clone());
         let user = &self.stage.secrets[account].user;
         self.stage.world.runtime.block_on(async {
             let mut caller = self.stage.pbx_of(account).call(user, CallPlan::default()).await?;
-            let push = self.stage.mailbox.next_push_to(&format!("token-of-{user}"), PUSH_PATIENCE).await;
-            let push = push.context("the phone was not woken")?;
-            let server = push.payload["attach"].as_str().context("the push does not say where to attach")?.to_owned();
-            let trust = Trust::DangerousAnyone;
-            let plan = LinePlan { server, aor, username, password: token, realm: Some(realm), trust };
-            let mut line = Line::open(plan).await?;
-            ensure!(
-                matches!(line.register(Duration::from_secs(60)).await, LineEvent::Registered(_)),
-                "the phone could not attach"
-            );
+            let mut line = self.wake(account).await?;
             loop {
                 match tokio::time::timeout(PATIENCE, line.next()).await? {
                     LineEvent::Offered(offer) => line.answer(offer.call, canned_sdp("phone", 41_000)),
@@ -67,6 +54,27 @@ impl Act {
             }
             anyhow::bail!("the caller did not hear the end of the call")
         })
+    }
+
+    /// The phone attaches, once it is woken.
+    ///
+    /// # Errors
+    ///
+    /// It is not woken, or cannot attach.
+    pub(crate) async fn wake(&self, account: usize) -> anyhow::Result<Line> {
+        let held = self.held(account)?;
+        let word = |member: &str| held.attach[member].as_str().map(str::to_owned).context("an incomplete answer");
+        let (username, realm, aor) = (word("username")?, Some(word("realm")?), word("aor")?);
+        let password = Zeroizing::new(held.token.clone());
+        let user = &self.stage.secrets[account].user;
+        let push = self.stage.mailbox.next_push_to(&format!("token-of-{user}"), PUSH_PATIENCE).await;
+        let push = push.context("the phone was not woken")?;
+        let server = push.payload["attach"].as_str().context("the push does not say where to attach")?.to_owned();
+        let trust = Trust::DangerousAnyone;
+        let mut line = Line::open(LinePlan { server, aor, username, password, realm, trust }).await?;
+        let attached = matches!(line.register(Duration::from_secs(60)).await, LineEvent::Registered(_));
+        ensure!(attached, "the phone could not attach");
+        Ok(line)
     }
 
     /// Somebody calls, the phone is woken and does not come, and the caller gives up.

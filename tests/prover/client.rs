@@ -19,6 +19,8 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsConnector;
 
+use crate::frames;
+
 /// How long an answer may take: longer than the daemon waits for a body.
 const PATIENCE: Duration = Duration::from_secs(25);
 
@@ -51,6 +53,24 @@ pub(crate) struct Ask<'a> {
     /// More header fields.
     pub(crate) more: &'a [(&'a str, &'a str)],
     pub(crate) body: &'a [u8],
+}
+
+/// Where an app over HTTP/2 falls silent: its connection stays open, it sends nothing more and answers no ping.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hush {
+    /// When it has the answer.
+    Answered,
+    /// After half of the body, which is one frame.
+    MidFrame,
+    /// When it has taken the whole request back.
+    TakenBack,
+}
+
+/// An app that fell silent; with it, its connection ends.
+pub(crate) struct Silent {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    /// The body of the answer, if it waited for one.
+    pub(crate) answer: Value,
 }
 
 /// What came back.
@@ -135,8 +155,32 @@ impl Client {
         Ok(())
     }
 
+    /// Posts a hand-over over HTTP/2 and falls silent.
+    pub(crate) fn post_and_hush(&self, bearer: &str, body: &str, hush: Hush) -> anyhow::Result<Silent> {
+        const STREAM: u32 = 1;
+        let mut stream = self.connect_as(&self.http2)?;
+        let data = frames::last_data(STREAM, body);
+        let sent = if hush == Hush::MidFrame { &data[..data.len() / 2] } else { &data };
+        stream.write_all(&[frames::PREFACE, &frames::hand_over(STREAM, bearer), sent].concat())?;
+        stream.flush()?;
+        let mut silent = Silent { stream, answer: Value::Null };
+        match hush {
+            Hush::Answered => silent.read_answer(STREAM)?,
+            Hush::MidFrame => {}
+            Hush::TakenBack => {
+                silent.stream.write_all(&frames::reset(STREAM))?;
+                silent.stream.flush()?;
+            }
+        }
+        Ok(silent)
+    }
+
+    /// For HTTP/1.1.
     fn connect(&self, dialect: Dialect) -> anyhow::Result<StreamOwned<ClientConnection, TcpStream>> {
-        let config = if dialect == Dialect::Http1OverTls12 { &self.tls12 } else { &self.tls13 };
+        self.connect_as(if dialect == Dialect::Http1OverTls12 { &self.tls12 } else { &self.tls13 })
+    }
+
+    fn connect_as(&self, config: &Arc<ClientConfig>) -> anyhow::Result<StreamOwned<ClientConnection, TcpStream>> {
         let connection = ClientConnection::new(Arc::clone(config), ServerName::from(self.address.ip()))?;
         let socket = TcpStream::connect(self.address)?;
         socket.set_read_timeout(Some(PATIENCE))?;
@@ -164,6 +208,19 @@ impl Client {
         };
         let (answer, _) = tokio::join!(question, connection);
         answer
+    }
+}
+
+impl Silent {
+    fn read_answer(&mut self, stream: u32) -> anyhow::Result<()> {
+        let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
+        while !frames::is_answered(&heard, stream) {
+            let more = self.stream.read(&mut buffer)?;
+            ensure!(more > 0, "the connection ended without an answer");
+            heard.extend_from_slice(&buffer[..more]);
+        }
+        self.answer = serde_json::from_slice(&frames::body(&heard, stream))?;
+        Ok(())
     }
 }
 

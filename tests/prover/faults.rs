@@ -16,7 +16,7 @@ use crate::ways::nothing;
 const TOO_MUCH: usize = 20_000;
 
 /// `erasure.grace`: how long a farewell to a registrar may take.
-const ERASURE_GRACE: Duration = Duration::from_secs(2);
+pub(crate) const ERASURE_GRACE: Duration = Duration::from_secs(2);
 
 pub(crate) const FAULTS: [Part; 19] = [
     fault("413, length declared", too_large),
@@ -172,7 +172,7 @@ fn begin_slowly(act: &mut Act, accounts: &[usize], breaking: Option<Break>) -> a
 }
 
 /// A letter for a registrar that hears and never answers.
-fn at_silent_registrar(act: &Act, account: usize) -> anyhow::Result<Letter> {
+pub(crate) fn at_silent_registrar(act: &Act, account: usize) -> anyhow::Result<Letter> {
     let silent = act.stage.silent.local_addr()?;
     let mut letter = act.letter(account);
     letter.registrar = format!("sip:{silent};transport=udp");

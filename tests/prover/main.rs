@@ -5,6 +5,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `run`, `parts`, `ways`, `faults` | the order of things; every way to erase; every error path |
+//! | `silence`, `texts` | apps that keep their connection and say nothing; text messages |
 //! | `act`, `calls`, `daemon`, `client`, `stage` | one daemon and its accounts; calls to them; the binary; an app; PBXs and mailbox |
 //! | `secrets`, `text`, `needles` | passwords and HA1s; the forms they can have; every window of them |
 //! | `memory`, `cores`, `tally`, `table` | where it is looked; what was found; what is shown |
@@ -23,6 +24,9 @@ mod client;
 mod cores;
 mod daemon;
 mod faults;
+#[path = "../../src/api/tests/frames.rs"]
+#[allow(dead_code, reason = "the tests of the API send more")]
+mod frames;
 #[path = "../e2e/http.rs"]
 #[allow(dead_code, reason = "the end-to-end tests ask for more")]
 mod http;
@@ -35,10 +39,12 @@ mod parts;
 mod process;
 mod run;
 mod secrets;
+mod silence;
 mod stage;
 mod table;
 mod tally;
 mod text;
+mod texts;
 mod ways;
 #[path = "../e2e/world.rs"]
 #[allow(dead_code, reason = "the end-to-end tests have more around them")]

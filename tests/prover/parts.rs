@@ -22,6 +22,8 @@ pub(crate) enum Group {
     Way,
     /// The account is never held, or not for long.
     ErrorPath,
+    /// What it is given is for a phone, and not kept when the phone has it.
+    PassedOn,
     /// The daemon is made to keep what it should not, and must be caught.
     Control,
 }
@@ -31,6 +33,7 @@ impl Group {
         match self {
             Self::Way => "erased by",
             Self::ErrorPath => "error path",
+            Self::PassedOn => "passed on",
             Self::Control => "control",
         }
     }

@@ -15,15 +15,17 @@ use crate::faults::FAULTS;
 use crate::memory;
 use crate::options::Options;
 use crate::parts::{Group, Part, Setting, accounts_of};
+use crate::silence::SILENCES;
 use crate::stage::{PBXS, Shared, Stage};
 use crate::table::Row;
 use crate::tally::Tally;
+use crate::texts::TEXTS;
 use crate::ways::{CONTROLS, WAYS};
 
 /// How long after the first 200 the password may still be there.
 const PASSWORD_LIFE: Duration = Duration::from_secs(5);
 
-static PARTS: [&[Part]; 3] = [&WAYS, &FAULTS, &CONTROLS];
+static PARTS: [&[Part]; 5] = [&WAYS, &FAULTS, &SILENCES, &TEXTS, &CONTROLS];
 
 /// What a run has shown.
 pub(crate) struct Outcome {

@@ -1,6 +1,7 @@
 //! TLS, HTTP versions, deadlines and bounds.
 #![expect(clippy::disallowed_methods, reason = "tasks of a test end with its runtime")]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -8,12 +9,16 @@ use http_body_util::Full;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::super::handlers::ANSWER_WAIT_MAX;
 use super::super::server::Deadlines;
+use super::frames;
 use super::world::{
-    APP_KEY, CALL, Reply, Settings, TOKEN, World, empty, hand_over_body, path, post, request, with_body,
+    APP_KEY, CALL, Reply, Settings, TOKEN, World, empty, hand_over_body, path, post, request, usual_answer, with_body,
 };
+use crate::config::STEP_WAIT_MAX;
 use crate::engine::input::Command;
 use crate::engine::limits::Limits;
+use crate::engine::output::{Answer, Refusal};
 
 const SHORT: Duration = Duration::from_millis(150);
 
@@ -116,8 +121,71 @@ async fn an_http_2_connection_goes_away_after_a_secret_and_finishes_its_other_st
 
 #[tokio::test]
 async fn an_instance_whose_client_left_before_the_answer_is_erased() {
+    let world = world_after_a_client_left(usual_answer).await;
+    world.stop.send_replace(true);
+    world.engine.release();
+    world.served.await.expect("no panic");
+    let hash = super::super::tenants::sha256(TOKEN.as_bytes());
+    assert!(
+        matches!(&world.engine.asked()[..], [(_, Command::Erase(id, token))] if *id == super::world::instance() && token.0 == hash)
+    );
+}
+
+#[tokio::test]
+async fn an_instance_that_nobody_can_ask_for_is_erased_although_its_shard_was_too_busy_at_first() {
+    const REFUSALS: usize = 2;
+    let refused = AtomicUsize::new(0);
+    let world = world_after_a_client_left(move |command| match command {
+        Command::Erase(..) if refused.fetch_add(1, Ordering::Relaxed) < REFUSALS => {
+            Answer::Refused(Refusal::Busy { after: SHORT })
+        }
+        _ => usual_answer(command),
+    })
+    .await;
+    world.engine.release();
+    let mut asked = Vec::new();
+    while asked.len() <= REFUSALS {
+        asked.extend(world.engine.asked());
+        tokio::task::yield_now().await;
+    }
+    // Whoever still waited to ask would do so now.
+    world.stop.send_replace(true);
+    world.served.await.expect("no panic");
+    asked.extend(world.engine.asked());
+    assert_eq!(asked.len(), REFUSALS + 1, "and not again after it was taken");
+    assert!(
+        asked.iter().all(|(_, command)| matches!(command, Command::Erase(id, _) if *id == super::world::instance()))
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_stops_does_not_wait_for_a_shard_that_stays_too_busy() {
+    let world = world_after_a_client_left(|command| match command {
+        Command::Erase(..) => Answer::Refused(Refusal::Busy { after: SHORT }),
+        _ => usual_answer(command),
+    })
+    .await;
+    world.engine.release();
+    while world.engine.asked().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    world.stop.send_replace(true);
+    world.served.await.expect("no panic");
+}
+
+#[test]
+fn the_longest_answer_that_can_be_configured_comes_before_we_give_up_on_it_or_on_its_connection() {
+    // A DELETE: `erasure.grace`, then `audit.sync_wait`.
+    assert!(2 * STEP_WAIT_MAX < ANSWER_WAIT_MAX);
+    let Deadlines { body, linger, .. } = Deadlines::default();
+    assert!(ANSWER_WAIT_MAX + body < linger);
+}
+
+/// A server whose engine is held up, and which has noticed that the client of a hand-over is gone.
+async fn world_after_a_client_left(answer: impl Fn(&Command) -> Answer + Send + Sync + 'static) -> World {
     let limits = Limits { api_connections: 1, ..Settings::default().limits };
     let world = World::with(Settings { limits, ..Settings::default() });
+    world.engine.answers(answer);
     world.engine.hold();
     let (mut sender, connection) = world.http2().await;
     let mut handing = post("https://localhost/v1/instances", APP_KEY, hand_over_body().to_string());
@@ -130,13 +198,7 @@ async fn an_instance_whose_client_left_before_the_answer_is_erased() {
     drop(sender);
     connection.await.expect("the client has left");
     world.wait_for_room().await;
-    world.stop.send_replace(true);
-    world.engine.release();
-    world.served.await.expect("no panic");
-    let hash = super::super::tenants::sha256(TOKEN.as_bytes());
-    assert!(
-        matches!(&world.engine.asked()[..], [(_, Command::Erase(id, token))] if *id == super::world::instance() && token.0 == hash)
-    );
+    world
 }
 
 #[tokio::test]
@@ -261,52 +323,13 @@ async fn stopping_lets_a_running_request_finish_and_then_ends() {
     world.served.await.expect("no panic");
 }
 
-/// The frames of HTTP/2 (RFC 9113 §4, §6) that a client of our own making sends.
-mod frames {
-    use super::super::world::TOKEN;
-
-    pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-
-    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
-        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-    }
-
-    /// A whole GET, without Huffman coding or table (RFC 7541 §6.2.2).
-    pub(super) fn get(stream: u32, path: &str) -> Vec<u8> {
-        let text = |text: &str| [&[u8::try_from(text.len()).expect("short")], text.as_bytes()].concat();
-        let bearer = text(&format!("Bearer {TOKEN}"));
-        let block =
-            [&[0x82, 0x87, 0x01], &text("localhost")[..], &[0x04], &text(path), &[0x0f, 0x08], &bearer].concat();
-        frame(1, 0x05, stream, &block)
-    }
-
-    pub(super) fn reset(stream: u32) -> Vec<u8> {
-        frame(3, 0, stream, &8u32.to_be_bytes())
-    }
-
-    /// The error code of the GOAWAY in what a server sent.
-    pub(super) fn goaway(mut bytes: &[u8]) -> Option<u32> {
-        while bytes.len() >= 9 {
-            let length = usize::from(bytes[1]) << 8 | usize::from(bytes[2]);
-            let (head, rest) = bytes.split_at(9);
-            let (payload, next) = rest.split_at_checked(length)?;
-            if head[3] == 7 {
-                return Some(u32::from_be_bytes(payload.get(4..8)?.try_into().ok()?));
-            }
-            bytes = next;
-        }
-        None
-    }
-}
-
 #[tokio::test]
 async fn streams_that_are_reset_before_they_are_taken_up_end_their_connection() {
     const ENHANCE_YOUR_CALM: u32 = 0xb;
     let world = World::new();
     let mut stream = world.connect(&[b"h2"]).await.expect("connected");
     let burst: Vec<u8> = (0..500u32)
-        .flat_map(|turn| [frames::get(2 * turn + 1, &path("")), frames::reset(2 * turn + 1)].concat())
+        .flat_map(|turn| [frames::get(2 * turn + 1, &path(""), TOKEN), frames::reset(2 * turn + 1)].concat())
         .collect();
     let _ = stream.write_all(&[frames::PREFACE, &burst].concat()).await;
     let mut answer = Vec::new();
@@ -330,7 +353,7 @@ async fn requests_that_are_given_up_one_after_the_other_have_a_budget_too() {
     // Each is in an engine's hands before it is reset, so that no budget for streams that wait is touched.
     while !ended.is_finished() && taken < 1_000 {
         let id = 2 * taken + 1;
-        if writer.write_all(&frames::get(id, &path(""))).await.is_err() {
+        if writer.write_all(&frames::get(id, &path(""), TOKEN)).await.is_err() {
             break;
         }
         while world.engine.asked().is_empty() && !ended.is_finished() {
