@@ -191,6 +191,10 @@ impl Engine {
             Some(binding) => {
                 self.begin_trial(binding, credential, &username, Change::Join(hand_over), reply, now);
             }
+            None if self.is_crowded(&hand_over.tenant, &hand_over.account) => {
+                let _ = self.vault.wipe(credential);
+                self.turn_away(&hand_over, Refusal::RateLimited { after: RETRY_AFTER }, reply, now);
+            }
             None => self.found(&hand_over, credential, reply, now.boot + self.policy.register_wait, now),
         }
     }

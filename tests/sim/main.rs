@@ -27,6 +27,7 @@ mod in_dialog;
 mod lease_ends;
 mod mailbox;
 mod manners;
+mod misuse;
 mod modes;
 mod off_boarding;
 mod pass;

@@ -13,6 +13,10 @@ use crate::engine::instance::Instance;
 use crate::engine::register::{Exchange, Leaving, Terms, ha1_of};
 use crate::vault::CredentialId;
 
+/// Bindings of one account that credentials are compared with, each at the price of opening a slot. Restrictions that end
+/// may bring together more than an account has room for; what is not compared gets a binding of its own.
+const COMPARED_MAX: usize = 32;
+
 impl Engine {
     /// Opens the binding of one instance.
     pub(super) fn open_binding(
@@ -42,7 +46,18 @@ impl Engine {
             let held = self.bindings.credential(*id);
             held.is_some_and(|held| self.vault.matches(held, credential, ha1_of(&account.auth_username)))
         };
-        self.leases.alike(tenant, account).into_iter().filter(|id| !self.bindings.is_restricted(*id)).find(same)
+        self.kept_for(tenant, account).take(COMPARED_MAX).find(same)
+    }
+
+    /// Whether the account has no room for a further binding. Each is credentials of their own, which nobody has judged yet.
+    pub(super) fn is_crowded(&self, tenant: &TenantId, account: &Account) -> bool {
+        self.kept_for(tenant, account).count() >= self.policy.limits.devices_per_account as usize
+    }
+
+    /// The bindings of the account that are kept registered, the oldest first: those of apps in the foreground hold nothing
+    /// to compare, restricted ones may not be compared.
+    fn kept_for(&self, tenant: &TenantId, account: &Account) -> impl Iterator<Item = BindingId> {
+        self.leases.alike(tenant, account).into_iter().filter(|id| !self.bindings.is_dormant(*id))
     }
 
     pub(super) fn is_full(&self, binding: BindingId) -> bool {
