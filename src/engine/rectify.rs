@@ -95,7 +95,7 @@ impl Engine {
         self.set_wishes(id, wishes, now);
         if self.must_move(id, &account) {
             let Some(credential) = self.unseat(id, now) else { return };
-            self.seat(id, &account, credential, now);
+            self.seat(id, &account, credential, Some(reply), now);
             self.leases.rectify(id, account);
             return self.wait_for_seat(id, reply, Kind::Rectify, now);
         }
@@ -118,7 +118,7 @@ impl Engine {
             let _ = self.vault.wipe(former);
         }
         let credential = self.vault.admit(material, keep);
-        self.seat(id, &account, credential, now);
+        self.seat(id, &account, credential, Some(reply), now);
         self.leases.rectify(id, account);
         self.wait_for_seat(id, reply, Kind::Rectify, now);
     }

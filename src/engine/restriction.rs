@@ -77,7 +77,7 @@ impl Engine {
         self.watch_lease(id, now);
         if self.has_company(id, &account, None) {
             let Some(credential) = self.unseat(id, now) else { return };
-            return self.seat(id, &account, credential, now);
+            return self.seat(id, &account, credential, None, now);
         }
         self.bindings.resume(binding, true, now.boot);
     }

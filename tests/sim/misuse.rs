@@ -1,7 +1,7 @@
 //! Whoever holds an app key, or an instance of his own, and makes more of it than is meant: what it costs the others.
 
-use reveille::engine::input::Command;
-use reveille::engine::output::{Answer, Refusal};
+use reveille::engine::input::{Command, Rectification};
+use reveille::engine::output::{Answer, HandedOver, Refusal, RegistrationState};
 
 use crate::pbx::Verdict;
 use crate::share::offer_of;
@@ -34,4 +34,76 @@ fn credentials_that_nobody_judges_get_no_more_bindings_of_an_account_than_it_may
     assert_eq!((world.table("leases.benches"), world.table("vault"), world.table("places")), (3, 3, 3));
     let again = ask_from(&mut world, 50, "wrong 1");
     assert!(matches!(world.answer(again), Some(Answer::HandedOver(_))), "what is held may be shared");
+}
+
+#[test]
+fn a_wrong_guess_at_a_held_account_counts_where_its_registrar_does_not_judge_it() {
+    for (verdict, deletes) in
+        [(Verdict::Silent, false), (Verdict::Silent, true), (Verdict::Code(503, None), false), (Verdict::Fair, false)]
+    {
+        let mut world = World::new(seed(1202))
+            .with_policy(|policy| (policy.limits.devices_per_account, policy.limits.refusals_per_account) = (100, 4))
+            .with_sleeping_phone("alice");
+        world.pbx().registrar.verdict = verdict.clone();
+        for number in 0..30 {
+            let asked = ask_from(&mut world, number, &format!("wrong {number}"));
+            assert_eq!(is_limited(&world, asked), number >= 4, "{number} where it says {verdict:?}");
+            if deletes {
+                delete_at_once(&mut world, asked);
+            }
+        }
+        let right = ask_from(&mut world, 30, "secret of alice");
+        assert!(is_limited(&world, right), "nobody learns that it is");
+    }
+}
+
+fn delete_at_once(world: &mut World, asked: u64) {
+    let Some(Answer::HandedOver(it)) = world.answer(asked) else { return };
+    let HandedOver { instance, token, .. } = it.as_ref();
+    let (id, token) = (*instance, World::token_hash(token));
+    world.command(Command::Erase(id, token));
+    world.run_for(secs(3));
+}
+
+#[test]
+fn other_credentials_that_register_are_no_wrong_guess_at_a_held_account() {
+    let mut world = World::new(seed(1203))
+        .with_policy(|policy| policy.limits.refusals_per_account = 1)
+        .with_sleeping_phone("alice");
+    world.pbx().set_password("alice", "new at the PBX");
+    let asked = ask_from(&mut world, 1, "new at the PBX");
+    assert_eq!(world.handed_over(asked).registration.state, RegistrationState::Registered);
+    let asked = ask_from(&mut world, 2, "new at the PBX");
+    assert_eq!(world.handed_over(asked).registration.state, RegistrationState::Registered);
+    assert_eq!((world.table("guesses"), world.table("guesses.paid")), (0, 0));
+    world.assert_nothing_left();
+}
+
+#[test]
+fn guessing_through_the_account_of_ones_own_instance_counts_as_well() {
+    // What another shard holds is not compared at all.
+    let mut world = World::new(seed(1204))
+        .with_shards(1)
+        .with_policy(|policy| (policy.limits.devices_per_account, policy.limits.refusals_per_account) = (100, 4))
+        .with_sleeping_phone("alice")
+        .with_sleeping_phone("bob");
+    world.pbx().registrar.verdict = Verdict::Silent;
+    for number in 0..10 {
+        let (id, token) = world.key_of("bob");
+        let account = Some(offer_of(&world, "bob").account);
+        let material = Some(password(&format!("wrong {number}")));
+        let change = Rectification { account, material, ..Rectification::default() };
+        let asked = world.command(Command::Rectify(id, token, Box::new(change)));
+        world.run_for(secs(4));
+        assert_eq!(is_limited(&world, asked), number >= 4, "{number}");
+        // Back to an account of his own, so that the next guess leads elsewhere again.
+        let mine = Rectification {
+            account: Some(world.offer("bob").account),
+            material: Some(password("secret of bob")),
+            ..Rectification::default()
+        };
+        let (id, token) = world.key_of("bob");
+        world.command(Command::Rectify(id, token, Box::new(mine)));
+        world.run_for(secs(4));
+    }
 }

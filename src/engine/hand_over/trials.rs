@@ -60,6 +60,7 @@ impl Engine {
             let _ = self.vault.wipe(former);
             return;
         };
+        self.clear_doubt(reply);
         match change {
             Change::Renew(member, hand_over) => {
                 self.adopt(id, member, former, username);
