@@ -145,18 +145,21 @@ impl HandOvers {
 
 impl Engine {
     fn may_hand_over(&self, hand_over: &HandOver) -> Result<(), Refusal> {
-        let busy = Refusal::Busy { after: RETRY_AFTER };
-        if self.draining != Drain::No || !self.audit_writable {
-            return Err(busy);
-        }
+        self.may_admit()?;
         self.may_register(&hand_over.tenant, &hand_over.account)?;
         if self.leases.predecessor(hand_over).is_some() {
             return Ok(());
         }
         if self.leases.len() >= share(self.policy.limits.instances, self.hand_overs.shards) {
-            return Err(busy);
+            return Err(Refusal::Busy { after: RETRY_AFTER });
         }
         Ok(())
+    }
+
+    /// Credentials are taken as long as it can be recorded what becomes of them, and the end has not come.
+    pub(super) fn may_admit(&self) -> Result<(), Refusal> {
+        let may = self.draining == Drain::No && self.audit_writable;
+        if may { Ok(()) } else { Err(Refusal::Busy { after: RETRY_AFTER }) }
     }
 
     pub(super) fn may_register(&self, tenant: &TenantId, account: &Account) -> Result<(), Refusal> {

@@ -36,6 +36,9 @@ impl Engine {
     ) {
         let Some(()) = self.check(id, token, reply) else { return };
         if change.material.is_some() {
+            if let Err(refusal) = self.may_admit() {
+                return self.reply(reply, Answer::Refused(refusal));
+            }
             return self.ask_to_rectify(id, *token, Box::new(change), reply, now);
         }
         self.rectify_now(id, token, change, reply, now);
@@ -52,6 +55,10 @@ impl Engine {
     ) {
         let Some(()) = self.check(id, token, reply) else { return };
         let Rectification { push, caller_key, account, material, preferences } = change;
+        // Meanwhile the disk may have failed, or the end of the process have come.
+        if let Some(Err(refusal)) = material.as_ref().map(|_| self.may_admit()) {
+            return self.reply(reply, Answer::Refused(refusal));
+        }
         let Some(instance) = self.leases.get(id) else { return };
         let (present, binding, keep) = (instance.account.clone(), instance.binding, self.policy.keep(&instance.tenant));
         if instance.restricted.is_some() && (account.is_some() || material.is_some()) {

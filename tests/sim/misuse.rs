@@ -5,7 +5,7 @@ use reveille::engine::output::{Answer, HandedOver, Refusal, RegistrationState};
 
 use crate::pbx::Verdict;
 use crate::share::offer_of;
-use crate::world::build::password;
+use crate::world::build::{password, targets};
 use crate::world::{World, secs, seed};
 
 /// Hands alice's account over from a device of its own.
@@ -106,4 +106,22 @@ fn guessing_through_the_account_of_ones_own_instance_counts_as_well() {
         world.command(Command::Rectify(id, token, Box::new(mine)));
         world.run_for(secs(4));
     }
+}
+
+#[test]
+fn other_credentials_are_not_taken_while_nothing_can_be_recorded() {
+    let mut world = World::new(seed(1205)).with_sleeping_phone("alice");
+    let (id, token) = world.key_of("alice");
+    world.set_audit_writable(false);
+    let registers = world.pbx().registers.len();
+    world.pbx().set_password("alice", "other");
+    let other = Rectification { material: Some(password("other")), ..Rectification::default() };
+    let asked = world.command(Command::Rectify(id, token, Box::new(other)));
+    world.run_for(secs(4));
+    assert!(matches!(world.refusal(asked), Some(Refusal::Busy { .. })), "{:?}", world.refusal(asked));
+    assert_eq!((world.table("vault"), world.table("guesses.paid")), (1, 0));
+    assert_eq!(world.pbx().registers.len(), registers, "nobody was asked");
+    let plain = Rectification { push: Some(targets("another")), ..Rectification::default() };
+    let asked = world.command(Command::Rectify(id, token, Box::new(plain)));
+    assert!(matches!(world.answer(asked), Some(Answer::Instance(_))), "what brings no credentials is taken");
 }
