@@ -125,3 +125,31 @@ fn other_credentials_are_not_taken_while_nothing_can_be_recorded() {
     let asked = world.command(Command::Rectify(id, token, Box::new(plain)));
     assert!(matches!(world.answer(asked), Some(Answer::Instance(_))), "what brings no credentials is taken");
 }
+
+#[test]
+fn a_former_password_does_not_outlive_the_first_registration_of_another_device() {
+    let mut world = World::new(seed(1207)).with_phone("alice").with_phone("tablet");
+    world.pbx().registrar.verdict = Verdict::Code(503, None);
+    let first = world.hand_over("alice");
+    world.run_for(secs(4));
+    let offer = offer_of(&world, "tablet");
+    let second = world.hand_over_this("tablet", offer);
+    world.run_for(secs(4));
+    assert!(world.handed_over(first).registration.state != RegistrationState::Registered);
+    assert!(world.handed_over(second).registration.state != RegistrationState::Registered);
+    assert_eq!(world.table("bindings"), 1, "one binding");
+
+    world.pbx().registrar.verdict = Verdict::Fair;
+    world.pbx().set_password("alice", "new at the PBX");
+    let mut offer = offer_of(&world, "tablet");
+    offer.material = password("new at the PBX");
+    let asked = world.hand_over_this("tablet", offer);
+    world.run_for(secs(4));
+    assert_eq!(world.handed_over(asked).registration.state, RegistrationState::Registered);
+    for name in ["alice", "tablet"] {
+        let (id, token) = world.key_of(name);
+        let asked = world.command(Command::Data(id, token));
+        let Some(Answer::Data(data)) = world.answer(asked) else { panic!("data") };
+        assert!(!data.password, "the password of {name}");
+    }
+}

@@ -156,7 +156,7 @@ impl Engine {
 
     /// The binding speaks with this member's credentials from now on.
     pub(super) fn adopt(&mut self, id: BindingId, member: InstanceId, former: CredentialId, username: &str) {
-        if let Some(stale) = self.bindings.adopt(id, member, former, username) {
+        if let Some(stale) = self.bindings.adopt(id, member, former, username, &mut self.vault) {
             let _ = self.vault.wipe(stale);
         }
     }
