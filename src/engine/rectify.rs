@@ -35,6 +35,7 @@ impl Engine {
         now: Now,
     ) {
         let Some(()) = self.check(id, token, reply) else { return };
+        let Some(()) = self.may_be_recorded(id, reply, now) else { return };
         if change.material.is_some() {
             if let Err(refusal) = self.may_admit() {
                 return self.reply(reply, Answer::Refused(refusal));

@@ -1,12 +1,12 @@
 //! Whoever holds an app key, or an instance of his own, and makes more of it than is meant: what it costs the others.
 
-use reveille::engine::input::{Command, Rectification};
-use reveille::engine::output::{Answer, HandedOver, Refusal, RegistrationState};
+use reveille::engine::input::{Command, HandOver, Parting, Rectification};
+use reveille::engine::output::{Answer, Consent, HandedOver, Refusal, RegistrationState};
 
 use crate::pbx::Verdict;
 use crate::share::offer_of;
-use crate::world::build::{password, targets};
-use crate::world::{World, secs, seed};
+use crate::world::build::{TENANT, password, targets};
+use crate::world::{World, hours, secs, seed};
 
 /// Hands alice's account over from a device of its own.
 fn ask_from(world: &mut World, number: usize, text: &str) -> u64 {
@@ -151,5 +151,93 @@ fn a_former_password_does_not_outlive_the_first_registration_of_another_device()
         let asked = world.command(Command::Data(id, token));
         let Some(Answer::Data(data)) = world.answer(asked) else { panic!("data") };
         assert!(!data.password, "the password of {name}");
+    }
+}
+
+const CONSENT: Consent =
+    Consent { sip: true, decisions: true, identities: false, span: hours(2), tenant_may_read: true };
+
+#[test]
+fn calls_that_are_recorded_are_bounded_for_each_instance() {
+    let mut world = World::new(seed(1208)).with_sleeping_phone("alice").with_sleeping_phone("bob");
+    let (id, token) = world.key_of("alice");
+    world.command(Command::Consent(id, token, CONSENT));
+    let records = world.records.len();
+    for _ in 0..1000 {
+        world.command(Command::Refresh(id, token));
+    }
+    world.run_for(secs(1));
+    assert!(world.records.len() < records + 50, "{} records", world.records.len() - records);
+
+    let change = Rectification { push: Some(targets("another")), ..Rectification::default() };
+    let commands = [
+        Command::Refresh(id, token),
+        Command::Consent(id, token, CONSENT),
+        Command::ReadTrace(id, token),
+        Command::Rectify(id, token, Box::new(change)),
+    ];
+    for command in commands {
+        let asked = world.command(command);
+        let Some(Refusal::RateLimited { after }) = world.refusal(asked) else { panic!("{:?}", world.refusal(asked)) };
+        assert!(after > secs(0) && after < secs(60), "{after:?}");
+    }
+    let read = world.command(Command::ReadTraceAsTenant(TENANT.into(), id));
+    assert!(matches!(world.answer(read), Some(Answer::Trace(_))), "the tenant has not asked for anything yet");
+    for command in [Command::Show(id, token), Command::Data(id, token)] {
+        let asked = world.command(command);
+        assert!(!is_limited(&world, asked), "nothing is recorded of it");
+    }
+    let (other, key) = world.key_of("bob");
+    let asked = world.command(Command::Refresh(other, key));
+    assert!(matches!(world.answer(asked), Some(Answer::Instance(_))), "another instance is not concerned");
+    world.run_for(secs(60));
+    let asked = world.command(Command::Refresh(id, token));
+    assert!(matches!(world.answer(asked), Some(Answer::Instance(_))), "a while later");
+}
+
+#[test]
+fn what_takes_away_is_never_refused_for_its_number() {
+    let mut world = World::new(seed(1209)).with_phone("alice");
+    let mut offer: HandOver = world.offer("alice");
+    offer.preferences.mode = reveille::engine::input::Mode::Background;
+    world.hand_over_this("alice", offer);
+    world.run_until_quiet();
+    let (id, token) = world.key_of("alice");
+    world.command(Command::Consent(id, token, CONSENT));
+    for _ in 0..100 {
+        world.command(Command::Refresh(id, token));
+    }
+    let asked = world.command(Command::Refresh(id, token));
+    assert!(is_limited(&world, asked));
+
+    let asked = world.command(Command::WithdrawTrace(id, token));
+    assert!(matches!(world.answer(asked), Some(Answer::TraceEnded(true))));
+    let asked = world.command(Command::Restrict(id, token));
+    assert!(matches!(world.answer(asked), Some(Answer::Instance(_))));
+    let resumed = world.command(Command::Resume(id, token));
+    assert!(is_limited(&world, resumed), "to be processed again is to give");
+    let asked = world.command(Command::Foreground(id, token, Parting::Release));
+    assert!(!is_limited(&world, asked), "credentials are wiped");
+    let asked = world.command(Command::Erase(id, token));
+    world.run_until_quiet();
+    assert!(matches!(world.answer(asked), Some(Answer::Erased { .. })));
+}
+
+#[test]
+fn a_tenant_that_reads_a_trace_again_and_again_is_bounded_and_the_device_is_not_concerned() {
+    let mut world = World::new(seed(1210)).with_sleeping_phone("alice");
+    let (id, token) = world.key_of("alice");
+    world.command(Command::Consent(id, token, CONSENT));
+    let records = world.records.len();
+    let mut last = 0;
+    for _ in 0..1000 {
+        last = world.command(Command::ReadTraceAsTenant(TENANT.into(), id));
+    }
+    world.run_for(secs(1));
+    assert!(is_limited(&world, last));
+    assert!(world.records.len() < records + 50, "{} records", world.records.len() - records);
+    for command in [Command::Refresh(id, token), Command::ReadTrace(id, token)] {
+        let asked = world.command(command);
+        assert!(!is_limited(&world, asked));
     }
 }
