@@ -241,3 +241,29 @@ fn a_tenant_that_reads_a_trace_again_and_again_is_bounded_and_the_device_is_not_
         assert!(!is_limited(&world, asked));
     }
 }
+
+#[test]
+fn the_edge_tells_nobody_without_the_token_what_became_of_an_instance() {
+    for wrong_token in [true, false] {
+        let mut seen = Vec::new();
+        for state in ["live", "restricted", "erased"] {
+            let mut world = World::new(seed(1211)).with_sleeping_phone("alice");
+            let (id, token) = world.key_of("alice");
+            match state {
+                "restricted" => _ = world.command(Command::Restrict(id, token)),
+                "erased" => _ = world.delete("alice"),
+                _ => {}
+            }
+            world.run_until_quiet();
+            if wrong_token {
+                let account = world.phone("alice").account.as_mut().expect("handed over");
+                account.token = "a guess".to_owned().into();
+            }
+            world.phone("alice").attach_once();
+            world.run_for(secs(5));
+            seen.push((state, world.phone("alice").verdicts.clone()));
+        }
+        let expected = |right: u16| vec![401, if wrong_token { 401 } else { right }];
+        assert_eq!(seen, [("live", expected(200)), ("restricted", expected(403)), ("erased", expected(404))]);
+    }
+}
