@@ -124,12 +124,20 @@ pub fn serve(settings: Settings) -> Exit {
         }
     };
     let code = runtime.block_on(async {
+        // Before anything is written: a file that may not grow is a full disk, and no reason to die.
+        let signals = match systemd::Signals::new() {
+            Ok(signals) => signals,
+            Err(problem) => {
+                error!(%problem, "signals cannot be received");
+                return Exit::Unavailable;
+            }
+        };
         match opened.run() {
             Ok(running) => {
                 for note in confined.notes() {
                     running.parts.readiness.note(note, true);
                 }
-                running.until_told().await
+                running.until_told(signals).await
             }
             Err(problem) => problem.tell(),
         }
@@ -266,7 +274,7 @@ fn owned(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
 
 impl Running {
     /// Serves until SIGTERM or SIGINT, then drains. SIGHUP reads the certificates again.
-    pub(crate) async fn until_told(mut self) -> Exit {
+    pub(crate) async fn until_told(mut self, mut signals: systemd::Signals) -> Exit {
         for listener in &self.sip {
             info!(transport = listener.transport.as_param(), address = %listener.local, "SIP is served");
         }
@@ -276,13 +284,6 @@ impl Running {
         for address in &self.ops {
             info!(%address, "metrics and health are served");
         }
-        let mut signals = match systemd::Signals::new() {
-            Ok(signals) => signals,
-            Err(problem) => {
-                error!(%problem, "signals cannot be received");
-                return Exit::Unavailable;
-            }
-        };
         systemd::notify_ready();
         let watchdog = systemd::Watchdog::start(&self.parts.stop);
         let code = loop {

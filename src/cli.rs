@@ -11,8 +11,8 @@ mod secrets;
 mod tests;
 
 pub use arguments::{
-    Arguments, AttachTransport, AuditCommand, CallsArguments, Command, DemoArguments, OnCall, OpsArguments,
-    PhoneArguments, ProveArguments, SandboxArguments, StatusArguments, Wanted,
+    Arguments, AttachTransport, AuditCommand, CallsArguments, Command, DemoArguments, LogNamesArguments, OnCall,
+    OpsArguments, PhoneArguments, ProveArguments, SandboxArguments, StatusArguments, Wanted,
 };
 pub use check::{check_config, load};
 pub use exit::{Exit, complain, say};

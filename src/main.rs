@@ -32,6 +32,7 @@ fn run(command: Command) -> Exit {
         Command::Audit(command) => audit(command),
         Command::Status(arguments) => ops::status(&arguments),
         Command::Calls(arguments) => ops::calls(&arguments),
+        Command::LogNames(arguments) => ops::log_names(&arguments),
     }
 }
 

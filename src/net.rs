@@ -6,6 +6,7 @@
 //! further than to see that it is one, and decides nothing that an account or a call depends on.
 
 mod accept;
+mod believing;
 mod bounds;
 mod counters;
 mod dns;
@@ -36,9 +37,11 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::interval;
 
+pub(crate) use believing::Believing;
 pub use bounds::Timings;
 pub use counters::{Counters, Incident};
 pub use dns::LocateDone;
+pub(crate) use listeners::bind_stream;
 pub use listeners::{ListenEntry, ListenError, Plan, plan_listeners};
 pub use names::Names;
 pub use tls::{ClientTls, ServerTls, TlsError, server_config};

@@ -25,6 +25,9 @@ pub(crate) struct Signals {
     hangup: UnixSignal,
     terminate: UnixSignal,
     interrupt: UnixSignal,
+    /// Received so that it does not end us, and never looked at: a write beyond the greatest size of a file
+    /// (`RLIMIT_FSIZE`) then fails like one to a full disk.
+    _file_size: UnixSignal,
 }
 
 impl Signals {
@@ -33,6 +36,7 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            _file_size: signal(SignalKind::from_raw(libc::SIGXFSZ))?,
         })
     }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -18,6 +19,8 @@ use tempfile::TempDir;
 
 /// Set in a child: its place.
 const CHILD: &str = "REVEILLE_TEST_CONFINED";
+/// One for each thread that removes one.
+const SOCKETS: [&str; 2] = ["sockets/1", "sockets/2"];
 /// Set in a child: who listens.
 const PEER: &str = "REVEILLE_TEST_PEER";
 
@@ -35,6 +38,10 @@ fn a_confined_process_and_its_threads_can_do_what_a_relay_does_and_nothing_else(
         ("shorten the log", "ok"),
         ("remove from the log's directory", "ok"),
         ("make a directory beside the log", "denied"),
+        ("remove a socket of ours", "ok"),
+        ("make a file beside the socket", "denied"),
+        ("read beside the socket", "denied"),
+        ("list the directory of the socket", "denied"),
         ("execute a program", "denied"),
         ("connect", "ok"),
         ("receive datagrams", "ok"),
@@ -108,14 +115,17 @@ fn child() -> Option<Place> {
 fn in_a_child(test: &str) {
     let directory = TempDir::new().expect("a directory");
     let place = Place(directory.path().to_owned());
-    for part in ["live", "archive", "log", "elsewhere"] {
+    for part in ["live", "archive", "log", "sockets", "elsewhere"] {
         fs::create_dir(place.at(part)).expect("made");
     }
-    for name in ["archive/1.pem", "archive/2.pem", "log/old", "log/gone"] {
+    for name in ["archive/1.pem", "archive/2.pem", "log/old", "log/gone", "sockets/file"] {
         fs::write(place.at(name), "text").expect("written");
     }
     std::os::unix::fs::symlink("../archive/1.pem", place.at("live/cert.pem")).expect("linked");
     std::os::unix::fs::symlink("../archive/2.pem", place.at("live/next.pem")).expect("linked");
+    for socket in SOCKETS {
+        drop(UnixListener::bind(place.at(socket)).expect("bound, and left behind"));
+    }
     let peer = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = peer.local_addr().expect("bound").to_string();
 
@@ -139,12 +149,22 @@ impl Place {
         let read = confine::directories_of(&self.at("live/cert.pem"));
         Confinement {
             wanted,
-            files: Files { read, write: vec![self.at("log")], remove: Vec::new(), abstract_sockets: false },
+            files: Files {
+                read,
+                write: vec![self.at("log")],
+                remove: vec![self.at("sockets")],
+                abstract_sockets: false,
+            },
         }
     }
 
+    fn remove_a_socket(&self) -> io::Result<()> {
+        let [first, second] = SOCKETS.map(|socket| self.at(socket));
+        fs::remove_file(if first.exists() { first } else { second })
+    }
+
     fn acts(&self) -> BTreeMap<&'static str, String> {
-        let acts: [(&str, io::Result<()>); 22] = [
+        let acts: [(&str, io::Result<()>); 26] = [
             ("read a certificate", fs::read(self.at("live/cert.pem")).map(drop)),
             ("read a certificate that took its place", fs::read(self.at("live/next.pem")).map(drop)),
             ("list the directory of certificates", fs::read_dir(self.at("live")).map(drop)),
@@ -156,6 +176,10 @@ impl Place {
             ("shorten the log", fs::File::options().write(true).open(self.at("log/old")).and_then(|f| f.set_len(1))),
             ("remove from the log's directory", fs::remove_file(self.at("log/rotated"))),
             ("make a directory beside the log", fs::create_dir(self.at("log/directory"))),
+            ("remove a socket of ours", self.remove_a_socket()),
+            ("make a file beside the socket", fs::write(self.at("sockets/own"), "text")),
+            ("read beside the socket", fs::read(self.at("sockets/file")).map(drop)),
+            ("list the directory of the socket", fs::read_dir(self.at("sockets")).map(drop)),
             ("execute a program", Command::new("/bin/true").status().map(drop)),
             ("connect", peer().and_then(TcpStream::connect).map(drop)),
             ("receive datagrams", UdpSocket::bind("127.0.0.1:0").map(drop)),

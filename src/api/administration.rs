@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::Response;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -15,9 +15,9 @@ use super::hand_over::device_urn;
 use super::handlers::{Answered, IdInPath, Shared};
 use super::openapi::{TenantProblems, UnknownProblems};
 use super::problem::Problem;
+use super::sources::Source;
 use super::{Api, Ask, views};
 use crate::audit_log::Summary;
-use crate::clock;
 use crate::engine::account::TenantId;
 use crate::engine::ids::{InstanceId, ShardId};
 use crate::engine::input::{Command, Whom};
@@ -43,10 +43,11 @@ const LOOK_AGAIN_SECONDS: u16 = 1;
 )]
 pub(crate) async fn erase_all<A: Ask>(
     State(api): Shared<A>,
+    Extension(source): Extension<Source>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Answered {
-    let tenant = api.tenants.administrator(&headers, clock::now())?;
+    let tenant = api.administrator(source, &headers)?;
     let device = query.as_deref().filter(|query| !query.is_empty()).map(only_device).transpose()?;
     let whom = device.map_or(Whom::Tenant, Whom::Device);
     let shards = (0..api.placement.shards()).map(ShardId).collect();
@@ -67,8 +68,13 @@ pub(crate) async fn erase_all<A: Ask>(
         TenantProblems, UnknownProblems,
     )
 )]
-pub(crate) async fn erase_one<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: HeaderMap) -> Answered {
-    let tenant = api.tenants.administrator(&headers, clock::now())?;
+pub(crate) async fn erase_one<A: Ask>(
+    State(api): Shared<A>,
+    Extension(source): Extension<Source>,
+    id: IdInPath,
+    headers: HeaderMap,
+) -> Answered {
+    let tenant = api.administrator(source, &headers)?;
     let (id, shard) = api.instance_of_tenant(id)?;
     order(&api, vec![shard], tenant, Whom::Instance(id)).await
 }
@@ -198,7 +204,9 @@ impl<A: Ask> Api<A> {
     /// The instance an administrator's path names, and its shard.
     pub(super) fn instance_of_tenant(&self, id: IdInPath) -> Result<(InstanceId, ShardId), Problem> {
         let id = id.ok().and_then(|Path(text)| InstanceId::parse(text.as_bytes()));
-        id.and_then(|id| Some((id, self.placement.instance(&id)?))).ok_or_else(Problem::unknown_instance)
+        // As in `instance`: an id of a shard that is not here is asked for all the same.
+        let located = id.map(|id| (id, self.placement.instance(&id).unwrap_or(ShardId(0))));
+        located.ok_or_else(Problem::unknown_instance)
     }
 }
 

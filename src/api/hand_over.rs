@@ -298,15 +298,10 @@ fn usable_targets(
         }
     }
     if let Some(call) = usable.iter().find(|target| target.purpose == PushPurpose::Call) {
-        let provable = call.provider != Provider::Apns || usable.iter().any(|it| it.purpose == PushPurpose::Other);
-        if provable || !tenant.is_some_and(|tenant| tenant.prove_push_token) {
-            return Ok(usable);
+        if tenant.is_some_and(|tenant| tenant.prove_push_token) {
+            provable(path, call, usable.iter().find(|target| target.purpose == PushPurpose::Other))?;
         }
-        let detail = format!(
-            "{path}: this service asks for proof of the push token, and a VoIP token cannot carry a challenge. Give a target \
-             \"for\": \"other\" beside it. Nothing was taken from the request."
-        );
-        return Err(Problem::new(Kind::NoUsablePushTarget, detail, "no push target that a challenge could go to"));
+        return Ok(usable);
     }
     if reasons.is_empty() {
         reasons.push(format!("{path}: none is for calls"));
@@ -316,6 +311,29 @@ fn usable_targets(
         reasons.join("; ")
     );
     Err(Problem::new(Kind::NoUsablePushTarget, detail, "no usable push target"))
+}
+
+/// Whether a challenge can prove the token for calls: it goes to `other`, where there is one. Only a VoIP token, which could
+/// carry none, may differ from the token that is proven.
+fn provable(path: &str, call: &PushTarget, other: Option<&PushTarget>) -> Result<(), Problem> {
+    let is_same =
+        |other: &PushTarget| (call.provider, &call.app, &call.token) == (other.provider, &other.app, &other.token);
+    let (detail, log) = match (call.provider, other) {
+        (Provider::Apns, Some(_)) | (Provider::Fcm | Provider::Sandbox, None) => return Ok(()),
+        (_, Some(other)) if is_same(other) => return Ok(()),
+        (_, None) => (
+            "a VoIP token cannot carry a challenge. Give a target \"for\": \"other\" beside it",
+            "no push target that a challenge could go to",
+        ),
+        (_, Some(_)) => (
+            "the challenge would go to a token that is not the one for calls. Give the same token \"for\": \"other\", or none",
+            "a token for calls that a challenge to the other one would not prove",
+        ),
+    };
+    let detail = format!(
+        "{path}: this service asks for proof of the push token, and {detail}. Nothing was taken from the request."
+    );
+    Err(Problem::new(Kind::NoUsablePushTarget, detail, log))
 }
 
 /// A backend's token speaks for one device only.

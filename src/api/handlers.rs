@@ -29,6 +29,7 @@ use super::views::{
 };
 use super::{Api, Ask, faults, openapi};
 use crate::clock;
+use crate::engine::account::TenantId;
 use crate::engine::ids::{CallUuid, InstanceId, ShardId};
 use crate::engine::input::{Command, HandOver, TokenHash};
 use crate::engine::output::{Answer, DataView};
@@ -67,10 +68,7 @@ pub(crate) async fn hand_over<A: Ask>(
     request: Request,
 ) -> Answered {
     let now = clock::now();
-    api.rate.admit(source, now.boot).map_err(|after| {
-        let detail = "Too many hand-overs from this address; come again when Retry-After says.";
-        Problem::new(Kind::RateLimited, detail, "posts_per_source reached").come_again(after)
-    })?;
+    api.rate.admit(source, now.boot).map_err(too_many_from_there)?;
     let caller = api.tenants.authenticate(request.headers(), now)?;
     api.tenant_rate.admit(caller.tenant.clone(), now.boot).map_err(|after| {
         let detail = "Too many hand-overs of this tenant; come again when Retry-After says.";
@@ -83,6 +81,11 @@ pub(crate) async fn hand_over<A: Ask>(
     let account = &hand_over.account;
     let shard = api.placement.account(&hand_over.tenant, &account.aor, &account.registrar.text);
     views::answered(claimed_hand_over(api, shard, hand_over).await?)
+}
+
+fn too_many_from_there(after: Duration) -> Problem {
+    let detail = "Too many hand-overs from this address; come again when Retry-After says.";
+    Problem::new(Kind::RateLimited, detail, "posts_per_source reached").come_again(after)
 }
 
 /// Hands over in a task of its own, so that a client who leaves before the answer leaves nothing behind: an instance whose
@@ -340,6 +343,17 @@ impl<A: Ask> Api<A> {
                 Err(Problem::busy("a command was not answered"))
             }
         }
+    }
+
+    /// Who asks about a whole tenant. Whoever is refused pays as for a hand-over: no address can have us verify signatures
+    /// without end.
+    pub(super) fn administrator(&self, source: Source, headers: &HeaderMap) -> Result<TenantId, Problem> {
+        let now = clock::now();
+        self.rate.check(&source, now.boot).map_err(too_many_from_there)?;
+        self.tenants.administrator(headers, now).inspect_err(|_| {
+            // One that came in between has taken the last place: the next one will be told.
+            let _ = self.rate.admit(source, now.boot);
+        })
     }
 
     pub(super) async fn body(&self, request: Request) -> Result<Zeroizing<Vec<u8>>, Problem> {

@@ -88,6 +88,21 @@ struct Issuer {
     iss: String,
 }
 
+/// What a token claims before anything of it is proven: only good for finding the key that can prove it.
+pub(crate) struct Unverified {
+    pub(crate) issuer: String,
+    algorithm: String,
+}
+
+impl Unverified {
+    pub(crate) fn read(token: &str) -> Result<Self, JwtFault> {
+        let mut parts = token.split('.');
+        let (Some(header), Some(payload)) = (parts.next(), parts.next()) else { return Err(JwtFault::Malformed) };
+        let (header, Issuer { iss: issuer }) = (json::<Header>(header)?, json(payload)?);
+        Ok(Self { issuer, algorithm: header.alg })
+    }
+}
+
 impl JwtKey {
     /// Reads a PEM public key; its kind fixes the algorithm.
     ///
@@ -100,10 +115,9 @@ impl JwtKey {
         ed25519.or_else(|error| p256(error).map(|key| Self { algorithm: "ES256", key })).map_err(|_| JwtKeyError)
     }
 
-    /// The issuer a token claims, to find the key that can prove it.
-    pub(crate) fn unverified_issuer(token: &str) -> Result<String, JwtFault> {
-        let payload = token.split('.').nth(1).ok_or(JwtFault::Malformed)?;
-        Ok(json::<Issuer>(payload)?.iss)
+    /// Whether this is the key of the algorithm that a token claims.
+    pub(crate) fn suits(&self, token: &Unverified) -> bool {
+        token.algorithm == self.algorithm
     }
 
     /// The claims of a token signed with this key.

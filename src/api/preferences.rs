@@ -68,7 +68,7 @@ pub(crate) fn mode_allowed(mode: Mode, tenant: Option<&TenantPolicy>) -> Result<
     if allowed.is_empty() || allowed.contains(&mode) {
         return Ok(());
     }
-    let names: Vec<String> = allowed.iter().map(|mode| format!("\"{}\"", mode_name(*mode))).collect();
+    let names: Vec<String> = allowed.iter().map(|mode| format!("\"{}\"", mode.as_str())).collect();
     let detail = format!(
         "mode: this tenant's accounts are held in {} alone (\"always\" where it is left out).",
         names.join(", ")
@@ -78,18 +78,10 @@ pub(crate) fn mode_allowed(mode: Mode, tenant: Option<&TenantPolicy>) -> Result<
 
 /// The names of a mode, a way to hand calls over and a way to hear of voicemail.
 pub(crate) fn names(preferences: Preferences) -> (&'static str, &'static str, &'static str) {
-    let mode = mode_name(preferences.mode);
+    let mode = preferences.mode.as_str();
     let hand_over = match preferences.hand_over {
         CallHandOver::Relay => "relay",
         CallHandOver::Reregister => "reregister",
     };
     (mode, hand_over, if preferences.voicemail_subscribe { "subscribe" } else { "unsolicited" })
-}
-
-fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Always => "always",
-        Mode::Background => "background",
-        Mode::Takeover => "takeover",
-    }
 }

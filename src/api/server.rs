@@ -20,7 +20,6 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -30,6 +29,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::sources::{ConnectionCount, Counted, Source};
 use super::tasks::{Tasks, report};
+use crate::net::bind_stream;
 use crate::vault::scrubbed_task;
 
 /// How long a client may take for each thing.
@@ -62,8 +62,6 @@ impl Default for Deadlines {
 
 /// How long to wait after the system could not give us a connection (file descriptors used up).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 1024;
 /// HTTP/1.1: most of a request head.
 const HEAD_BYTES_MAX: u32 = 16 * 1024;
 const HEADERS_MAX: usize = 64;
@@ -100,21 +98,12 @@ pub(crate) struct Shared {
 /// Binds the API's addresses, ready for a runtime (non-blocking). An IPv6 address listens for IPv6 alone.
 ///
 /// # Errors
-/// An address cannot be bound.
+/// An address cannot be bound; the error names it.
 pub fn bind(addresses: &[SocketAddr]) -> std::io::Result<Vec<std::net::TcpListener>> {
-    addresses.iter().map(|address| bind_one(*address)).collect()
-}
-
-fn bind_one(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    let bind = |address: &SocketAddr| {
+        bind_stream(*address).map_err(|error| std::io::Error::new(error.kind(), format!("{address}: {error}")))
+    };
+    addresses.iter().map(bind).collect()
 }
 
 /// Serves one listener until `stop` turns true (or its sender is gone), then lets its connections finish.

@@ -1,4 +1,5 @@
-//! What one source address may take: hand-overs a minute, connections at once; and hand-overs a minute of one tenant.
+//! What one source address may take: hand-overs and failed calls about tenants a minute, connections at once; and hand-overs
+//! a minute of one tenant.
 //!
 //! A source is an IPv4 address or an IPv6 /64, since a /64 is what one subscriber holds. Both tables are bounded; this
 //! room knows nothing of requests and never stores an address longer than it counts.
@@ -57,32 +58,50 @@ impl<K: Eq + Hash> HandOverRate<K> {
         Self { cost: MINUTE / per_minute.max(1), table: Mutex::new(table) }
     }
 
+    /// Whether it could hand over, without counting anything.
+    ///
+    /// # Errors
+    /// How long it has to wait.
+    pub(crate) fn check(&self, who: &K, now: Instant) -> Result<(), Duration> {
+        let mut table = lock(&self.table);
+        table.make_room(who, now)?;
+        let paid_at = table.paid_at.get(who).copied();
+        paid_at.map_or(Ok(()), |paid_at| within_a_minute(paid_at.max(now) + self.cost, now))
+    }
+
     /// Counts one hand-over.
     ///
     /// # Errors
     /// How long this one has to wait.
     pub(crate) fn admit(&self, who: K, now: Instant) -> Result<(), Duration> {
         let mut table = lock(&self.table);
-        let full = table.paid_at.len() >= SOURCES_MAX;
-        if full && !table.paid_at.contains_key(&who) {
-            if now.saturating_since(table.swept) >= SWEEP_EVERY {
-                table.swept = now;
-                table.paid_at.retain(|_, paid_at| *paid_at > now);
-            }
-            if table.paid_at.len() >= SOURCES_MAX {
-                return Err(SWEEP_EVERY);
-            }
-        }
+        table.make_room(&who, now)?;
         let paid_at = table.paid_at.entry(who).or_insert(now);
         let next = (*paid_at).max(now) + self.cost;
-        // A minute's worth may be owed, no more.
-        let owed = next.saturating_since(now);
-        if owed > MINUTE {
-            return Err(owed.saturating_sub(MINUTE));
-        }
+        within_a_minute(next, now)?;
         *paid_at = next;
         Ok(())
     }
+}
+
+impl<K: Eq + Hash> RateTable<K> {
+    /// Room for who is not known yet, if need be by forgetting who has paid.
+    fn make_room(&mut self, who: &K, now: Instant) -> Result<(), Duration> {
+        if self.paid_at.len() < SOURCES_MAX || self.paid_at.contains_key(who) {
+            return Ok(());
+        }
+        if now.saturating_since(self.swept) >= SWEEP_EVERY {
+            self.swept = now;
+            self.paid_at.retain(|_, paid_at| *paid_at > now);
+        }
+        if self.paid_at.len() < SOURCES_MAX { Ok(()) } else { Err(SWEEP_EVERY) }
+    }
+}
+
+/// A minute's worth may be owed, no more.
+fn within_a_minute(paid_at: Instant, now: Instant) -> Result<(), Duration> {
+    let owed = paid_at.saturating_since(now);
+    if owed > MINUTE { Err(owed.saturating_sub(MINUTE)) } else { Ok(()) }
 }
 
 /// Counts live connections of each source; bounded by the cap on all connections, since a source leaves with its last.
@@ -156,6 +175,18 @@ mod tests {
     }
 
     #[test]
+    fn looking_costs_nothing_and_says_what_handing_over_would() {
+        let rate = HandOverRate::new(1);
+        let who = source("192.0.2.1");
+        for _ in 0..3 {
+            assert_eq!(rate.check(&who, at(100)), Ok(()));
+        }
+        assert_eq!(rate.admit(who, at(100)), Ok(()));
+        assert_eq!(rate.check(&who, at(130)), Err(Duration::from_secs(30)));
+        assert_eq!(rate.check(&who, at(160)), Ok(()));
+    }
+
+    #[test]
     fn addresses_of_one_ipv6_64_are_one_source_and_mapped_ipv4_is_ipv4() {
         assert!(source("2001:db8::1") == source("2001:db8::ffff:2"));
         assert!(source("2001:db8::1") != source("2001:db8:0:1::1"));
@@ -168,6 +199,7 @@ mod tests {
         for number in 0..u32::try_from(SOURCES_MAX).expect("fits") {
             assert_eq!(rate.admit(Source::V4(number.to_be_bytes()), at(100)), Ok(()));
         }
+        assert_eq!(rate.check(&source("2001:db8::1"), at(100)), Err(SWEEP_EVERY));
         assert_eq!(rate.admit(source("2001:db8::1"), at(100)), Err(SWEEP_EVERY));
         assert_eq!(rate.admit(Source::V4([0; 4]), at(100)), Ok(()), "a known source goes on");
         assert_eq!(rate.admit(source("2001:db8::1"), at(101)), Ok(()));

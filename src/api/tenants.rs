@@ -9,7 +9,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use super::jwt::{Claims, JwtFault, JwtKey, Replays};
+use super::jwt::{Claims, JwtFault, JwtKey, Replays, Unverified};
 use super::problem::{Kind, Problem};
 use crate::clock::Now;
 use crate::engine::account::TenantId;
@@ -129,16 +129,24 @@ impl Tenants {
         Ok(Caller { tenant: tenant.id.clone(), authority: Authority::Backend { device: claims.sub, admin } })
     }
 
-    /// The claims of a token whose signature is right, and whose it is. `iss` only says which key to try.
-    fn verified(&self, token: &str) -> Result<(Claims, &(Tenant, Replays)), JwtFault> {
-        let issuer = JwtKey::unverified_issuer(token)?;
-        let issuing = self.list.iter().find(|(tenant, _)| *tenant.id == *issuer);
-        let own = issuing.and_then(|(tenant, _)| tenant.jwt_key.as_ref());
-        // Whoever is unknown is tried with another's key, so that the time it takes names no tenant.
-        let mut keys = self.list.iter().filter_map(|(tenant, _)| tenant.jwt_key.as_ref());
-        let key = own.or_else(|| keys.next()).ok_or(JwtFault::Signature)?;
-        let claims = key.verify(token)?;
-        own.and(issuing).map(|issuing| (claims, issuing)).ok_or(JwtFault::Signature)
+    /// The claims of a token whose signature is right, and whose it is.
+    pub(super) fn verified(&self, token: &str) -> Result<(Claims, &(Tenant, Replays)), JwtFault> {
+        let (key, issuing) = self.key_for(&Unverified::read(token)?).ok_or(JwtFault::Signature)?;
+        let claims = key.verify(token);
+        let issuing = issuing.ok_or(JwtFault::Signature)?;
+        Ok((claims?, issuing))
+    }
+
+    /// The key to try a token with, and the tenant whose it is, if it is the one that the token claims. A token of an unknown
+    /// tenant, or of another algorithm than its tenant's, is tried with another's key of that algorithm: how long the refusal
+    /// takes names no tenant and none's algorithm.
+    pub(super) fn key_for(&self, token: &Unverified) -> Option<(&JwtKey, Option<&(Tenant, Replays)>)> {
+        let keys = || {
+            let all = self.list.iter().filter_map(|it| Some((it.0.jwt_key.as_ref()?, it)));
+            all.filter(|(key, _)| key.suits(token))
+        };
+        let own = keys().find(|(_, it)| *it.0.id == *token.issuer).map(|(key, it)| (key, Some(it)));
+        own.or_else(|| keys().next().map(|(key, _)| (key, None)))
     }
 }
 

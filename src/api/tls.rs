@@ -58,8 +58,8 @@ impl Tls {
         Self::serving(certified(certificate, key)?)
     }
 
-    /// Serves a certificate made now for `names` (domains or addresses). Nobody has a reason to trust it, which the
-    /// log says once.
+    /// Serves a certificate made now for `names` (domains or addresses). Nobody has a reason to trust it, of which
+    /// the configuration warns.
     ///
     /// # Errors
     /// A name cannot stand in a certificate.
@@ -67,7 +67,6 @@ impl Tls {
         let made = rcgen::generate_simple_self_signed(names).map_err(TlsError::SelfSigned)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
         let certified = CertifiedKey::from_der(vec![made.cert.der().clone()], key, &provider());
-        tracing::warn!("no api.tls_certificate is configured: the API serves a self-signed certificate");
         Self::serving(certified.map_err(TlsError::Unusable)?)
     }
 

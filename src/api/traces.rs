@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 use super::handlers::{Answered, IdInPath, Shared};
 use super::openapi::{BodyProblems, InstanceProblems, RecordedProblems, TenantProblems, UnknownProblems};
 use super::problem::Problem;
+use super::sources::Source;
 use super::{Ask, body, views};
-use crate::clock;
 use crate::engine::input::Command;
 use crate::engine::limits::TRACE_CEILING;
 use crate::engine::output::{Answer, Consent, ConsentView, TraceView};
@@ -88,8 +88,13 @@ pub(crate) async fn withdraw<A: Ask>(State(api): Shared<A>, id: IdInPath, header
         TenantProblems, UnknownProblems,
     )
 )]
-pub(crate) async fn read_as_tenant<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: HeaderMap) -> Answered {
-    let tenant = api.tenants.administrator(&headers, clock::now())?;
+pub(crate) async fn read_as_tenant<A: Ask>(
+    State(api): Shared<A>,
+    Extension(source): Extension<Source>,
+    id: IdInPath,
+    headers: HeaderMap,
+) -> Answered {
+    let tenant = api.administrator(source, &headers)?;
     let (id, shard) = api.instance_of_tenant(id)?;
     views::answered(api.command(shard, Command::ReadTraceAsTenant(tenant, id)).await?)
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::sync::watch;
-use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::StartError;
@@ -139,7 +138,6 @@ fn sip_tls(settings: &Settings) -> Result<Option<(ServerTls, Vec<u8>)>, StartErr
             (pem.certificate, pem.key)
         }
         None if settings.sip.listen.iter().any(|listener| listener.transport.is_tls()) => {
-            warn!("no sip.tls_certificate is configured: listeners with TLS show a self-signed certificate");
             let names = api::Tls::self_signed_names(&settings.sip.domain);
             let made =
                 rcgen::generate_simple_self_signed(names).map_err(|error| configuration("sip.domain", &error))?;

@@ -52,5 +52,6 @@ async fn a_shard_that_panics_ends_the_process_as_a_bug() {
     running.parts.shards = Shards::start(engines(&placement, &policy, &secrets).expect("chance"), inboxes, &wiring);
     running.parts.router = router;
 
-    assert_eq!(running.until_told().await, Exit::Bug);
+    let signals = systemd::Signals::new().expect("a runtime");
+    assert_eq!(running.until_told(signals).await, Exit::Bug);
 }

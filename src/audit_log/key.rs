@@ -79,7 +79,8 @@ impl PublicKey {
     /// Reads a SubjectPublicKeyInfo PEM file.
     pub(super) fn load(path: &Path) -> io::Result<Self> {
         let text = read_pem(path)?;
-        let der = pem_decode(&text, "PUBLIC KEY").ok_or_else(|| invalid("not a PEM file with a PUBLIC KEY"))?;
+        let der = pem_decode(&text, "PUBLIC KEY")
+            .ok_or_else(|| invalid("not a PEM file with a PUBLIC KEY, such as the audit.pub beside the log"))?;
         der.strip_prefix(&SPKI_PREFIX)
             .and_then(|key| key.try_into().ok())
             .map(Self)

@@ -225,7 +225,8 @@ pub(super) fn check_receipt(bytes: &[u8], key: Option<&PublicKey>) -> Result<(Re
 }
 
 fn parse_receipt(bytes: &[u8]) -> Result<(Receipt, Option<bool>), String> {
-    let neither = |error: serde_json::Error| format!("neither an audit log nor a receipt: {error}");
+    let neither =
+        |error: serde_json::Error| format!("neither an audit log nor a receipt, summary, proof or evidence: {error}");
     let value: Value = serde_json::from_slice(bytes).map_err(neither)?;
     let (value, logged) = if value.get("receipt").is_some() {
         // Read again from the text: a value has forgotten that a member stood there twice.

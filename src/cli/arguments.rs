@@ -36,13 +36,15 @@ pub enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Look into the log of erasures
+    /// Check the audit log, receipts and proofs, or make proofs and evidence
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Ask a running daemon how it is
     Status(StatusArguments),
     /// Ask a running daemon what became of its calls, and why a phone did not ring
     Calls(CallsArguments),
+    /// Ask a running daemon how its log names an instance or a call
+    LogNames(LogNamesArguments),
 }
 
 /// `reveille demo`.
@@ -136,7 +138,7 @@ pub enum OnCall {
 /// `reveille sandbox`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct SandboxArguments {
-    /// Where to serve them, over HTTPS with a certificate of its own
+    /// Where to serve the first of them; the others take the next two ports. Over HTTPS with certificates of their own
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8444")]
     pub listen: SocketAddr,
     /// Tell each push as a JSON line
@@ -244,6 +246,17 @@ pub struct CallsArguments {
     /// Only this call, by the id that push, INVITE and API share; without it, the last ones
     #[arg(value_name = "CALL-UUID")]
     pub call: Option<uuid::Uuid>,
+}
+
+/// `reveille log-names`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogNamesArguments {
+    /// Which daemon, and what to show it.
+    #[command(flatten)]
+    pub daemon: OpsArguments,
+    /// The id of an instance, or of a call as push, INVITE and API share it
+    #[arg(value_name = "ID")]
+    pub id: String,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

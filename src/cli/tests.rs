@@ -36,6 +36,8 @@ fn the_commands_of_the_contract_are_understood() {
         call: Some(uuid::uuid!("0d9c1f5e-52a5-5b8f-9a6e-3c0e2f7b9d41")),
     };
     assert_eq!(command("calls --config a.toml --json 0d9c1f5e-52a5-5b8f-9a6e-3c0e2f7b9d41"), Command::Calls(calls));
+    let names = LogNamesArguments { id: "abc".to_owned(), ..LogNamesArguments::default() };
+    assert_eq!(command("log-names abc"), Command::LogNames(names));
     let Command::Sandbox(sandbox) = command("sandbox --listen [::1]:1") else { panic!("not the sandbox") };
     assert_eq!(sandbox.listen.to_string(), "[::1]:1");
 }
@@ -84,6 +86,7 @@ fn wrong_usage_and_help_have_their_exit_codes() {
         "status --config a --ops b",
         "calls --config a --ops b",
         "calls no-uuid",
+        "log-names",
     ] {
         assert_eq!(parse_line(wrong), Err(Exit::Usage), "{wrong}");
     }

@@ -59,6 +59,12 @@ fn tenant(raw: Raw, base: &Path, within: &Within<'_>, seen: &mut Seen, report: &
     let keep_password = section.flag("keep_password", false);
     let accounts = tenant_accounts::read(&mut section, within);
     let edge_registrars = edge_registrars(&mut section, accounts.tls_trunks_only);
+    if prove_push_token && !edge_registrars.is_empty() {
+        let (place, path) = (section.place(), section.path("edge_registrars"));
+        let problem =
+            "is beside prove_push_token: phones that register through us prove no token, and are woken without";
+        section.report.warning(place, path, problem);
+    }
     let raws = section.tables("app");
     if raws.is_empty() {
         section.missing("app", "at least one [[tenant.app]] is needed, as devices are woken through apps");

@@ -105,18 +105,25 @@ pub(super) fn id(text: &str) -> Result<String, String> {
 
 /// The SHA-256 of an app key. The error never repeats the text: it may be the key itself.
 pub(super) fn app_key_sha256(text: &str) -> Result<AppKeyHash, String> {
-    sha256(text).map(AppKeyHash).ok_or_else(|| {
-        "must be the SHA-256 of the app key, 64 hex digits (printf %s \"$KEY\" | sha256sum), never the key itself"
-            .to_owned()
-    })
+    let wanted =
+        "must be the SHA-256 of the app key, 64 hex digits (printf %s \"$KEY\" | sha256sum), never the key itself";
+    something(sha256(text).ok_or(wanted)?).map(AppKeyHash)
 }
 
 /// The SHA-256 of a token for operators. The error never repeats the text: it may be the token itself.
 pub(super) fn token_sha256(text: &str) -> Result<[u8; 32], String> {
-    sha256(text).ok_or_else(|| {
-        "must be the SHA-256 of the token, 64 hex digits (printf %s \"$TOKEN\" | sha256sum), never the token itself"
-            .to_owned()
-    })
+    let wanted =
+        "must be the SHA-256 of the token, 64 hex digits (printf %s \"$TOKEN\" | sha256sum), never the token itself";
+    something(sha256(text).ok_or(wanted)?)
+}
+
+/// Refuses the hash that comes of a variable nobody has set.
+fn something(hash: [u8; 32]) -> Result<[u8; 32], String> {
+    let nothing = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"");
+    if hash == nothing.as_ref() {
+        return Err("is the SHA-256 of an empty text: the variable was not set when it was made".to_owned());
+    }
+    Ok(hash)
 }
 
 fn sha256(text: &str) -> Option<[u8; 32]> {
@@ -247,5 +254,8 @@ mod tests {
         assert_eq!(hash.map(|hash| (hash.0[0], hash.0[31])), Ok((10, 255)));
         assert!(app_key_sha256(&"g".repeat(64)).is_err());
         assert!(app_key_sha256(&"a".repeat(63)).is_err());
+        let nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert!(app_key_sha256(nothing).is_err_and(|problem| problem.contains("empty text")));
+        assert!(token_sha256(nothing).is_err_and(|problem| problem.contains("empty text")));
     }
 }

@@ -31,9 +31,9 @@ use super::filter::target_allowed;
 use super::ids::{BindingId, BranchId, Capability, InstanceId, QueryId};
 use super::input::{LocateFault, Located, PermitOutcome};
 use super::output::{DestinationKey, Hop, RegistrationState, RegistrationView, TrunkKey};
-use super::register::{Desk, Exchange, Identity, Leaving, Registered, Step, Target};
+use super::register::{Desk, Exchange, Identity, Leaving, Registered, Step, Target, Terms};
 use super::schedule::Schedule;
-use super::tally::RegisterOutcome;
+use super::tally::{RegisterOutcome, Shed};
 use crate::clock::Instant;
 use crate::sip::Message;
 use crate::vault::CredentialId;
@@ -202,12 +202,17 @@ impl Bindings {
         let Some(id) = self.by_query.remove(&query) else { return };
         let Some(binding) = self.bindings.get_mut(&id) else { return };
         let found = answer.unwrap_or_default();
+        let is_found = !found.is_empty();
         let targets: VecDeque<Target> = found
             .into_iter()
             .filter(|located| target_allowed(desk.policy, binding.next_hop.transport, located))
             .filter_map(|located| binding.target_at(located, desk.policy))
             .take(TARGETS_MAX)
             .collect();
+        if targets.is_empty() && is_found {
+            // The app is told no more than that nobody answers; the operator may have forgotten a range.
+            desk.tally.shed(Shed::Filtered);
+        }
         if !targets.is_empty() {
             // A resolver that fails takes nobody's sources away.
             let former = std::mem::take(&mut binding.sources);
@@ -247,7 +252,8 @@ impl Bindings {
                 self.events.push_back(Event::Report(destination, PermitOutcome::Unused));
             }
             (Some(target), Phase::Waiting(waiting), _) if *waiting == destination => {
-                self.start_exchange(id, target, desk, now);
+                let terms = binding.terms(now);
+                self.start_exchange(id, target, terms, desk, now);
             }
             (Some(_), Phase::Exchanging(_), Some(false)) => {
                 self.postpone_trial(id);
@@ -306,6 +312,7 @@ impl Bindings {
                     let step = exchange.handle_timeout(now);
                     self.advance_trial(id, branch, step, desk, now);
                 }
+                Timer::Next if binding.restricted => self.part(id, desk, now),
                 Timer::Next => {
                     let lapsed = binding.ever_registered && !binding.is_registered(now);
                     if lapsed || binding.target.is_none() {
@@ -462,9 +469,8 @@ impl Bindings {
         self.events.push_back(Event::Want(destination, id));
     }
 
-    fn start_exchange(&mut self, id: BindingId, target: Target, desk: &mut Desk<'_>, now: Instant) {
+    fn start_exchange(&mut self, id: BindingId, target: Target, terms: Terms, desk: &mut Desk<'_>, now: Instant) {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
-        let terms = binding.terms(now);
         let hop = target.hop.clone();
         let (exchange, request) = Exchange::start(&mut binding.identity, target, terms, desk, now);
         self.by_branch.insert(exchange.branch, id);

@@ -182,9 +182,14 @@ impl Edge {
         self.by_flow.contains_key(&flow)
     }
 
-    /// Whether at most one instance uses this flow.
-    pub(crate) fn is_alone_on(&self, flow: FlowId) -> bool {
-        self.by_flow.get(&flow).is_none_or(|instances| instances.len() <= 1)
+    /// Whether at most one instance is reached this way.
+    pub(crate) fn is_alone_on(&self, hop: &Hop) -> bool {
+        match hop {
+            Hop::Flow(flow) => self.by_flow.get(flow).is_none_or(|instances| instances.len() <= 1),
+            Hop::Datagram { .. } | Hop::Trunk(_) => {
+                self.attached.values().filter(|attachment| attachment.device.hop == *hop).nth(1).is_none()
+            }
+        }
     }
 
     /// Devices attached.

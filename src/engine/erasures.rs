@@ -5,6 +5,7 @@
 //! written. A tombstone holds no credential.
 
 mod aside;
+mod leaving;
 mod pacing;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -64,6 +65,7 @@ enum Erasure {
 /// Still holds the credential: the 401 to the un-REGISTER needs it.
 struct Deregistering {
     subject: Subject,
+    device: String,
     identity: Identity,
     removal: Removal,
     started: Instant,
@@ -163,9 +165,9 @@ impl Erasures {
         self.under_way += 1;
         let token = instance.token();
         let subject = Subject { instance: id, tenant: instance.tenant, salt: instance.salt, wakes };
-        let Leaving { identity, bound_at } = binding;
+        let (device, Leaving { identity, bound_at }) = (instance.device, binding);
         let removal = Removal::Needless;
-        let leaving = Box::new(Deregistering { subject, identity, removal, started: now.boot });
+        let leaving = Box::new(Deregistering { subject, device, identity, removal, started: now.boot });
         let waiting = reply.into_iter().collect();
         let erasure = Erasure::Deregistering(leaving);
         self.graves.insert(id, Grave { token, edge_ha1: instance.edge_ha1, cause, erasure, waiting });
@@ -359,14 +361,6 @@ impl Erasures {
         self.graves.get(&id).map(|grave| grave.edge_ha1.as_str())
     }
 
-    /// What an instance on its way out still is at its registrar: until its credential is wiped.
-    pub(crate) fn identity(&self, id: InstanceId) -> Option<&Identity> {
-        match &self.graves.get(&id)?.erasure {
-            Erasure::Deregistering(leaving) => Some(&leaving.identity),
-            Erasure::Recording | Erasure::Buried { .. } => None,
-        }
-    }
-
     /// Erasures that have no receipt yet.
     pub(crate) fn under_way(&self) -> usize {
         self.under_way
@@ -434,7 +428,7 @@ impl Erasures {
         let Erasure::Deregistering(leaving) = std::mem::replace(&mut grave.erasure, Erasure::Recording) else {
             return;
         };
-        let Deregistering { subject, identity, removal, started } = *leaving;
+        let Deregistering { subject, device: _, identity, removal, started } = *leaving;
         if let Removal::Asked(exchange) = removal {
             self.by_branch.remove(&exchange.branch);
         }

@@ -199,6 +199,8 @@ pub enum PeerMessage {
 pub enum Holder {
     /// A device of a tenant.
     Device(TenantId, String),
+    /// The same device with another account in a place it has: the account counts among those it tries, and no place.
+    Moving(TenantId, String),
     /// A whole tenant.
     Tenant(TenantId),
 }
@@ -397,6 +399,18 @@ pub enum Mode {
     Background,
     /// For PBXs that allow one contact: ours takes the place of the existing one, and hands it back.
     Takeover,
+}
+
+impl Mode {
+    /// The name used in the API and the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::Background => "background",
+            Self::Takeover => "takeover",
+        }
+    }
 }
 
 /// How a held call reaches the woken device.

@@ -27,7 +27,7 @@ pub struct Limits {
     pub dialogs: u32,
     /// Instances of one device; above it a hand-over gets `rate-limited`.
     pub instances_per_device: u32,
-    /// Different accounts that one device hands over within a day; above it a hand-over gets `rate-limited`.
+    /// Different accounts that one device hands over, or moves an instance to, within a day; above it `rate-limited`.
     pub accounts_per_device: u32,
     /// Wrong credentials for one account within an hour; above it a hand-over gets `rate-limited` before its registrar is asked.
     pub refusals_per_account: u32,
@@ -48,7 +48,7 @@ pub struct Limits {
     pub traces: u32,
     /// Bytes of one trace; above it its oldest entries give way.
     pub trace_bytes: u32,
-    /// Hand-overs a minute from one source address; above it `rate-limited`.
+    /// Hand-overs, and refused calls about a tenant, a minute from one source address; above it `rate-limited`.
     pub posts_per_source: u32,
     /// Hand-overs a minute of one tenant; above it `rate-limited`.
     pub posts_per_tenant: u32,

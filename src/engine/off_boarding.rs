@@ -1,6 +1,6 @@
 //! What a tenant's administrator asks: erasing by order. `orders` keeps count; the erasures are those of any other trigger.
 
-use super::audit::AuditEvent;
+use super::audit::{AuditEvent, Cause};
 use super::engine::Engine;
 use super::ids::{InstanceId, RecordId, ReplyTo};
 use super::input::Whom;
@@ -20,20 +20,25 @@ impl Engine {
                 own.map(|instance| instance.id).into_iter().collect()
             }
         };
+        let leaving = self.erasures.leaving_of(tenant, whom);
         // Another tenant's instance and none at all are the same.
-        if matches!(whom, Whom::Instance(_)) && instances.is_empty() && !self.orders.knows(tenant, whom) {
+        let nothing = instances.is_empty() && leaving.is_empty();
+        if matches!(whom, Whom::Instance(_)) && nothing && !self.orders.knows(tenant, whom) {
             return self.reply(reply, Answer::Refused(Refusal::NotFound));
         }
         let passed = if *whom == Whom::Tenant { self.end_passes_of(tenant) } else { 0 };
         let grace = self.policy.erasure_grace;
-        self.orders.give(tenant, whom, Found { instances: instances.clone(), passed }, grace, reply, now);
+        let found = Found { instances: instances.clone(), leaving, passed };
+        self.orders.give(tenant, whom, found, grace, reply, now);
         self.condemn(instances, whom.cause(), now);
         self.begin_endings(now);
     }
 
-    /// Tells the orders of an erasure's record.
+    /// Tells the orders of an erasure's record. An instance whose app came to the foreground stays, and its turn comes.
     pub(super) fn count_record(&mut self, job: &RecordJob) {
-        if let (Some(receipt), AuditEvent::Erased { unregister, .. }) = (&job.receipt, &job.record.event) {
+        if let (Some(receipt), AuditEvent::Erased { cause, unregister, .. }) = (&job.receipt, &job.record.event)
+            && *cause != Cause::Foreground
+        {
             self.orders.handle_wiped(receipt.instance, *unregister, receipt.id);
         }
     }

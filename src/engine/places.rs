@@ -111,10 +111,10 @@ impl Places {
     fn grant(&mut self, holder: Holder, account: u64, now: Instant) -> Result<(), Duration> {
         let most = match &holder {
             Holder::Device(tenant, device) => {
-                let device = self.placement.fingerprint(&[tenant, device]);
-                self.count_account(device, account, now)?;
+                self.count_account(tenant, device, account, now)?;
                 self.policy.limits.instances_per_device
             }
+            Holder::Moving(tenant, device) => return self.count_account(tenant, device, account, now),
             Holder::Tenant(tenant) => self.most_of(tenant).unwrap_or(u32::MAX),
         };
         let count = self.counts.entry(holder).or_default();
@@ -130,8 +130,9 @@ impl Places {
     }
 
     /// An account counts once, for a day from its first try.
-    fn count_account(&mut self, device: u64, account: u64, now: Instant) -> Result<(), Duration> {
+    fn count_account(&mut self, tenant: &str, device: &str, account: u64, now: Instant) -> Result<(), Duration> {
         self.handle_timeout(now);
+        let device = self.placement.fingerprint(&[tenant, device]);
         if !self.tried.contains_key(&device) && self.tried.len() >= DEVICES_REMEMBERED_MAX {
             let first = self.forgotten.pop_first();
             first.and_then(|first| self.tried.remove(&first));
@@ -155,7 +156,7 @@ impl Places {
 
     fn home(&self, holder: &Holder) -> ShardId {
         match holder {
-            Holder::Device(tenant, device) => self.placement.device(tenant, device),
+            Holder::Device(tenant, device) | Holder::Moving(tenant, device) => self.placement.device(tenant, device),
             Holder::Tenant(tenant) => self.placement.tenant(tenant),
         }
     }
@@ -239,6 +240,19 @@ mod tests {
         assert_eq!(answers(&mut room), [true], "a day later");
         room.handle_timeout(NOW + DAY * 2);
         assert!(room.tried.is_empty());
+    }
+
+    #[test]
+    fn an_account_in_place_of_another_counts_among_those_tried_and_takes_no_place() {
+        let mut room = room(Limits { accounts_per_device: 2, instances_per_device: 1, ..Limits::default() }, None);
+        room.ask(device("1"), 1, 1, NOW);
+        let moving = || Holder::Moving("acme".into(), "1".to_owned());
+        for account in [2, 2, 3, 1] {
+            room.ask(moving(), account, account, NOW);
+        }
+        assert_eq!(answers(&mut room), [true, true, true, false, true]);
+        room.give_back(device("1"), NOW);
+        assert!(room.counts.is_empty());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What the operator decided, in the engine's words. `config` builds it; the engine only reads it.
 
+mod version;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -162,21 +164,6 @@ impl CallerInPush {
 const ATTACH_ORDER: [Transport; 5] = [Transport::Tls, Transport::Tcp, Transport::Udp, Transport::Wss, Transport::Ws];
 
 impl Policy {
-    /// Names what the operator decided about leases, registrars, ends and tenants: 16 letters of a SHA-256 in hex. Two
-    /// policies that differ in any of it have different versions; listeners and limits do not count.
-    #[must_use]
-    pub fn version(&self) -> String {
-        let Self { domain, registrars, lease_default, lease_maximum, erasure_grace, messages_keep, tenants, .. } = self;
-        let RegistrarPolicy { allow, allow_special_ranges, ports, rate: _ } = registrars;
-        // The form that `Debug` derives names every member, those of later days too.
-        let text = format!(
-            "{domain:?} {lease_default:?} {lease_maximum:?} {erasure_grace:?} {messages_keep:?} {allow:?} \
-             {allow_special_ranges:?} {ports:?} {tenants:?}"
-        );
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-        digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
     /// The listener with number `id`.
     #[must_use]
     pub fn listener(&self, id: ListenerId) -> Option<&Listener> {
@@ -288,27 +275,6 @@ mod tests {
         assert_eq!(policy(&all[..2]).attach_uri(), "sip:edge1.test:5060;transport=udp");
         assert_eq!(policy(&all[2..3]).attach_uri(), "sip:edge0.test:5060;transport=ws");
         assert!(policy(&all[3..]).attach_alternatives().is_empty());
-    }
-
-    #[test]
-    fn a_policy_has_one_version_until_something_of_it_changes() {
-        let plain = policy(&[]);
-        let version = plain.version();
-        assert_eq!((version.len(), &version), (16, &policy(&[(Transport::Udp, "::")]).version()));
-        let stricter = Policy { lease_maximum: Duration::from_secs(3600), ..plain.clone() };
-        let registrars = RegistrarPolicy { allow: vec!["*.example.com".to_owned()], ..plain.registrars.clone() };
-        let with_tenant = Policy { tenants: vec![TenantPolicy::default()], ..plain.clone() };
-        let named = TenantPolicy { caller_in_push: CallerInPush::Clear, ..TenantPolicy::default() };
-        let versions = [
-            version,
-            stricter.version(),
-            Policy { registrars, ..plain }.version(),
-            with_tenant.version(),
-            Policy { tenants: vec![named], ..with_tenant }.version(),
-        ];
-        for (place, version) in versions.iter().enumerate() {
-            assert!(!versions[..place].contains(version), "{place}");
-        }
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub(crate) const CHALLENGE_LIFE: Duration = Duration::from_secs(300);
 const TRIES: u8 = 5;
 /// Between two challenges of an instance.
 const PAUSE: Duration = Duration::from_secs(30);
+/// How far ahead of that pace another token may be challenged at once: apps get a new one right after the first. Whoever
+/// names one token after another makes nobody push at that speed.
+const AHEAD: Duration = Duration::from_secs(60);
 
 /// What this room asks of the engine.
 pub(crate) enum Event {
@@ -129,14 +132,16 @@ impl Proofs {
                 }
             }
             Some(_) => {
+                let next = self.proofs.get(&id).map(|proof| proof.next).unwrap_or_default();
                 // Whoever waits for the former token's proof is told how the new one stands.
                 let waiting = self.forget(id);
-                self.begin(id, device, tokens);
+                self.begin(id, device, tokens, next);
                 self.events.extend(waiting.map(|reply| Event::Settled(id, reply)));
+                return self.challenge(id, AHEAD, now);
             }
-            None => self.begin(id, device, tokens),
+            None => self.begin(id, device, tokens, Instant::default()),
         }
-        self.challenge(id, now);
+        self.challenge(id, Duration::ZERO, now);
     }
 
     /// The instance is gone, or needs no proof any more. Given back: who still waits for an answer.
@@ -263,12 +268,12 @@ impl Proofs {
         self.homes.tables(out);
     }
 
-    fn begin(&mut self, id: InstanceId, device: &str, tokens: Tokens) {
+    fn begin(&mut self, id: InstanceId, device: &str, tokens: Tokens, next: Instant) {
         let proof = Proof {
             device: device.to_owned(),
             tokens,
             open: None,
-            next: Instant::default(),
+            next,
             proven: false,
             other: Claim::No,
             call: Claim::No,
@@ -290,17 +295,17 @@ impl Proofs {
         self.claim(id);
     }
 
-    /// Asks for a challenge, or for a contested token, unless there is one or it is too early.
-    fn challenge(&mut self, id: InstanceId, now: Instant) {
+    /// Asks for a challenge, or for a contested token, unless there is one or it is earlier than so far ahead.
+    fn challenge(&mut self, id: InstanceId, ahead: Duration, now: Instant) {
         let Some(proof) = self.proofs.get_mut(&id) else { return };
         let open = proof.open.as_ref().is_some_and(|open| open.until > now);
-        if open || proof.next > now || proof.waiting.is_some() {
+        if open || proof.next > now + ahead || proof.waiting.is_some() {
             return;
         }
         let (token, state) = (proof.tokens.other, proof.state());
         match state {
             ProofState::Pending if !proof.proven => {
-                proof.next = now + PAUSE;
+                proof.next = proof.next.max(now) + PAUSE;
                 self.tell_home(token, id, TokenWord::ChallengeWanted);
             }
             ProofState::Contested => {

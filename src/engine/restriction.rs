@@ -1,5 +1,5 @@
 //! Restriction (GDPR Art. 18): the instance is held and nothing else. No registration, no call, no text and no wake; what is
-//! kept for it stays as it is, its lease goes on, and ends as ever.
+//! kept for it stays as it is, but for a trace, which ends; its lease goes on, and ends as ever.
 
 use super::audit::LifeEvent;
 use super::engine::Engine;
@@ -45,6 +45,7 @@ impl Engine {
         let Some(instance) = self.leases.get(id) else { return };
         let (binding, account) = (instance.binding, instance.account.clone());
         self.end_own_trial(id, now);
+        self.end_trace(id, now);
         self.forget_mailbox(id, now);
         match self.bindings.leave(binding, id) {
             Some(credential) => self.step_aside(id, binding, &account, Some(credential), now),

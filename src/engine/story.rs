@@ -135,7 +135,7 @@ impl Happened {
             (Some(_), "no-device" | "no-push") => {
                 format!("no wake: the provider did not answer within {}", Span(at))
             }
-            (Some(_), _) => format!("woken, not attached yet; {}", ending(reason, at)),
+            (Some(_), _) => format!("woken, never attached; {}", ending(reason, at)),
             (None, "cancelled") => format!("the caller hung up after {}, before the wake was sent", Span(at)),
             (None, _) => ending(reason, at),
         }
@@ -268,7 +268,7 @@ mod tests {
             ),
             (
                 &with_wake(&[(Ended("answered-elsewhere"), 3_000)]),
-                "woken, not attached yet; it was answered elsewhere after 3 s",
+                "woken, never attached; it was answered elsewhere after 3 s",
             ),
         ];
         for (steps, sentence) in cases {

@@ -134,8 +134,8 @@ pub enum Shed {
     Stranger,
     /// The source is not one the account takes calls from.
     Source,
-    /// A limit of the process.
-    Full,
+    /// All addresses that a registrar's name led to are ones that no trunk may have.
+    Filtered,
     /// Malformed, or against the protocol.
     Malformed,
     /// Several bindings bear the called name at that source, and nothing tells which is meant.
@@ -144,7 +144,7 @@ pub enum Shed {
 
 impl Shed {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 5] = [Self::Stranger, Self::Source, Self::Full, Self::Malformed, Self::Ambiguous];
+    pub const ALL: [Self; 5] = [Self::Stranger, Self::Source, Self::Filtered, Self::Malformed, Self::Ambiguous];
 
     /// The name used in metrics.
     #[must_use]
@@ -152,7 +152,7 @@ impl Shed {
         match self {
             Self::Stranger => "stranger",
             Self::Source => "source",
-            Self::Full => "full",
+            Self::Filtered => "filtered",
             Self::Malformed => "malformed",
             Self::Ambiguous => "ambiguous",
         }

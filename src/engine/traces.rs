@@ -152,10 +152,10 @@ impl Traces {
         trace.add(entry, self.bytes_max);
     }
 
-    /// Takes note of a message, redacted.
-    pub(crate) fn note(&mut self, instance: InstanceId, kind: TraceKind, message: &Message) {
+    /// Takes note of a message, redacted; `whole`: with names and places, where the consent says so.
+    pub(crate) fn note(&mut self, instance: InstanceId, kind: TraceKind, message: &Message, whole: bool) {
         let Some(trace) = self.traces.get_mut(&instance).filter(|trace| trace.consent.sip) else { return };
-        let text = redact::redacted(message, trace.consent.identities, ENTRY_BYTES_MAX);
+        let text = redact::redacted(message, whole && trace.consent.identities, ENTRY_BYTES_MAX);
         trace.add(TraceEntry { at: self.present, kind, text }, self.bytes_max);
     }
 

@@ -28,6 +28,9 @@ impl Engine {
         now: Now,
     ) {
         let Some(()) = self.check(id, token, reply) else { return };
+        if self.is_restricted(id) {
+            return self.reply(reply, Answer::Refused(Refusal::Restricted));
+        }
         let Some(()) = self.may_be_recorded(id, reply, now) else { return };
         if !self.traces.begin(id, consent, now) {
             return self.reply(reply, Answer::Refused(Refusal::Busy { after: COME_AGAIN }));
@@ -40,11 +43,17 @@ impl Engine {
     /// `DELETE /v1/instances/{id}/trace`. Asked again it changes nothing.
     pub(super) fn withdraw_trace(&mut self, id: InstanceId, token: &TokenHash, reply: ReplyTo, now: Now) {
         let Some(()) = self.check(id, token, reply) else { return };
+        let withdrawn = self.end_trace(id, now);
+        self.reply(reply, Answer::TraceEnded(withdrawn));
+    }
+
+    /// The device wants no trace any more. `false`: there was none.
+    pub(super) fn end_trace(&mut self, id: InstanceId, now: Now) -> bool {
         let withdrawn = self.traces.end(id);
         if withdrawn {
             self.record(id, LifeEvent::TraceWithdrawn, now);
         }
-        self.reply(reply, Answer::TraceEnded(withdrawn));
+        withdrawn
     }
 
     /// `GET /v1/instances/{id}/trace`.
@@ -92,7 +101,7 @@ impl Engine {
             None => Hop::Datagram { listener: arrival.listener, peer: arrival.peer },
         };
         for id in self.concerned(message, &hop) {
-            self.traces.note(id, TraceKind::Received, message);
+            self.traces.note(id, TraceKind::Received, message, true);
             let own = message.status().is_none() && self.is_of_device(id, message, &hop);
             if let Some(transaction) = Transaction::at(message, 0).filter(|_| own) {
                 self.traces.learn(id, transaction, Side::Device);
@@ -107,8 +116,18 @@ impl Engine {
         }
         let Ok(message) = Message::parse_datagram(bytes.to_vec()) else { return };
         for id in self.concerned(&message, hop) {
-            self.traces.note(id, TraceKind::Sent, &message);
+            let whole = !self.may_be_anothers(id, &message, hop);
+            self.traces.note(id, TraceKind::Sent, &message, whole);
         }
+    }
+
+    /// Whether an answer to the trunk may be what another device of the account said: then it tells where that one is.
+    fn may_be_anothers(&self, id: InstanceId, message: &Message, hop: &Hop) -> bool {
+        let shares = || {
+            let binding = self.leases.get(id).map(|instance| instance.binding);
+            binding.is_some_and(|binding| self.leases.members(binding).nth(1).is_some())
+        };
+        message.status().is_some() && !self.is_of_device(id, message, hop) && shares()
     }
 
     /// A request concerns these instances, as only its recipient could tell.
@@ -120,7 +139,7 @@ impl Engine {
             let Some(transaction) = Transaction::at(request, 0) else { return };
             // What its device began is known already.
             if self.traces.learn(id, transaction, Side::Trunk) {
-                self.traces.note(id, TraceKind::Received, request);
+                self.traces.note(id, TraceKind::Received, request, true);
             }
         }
     }
@@ -148,19 +167,15 @@ impl Engine {
         self.traces.instances().filter(about).collect()
     }
 
-    /// Whether it goes to or comes from the instance's own device. A connection that others use too is nobody's: there only
+    /// Whether it goes to or comes from the instance's own device. A connection or an address that others use too is nobody's: there only
     /// what names the instance is its own.
     fn is_of_device(&self, id: InstanceId, message: &Message, hop: &Hop) -> bool {
         let named = message.cseq().is_ok_and(|cseq| cseq.method == Method::Register)
             && message.to().ok().and_then(|to| InstanceId::parse(to.uri().user()?)) == Some(id);
-        let alone = || match hop {
-            Hop::Flow(flow) => self.edge.is_alone_on(*flow),
-            Hop::Datagram { .. } | Hop::Trunk(_) => true,
-        };
         named
             || (self.edge.device(id).is_some_and(|device| device.hop == *hop)
                 && registering(message).is_none()
-                && alone())
+                && self.edge.is_alone_on(hop))
     }
 
     /// Whether it belongs to the registration we keep for the instance.

@@ -185,7 +185,8 @@ fn bind_datagram(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     Ok(socket.into())
 }
 
-fn bind_stream(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// Listens for TCP, ready for a runtime (non-blocking). An IPv6 address listens for IPv6 alone.
+pub(crate) fn bind_stream(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Without it a restart waits for the old connections' TIME_WAIT.
     socket.set_reuse_address(true)?;

@@ -8,15 +8,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
-};
+use rustls::{ClientConfig, Error, RootCertStore, ServerConfig};
 
+use super::believing::Believing;
 use crate::engine::output::TlsIdentity;
 
 /// Why a certificate, key or CA file cannot be used. Never repeats what is in it.
@@ -116,7 +114,14 @@ impl ClientTls {
     }
 
     fn pinned(&self, pin: [u8; 32]) -> Option<Arc<ClientConfig>> {
-        let verifier = Arc::new(PinVerifier { pin, provider: Arc::clone(&self.provider) });
+        // The account says who this key is.
+        let verifier = Believing::new(
+            move |certificate| {
+                let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
+                Ok(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &key).as_ref() == pin)
+            },
+            Arc::clone(&self.provider),
+        );
         let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
             .ok()?
@@ -124,54 +129,6 @@ impl ClientTls {
             .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
         Some(Arc::new(config))
-    }
-}
-
-/// Believes exactly one public key. Name, dates and issuer of the certificate around it do not matter: the account says
-/// who this key is, and the handshake's signature proves that the peer holds it.
-#[derive(Debug)]
-struct PinVerifier {
-    pin: [u8; 32],
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for PinVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let key = ParsedCertificate::try_from(end_entity)?.subject_public_key_info();
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &key);
-        if digest.as_ref() != self.pin {
-            return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

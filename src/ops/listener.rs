@@ -2,15 +2,15 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config::OpsListen;
+use crate::net::bind_stream;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -54,7 +54,7 @@ pub struct SocketFile {
 pub fn bind(listen: &[OpsListen]) -> io::Result<Vec<Bound>> {
     let bind = |place: &OpsListen| {
         let bound = match place {
-            OpsListen::Tcp(address) => bind_tcp(*address),
+            OpsListen::Tcp(address) => bind_stream(*address).map(Bound::Tcp),
             OpsListen::Unix(path) => bind_unix(path),
         };
         bound.map_err(|error| io::Error::new(error.kind(), format!("{place}: {error}")))
@@ -102,18 +102,6 @@ impl Drop for SocketFile {
             let _ = fs::remove_file(&self.path);
         }
     }
-}
-
-fn bind_tcp(address: SocketAddr) -> io::Result<Bound> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(Bound::Tcp(socket.into()))
 }
 
 fn bind_unix(path: &Path) -> io::Result<Bound> {

@@ -1,4 +1,4 @@
-//! `GET /metrics`, `/healthz`, `/readyz` and `/calls`.
+//! `GET /metrics`, `/healthz`, `/readyz`, `/calls` and `/log-names`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use tracing::warn;
 use super::access::{Access, Caller};
 use super::calls::{AskStories, Calls};
 use super::listener::{Connection, Listener};
+use super::log_names::LogNames;
 use crate::engine::ids::CallUuid;
 use crate::telemetry::{Meters, Readiness};
 
@@ -39,6 +40,7 @@ const STORIES_PATIENCE: Duration = Duration::from_secs(3);
 /// How often histograms are sorted in and gauges of others are read.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
+const PATHS: &str = "/metrics, /healthz, /readyz, /calls, /calls/{call} and /log-names/{id} are here\n";
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -136,9 +138,9 @@ async fn respond<B>(request: &Request<B>, caller: Caller, endpoints: &Endpoints)
     if !admitted && !matches!(path, "/healthz" | "/readyz") {
         return unauthorized();
     }
-    let call = path.strip_prefix("/calls/");
-    if call.is_none() && !matches!(path, "/metrics" | "/healthz" | "/readyz" | "/calls") {
-        return answer(StatusCode::NOT_FOUND, TEXT, "/metrics, /healthz, /readyz, /calls and /calls/{call} are here\n");
+    let (call, named) = (path.strip_prefix("/calls/"), path.strip_prefix("/log-names/"));
+    if call.or(named).is_none() && !matches!(path, "/metrics" | "/healthz" | "/readyz" | "/calls") {
+        return answer(StatusCode::NOT_FOUND, TEXT, PATHS);
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refusal = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n");
@@ -153,7 +155,10 @@ async fn respond<B>(request: &Request<B>, caller: Caller, endpoints: &Endpoints)
         "/readyz" => ready(admitted, endpoints),
         // That we answer is the answer.
         "/healthz" => answer(StatusCode::OK, TEXT, "ok\n"),
-        _ => respond_calls(call, endpoints).await,
+        _ => match named {
+            Some(id) => respond_log_names(id),
+            None => respond_calls(call, endpoints).await,
+        },
     }
 }
 
@@ -188,6 +193,14 @@ async fn respond_calls(call: Option<&str>, endpoints: &Endpoints) -> Response<Fu
     let status = if call.is_some() && stories.is_empty() { StatusCode::NOT_FOUND } else { StatusCode::OK };
     let body = serde_json::to_string(&Calls::from(stories)).expect("texts and numbers always become JSON");
     answer(status, JSON, body)
+}
+
+/// `/log-names/{id}`.
+fn respond_log_names(id: &str) -> Response<Full<Bytes>> {
+    let Some(names) = LogNames::of(id) else {
+        return answer(StatusCode::BAD_REQUEST, TEXT, "the id of an instance or the UUID of a call is wanted\n");
+    };
+    answer(StatusCode::OK, JSON, serde_json::to_string(&names).expect("texts always become JSON"))
 }
 
 fn answer(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

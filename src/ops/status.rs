@@ -11,7 +11,7 @@ use crate::cli::{Exit, StatusArguments, say};
 pub fn status(arguments: &StatusArguments) -> Exit {
     match named(&arguments.daemon).and_then(|daemon| run(ask(&daemon))) {
         Ok(overview) => {
-            say(&overview);
+            say(overview.to_string().trim_end());
             if overview.is_ready() { Exit::Success } else { Exit::Unavailable }
         }
         Err(exit) => exit,

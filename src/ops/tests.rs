@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::client::url_of;
 use super::*;
-use crate::cli::{CallsArguments, Exit, OpsArguments};
+use crate::cli::{CallsArguments, Exit, LogNamesArguments, OpsArguments};
 use crate::clock::WallTime;
 use crate::config::{self, OpsListen};
 use crate::engine::audit::Cause;
@@ -22,7 +22,7 @@ use crate::engine::ids::{CallUuid, InstanceId, ShardId};
 use crate::engine::output::{CallOutcome, Step};
 use crate::engine::story::{Moment, Story};
 use crate::engine::tally::{Census, Tally};
-use crate::telemetry::{Meters, Metric, Readiness};
+use crate::telemetry::{Meters, Metric, Readiness, Redacted};
 
 #[tokio::test]
 async fn readyz_tells_whether_we_take_work_and_why_not() {
@@ -59,6 +59,7 @@ async fn other_paths_and_methods_are_refused() {
     let daemon = Daemon::start().await;
     assert_eq!(daemon.get("/").await.0, 404);
     assert_eq!(daemon.get("/metrics/x").await.0, 404);
+    assert_eq!(daemon.get("/log-names").await.0, 404);
     let (status, head, _) = daemon.request("POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n").await;
     assert_eq!(status, 405);
     assert!(head.to_ascii_lowercase().contains("allow: get, head"), "{head}");
@@ -198,6 +199,45 @@ async fn calls_of_a_busy_daemon_are_unavailable_and_no_calls_are_no_fault() {
     assert_eq!(daemon.get("/calls").await.0, 503);
     assert!(matches!(calls::ask(&daemon.asked(), None).await, Err(AskError::Unavailable { .. })));
     daemon.stop().await;
+}
+
+#[tokio::test]
+async fn who_has_an_id_learns_how_the_log_names_it_and_nothing_else_has_a_name() {
+    let daemon = Daemon::start().await;
+    let instance = InstanceId::mint(ShardId(0), [7; 16]);
+    let call = CallUuid(id(9));
+    let logged = [Redacted(instance).to_string(), Redacted(call).to_string()];
+    let asked = daemon.asked();
+    for (text, name) in [
+        (instance.to_string(), &logged[0]),
+        (instance.to_string().to_uppercase(), &logged[0]),
+        (call.to_string(), &logged[1]),
+    ] {
+        let (status, body) = daemon.get(&format!("/log-names/{text}")).await;
+        assert_eq!(status, 200);
+        let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        let names = body["names"].as_array().expect("a list");
+        let newest = names.last().expect("a day, as something was logged");
+        assert_eq!(newest["name"].as_str(), Some(name.as_str()));
+        assert_eq!(newest["day"].as_str().map(str::len), Some("2026-11-24".len()));
+        let told = log_names::ask(&asked, &text).await.expect("it runs").to_string();
+        assert!(told.lines().any(|line| line.ends_with(&format!(" {name}"))), "{told}");
+    }
+    // What can be guessed has a name too, which is not told.
+    for guess in ["", "%2B15550100", "+15550100", "sip:alice@example.com", "192.0.2.1", "alice", "x/y"] {
+        assert_eq!(daemon.get(&format!("/log-names/{guess}")).await.0, 400, "{guess}");
+    }
+    daemon.stop().await;
+}
+
+#[test]
+fn what_is_no_id_is_not_even_asked_for() {
+    let exit = |id: &str| log_names(&LogNamesArguments { id: id.to_owned(), daemon: arguments("http://127.0.0.1:1") });
+    for guess in ["", "+15550100", "sip:alice@example.com", "../metrics"] {
+        assert_eq!(exit(guess), Exit::Usage, "{guess}");
+    }
+    assert_eq!(exit(&id(9).to_string()), Exit::Unavailable);
+    assert_eq!(exit(&InstanceId::mint(ShardId(0), [7; 16]).to_string()), Exit::Unavailable);
 }
 
 #[test]

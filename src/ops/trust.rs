@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::cli::OpsArguments;
+use crate::net::Believing;
 
 /// Believes the certificates of `--ca-file`, or the public roots; or, where the daemon's own configuration names its
 /// certificate, exactly that one, under whatever name.
@@ -24,7 +23,8 @@ pub(super) fn client_config(arguments: &OpsArguments, own: Option<&Path>) -> Res
     let builder = match (own, &arguments.ca_file) {
         (Some(file), None) => {
             let certificate = certificates(file)?.swap_remove(0);
-            let verifier = Arc::new(Exactly { certificate, provider });
+            // Its name need not be the address we ask at.
+            let verifier = Believing::new(move |shown| Ok(*shown == certificate), provider);
             builder.dangerous().with_custom_certificate_verifier(verifier)
         }
         (_, Some(file)) => {
@@ -56,50 +56,5 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     match parsed {
         Ok(list) if !list.is_empty() => Ok(list),
         _ => Err(format!("{}: has no certificate in PEM that can be read", file.display())),
-    }
-}
-
-/// Believes one certificate, which the configuration names: its name need not be the address we ask at.
-#[derive(Debug)]
-struct Exactly {
-    certificate: CertificateDer<'static>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Exactly {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if *end_entity != self.certificate {
-            return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

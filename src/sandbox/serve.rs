@@ -58,11 +58,15 @@ struct Offer {
 
 impl Offer {
     async fn start(arguments: &SandboxArguments) -> io::Result<Self> {
-        let options = MailboxOptions { address: arguments.listen, tls: true, observer: Some(observer(arguments.json)) };
-        let mailbox = Mailbox::start(options).await?;
-        let beside = |distance| beside(arguments.listen, distance);
-        let apple = ApnsStandIn::start(ApnsOptions { address: beside(1), ..ApnsOptions::default() }).await?;
-        let google = FcmStandIn::start(FcmOptions { address: beside(2), ..FcmOptions::default() }).await?;
+        let [mailbox, apple, google] = [0, 1, 2].map(|distance| beside(arguments.listen, distance));
+        let at =
+            |address: SocketAddr| move |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
+        let options = MailboxOptions { address: mailbox, tls: true, observer: Some(observer(arguments.json)) };
+        let mailbox = Mailbox::start(options).await.map_err(at(mailbox))?;
+        let options = ApnsOptions { address: apple, ..ApnsOptions::default() };
+        let apple = ApnsStandIn::start(options).await.map_err(at(apple))?;
+        let options = FcmOptions { address: google, ..FcmOptions::default() };
+        let google = FcmStandIn::start(options).await.map_err(at(google))?;
         let files = Files::make()?;
         files.write("mailbox-ca.pem", mailbox.ca_pem().unwrap_or_default())?;
         files.write("apple-ca.pem", apple.ca_pem())?;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs::default_provider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::net::Believing;
 
 /// Whom to believe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,11 +79,11 @@ impl Trust {
             Self::Ca(pem) => builder.with_root_certificates(roots_of(pem)?).with_no_client_auth(),
             Self::Fingerprint(expected) => builder
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Pinned { expected: Some(*expected), provider }))
+                .with_custom_certificate_verifier(Believing::new(pinned(*expected), provider))
                 .with_no_client_auth(),
             Self::DangerousAnyone => builder
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Pinned { expected: None, provider }))
+                .with_custom_certificate_verifier(Believing::new(|_| Ok(true), provider))
                 .with_no_client_auth(),
         };
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
@@ -101,6 +102,11 @@ pub fn fingerprint_text(certificate: &CertificateDer<'_>) -> String {
     text
 }
 
+/// Believes one certificate, whatever name it bears.
+fn pinned(expected: [u8; 32]) -> impl Fn(&CertificateDer<'_>) -> Result<bool, rustls::Error> + Send + Sync {
+    move |shown| Ok(verify_slices_are_equal(&expected, digest(&SHA256, shown).as_ref()).is_ok())
+}
+
 fn public_roots() -> RootCertStore {
     RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
 }
@@ -110,54 +116,6 @@ fn roots_of(pem: &str) -> Result<RootCertStore, TrustError> {
     let certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(Result::ok);
     let (added, _) = roots.add_parsable_certificates(certificates);
     if added == 0 { Err(TrustError::NoCertificate) } else { Ok(roots) }
-}
-
-/// Believes one certificate, or with `None` any; the handshake's signatures are checked all the same.
-#[derive(Debug)]
-struct Pinned {
-    expected: Option<[u8; 32]>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let found = digest(&SHA256, certificate);
-        let same = |expected: &[u8; 32]| verify_slices_are_equal(expected, found.as_ref()).is_ok();
-        if self.expected.as_ref().is_none_or(same) {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]

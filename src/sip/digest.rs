@@ -1,9 +1,9 @@
 //! Digest arithmetic of both sides: answering a challenge and checking an answer (RFC 7616, RFC 8760, and the form
 //! without qop of RFC 2069).
 //!
-//! Its own room because it is the only one that touches passwords and H(A1): whatever it derives from them is wiped
-//! before it returns. It refuses `auth-int`, `-sess` and algorithms it does not know instead of signing something else,
-//! and it keeps no secret.
+//! Its own room because it is the only one that touches passwords and H(A1): what it derives from them is wiped before it
+//! returns, but for what the hash functions leave on the stack; that is for the lender to overwrite. It refuses `auth-int`,
+//! `-sess` and algorithms it does not know instead of signing something else, and it keeps no secret.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest as sha;
@@ -226,12 +226,8 @@ fn md5_hex(parts: &[&[u8]]) -> Zeroizing<String> {
 fn sha_hex(algorithm: &'static sha::Algorithm, parts: &[&[u8]]) -> Zeroizing<String> {
     let mut context = sha::Context::new(algorithm);
     joined(parts, |bytes| context.update(bytes));
-    let mut output = context.finish();
-    let text = hex(output.as_ref());
-    // `Digest` offers no way to wipe it, so another one takes its place, and the compiler must believe it is looked at.
-    output = sha::digest(algorithm, &[]);
-    std::hint::black_box(&output);
-    text
+    // `Digest` offers no way to wipe it.
+    hex(context.finish().as_ref())
 }
 
 fn joined(parts: &[&[u8]], mut take: impl FnMut(&[u8])) {
@@ -246,24 +242,25 @@ fn joined(parts: &[&[u8]], mut take: impl FnMut(&[u8])) {
 fn hex(bytes: &[u8]) -> Zeroizing<String> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     // The capacity is exact, so that growing leaves no copy behind.
-    let mut text = Zeroizing::new(String::with_capacity(bytes.len() * 2));
+    let mut digits = Vec::with_capacity(bytes.len() * 2);
     for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+        digits.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
-    text
+    Zeroizing::new(String::from_utf8(digits).expect("digits are ASCII"))
 }
 
 /// `name="value"` with quotes and backslashes escaped.
 fn quoted(out: &mut String, name: &str, value: &str) {
     out.push_str(name);
     out.push_str("=\"");
-    for character in value.chars() {
-        if matches!(character, '"' | '\\') {
-            out.push('\\');
-        }
-        out.push(character);
+    let mut rest = value;
+    while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\')) {
+        out.push_str(&rest[..at]);
+        out.push('\\');
+        out.push_str(&rest[at..=at]);
+        rest = &rest[at + 1..];
     }
+    out.push_str(rest);
     out.push('"');
 }
 

@@ -13,7 +13,7 @@ use std::pin::pin;
 
 /// How far down the stack is overwritten after work with a secret: several times what a lend was seen to use, in a build
 /// without optimisation too.
-const DEPTH: usize = 16 * 1024;
+pub(super) const DEPTH: usize = 8 * 1024;
 
 /// The same for a task of the shell, which has the frames of TLS, HTTP and JSON below it.
 const DEPTH_OF_TASKS: usize = 96 * 1024;
@@ -45,6 +45,12 @@ pub(super) unsafe fn erase(memory: *mut u8, size: usize) {
     // SAFETY: as promised by the caller.
     unsafe { memory.write_bytes(0, size) };
     looked_at(memory);
+}
+
+/// Overwrites an array.
+pub(super) fn erase_array<const SIZE: usize>(array: &mut [u8; SIZE]) {
+    // SAFETY: it is the caller's to write, and zeros are bytes.
+    unsafe { erase(array.as_mut_ptr(), SIZE) };
 }
 
 struct Scrub<const DEPTH: usize>;
@@ -140,6 +146,28 @@ fn looked_at(memory: *mut u8) {
     std::hint::black_box(memory);
 }
 
+/// How many bytes of stack `work` uses below its caller, as far as it writes to them.
+#[cfg(test)]
+pub(super) fn depth_of(work: impl FnOnce()) -> usize {
+    const PAINTED: usize = 256 * 1024;
+    const PAINT: u8 = 0x5a;
+
+    #[inline(never)]
+    fn paint() -> usize {
+        let mut frames = MaybeUninit::<[u8; PAINTED]>::uninit();
+        // SAFETY: an array of our own, of that size.
+        unsafe { frames.as_mut_ptr().cast::<u8>().write_bytes(PAINT, PAINTED) };
+        looked_at(frames.as_mut_ptr().cast());
+        frames.as_ptr() as usize
+    }
+
+    let mut view = vec![0; PAINTED];
+    let place = paint();
+    below(work);
+    seen(place, &mut view);
+    PAINTED - view.iter().position(|byte| *byte != PAINT).unwrap_or(PAINTED)
+}
+
 /// What stands in this process's memory at an address, even if no value is there any more; asked of the kernel.
 #[cfg(test)]
 pub(super) fn seen(place: usize, view: &mut [u8]) {
@@ -157,7 +185,7 @@ mod tests {
 
     const SECRET: [u8; 64] = *b"a secret of sixty-four bytes, which a careless function forgets.";
     /// Frames that hide the secret from whatever is called to look for it.
-    const DEEP: usize = 8 * 1024;
+    const DEEP: usize = 4 * 1024;
 
     #[test]
     fn work_leaves_its_frames_overwritten() {

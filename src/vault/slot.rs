@@ -2,9 +2,10 @@
 //!
 //! All slots are of one size, so that neither the block nor the allocator's lists tell how long a password is.
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use super::process_key::{ProcessKey, TAG_LEN};
+use super::scrub::erase_array;
 
 /// Bytes of plaintext in every slot: a password of [`super::PASSWORD_BYTES_MAX`] and its length, or [`super::HA1S_MAX`]
 /// hashes.
@@ -28,9 +29,8 @@ impl Slot {
 
     /// Opens it on the stack for as long as `use_it` runs. Call it within `scrubbed`.
     pub(super) fn open<R>(&self, key: &ProcessKey, owner: u64, use_it: impl FnOnce(&[u8]) -> R) -> R {
-        let mut open = Zeroizing::new([0; ROOM + TAG_LEN]);
-        open.copy_from_slice(&self.bytes[..]);
-        let plain = key.open(self.nonce, &mut open[..], &owner.to_be_bytes());
+        let mut open = Erased(*self.bytes);
+        let plain = key.open(self.nonce, &mut open.0, &owner.to_be_bytes());
         use_it(plain.expect("a slot is opened by the vault that sealed it, for the owner it has"))
     }
 
@@ -38,6 +38,15 @@ impl Slot {
     #[cfg(test)]
     pub(super) fn sealed(&self) -> &[u8] {
         &self.bytes[..]
+    }
+}
+
+/// An opened block, overwritten as a whole: a store for each byte would take longer than the cipher.
+struct Erased([u8; ROOM + TAG_LEN]);
+
+impl Drop for Erased {
+    fn drop(&mut self) {
+        erase_array(&mut self.0);
     }
 }
 

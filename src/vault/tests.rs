@@ -3,7 +3,10 @@
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::scrub::seen;
+use aws_lc_rs::digest;
+use md5::{Digest as _, Md5};
+
+use super::scrub::{DEPTH, depth_of, seen};
 use super::slot::ROOM;
 use super::*;
 
@@ -152,6 +155,30 @@ fn what_was_lent_is_gone_when_the_lending_ends_even_by_a_panic() {
     assert!(panicked.is_err());
     seen(place, &mut view);
     assert!(!any_window(&view, text));
+}
+
+#[test]
+fn a_lend_leaves_nothing_deeper_than_what_is_overwritten() {
+    let mut vault = Vault::plain();
+    let id = vault.admit(password("secret"), Keep::Always);
+    vault.distill(&id, "r", &[Ha1Algorithm::Sha512256], toy_ha1);
+    for realm in ["r", "another"] {
+        let key = &*vault.key;
+        let credential = vault.credential(&id);
+        let slot = if realm == "r" { &credential.hashes } else { &credential.password };
+        let slot = slot.as_ref().expect("sealed");
+        let used = depth_of(|| {
+            slot.open(key, id.0 as u64, |plain| {
+                let mut context = digest::Context::new(&digest::SHA512_256);
+                context.update(plain);
+                std::hint::black_box(context.finish());
+                let mut hasher = Md5::new();
+                hasher.update(plain);
+                std::hint::black_box(hasher.finalize_reset());
+            });
+        });
+        assert!((1..DEPTH / 2).contains(&used), "{used} bytes of {DEPTH}");
+    }
 }
 
 #[test]

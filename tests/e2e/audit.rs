@@ -95,6 +95,7 @@ fn a_log_in_segments_is_verified_and_told_of_while_the_daemon_writes_it() {
     let berta = daemon.hand_over(&setting.kamailio, &setting.push, "berta", Transport::Udp);
     let receipt = daemon.erase(&berta);
     assert_eq!(receipt["logged"], true);
+    assert_eq!(daemon.readiness()["notes"], json!([]), "a confined process makes and renames its segments");
 
     let said = daemon.audit(&["verify", "audit.log", "--key", "audit.pub"]);
     assert!(said.contains("records     3") && said.contains("segments    2"), "{said}");

@@ -70,6 +70,33 @@ fn certificates_are_read_again_where_they_are_renewed_and_nowhere_else() {
 }
 
 #[test]
+fn the_operators_certificate_is_read_again_in_a_place_of_its_own() {
+    let world = World::new("confined-operators");
+    let place = world.directory_of("operators");
+    let (certificate, key) = (place.join("ops.pem"), place.join("ops.key"));
+    fs::copy(world.certificate(), &certificate).expect("copied");
+    fs::copy(world.key(), &key).expect("copied");
+    let settings = Settings {
+        ops: format!("tls_certificate = {certificate:?}\ntls_key = {key:?}"),
+        ops_socket: Some(world.sockets().join("ops.sock")),
+        ..Settings::default()
+    };
+    let mut setting = Setting::with(&world, Provider::Fcm, Transport::Udp, &settings);
+    assert_eq!(setting.daemon.readiness(), json!({ "ready": true, "notes": [] }), "all of it confined");
+    let told = |log: &str, what: &str| log.lines().filter(|it| it.contains(what) && it.contains("\"ops\"")).count();
+
+    setting.daemon.reload();
+    until("the certificate to be read", || (told(&setting.daemon.log(), "certificate read again") == 1).then_some(()));
+    let elsewhere = TempDir::new().expect("a directory");
+    renew(&certificate, &key, elsewhere.path());
+    setting.daemon.reload();
+    until("the certificate to be refused", || (told(&setting.daemon.log(), "the former one stays") == 1).then_some(()));
+    assert_eq!(setting.daemon.ask_operators("/healthz", None).status, 200, "operators are answered as before");
+    assert!(setting.daemon.terminate().success());
+    assert!(!world.sockets().join("ops.sock").exists(), "the socket goes with its daemon");
+}
+
+#[test]
 fn each_part_has_its_switch_and_what_is_off_is_told() {
     let world = World::new("confined-off");
     let settings = Settings {

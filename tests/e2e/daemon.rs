@@ -1,5 +1,7 @@
 //! The daemon under test: the real binary with a configuration file, reached only as anyone would.
 
+mod configuration;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -17,52 +19,15 @@ use crate::process::{Process, until};
 use crate::push::PushService;
 use crate::world::{EDGE_DOMAIN, PBX_DOMAIN, Transport, World, free_port};
 
+use configuration::{Ports, configuration};
+
+pub(crate) use configuration::{Settings, served};
+
 /// The app key of the one tenant.
 pub(crate) const APP_KEY: &str = "an-app-key-that-sits-in-every-shipped-app";
 
 /// The app key of the other tenant, where there is one.
 pub(crate) const RIVAL_APP_KEY: &str = "an-app-key-of-somebody-else";
-
-/// What a test may want different.
-pub(crate) struct Settings<'m> {
-    /// `calls.hold`.
-    pub(crate) hold: &'static str,
-    /// What phones meet instead of the TLS listener: it is advertised in its place.
-    pub(crate) middlebox: Option<&'m Middlebox>,
-    /// More lines for the tenant's table.
-    pub(crate) tenant: String,
-    /// Another tenant with the same apps, and more lines for its table.
-    pub(crate) rival: Option<String>,
-    /// Where operators may ask beside the loopback.
-    pub(crate) ops_socket: Option<PathBuf>,
-    /// More lines for `[ops]`.
-    pub(crate) ops: String,
-    /// A registrar's port beside those of the PBX.
-    pub(crate) registrar: Option<u16>,
-    /// Lines of `[process]`.
-    pub(crate) process: &'static str,
-    /// Calls that the kernel does not know.
-    pub(crate) cage: Option<&'static str>,
-    /// More lines for `[audit]`.
-    pub(crate) audit: &'static str,
-}
-
-impl Default for Settings<'_> {
-    fn default() -> Self {
-        Self {
-            hold: "30s",
-            middlebox: None,
-            tenant: String::new(),
-            rival: None,
-            ops_socket: None,
-            ops: String::new(),
-            registrar: None,
-            process: "",
-            cage: None,
-            audit: "",
-        }
-    }
-}
 
 /// What is handed over beside what is the same for all: the PBX, the password, the platform and the push targets.
 pub(crate) struct HandOver<'a> {
@@ -122,19 +87,20 @@ impl<'w> Daemon<'w> {
         let text = configuration(world, &directory, &ports, kamailio, push, settings);
         fs::write(&file, text).expect("the directory is writable");
         let binary = Path::new(env!("CARGO_BIN_EXE_reveille"));
-        let program = settings.cage.map_or_else(|| PathBuf::from("/bin/sh"), |_| confined::cage());
+        let program = settings.cage.map_or_else(|| binary.to_owned(), |_| confined::cage());
         let process = Process::start("reveille", &directory, &program, |command| match settings.cage {
             Some(calls) => confined::in_cage(command, calls, binary, &file),
-            // A limit on the size of files then fails like a full disk, as it should, instead of ending the process.
             None => {
-                command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(binary);
                 command.arg("serve").arg("--config").arg(&file);
             }
         });
         let api = Server::secure(api_port, &world.ca_file());
         let canaries = Canaries::new([port, tls_port, tls_advertised, api_port, ops_port, push.port()]);
-        let mut daemon =
-            Self { world, process, directory, port, api_port, ops_port, api, ops: Server::plain(ops_port), canaries };
+        let ops = match settings.ops.contains("tls_certificate") {
+            true => Server::secure(ops_port, &world.ca_file()),
+            false => Server::plain(ops_port),
+        };
+        let mut daemon = Self { world, process, directory, port, api_port, ops_port, api, ops, canaries };
         until("the daemon to be ready", || {
             daemon.process.assert_running();
             let ready = world.runtime.block_on(daemon.ops.ask("GET", "/readyz", None, None)).ok()?;
@@ -449,100 +415,6 @@ impl Drop for Daemon<'_> {
         let records = fs::read_to_string(self.audit_log()).expect("the audit log is text");
         self.canaries.assert_none_in("a record", &records);
     }
-}
-
-struct Ports {
-    port: u16,
-    tls_port: u16,
-    tls_advertised: u16,
-    api_port: u16,
-    ops_port: u16,
-}
-
-fn configuration(
-    world: &World,
-    directory: &Path,
-    ports: &Ports,
-    kamailio: &Kamailio,
-    push: &PushService<'_>,
-    settings: &Settings<'_>,
-) -> String {
-    let Ports { port, tls_port, tls_advertised, api_port, ops_port } = ports;
-    let Settings { hold, tenant, ops, process, audit: audit_more, .. } = settings;
-    let socket = settings.ops_socket.as_ref().map(|path| format!(", \"unix:{}\"", path.display())).unwrap_or_default();
-    let rival = settings.rival.as_ref().map_or_else(String::new, |more| {
-        let (key, app) = (sha256_hex(RIVAL_APP_KEY), push.app_table());
-        format!("\n[[tenant]]\nid = \"rival\"\napp_key_sha256 = [\"{key}\"]\n{more}\n{app}")
-    });
-    let certificate = world.certificate();
-    let key = world.key();
-    let ca = world.ca_file();
-    format!(
-        r#"[api]
-listen = "127.0.0.1:{api_port}"
-tls_certificate = {certificate:?}
-tls_key = {key:?}
-
-[sip]
-domain = "{EDGE_DOMAIN}"
-tls_certificate = {certificate:?}
-tls_key = {key:?}
-
-[[sip.listen]]
-transport = "tls"
-address = "127.0.0.1:{tls_port}"
-advertise = "127.0.0.1:{tls_advertised}"
-
-[[sip.listen]]
-transport = "udp"
-address = "127.0.0.1:{port}"
-advertise = "127.0.0.1:{port}"
-
-[registrars]
-allow = ["*"]
-allow_special_ranges = ["127.0.0.0/8"]
-ports = [{pbx_port}, {pbx_tls_port}, {registrar}]
-tls_ca_file = {ca:?}
-
-[calls]
-hold = "{hold}"
-
-[audit]
-path = {audit:?}
-{audit_more}
-
-[drain]
-calls = "2s"
-deadline = "15s"
-
-# A build machine need not offer memfd_secret.
-[vault]
-allow_plain_memory = true
-
-[process]
-{process}
-
-[ops]
-listen = ["127.0.0.1:{ops_port}"{socket}]
-{ops}
-
-# What must never stand in a log must not stand there at any level.
-[log]
-level = "trace"
-
-[[tenant]]
-id = "acme"
-app_key_sha256 = ["{app_key}"]
-{tenant}
-
-{app}{rival}"#,
-        pbx_port = kamailio.port(),
-        pbx_tls_port = kamailio.tls_port(),
-        registrar = settings.registrar.unwrap_or(5060),
-        audit = directory.join("audit.log"),
-        app_key = sha256_hex(APP_KEY),
-        app = push.app_table(),
-    )
 }
 
 /// Puts the members of `more` into `body`, at every depth.

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use crate::daemon::{Daemon, Settings, sha256_hex};
 use crate::kamailio::{Kamailio, Manners};
 use crate::push::{Provider, PushService};
-use crate::world::World;
+use crate::world::{Transport, World};
 
 const TOKEN: &str = "a-token-for-the-scraper";
 
@@ -44,6 +44,13 @@ fn operators_ask_over_a_unix_socket_or_with_a_token_and_nobody_asks_without() {
     let file = daemon.directory().join("reveille.toml");
     assert!(reveille(&["status", "--config", words(&file)]).status.success());
     assert!(reveille(&["calls", "--config", words(&file)]).status.success());
+    // A user who asks for help gives the id of his instance; the log never names it.
+    let alice = daemon.hand_over(&kamailio, &push, "alice", Transport::Udp);
+    let names = reveille(&["log-names", "--config", words(&file), &alice.id]);
+    let names = String::from_utf8(names.stdout).expect("text");
+    let name = names.lines().last().and_then(|line| line.split(' ').nth(1)).expect("a day and its name");
+    assert!(daemon.log().lines().any(|line| line.contains("handed over") && line.contains(name)), "{names}");
+    assert_eq!(daemon.ask_operators(&format!("/log-names/{}", alice.id), None).status, 401);
     let url = daemon.ops_url();
     let refused = reveille(&["status", "--ops", &url]);
     assert_eq!(refused.status.code(), Some(69));

@@ -11,6 +11,7 @@
 )]
 
 mod call;
+mod call_attached;
 mod call_ends;
 mod call_fork;
 mod call_late;
@@ -24,6 +25,7 @@ mod ha1;
 mod hand_over;
 mod hand_over_again;
 mod in_dialog;
+mod kept_registered;
 mod lease_ends;
 mod mailbox;
 mod manners;
@@ -44,6 +46,7 @@ mod share;
 mod share_walk;
 mod sip_text;
 mod stories;
+mod text_bounds;
 mod texts;
 mod told_caller;
 mod traces;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use reveille::engine::audit::{Cause, Unregister};
 use reveille::engine::ids::ShardId;
-use reveille::engine::input::{Command, Whom};
+use reveille::engine::input::{Command, Mode, Parting, Whom};
 use reveille::engine::output::{Answer, OrderView, Refusal};
 
 use crate::pbx::Verdict;
@@ -162,4 +162,92 @@ fn when_too_many_orders_are_remembered_the_oldest_done_gives_way() {
         world.command_at(ShardId(0), Command::EraseAll { tenant: TENANT.into(), whom });
     }
     assert_eq!(world.table("orders"), 1024);
+}
+
+#[test]
+fn the_tenants_order_is_not_done_before_an_earlier_one_for_a_device_is() {
+    let mut world = three_phones(908);
+    world.pbx().registrar.delay = secs(1);
+    let device = Whom::Device("urn:uuid:device-of-alice".to_owned());
+    let first = world.ask_every_shard(|| Command::EraseAll { tenant: TENANT.into(), whom: device.clone() });
+    for name in ["bob", "carol"] {
+        world.delete(name);
+    }
+    let second = world.ask_every_shard(everyone);
+    world.run_for(millis(500));
+    assert_eq!(world.table("vault"), 3, "nothing is wiped yet");
+    assert!(
+        second.iter().any(|asked| world.answer(*asked).is_none()),
+        "who asked for all is not told that all is done"
+    );
+    world.run_until_quiet();
+
+    let (first, second) = (together(&world, &first), together(&world, &second));
+    assert_eq!((first.erased(), first.logged, first.left), (1, 1, 0));
+    assert_eq!((second.erased(), second.logged, second.left), (0, 0, 0), "each is counted once, where it belongs");
+    assert!(second.ended > Some(second.begun));
+    assert_eq!((world.table("orders.instances"), world.table("orders.records")), (0, 0));
+}
+
+#[test]
+fn an_instance_on_its_way_out_is_no_stranger_to_its_administrator_and_is_one_to_others() {
+    let mut world = three_phones(909);
+    world.pbx().registrar.delay = secs(1);
+    let (id, _) = world.key_of("alice");
+    world.delete("alice");
+    let order = |tenant: &str| Command::EraseAll { tenant: tenant.into(), whom: Whom::Instance(id) };
+    let foreign = world.command(order("beta"));
+    assert_eq!(world.refusal(foreign), Some(Refusal::NotFound));
+    let asked = world.command(order(TENANT));
+    assert!(world.answer(asked).is_none());
+    world.run_until_quiet();
+    assert_eq!((together(&world, &[asked]).erased(), together(&world, &[asked]).left), (0, 0));
+    assert_eq!(erasures(&world), [(Cause::Deleted, Unregister::Confirmed)]);
+}
+
+#[test]
+fn an_app_that_comes_to_the_foreground_before_its_turn_is_still_erased_and_counted_then() {
+    let mut world = World::new(seed(898))
+        .with_shards(1)
+        .with_policy(|policy| (policy.registrars.rate, policy.limits.instances) = (10_000, 1_000));
+    for number in 0..300 {
+        let name = format!("phone{number}");
+        world.add_phone(&name);
+        let mut offer = world.offer(&name);
+        offer.preferences.mode = Mode::Background;
+        world.hand_over_this(&name, offer);
+    }
+    world.run_until_quiet();
+    let keys: Vec<_> = (0..300).map(|number| world.key_of(&format!("phone{number}"))).collect();
+    let (last, token) = keys.into_iter().max_by_key(|(id, _)| *id).expect("phones");
+    let asked = world.ask_every_shard(everyone);
+    let foreground = world.command(Command::Foreground(last, token, Parting::Keep));
+    world.run_until_quiet();
+    assert!(world.answer(foreground).is_some());
+    let view = together(&world, &asked);
+    assert_eq!((view.erased(), view.left), (300, 0));
+    assert!(!view.unregister.contains_key(&Unregister::Kept), "that was no end: {:?}", view.unregister);
+    world.assert_empty();
+}
+
+#[test]
+fn a_tenant_that_gives_many_orders_pushes_out_its_own_and_not_another_ones() {
+    let mut world = World::new(seed(899)).with_shards(1);
+    let order = |tenant: &str, number: u32| Command::EraseAll {
+        tenant: tenant.into(),
+        whom: Whom::Device(format!("urn:uuid:{number}")),
+    };
+    let begun = |world: &World, asked: u64| together(world, &[asked]).begun;
+    let asked = world.command_at(ShardId(0), order("beta", 0));
+    let first = begun(&world, asked);
+    world.run_for(secs(10));
+    for number in 0..2000 {
+        world.command_at(ShardId(0), order(TENANT, number));
+    }
+    world.run_for(secs(10));
+    assert_eq!(world.table("orders"), 1024);
+    let asked = world.command_at(ShardId(0), order("beta", 0));
+    assert_eq!(begun(&world, asked), first, "still remembered");
+    let asked = world.command_at(ShardId(0), order(TENANT, 0));
+    assert!(begun(&world, asked) > first);
 }

@@ -3,4 +3,5 @@
 mod calls;
 mod inside;
 mod registering;
+mod registrations;
 mod rig;

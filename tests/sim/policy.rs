@@ -153,6 +153,40 @@ fn a_device_tries_so_many_accounts_a_day() {
     world.assert_nothing_left();
 }
 
+#[test]
+fn a_device_that_puts_one_account_after_another_into_its_instance_tries_them_all_the_same() {
+    let mut world = World::new(seed(611))
+        .with_policy(|policy| policy.limits.accounts_per_device = 2)
+        .with_shards(3)
+        .with_sleeping_phone("alice");
+    for name in ["bob", "carol"] {
+        world.add_phone(name);
+    }
+    let move_to = |world: &mut World, name: &str| {
+        let (id, token) = world.key_of("alice");
+        let material = Some(password(&format!("secret of {name}")));
+        let change = Rectification { account: Some(account(name)), material, ..Rectification::default() };
+        let asked = world.command(Command::Rectify(id, token, Box::new(change)));
+        world.run_until_quiet();
+        asked
+    };
+    // Its own password once more is no further account, and neither is one that it has had.
+    for name in ["alice", "bob", "alice"] {
+        let asked = move_to(&mut world, name);
+        assert!(matches!(world.answer(asked), Some(Answer::Instance(_))), "{name}: {:?}", world.refusal(asked));
+    }
+    let registers = world.pbx().registers.len();
+    let asked = move_to(&mut world, "carol");
+    let Some(Refusal::RateLimited { after }) = world.refusal(asked) else { panic!("{:?}", world.refusal(asked)) };
+    assert!(after > hours(23) && after <= hours(24), "{after:?}");
+    assert_eq!(world.pbx().registers.len(), registers, "the registrar was not asked");
+    assert_eq!(world.pbx().contacts("alice").len(), 1, "the instance goes on as it was");
+    world.delete("alice");
+    world.run_until_quiet();
+    world.hand_over_now("alice");
+    world.assert_nothing_left();
+}
+
 /// Tries a password for alice's account from a device of its own, in one of the ways in which the account can be written.
 fn guess(world: &mut World, number: usize, text: &str) -> u64 {
     let mut offer = world.offer("alice");

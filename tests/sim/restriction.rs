@@ -314,3 +314,76 @@ fn a_restricted_app_may_still_come_to_the_foreground_and_then_there_is_nothing_t
     assert_eq!(state(&mut world, "alice"), RegistrationState::Foreground);
     assert!(world.pbx().contacts("alice").is_empty());
 }
+
+#[test]
+fn a_hand_over_that_was_on_its_way_when_the_restriction_came_does_not_lift_it() {
+    let mut refused = 0;
+    for number in 0..8 {
+        let mut world = World::new(seed(924 + number)).with_shards(4).with_sleeping_phone("alice");
+        let asked = world.hand_over("alice");
+        let answered = world.answer(asked).is_some();
+        restrict(&mut world, "alice");
+        world.run_until_quiet();
+        if !answered {
+            refused += 1;
+            assert_eq!(world.refusal(asked), Some(Refusal::Restricted));
+            assert_eq!(state(&mut world, "alice"), RegistrationState::Restricted);
+            world.hand_over("alice");
+            world.run_until_quiet();
+        }
+        assert_eq!(world.table("hand_overs.guesses"), 0);
+    }
+    assert!(refused > 0, "where other shards are asked, it takes a while");
+}
+
+#[test]
+fn restricting_and_resuming_without_end_does_not_ask_the_registrar_without_end() {
+    let mut world = World::new(seed(932)).with_sleeping_phone("alice");
+    let before = world.pbx().registers.len();
+    world.pbx().registrar.delay = millis(300);
+    for _ in 0..50 {
+        restrict(&mut world, "alice");
+        world.run_for(millis(10));
+        resume(&mut world, "alice");
+        world.run_for(millis(10));
+    }
+    restrict(&mut world, "alice");
+    world.run_for(minutes(2));
+    let removals = world.pbx().registers[before..].iter().filter(|register| register.expires == 0).count();
+    assert!((1..=3).contains(&removals), "{removals}");
+    assert!(world.pbx().contacts("alice").is_empty(), "the last word counts");
+    assert_eq!(state(&mut world, "alice"), RegistrationState::Restricted);
+}
+
+#[test]
+fn a_wrong_guess_does_not_keep_the_contact_of_a_restricted_instance_at_the_registrar() {
+    let mut world = World::new(seed(933)).with_sleeping_phone("alice");
+    world.pbx().registrar.verdict = Verdict::Silent;
+    restrict(&mut world, "alice");
+    world.run_for(millis(20));
+    let mut offer = world.offer("alice");
+    offer.material = password("a guess");
+    let asked = world.hand_over_this("alice", offer);
+    world.run_for(secs(10));
+    assert!(world.refusal(asked).is_some());
+    world.pbx().registrar.verdict = Verdict::Fair;
+    world.run_for(minutes(2));
+    assert!(world.pbx().contacts("alice").is_empty());
+    assert_eq!(state(&mut world, "alice"), RegistrationState::Restricted);
+}
+
+#[test]
+fn a_copy_tells_where_the_account_is_registered_and_what_was_sent() {
+    let mut world = World::new(seed(934)).with_sleeping_phone("alice");
+    world.call_and_wait("alice");
+    let (id, token) = world.key_of("alice");
+    let asked = world.command(Command::Data(id, token));
+    let Some(Answer::Data(data)) = world.answer(asked) else { panic!("no data") };
+    assert_eq!(data.held.registered_at, Some("198.51.100.10:5060".parse().expect("an address")));
+    assert_eq!((data.held.lease, data.held.pushes_sent.of(WakeKind::Call)), (hours(72), 1));
+    restrict(&mut world, "alice");
+    world.run_for(minutes(1));
+    let asked = world.command(Command::Data(id, token));
+    let Some(Answer::Data(data)) = world.answer(asked) else { panic!("no data") };
+    assert_eq!(data.held.registered_at, None);
+}

@@ -121,7 +121,8 @@ fn the_trace_of_one_device_tells_nothing_of_another_that_shares_the_account() {
     let told = text(&mut world, "alice");
     assert!(told.contains("received: INVITE"), "{told}");
     let (tablet, _) = world.key_of("tablet");
-    for others in ["sent: INVITE", "device: attached", "received: SIP/2.0 180", &tablet.to_string()] {
+    assert!(told.contains("sent: SIP/2.0 200"), "{told}");
+    for others in ["sent: INVITE", "device: attached", "received: SIP/2.0 180", "tablet", &tablet.to_string()] {
         assert!(!told.contains(others), "{others} in\n{told}");
     }
 }
@@ -209,4 +210,39 @@ fn no_consent_is_longer_than_a_day() {
     assert_eq!(world.table("traces"), 1);
     world.run_for(hours(2));
     assert_eq!(world.table("traces"), 0);
+}
+
+#[test]
+fn two_accounts_of_one_phone_on_one_address_have_traces_of_their_own() {
+    let mut world = World::new(seed(938)).with_shards(1).with_attached_phone("alice").with_attached_phone("bob");
+    let shared = world.phone("alice").address;
+    // In this world a place has one resident: whoever came last.
+    world.phone("alice").address = "203.0.113.250:40000".parse().expect("an address");
+    world.phone("bob").address = shared;
+    world.phone("bob").attach();
+    world.run_until_quiet();
+    assert_eq!(world.table("edge"), 2);
+    consent(&mut world, "alice", Consent { identities: true, ..CONSENT });
+    let call = world.call_and_wait("bob");
+    assert_eq!(world.pbx().final_response(call), Some(200));
+    world.pbx().hang_up(call);
+    world.run_until_quiet();
+    let told = text(&mut world, "alice");
+    assert!(!told.contains("INVITE"), "a call to bob in\n{told}");
+}
+
+#[test]
+fn a_restriction_ends_it_and_none_may_be_consented_to() {
+    let mut world = World::new(seed(939)).with_sleeping_phone("alice");
+    consent(&mut world, "alice", CONSENT);
+    let (id, token) = world.key_of("alice");
+    world.command(Command::Restrict(id, token));
+    world.run_until_quiet();
+    assert_eq!((world.table("traces"), world.table("traces.bytes")), (0, 0));
+    let refused = consent(&mut world, "alice", CONSENT);
+    assert_eq!(world.refusal(refused), Some(Refusal::Restricted));
+    assert_eq!(events(&world), [&AuditEvent::TraceConsented, &AuditEvent::TraceWithdrawn, &AuditEvent::Restricted]);
+    world.command(Command::Resume(id, token));
+    let again = consent(&mut world, "alice", CONSENT);
+    assert!(matches!(world.answer(again), Some(Answer::Consent(_))));
 }

@@ -111,6 +111,8 @@ pub struct World {
     asked: u64,
     /// An app came to the foreground or was restricted: its registration may come back after its end.
     foreground: bool,
+    /// Commands with credentials that wait for their answers.
+    bringing: BTreeSet<u64>,
     waiting: BTreeMap<u64, String>,
     pub notes: Vec<Note>,
     pub drained: usize,

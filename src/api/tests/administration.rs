@@ -1,12 +1,17 @@
 //! What a tenant's administrator may ask, and what comes of it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use http::Method;
 use serde_json::{Value, json};
 
-use super::world::{APP_KEY, DEVICE, Reply, TOKEN, World, changed, claims, instance, order_view};
+use super::world::{
+    APP_KEY, DEVICE, Reply, Settings, Signer, TOKEN, World, changed, claims, hand_over_body, instance, order_view,
+};
 use crate::audit_log::verify::verify_summary;
-use crate::engine::ids::ShardId;
+use crate::engine::ids::{InstanceId, ShardId};
 use crate::engine::input::{Command, Whom};
+use crate::engine::limits::Limits;
 use crate::engine::output::{Answer, Refusal};
 
 const ALL: &str = "/v1/tenants/self/instances";
@@ -111,4 +116,45 @@ async fn what_a_shard_refuses_is_refused_and_an_impossible_instance_is_as_unknow
     let impossible = erase_as_admin(&world, &format!("{ALL}/nonsense")).await;
     assert_eq!((foreign.status.as_u16(), foreign.problem().as_str()), (404, "not-found"));
     assert_eq!(foreign.text, impossible.text, "byte for byte");
+    world.engine.asked();
+    let elsewhere = InstanceId::mint(ShardId(200), [3; 16]);
+    assert_eq!(erase_as_admin(&world, &format!("{ALL}/{elsewhere}")).await.text, foreign.text);
+    assert!(matches!(&world.engine.asked()[..], [(ShardId(0), Command::EraseAll { .. })]), "asked for like any other");
+}
+
+#[tokio::test]
+async fn whoever_fails_as_an_administrator_pays_as_for_a_hand_over_and_administrators_do_not() {
+    let limits = Limits { posts_per_source: 3, ..Settings::default().limits };
+    let world = World::with(Settings { limits, ..Settings::default() });
+    for _ in 0..5 {
+        assert_eq!(erase_as_admin(&world, ALL).await.status, 200);
+    }
+    let stranger = Signer::es256();
+    let forged = || stranger.token(&changed(&claims(), "/scope", Some(json!("admin"))));
+    let no_admin = world.es256.token(&claims());
+    let refused =
+        [(ALL.to_owned(), forged(), 401), (one(), no_admin, 403), (format!("{}/trace", one()), forged(), 401)];
+    for (path, token, status) in refused {
+        let method = if path.ends_with("trace") { Method::GET } else { Method::DELETE };
+        assert_eq!(world.ask(method, &path, &token).await.status.as_u16(), status, "{path}");
+    }
+    let reply = world.ask(Method::DELETE, ALL, &forged()).await;
+    assert_eq!((reply.status.as_u16(), reply.problem().as_str()), (429, "rate-limited"));
+    assert!(reply.header("retry-after").is_some());
+    assert_eq!(world.hand_over(&hand_over_body()).await.status, 429, "it is one account that is drawn on");
+}
+
+#[tokio::test]
+async fn one_shard_that_fails_keeps_no_other_from_its_order_and_the_answer_claims_nothing() {
+    let world = World::new();
+    let asked = AtomicUsize::new(0);
+    world.engine.answers(move |_| match asked.fetch_add(1, Ordering::Relaxed) {
+        1 => Answer::Refused(Refusal::Busy { after: std::time::Duration::from_secs(1) }),
+        _ => Answer::Ordered(Box::new(order_view(3, 0))),
+    });
+    let reply = erase_as_admin(&world, ALL).await;
+    assert_eq!((reply.status.as_u16(), reply.problem().as_str()), (503, "busy"));
+    let reply = erase_as_admin(&world, ALL).await;
+    assert_eq!((reply.status.as_u16(), reply.json()["erased"].as_u64()), (200, Some(12)));
+    assert_eq!(world.engine.asked().len(), 8, "all four, both times");
 }

@@ -7,6 +7,7 @@ use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
 
 use super::super::Tenants;
+use super::super::jwt::{JwtFault, Unverified};
 use super::super::problem::Kind;
 use super::world::{DOMAIN, Signer, World, changed, claims, hand_over_body, post, tenant, unsigned};
 use crate::clock::now;
@@ -177,4 +178,40 @@ fn a_tenant_whose_tokens_fill_its_table_waits_and_its_neighbours_do_not() {
     assert_eq!(authenticate(&acme.token(&claims())), Err(Kind::RateLimited));
     let other = changed(&claims(), "/iss", Some(json!("beta")));
     assert_eq!(authenticate(&beta.token(&other)), Ok("beta".to_owned()));
+}
+
+#[test]
+fn a_token_is_tried_with_a_key_of_its_algorithm_whoever_it_claims_to_be_from() {
+    let (acme, beta) = (Signer::es256(), Signer::eddsa());
+    let list = vec![tenant("acme", &[], Some(&acme)), tenant("keyless", &[], None), tenant("beta", &[], Some(&beta))];
+    let tenants = Tenants::new(list, DOMAIN.to_owned());
+    let tried = |algorithm: &str, issuer: &str| {
+        let claims = changed(&claims(), "/iss", Some(json!(issuer)));
+        let token = Unverified::read(&acme.token_with(&json!({"alg": algorithm}), &claims)).expect("it can be read");
+        let (key, own) = tenants.key_for(&token)?;
+        Some((key.suits(&token), own.map(|(tenant, _)| tenant.id.to_string())))
+    };
+    for (algorithm, issuer) in [("ES256", "acme"), ("EdDSA", "beta")] {
+        assert_eq!(tried(algorithm, issuer), Some((true, Some(issuer.to_owned()))));
+    }
+    for algorithm in ["ES256", "EdDSA"] {
+        for issuer in ["keyless", "nobody", ""] {
+            assert_eq!(tried(algorithm, issuer), Some((true, None)), "{algorithm} {issuer}");
+        }
+    }
+    assert_eq!((tried("EdDSA", "acme"), tried("ES256", "beta")), (Some((true, None)), Some((true, None))));
+    // What no key is for is tried with none, whoever's it claims to be.
+    for issuer in ["acme", "beta", "nobody"] {
+        assert_eq!(tried("none", issuer), None);
+    }
+}
+
+#[test]
+fn a_right_signature_of_another_tenant_is_a_wrong_one_whatever_else_is_wrong() {
+    let acme = Signer::es256();
+    let tenants = Tenants::new(vec![tenant("acme", &[], Some(&acme))], DOMAIN.to_owned());
+    for claims in [claims(), changed(&claims(), "/sub", None)] {
+        let token = acme.token(&changed(&claims, "/iss", Some(json!("beta"))));
+        assert_eq!(tenants.verified(&token).err(), Some(JwtFault::Signature));
+    }
 }

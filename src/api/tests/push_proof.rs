@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::world::{APP_KEY, TOKEN, World, changed, hand_over_body, path, post, usual_answer, with_body};
+use super::world::{APP_KEY, Settings, TOKEN, World, changed, hand_over_body, path, post, usual_answer, with_body};
 use crate::engine::caller_key::CallerSuite;
 use crate::engine::input::Command;
 use crate::engine::output::{Answer, Refusal};
@@ -34,6 +34,34 @@ async fn a_challenge_is_returned_or_another_one_asked_for() {
         });
         let reply = world.ask(Method::POST, &proof, TOKEN).await;
         assert_eq!((reply.status.as_u16(), reply.json()), (status, json!({"push_proof": state.as_str()})));
+    }
+}
+
+#[tokio::test]
+async fn a_token_for_calls_that_could_be_proven_does_not_go_with_another_one() {
+    let world = World::with(Settings { change: |it| it.tenants[0].prove_push_token = true, ..Settings::default() });
+    let target = |purpose: &str, provider: &str, app: &str, token: &str| json!({"for": purpose, "provider": provider, "app": app, "token": token});
+    let (apns, droid) = ("com.example.phone", "com.example.droid");
+    let own = target("other", "fcm", droid, "own");
+    let change = |targets: &Value| with_body(Method::PATCH, &path(""), TOKEN, json!({"push": targets}).to_string());
+    for (targets, fine) in [
+        // A thief's own token beside a stolen one.
+        (json!([target("call", "fcm", droid, "stolen"), own]), false),
+        (json!([own, target("call", "fcm", droid, "stolen")]), false),
+        (json!([target("call", "fcm", droid, "stolen"), target("other", "apns", apns, "stolen")]), false),
+        (json!([target("call", "apns", apns, "voip")]), false),
+        (json!([target("call", "fcm", droid, "own"), own]), true),
+        (json!([target("call", "fcm", droid, "own")]), true),
+        (json!([target("call", "apns", apns, "voip"), target("other", "apns", apns, "alert")]), true),
+    ] {
+        let body = changed(&hand_over_body(), "/device/push", Some(targets.clone()));
+        for reply in [world.hand_over(&body).await, world.send(change(&targets)).await] {
+            assert_eq!(reply.status.is_success(), fine, "{targets}: {}", reply.text);
+            if !fine {
+                assert_eq!(reply.problem(), "no-usable-push-target");
+                assert!(!reply.text.contains("stolen") && reply.detail().contains("proof of the push token"));
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::{CallBody, TestBody};
 use crate::api::traces::ConsentBody;
+use crate::engine::audit::WakeCounts;
 use crate::engine::output::{HeldView, MailboxView};
 
 /// What is held beside what the app handed over. Contents of texts and traces are not in it: the one are sealed until their
@@ -12,6 +13,15 @@ use crate::engine::output::{HeldView, MailboxView};
 #[derive(Serialize, ToSchema)]
 #[schema(as = Held)]
 pub(crate) struct HeldBody {
+    /// The registrar's address and port that holds the registration, or may.
+    registered_at: Option<String>,
+    /// How long the lease is whenever it starts anew.
+    lease_seconds: u64,
+    /// Since when the push targets are as they are, RFC 3339 in UTC.
+    push_targets_since: String,
+    /// Pushes sent since the hand-over, by kind; kinds that were not sent are left out.
+    #[schema(value_type = std::collections::BTreeMap<String, u32>)]
+    pushes_sent: WakeCounts,
     /// Since when the processing is restricted, RFC 3339 in UTC.
     restricted_since: Option<String>,
     /// Other devices that share the registration.
@@ -63,6 +73,10 @@ struct CallData {
 impl From<HeldView> for HeldBody {
     fn from(held: HeldView) -> Self {
         let HeldView {
+            registered_at,
+            lease,
+            targets_since,
+            pushes_sent,
             restricted_since,
             sharing,
             attached_from,
@@ -77,6 +91,10 @@ impl From<HeldView> for HeldBody {
         let mailbox = mailbox.map(|MailboxView { subscribed, new, old }| MailboxData { subscribed, new, old });
         let calls = calls.into_iter().map(|(call, view)| CallData { call: call.to_string(), view: view.into() });
         Self {
+            registered_at: registered_at.map(|address| address.to_string()),
+            lease_seconds: lease.as_secs(),
+            push_targets_since: targets_since.rfc3339(),
+            pushes_sent,
             restricted_since: restricted_since.map(|since| since.rfc3339()),
             devices_sharing: sharing,
             attached,

@@ -191,3 +191,18 @@ fn a_tenant_says_how_much_pushes_tell_of_the_caller_and_whether_their_tokens_are
     assert!(wrong.contains("tenant[0].prove_push_token: must be true or false"), "{wrong}");
     assert!(wrong.contains("tenant[0].wakes_off: cannot have \"proof\" in it"), "{wrong}");
 }
+
+#[test]
+fn phones_that_can_prove_no_token_are_told_of_where_tokens_are_to_be_proven() {
+    let with = |lines: &str| LEAST.replace("[[tenant.app]]", &format!("{lines}[[tenant.app]]"));
+    let told = |lines: &str| {
+        let warnings = settings(&with(lines)).warnings;
+        warnings
+            .iter()
+            .filter(|it| it.key == "tenant[0].edge_registrars" && it.problem.contains("prove_push_token"))
+            .count()
+    };
+    let through = "edge_registrars = [\"pbx.example.com\"]\n";
+    assert_eq!(told(&format!("prove_push_token = true\n{through}")), 1);
+    assert_eq!((told(through), told("prove_push_token = true\n")), (0, 0));
+}

@@ -26,6 +26,10 @@ pub(crate) struct Binding {
     pub(super) dormant: bool,
     /// Its processing is restricted; dormant too, though the credentials may be there.
     pub(super) restricted: bool,
+    /// Its restriction is not told to the registrar yet.
+    pub(super) parts: bool,
+    /// When it may be told of one again.
+    pub(super) parts_from: Instant,
     /// Where the registrar may hold our Contact.
     pub(crate) bound_at: Option<Target>,
     pub(super) target: Option<Target>,
@@ -82,6 +86,8 @@ impl Binding {
             spare: BTreeMap::new(),
             dormant: false,
             restricted: false,
+            parts: false,
+            parts_from: Instant::default(),
             bound_at: None,
             target: None,
             next_hop: next_hop(account),

@@ -54,7 +54,7 @@ impl Bindings {
             None => self.remove_once(id, desk, now),
         };
         let binding = self.bindings.get_mut(&id)?;
-        binding.dormant = true;
+        (binding.dormant, binding.parts) = (true, false);
         let username = binding.identity.username().to_owned();
         let (credential, _) = binding.identity.exchange_credential(empty, username);
         self.recount(id, None, now);

@@ -8,7 +8,11 @@ use super::{Bindings, Event, Opening, Timer, UNREGISTERED_MAX};
 use crate::clock::Instant;
 use crate::engine::ids::BindingId;
 use crate::engine::output::RegistrationState;
-use crate::engine::register::{Desk, End, Exchange, Identity, Terms};
+use crate::engine::register::{Desk, End, Identity, Terms};
+
+/// A registrar hears of restrictions of one binding at most this often: who restricts and resumes without end must not make
+/// us ask it without end.
+const PARTING_PAUSE: Duration = Duration::from_secs(30);
 
 impl Bindings {
     /// A binding of a device's own that the registrar does not hear of before its restriction ends.
@@ -36,18 +40,29 @@ impl Bindings {
         (binding.registered_until, binding.granted) = (None, None);
         self.events.push_back(Event::Borne(id, None));
         // Without credentials there is nobody who could sign for it.
-        let signs = !std::mem::replace(&mut binding.dormant, true);
-        if let Some(target) = binding.bound_at.clone().filter(|_| signs) {
-            let terms =
-                Terms { expires: Duration::ZERO, expires_max: Duration::ZERO, refusals_max: 1, datagrams_max: None };
-            let hop = target.hop.clone();
-            let (exchange, request) = Exchange::start(&mut binding.identity, target, terms, desk, now);
-            self.by_branch.insert(exchange.branch, id);
-            self.schedule.set((id, Timer::Exchange), exchange.poll_timeout());
-            binding.phase = Phase::Exchanging(exchange);
-            self.events.push_back(Event::Send(hop, request));
-        }
+        binding.parts = !std::mem::replace(&mut binding.dormant, true);
+        self.part(id, desk, now);
         self.recount(id, None, now);
+    }
+
+    /// Sends the un-REGISTER of a restriction, if there is one to send and the last one is long enough ago.
+    pub(super) fn part(&mut self, id: BindingId, desk: &mut Desk<'_>, now: Instant) {
+        let Some(binding) = self.bindings.get_mut(&id).filter(|binding| binding.parts) else { return };
+        let Some(target) = binding.bound_at.clone() else { return };
+        if binding.parts_from > now {
+            return self.schedule.set((id, Timer::Next), Some(binding.parts_from));
+        }
+        binding.parts_from = now + PARTING_PAUSE;
+        let terms =
+            Terms { expires: Duration::ZERO, expires_max: Duration::ZERO, refusals_max: 1, datagrams_max: None };
+        self.start_exchange(id, target, terms, desk, now);
+    }
+
+    /// What stood in the way of an un-REGISTER is over.
+    pub(super) fn part_later(&mut self, id: BindingId, now: Instant) {
+        if self.bindings.get(&id).is_some_and(|binding| binding.parts) {
+            self.schedule.set((id, Timer::Next), Some(now));
+        }
     }
 
     /// The restriction is over: registers again, unless there are no credentials (`held`).
@@ -58,7 +73,8 @@ impl Bindings {
             self.cease(id);
         }
         let Some(binding) = self.bindings.get_mut(&id) else { return };
-        binding.restricted = false;
+        (binding.restricted, binding.parts) = (false, false);
+        self.schedule.remove((id, Timer::Next));
         if held && !trying {
             binding.dormant = false;
             binding.verdict = None;
@@ -85,7 +101,7 @@ impl Bindings {
     /// The un-REGISTER of a restriction is answered, or given up.
     pub(super) fn parted(&mut self, id: BindingId, end: &End) {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
-        binding.phase = Phase::Resting;
+        (binding.phase, binding.parts) = (Phase::Resting, false);
         if matches!(end, End::Granted { .. }) {
             binding.bound_at = None;
             self.schedule.remove((id, Timer::Lapse));

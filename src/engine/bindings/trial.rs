@@ -80,6 +80,7 @@ impl Bindings {
         if binding.dormant {
             self.cease(id);
         }
+        self.part_later(id, now);
         self.drop_trial(id, *trial);
     }
 
@@ -150,6 +151,7 @@ impl Bindings {
             End::Failed { verdict, .. } => Tried::Failed(trial.twin.credential, verdict),
             End::Silent => Tried::Unreachable(trial.twin.credential),
         };
+        self.part_later(id, now);
         self.events.push_back(Event::Tried(id, tried));
     }
 

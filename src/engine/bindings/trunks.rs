@@ -1,5 +1,6 @@
 //! Connections to registrars that break, and what it means for the bindings that use them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::binding::Phase;
@@ -11,6 +12,11 @@ use crate::engine::output::TrunkKey;
 use crate::engine::register::{Desk, End, Step};
 
 impl Bindings {
+    /// The address that holds our Contact, or may: for telling whom it concerns.
+    pub(crate) fn bound_at(&self, id: BindingId) -> Option<SocketAddr> {
+        self.bindings.get(&id)?.bound_at.as_ref().map(|target| target.address)
+    }
+
     /// A trunk connection could not be opened, or is gone.
     pub(crate) fn handle_trunk_down(
         &mut self,

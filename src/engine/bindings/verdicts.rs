@@ -78,7 +78,7 @@ impl Bindings {
         binding.refusals = 0;
         binding.first_refusal = None;
         binding.ever_registered = true;
-        (binding.dormant, binding.restricted) = (false, false);
+        (binding.dormant, binding.restricted, binding.parts) = (false, false, false);
         if let Some(target) = &binding.target {
             let address = target.address.ip();
             self.events.push_back(Event::Proven(address, expires));

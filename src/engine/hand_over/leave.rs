@@ -1,7 +1,8 @@
 //! Leave to hand over: what other shards have to grant before credentials are tried or an instance is opened.
 //!
 //! First a guess at the account, so that nothing tells a right password from a wrong one once too many were wrong; then, for
-//! what replaces nothing, a place among the device's instances and one among the tenant's.
+//! what replaces nothing, a place among the device's instances and one among the tenant's. An instance that becomes another
+//! account's keeps its place; that account counts among those its device tries, as if it were handed over.
 
 use std::time::Duration;
 
@@ -33,13 +34,21 @@ pub(super) struct Asking {
 /// What is waited for, and for what.
 enum Wish {
     /// A guess, for a hand-over, and whose place it would take.
-    Guess(Box<HandOver>, Option<InstanceId>),
+    Guess(Box<HandOver>, Option<Former>),
     /// A guess, for other credentials of an instance.
     Rectify(InstanceId, TokenHash, Box<Rectification>),
+    /// Another account on the instance's device, before the guess at it.
+    Move(InstanceId, TokenHash, Box<Rectification>),
     /// A place among the device's instances.
     DevicePlace(Box<HandOver>),
     /// A place among the tenant's instances; there is one among the device's.
     TenantPlace(Box<HandOver>),
+}
+
+/// An instance as it was when a newer hand-over of it came.
+struct Former {
+    id: InstanceId,
+    restricted: bool,
 }
 
 impl Engine {
@@ -49,11 +58,12 @@ impl Engine {
         }
         let account = self.fingerprint(&hand_over.tenant, &hand_over.account);
         let predecessor = self.leases.predecessor(&hand_over);
-        let ticket = self.wait_for_leave(Wish::Guess(hand_over, predecessor), reply);
+        let former = predecessor.map(|id| Former { id, restricted: self.is_restricted(id) });
+        let ticket = self.wait_for_leave(Wish::Guess(hand_over, former), reply);
         self.guesses.ask(account, ticket, now.boot);
     }
 
-    /// Other credentials for an instance are a guess as well.
+    /// Other credentials for an instance are a guess as well; another account is one more that its device tries.
     pub(in crate::engine) fn ask_to_rectify(
         &mut self,
         id: InstanceId,
@@ -62,10 +72,40 @@ impl Engine {
         reply: ReplyTo,
         now: Now,
     ) {
+        let Some((present, wanted)) = self.fingerprints(id, &change) else { return };
+        if present == wanted {
+            return self.guess_to_rectify(id, token, change, reply, now);
+        }
         let Some(instance) = self.leases.get(id) else { return };
-        let account = self.fingerprint(&instance.tenant, change.account.as_ref().unwrap_or(&instance.account));
+        let holder = Holder::Moving(instance.tenant.clone(), instance.device.clone());
+        if let Some(Err(refusal)) = change.account.as_ref().map(|account| self.may_register(&instance.tenant, account))
+        {
+            return self.reply(reply, Answer::Refused(refusal));
+        }
+        let ticket = self.wait_for_leave(Wish::Move(id, token, change), reply);
+        self.places.ask(holder, wanted, ticket, now.boot);
+    }
+
+    fn guess_to_rectify(
+        &mut self,
+        id: InstanceId,
+        token: TokenHash,
+        change: Box<Rectification>,
+        reply: ReplyTo,
+        now: Now,
+    ) {
+        // It may have ended meanwhile.
+        let Some(()) = self.check(id, &token, reply) else { return };
+        let Some((_, account)) = self.fingerprints(id, &change) else { return };
         let ticket = self.wait_for_leave(Wish::Rectify(id, token, change), reply);
         self.guesses.ask(account, ticket, now.boot);
+    }
+
+    /// Of the account an instance has, and of the one it is to have.
+    fn fingerprints(&self, id: InstanceId, change: &Rectification) -> Option<(u64, u64)> {
+        let instance = self.leases.get(id)?;
+        let of = |account| self.fingerprint(&instance.tenant, account);
+        Some((of(&instance.account), of(change.account.as_ref().unwrap_or(&instance.account))))
     }
 
     pub(in crate::engine) fn route_places(&mut self, now: Now) -> bool {
@@ -173,9 +213,9 @@ impl Engine {
             return self.reply(reply, Answer::Refused(Refusal::RateLimited { after }));
         }
         match wish {
-            Wish::Guess(hand_over, predecessor) => {
+            Wish::Guess(hand_over, former) => {
                 self.hand_overs.guesses.insert(reply, Guess { ticket, differs: false });
-                match predecessor.and_then(|id| self.taken_back(id)) {
+                match former.and_then(|former| self.taken_back(&former)) {
                     Some(refusal) => self.reply(reply, Answer::Refused(refusal)),
                     None => self.seek_place(hand_over, reply, now),
                 }
@@ -184,6 +224,7 @@ impl Engine {
                 self.hand_overs.guesses.insert(reply, Guess { ticket, differs: false });
                 self.rectify_now(id, &token, *change, reply, now);
             }
+            Wish::Move(id, token, change) => self.guess_to_rectify(id, token, change, reply, now),
             Wish::DevicePlace(hand_over) if self.counts_instances(&hand_over.tenant) => {
                 let holder = Holder::Tenant(hand_over.tenant.clone());
                 let account = self.fingerprint(&hand_over.tenant, &hand_over.account);
@@ -194,9 +235,12 @@ impl Engine {
         }
     }
 
-    /// Somebody who may has erased the instance meanwhile: what came before that must not bring it back.
-    fn taken_back(&self, predecessor: InstanceId) -> Option<Refusal> {
-        let cause = self.erasures.cause_of(predecessor)?;
+    /// Somebody who may has erased the instance meanwhile, or restricted it: what came before that must not undo it.
+    fn taken_back(&self, former: &Former) -> Option<Refusal> {
+        if self.is_restricted(former.id) && !former.restricted {
+            return Some(Refusal::Restricted);
+        }
+        let cause = self.erasures.cause_of(former.id)?;
         let wanted = matches!(cause, Cause::Deleted | Cause::Administrator | Cause::OffBoarded);
         wanted.then_some(Refusal::Gone { cause, receipt: None })
     }

@@ -1,15 +1,24 @@
 //! What is held about an instance beside what its app handed over.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::{CallView, ConsentView, TestView};
 use crate::clock::WallTime;
+use crate::engine::audit::WakeCounts;
 use crate::engine::ids::CallUuid;
 
 /// Everything that came to be held while the instance was served. Contents of texts and traces are not in it: the one are
 /// sealed until their device has them, the others have a call of their own.
-#[derive(Default)]
 pub struct HeldView {
+    /// The registrar's address that holds our Contact, or may.
+    pub registered_at: Option<SocketAddr>,
+    /// How long the lease is whenever it starts anew.
+    pub lease: Duration,
+    /// Since when the push targets are as they are.
+    pub targets_since: WallTime,
+    /// Pushes sent since the hand-over, by kind.
+    pub pushes_sent: WakeCounts,
     /// Since when its processing is restricted.
     pub restricted_since: Option<WallTime>,
     /// Other devices that share the registration.

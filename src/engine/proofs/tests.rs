@@ -131,6 +131,26 @@ fn an_instance_whose_tokens_changed_while_it_claimed_keeps_no_claim_of_the_forme
 }
 
 #[test]
+fn an_instance_that_names_one_token_after_another_is_challenged_at_its_pace() {
+    let alice = instance(0, 1);
+    let mut pair = Pair::new();
+    let mut change = |number: u32, at: Duration| {
+        let token = number.to_string();
+        pair.room(alice).review(alice, "alice", tokens(&token, &token), NOW + at);
+        pair.run();
+        pair.challenged.len()
+    };
+    let told: Vec<usize> = (0..10).map(|number| change(number, Duration::ZERO)).collect();
+    assert_eq!(told, [1, 2, 3, 3, 3, 3, 3, 3, 3, 3], "the first ones at once, as apps do");
+    assert_eq!(change(10, PAUSE), 4);
+    assert_eq!(change(11, PAUSE), 4);
+    // It may be asked for once its time has come, as ever.
+    let room = pair.room(alice);
+    assert!(matches!(room.ask(alice, ReplyTo(1), NOW + PAUSE), Said::Later(wait) if wait == PAUSE * 3));
+    assert_eq!(room.ask(alice, ReplyTo(1), NOW + PAUSE * 4), Said::Waits);
+}
+
+#[test]
 fn a_device_that_changes_its_other_token_keeps_its_voip_token_account_by_account() {
     let (one, two) = (instance(0, 1), instance(1, 2));
     let mut pair = Pair::new();

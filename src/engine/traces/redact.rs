@@ -12,12 +12,20 @@ use crate::engine::ids::{Capability, InstanceId};
 use crate::sip::address::Address;
 use crate::sip::uri::{Host, Uri};
 use crate::sip::via::Via;
-use crate::sip::{HeaderName, Message};
+use crate::sip::{HeaderName, Message, Method};
 
 /// What stands for something that is left out.
 const HIDDEN: &str = "[hidden]";
+/// What stands for a header that SIP does not know.
+const OTHER_HEADER: &str = "[other header]";
+/// More digits in a row than any word of the protocol has: somebody's number.
+const DIGITS_MAX: usize = 4;
+/// Longest number that the protocol has: 2^32 - 1.
+const NUMBER_DIGITS_MAX: usize = 10;
 /// Parameters of URIs, and of headers with addresses, that name nobody.
 const PARAMETERS: [&str; 7] = ["transport", "lr", "ob", "expires", "q", "user", "methods"];
+/// Schemes that may be told, beside those of SIP.
+const SCHEMES: [&str; 3] = ["tel", "urn", "ws"];
 /// Longest value of a header that is written as it is.
 const PLAIN_BYTES_MAX: usize = 256;
 
@@ -31,7 +39,9 @@ pub(super) fn redacted(message: &Message, identities: bool, longest: usize) -> Z
             break;
         }
         let name = match header.name {
-            HeaderName::Other => printable(header.raw_name),
+            HeaderName::Other if identities => printable(header.raw_name),
+            // Whoever makes a header up may put anybody into its name.
+            HeaderName::Other => OTHER_HEADER,
             known => known.as_str(),
         };
         out.push_str(name);
@@ -43,7 +53,8 @@ pub(super) fn redacted(message: &Message, identities: bool, longest: usize) -> Z
         let _ = writeln!(out, "[body, {} bytes]", message.body().len());
     }
     cut(&mut out, longest);
-    out
+    // What is kept takes no more room than it is counted for.
+    Zeroizing::new(String::from(out.as_str()))
 }
 
 fn start_line(message: &Message, identities: bool, out: &mut String) {
@@ -51,11 +62,7 @@ fn start_line(message: &Message, identities: bool, out: &mut String) {
         // The phrase is the peer's own.
         let _ = writeln!(out, "SIP/2.0 {} {}", status.code(), status.reason());
     } else {
-        out.push_str(
-            message
-                .method()
-                .map_or("", |method| if is_plain(method.as_str().as_bytes()) { method.as_str() } else { HIDDEN }),
-        );
+        out.push_str(message.method().map_or("", known_method));
         out.push(' ');
         match message.request_uri().and_then(|uri| Uri::parse(uri).ok()) {
             Some(it) => uri(&it, identities, true, out),
@@ -65,34 +72,38 @@ fn start_line(message: &Message, identities: bool, out: &mut String) {
     }
 }
 
-/// Headers that name nobody, as their grammar has them.
-const PLAIN: [HeaderName; 21] = [
+/// Headers that hold words of the protocol, as their grammar has them.
+const WORDS: [HeaderName; 11] = [
     HeaderName::Accept,
     HeaderName::Allow,
     HeaderName::AllowEvents,
-    HeaderName::ContentLength,
     HeaderName::ContentType,
-    HeaderName::CSeq,
     HeaderName::Date,
     HeaderName::Event,
-    HeaderName::Expires,
-    HeaderName::FlowTimer,
-    HeaderName::MaxForwards,
-    HeaderName::MinExpires,
     HeaderName::ProxyRequire,
-    HeaderName::RAck,
     HeaderName::Require,
-    HeaderName::RetryAfter,
-    HeaderName::RSeq,
-    HeaderName::SessionExpires,
     HeaderName::SubscriptionState,
     HeaderName::Supported,
     HeaderName::Unsupported,
 ];
+/// Headers that hold numbers, some with a method behind them.
+const NUMBERS: [HeaderName; 10] = [
+    HeaderName::ContentLength,
+    HeaderName::CSeq,
+    HeaderName::Expires,
+    HeaderName::FlowTimer,
+    HeaderName::MaxForwards,
+    HeaderName::MinExpires,
+    HeaderName::RAck,
+    HeaderName::RetryAfter,
+    HeaderName::RSeq,
+    HeaderName::SessionExpires,
+];
 
 fn value(name: HeaderName, value: &[u8], identities: bool, out: &mut String) {
     match name {
-        plain if PLAIN.contains(&plain) && is_plain(value) => out.push_str(printable(value)),
+        name if WORDS.contains(&name) => words(value, out),
+        name if NUMBERS.contains(&name) => numbers(value, out),
         HeaderName::Contact | HeaderName::From | HeaderName::ReferTo | HeaderName::To => {
             addresses(value, identities, true, out);
         }
@@ -111,6 +122,41 @@ fn value(name: HeaderName, value: &[u8], identities: bool, out: &mut String) {
         | HeaderName::AuthenticationInfo => out.push_str(HIDDEN),
         _ => drop(write!(out, "[{} bytes]", value.len())),
     }
+}
+
+/// What comes before the first parameter or comment, where people write what they like.
+fn before_parameters(value: &[u8]) -> (&str, bool) {
+    let end = value.iter().position(|byte| b";(\"<@".contains(byte));
+    (printable(value.get(..end.unwrap_or(value.len())).unwrap_or(value)), end.is_some())
+}
+
+fn words(value: &[u8], out: &mut String) {
+    let (text, more) = before_parameters(value);
+    let digits = text.as_bytes().split(|byte| !byte.is_ascii_digit()).map(<[u8]>::len).max();
+    out.push_str(if digits.is_some_and(|digits| digits > DIGITS_MAX) { HIDDEN } else { text });
+    if more {
+        out.push(';');
+        out.push_str(HIDDEN);
+    }
+}
+
+fn numbers(value: &[u8], out: &mut String) {
+    let (text, more) = before_parameters(value);
+    for (place, word) in text.split_ascii_whitespace().enumerate() {
+        if place > 0 {
+            out.push(' ');
+        }
+        let number = word.len() <= NUMBER_DIGITS_MAX && word.bytes().all(|byte| byte.is_ascii_digit());
+        out.push_str(if number { word } else { Method::parse(word.as_bytes()).map_or(HIDDEN, known_method) });
+    }
+    if more {
+        out.push(';');
+        out.push_str(HIDDEN);
+    }
+}
+
+fn known_method(method: Method<'_>) -> &str {
+    if matches!(method, Method::Other(_)) { HIDDEN } else { method.as_str() }
 }
 
 fn addresses(value: &[u8], identities: bool, users: bool, out: &mut String) {
@@ -144,7 +190,8 @@ fn addresses(value: &[u8], identities: bool, users: bool, out: &mut String) {
 /// A URI; `users`: whether its user part may be written at all.
 fn uri(uri: &Uri<'_>, identities: bool, users: bool, out: &mut String) {
     if !uri.is_sip() && !uri.is_sips() {
-        out.push_str(uri.scheme());
+        let known = SCHEMES.iter().find(|known| uri.scheme().eq_ignore_ascii_case(known));
+        out.push_str(known.unwrap_or(&HIDDEN));
         out.push(':');
         return out.push_str(HIDDEN);
     }
@@ -175,7 +222,9 @@ fn parameter_of(name: &str, value: Option<&str>, out: &mut String) {
     out.push_str(name);
     if let Some(value) = value {
         out.push('=');
-        out.push_str(if is_token(value.as_bytes()) { value } else { HIDDEN });
+        let told =
+            if matches!(name, "expires" | "q") { is_number(value.as_bytes()) } else { is_word(value.as_bytes()) };
+        out.push_str(if told { value } else { HIDDEN });
     }
 }
 
@@ -215,8 +264,15 @@ fn is_plain(bytes: &[u8]) -> bool {
     bytes.len() <= PLAIN_BYTES_MAX && bytes.iter().all(|&byte| (b' '..=b'~').contains(&byte))
 }
 
-fn is_token(bytes: &[u8]) -> bool {
-    bytes.len() <= 32 && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(byte))
+/// A number of seconds, or a weight.
+fn is_number(bytes: &[u8]) -> bool {
+    bytes.len() <= 7 && bytes.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
+}
+
+/// A word that the protocol has for the value of a parameter.
+fn is_word(bytes: &[u8]) -> bool {
+    const WORDS: [&str; 10] = ["udp", "tcp", "tls", "sctp", "ws", "wss", "phone", "ip", "on", "true"];
+    WORDS.iter().any(|word| word.as_bytes().eq_ignore_ascii_case(bytes))
 }
 
 fn printable(bytes: &[u8]) -> &str {
@@ -252,7 +308,7 @@ mod tests {
     fn without_identities_nobody_is_named_and_no_place() {
         let text = of(INVITE, false);
         for hidden in ["lanted", "15550100", "alice", "bob", "example", "192.0.2", "198.51", "v=0", "aaaiuq", "two"] {
-            assert!(!text.replace("X-Planted", "").contains(hidden), "{hidden} in {text}");
+            assert!(!text.contains(hidden), "{hidden} in {text}");
         }
         for told in [
             "INVITE sip:[hidden]@[hidden]:5060;transport=tcp SIP/2.0\n",
@@ -261,9 +317,39 @@ mod tests {
             "CSeq: 7 INVITE\n",
             "Record-Route: <sip:[hidden]@[hidden];lr>, [hidden]\n",
             "Authorization: [hidden]\n",
-            "X-Planted: [13 bytes]\n",
+            "[other header]: [13 bytes]\n",
             "Content-Type: application/sdp\n",
             "[body, 7 bytes]\n",
+        ] {
+            assert!(text.contains(told), "{told} not in {text}");
+        }
+    }
+
+    #[test]
+    fn what_a_peer_may_write_where_the_protocol_has_words_and_numbers_is_left_out() {
+        let odd = "PLANTED planted5550100:somebody SIP/2.0\r\nVia: SIP/2.0/TCP h;branch=z9hG4bKa\r\n\
+            From: <sip:a@b;transport=planted;user=5550100>;tag=1;expires=planted;q=5550100555\r\n\
+            To: <sip:a@b;user=phone>\r\nCall-ID: one\r\nCSeq: 7 PLANTED\r\nMax-Forwards: planted\r\n\
+            Retry-After: 120 (planted at 5550100)\r\nSupported: path, 15550100\r\nRAck: 1 7 INVITE\r\n\
+            Content-Type: application/pdf; name=\"planted\"\r\nEvent: message-summary;id=planted\r\n\
+            Session-Expires: 1800;refresher=uac\r\nAllow: INVITE, ACK\r\nContent-Length: 0\r\n\r\n";
+        let text = of(odd, false);
+        for hidden in ["lanted", "LANTED", "5550100", "somebody"] {
+            assert!(!text.contains(hidden), "{hidden} in {text}");
+        }
+        for told in [
+            "[hidden] [hidden]:[hidden] SIP/2.0\n",
+            "From: <sip:[hidden]@[hidden];transport=[hidden];user=[hidden]>;expires=[hidden];q=[hidden];tag=[hidden]\n",
+            "To: <sip:[hidden]@[hidden];user=phone>\n",
+            "CSeq: 7 [hidden]\n",
+            "Max-Forwards: [hidden]\n",
+            "Retry-After: 120;[hidden]\n",
+            "Supported: [hidden]\n",
+            "RAck: 1 7 INVITE\n",
+            "Content-Type: application/pdf;[hidden]\n",
+            "Event: message-summary;[hidden]\n",
+            "Session-Expires: 1800;[hidden]\n",
+            "Allow: INVITE, ACK\n",
         ] {
             assert!(text.contains(told), "{told} not in {text}");
         }
@@ -299,6 +385,7 @@ mod tests {
         let message = Message::parse_datagram(INVITE.into()).expect("well-formed");
         let short = redacted(&message, true, 80);
         assert!(short.len() <= 87 && short.ends_with("\n[cut]"), "{short:?}");
+        assert_eq!(redacted(&message, true, 4096).capacity(), of(INVITE, true).len(), "no more than is counted");
         let odd = INVITE.replace("sip:alice@pbx.example.com", "tel:+15550199");
         assert!(of(&odd, true).contains("To: <tel:[hidden]>"));
         let refused = "SIP/2.0 403 Planted words\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKa\r\nFrom: <sip:a@b>;tag=1\r\n\

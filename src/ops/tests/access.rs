@@ -34,7 +34,7 @@ async fn with_a_token_configured_only_probes_go_without_one() {
     daemon.readiness.note("the API's certificate is self-signed", true);
     assert_eq!(daemon.get("/healthz").await, (200, "ok\n".to_owned()));
     assert_eq!(daemon.get("/readyz").await, (200, "{\"ready\":true,\"notes\":[]}".to_owned()), "not why");
-    for path in ["/metrics", "/calls", "/calls/x", "/", "/none"] {
+    for path in ["/metrics", "/calls", "/calls/x", "/log-names/x", "/", "/none"] {
         let plain = daemon.request(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n")).await;
         assert_eq!(plain.0, 401, "{path}");
         assert!(plain.1.to_ascii_lowercase().contains("www-authenticate: bearer"), "{}", plain.1);

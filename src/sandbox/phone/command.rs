@@ -104,6 +104,9 @@ async fn hand_over_and_sleep(
     let registration = phone.registration();
     let verdict = registration.verdict.as_deref().unwrap_or("nothing yet");
     say(format_args!("Your registrar says: {verdict} ({})", registration.state));
+    if registration.verdict.is_none() {
+        say("If it stays silent, check its port and transport in --registrar: no call comes before it has answered.");
+    }
     say(format_args!("The phone sleeps. Call {} now; Ctrl-C turns push off.", account.aor));
     let lived = tokio::select! {
         lived = take_calls(arguments, &phone) => lived,

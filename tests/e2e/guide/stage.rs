@@ -8,10 +8,10 @@ use reveille::sandbox::mailbox::{Mailbox, MailboxOptions};
 use reveille::sandbox::registrar::{AccountPlan, Registrar, RegistrarPlan};
 use serde_json::{Value, json};
 
-use crate::daemon::sha256_hex;
+use crate::daemon::{served, sha256_hex};
 use crate::http::{Answer, Server};
 use crate::process::{PATIENCE, Process, installed, until};
-use crate::world::{EDGE_DOMAIN, World, free_port};
+use crate::world::{World, free_port};
 
 use super::phone::RawPhone;
 
@@ -144,29 +144,10 @@ impl<'w> Stage<'w> {
 
 fn configuration(world: &World, ports: [u16; 5], mailbox: &str) -> String {
     let [api, tls, udp, pbx, ops] = ports;
-    let (certificate, key) = (world.certificate(), world.key());
     let app_key = sha256_hex(APP_KEY);
+    let served = served(world, api, tls, tls, udp);
     format!(
-        r#"[api]
-listen = "127.0.0.1:{api}"
-tls_certificate = {certificate:?}
-tls_key = {key:?}
-
-[sip]
-domain = "{EDGE_DOMAIN}"
-tls_certificate = {certificate:?}
-tls_key = {key:?}
-
-[[sip.listen]]
-transport = "tls"
-address = "127.0.0.1:{tls}"
-advertise = "127.0.0.1:{tls}"
-
-[[sip.listen]]
-transport = "udp"
-address = "127.0.0.1:{udp}"
-advertise = "127.0.0.1:{udp}"
-
+        r#"{served}
 [registrars]
 allow = ["*"]
 allow_special_ranges = ["127.0.0.0/8"]

@@ -48,11 +48,12 @@ impl World {
             Command::Rectify(_, _, change) => change.material.is_some(),
             _ => false,
         };
-        if self.foreground && brings_credentials {
-            self.critic.forgive();
-        }
         self.asked += 1;
         let asked = self.asked;
+        if brings_credentials {
+            self.bringing.insert(asked);
+            self.forgive();
+        }
         self.story.tell(self.now.boot, &format!("ask {asked}: {}", gist(&command)));
         self.feed(shard, Input::Command(command, ReplyTo(asked)));
         asked
@@ -139,6 +140,16 @@ impl World {
             });
         }
         assert!(self.answers.insert(asked, answer).is_none(), "two answers to one command");
+        self.forgive();
+        self.bringing.remove(&asked);
+    }
+
+    /// Lets a registration that an app took over, or had restricted, come back with the credentials that are on their way to
+    /// it: a command that brings some may have been asked before the one that took them.
+    pub(super) fn forgive(&mut self) {
+        if self.foreground && !self.bringing.is_empty() {
+            self.critic.forgive();
+        }
     }
 }
 

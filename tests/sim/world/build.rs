@@ -48,6 +48,7 @@ impl World {
             answers: BTreeMap::new(),
             asked: 0,
             foreground: false,
+            bringing: BTreeSet::new(),
             waiting: BTreeMap::new(),
             notes: Vec::new(),
             drained: 0,

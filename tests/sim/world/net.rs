@@ -32,6 +32,7 @@ impl World {
     pub(super) fn send(&mut self, hop: &Hop, bytes: &[u8]) {
         let message = Message::parse_datagram(bytes.to_vec());
         let message = message.unwrap_or_else(|fault| panic!("an engine sent no SIP: {fault}: {}", first_line(bytes)));
+        self.forgive();
         self.critic.judge_sent(&message);
         match hop {
             Hop::Datagram { listener, peer } => {
