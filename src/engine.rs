@@ -21,6 +21,7 @@ pub mod story;
 pub mod tally;
 
 mod access;
+mod allowance;
 mod bindings;
 mod calls;
 mod challenges;

@@ -18,7 +18,8 @@ use zeroize::Zeroizing;
 use super::body;
 use super::hand_over::{DeclineBody, HandOverBody, RectificationBody};
 use super::openapi::{
-    BodyProblems, ForegroundProblems, HandOverProblems, InstanceProblems, RectifyProblems, TestProblems,
+    BodyProblems, ForegroundProblems, HandOverProblems, InstanceProblems, RecordedProblems, RectifyProblems,
+    TestProblems,
 };
 use super::preferences::ForegroundBody;
 use super::problem::{Kind, Problem};
@@ -164,7 +165,7 @@ pub(crate) async fn rectify<A: Ask>(State(api): Shared<A>, id: IdInPath, request
     security(("instance_token" = [])),
     responses(
         (status = 200, description = "The instance with its new lease", body = InstanceBody),
-        InstanceProblems,
+        RecordedProblems, InstanceProblems,
     )
 )]
 pub(crate) async fn refresh<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: HeaderMap) -> Answered {

@@ -155,6 +155,12 @@ problem_set! {
 }
 
 problem_set! {
+    /// What a call that writes a record may answer besides.
+    RecordedProblems,
+    [Kind::RateLimited]
+}
+
+problem_set! {
     /// What a call about a whole tenant may answer.
     TenantProblems,
     [Kind::InvalidRequest, Kind::Unauthorized, Kind::Forbidden, Kind::RateLimited, Kind::Busy]

@@ -6,7 +6,7 @@ use http::HeaderMap;
 
 use super::Ask;
 use super::handlers::{Answered, IdInPath, Shared};
-use super::openapi::InstanceProblems;
+use super::openapi::{InstanceProblems, RecordedProblems};
 use super::views::InstanceBody;
 use crate::engine::input::Command;
 
@@ -36,7 +36,7 @@ pub(crate) async fn restrict<A: Ask>(State(api): Shared<A>, id: IdInPath, header
     security(("instance_token" = [])),
     responses(
         (status = 200, description = "The instance, on its way to be registered", body = InstanceBody),
-        InstanceProblems,
+        RecordedProblems, InstanceProblems,
     )
 )]
 pub(crate) async fn resume<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: HeaderMap) -> Answered {

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::handlers::{Answered, IdInPath, Shared};
-use super::openapi::{BodyProblems, InstanceProblems, TenantProblems, UnknownProblems};
+use super::openapi::{BodyProblems, InstanceProblems, RecordedProblems, TenantProblems, UnknownProblems};
 use super::problem::Problem;
 use super::sources::Source;
 use super::{Ask, body, views};
@@ -29,7 +29,7 @@ use crate::engine::output::{Answer, Consent, ConsentView, TraceView};
     security(("instance_token" = [])),
     responses(
         (status = 201, description = "It is traced", body = ConsentBody),
-        InstanceProblems, BodyProblems,
+        RecordedProblems, InstanceProblems, BodyProblems,
     )
 )]
 pub(crate) async fn consent<A: Ask>(State(api): Shared<A>, id: IdInPath, request: Request) -> Answered {
@@ -52,7 +52,7 @@ pub(crate) async fn consent<A: Ask>(State(api): Shared<A>, id: IdInPath, request
     security(("instance_token" = [])),
     responses(
         (status = 200, description = "What was written, the oldest first", body = TraceBody),
-        InstanceProblems,
+        RecordedProblems, InstanceProblems,
     )
 )]
 pub(crate) async fn read<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: HeaderMap) -> Answered {

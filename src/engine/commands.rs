@@ -73,6 +73,7 @@ impl Engine {
 
     fn refresh(&mut self, id: InstanceId, token: &TokenHash, reply: ReplyTo, now: Now) {
         let Some(()) = self.check(id, token, reply) else { return };
+        let Some(()) = self.may_be_recorded(id, reply, now) else { return };
         self.leases.extend(id, now);
         self.watch_lease(id, now);
         if let Some(binding) = self.leases.get(id).map(|instance| instance.binding) {
@@ -90,6 +91,12 @@ impl Engine {
         let refusal = self.erasures.refusal(id, token);
         self.reply(reply, Answer::Refused(refusal));
         None
+    }
+
+    /// Whether the instance may make a further call that is recorded; else the refusal is on its way.
+    pub(super) fn may_be_recorded(&mut self, id: InstanceId, reply: ReplyTo, now: Now) -> Option<()> {
+        let taken = self.leases.take_allowance(id, now.boot);
+        taken.map_err(|after| self.reply(reply, Answer::Refused(Refusal::RateLimited { after }))).ok()
     }
 
     pub(super) fn reply_instance(&mut self, id: InstanceId, reply: ReplyTo, now: Now) {

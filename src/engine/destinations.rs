@@ -24,6 +24,10 @@ const IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// One that never answered is forgotten sooner: whoever names many of them must not fill the table.
 const IDLE_UNPROVEN_MAX: Duration = Duration::from_secs(3600);
 
+/// Destinations one shard is the home of. Above it the one that would be forgotten first goes, of those that never answered
+/// and that nobody uses; whatever is in use is bounded by the bindings that use it.
+const HOMES_MAX: usize = 65_536;
+
 /// What this room asks of the engine.
 pub(crate) enum Event {
     /// Tell another shard.
@@ -38,6 +42,8 @@ pub(crate) struct Destinations {
     placement: Placement,
     rate: u32,
     homes: HashMap<DestinationKey, Home>,
+    /// Those that never answered and that nobody uses, by when they are forgotten.
+    idle_unproven: Schedule<DestinationKey>,
     waiting: HashMap<DestinationKey, Queue>,
     schedule: Schedule<DestinationKey>,
     events: VecDeque<Event>,
@@ -76,6 +82,7 @@ impl Destinations {
             placement,
             rate: rate.max(1),
             homes: HashMap::default(),
+            idle_unproven: Schedule::default(),
             waiting: HashMap::default(),
             schedule: Schedule::default(),
             events: VecDeque::new(),
@@ -113,11 +120,11 @@ impl Destinations {
     pub(crate) fn handle_peer(&mut self, from: ShardId, message: &PeerMessage, random: &mut Random, now: Instant) {
         match *message {
             PeerMessage::PermitsWanted { destination, count } => {
-                self.homes.entry(destination).or_default().wanted.push_back((from, count));
+                self.home(destination).wanted.push_back((from, count));
                 self.grant(destination, random, now);
             }
             PeerMessage::PermitUsed { destination, outcome } => {
-                self.homes.entry(destination).or_default().settle(outcome, random, now);
+                self.home(destination).settle(outcome, random, now);
                 self.grant(destination, random, now);
             }
             PeerMessage::PermitsGranted { destination, count, proven } => {
@@ -133,6 +140,7 @@ impl Destinations {
         while let Some(destination) = self.schedule.pop_due(now) {
             if self.homes.get(&destination).is_some_and(|home| home.is_forgettable(now)) {
                 self.homes.remove(&destination);
+                self.idle_unproven.remove(destination);
             } else {
                 self.grant(destination, random, now);
             }
@@ -189,6 +197,18 @@ impl Destinations {
         }
     }
 
+    /// What is known of a destination; where that is nothing, there is room for it.
+    fn home(&mut self, destination: DestinationKey) -> &mut Home {
+        if self.homes.len() >= HOMES_MAX
+            && !self.homes.contains_key(&destination)
+            && let Some(stale) = self.idle_unproven.pop_first()
+        {
+            self.homes.remove(&stale);
+            self.schedule.remove(stale);
+        }
+        self.homes.entry(destination).or_default()
+    }
+
     /// Grants what may go now, and schedules the next look.
     fn grant(&mut self, destination: DestinationKey, random: &mut Random, now: Instant) {
         let Some(home) = self.homes.get_mut(&destination) else { return };
@@ -207,6 +227,7 @@ impl Destinations {
             }
         };
         let proven = home.proven;
+        self.idle_unproven.set(destination, look.filter(|_| !proven && home.is_idle()));
         self.schedule.set(destination, look);
         for (shard, count) in granted {
             self.tell(shard, PeerMessage::PermitsGranted { destination, count, proven }, random, now);
@@ -362,6 +383,27 @@ mod tests {
 
         room.report(key, PermitOutcome::Answered, &mut random, now);
         assert_eq!(permits(&mut room), 9);
+    }
+
+    #[test]
+    fn a_full_table_forgets_who_never_answered_and_is_not_used() {
+        let (mut room, mut random, proven) = room(50);
+        let now = Instant::from_nanos(1);
+        let other = |number: usize| {
+            let address = std::net::Ipv4Addr::from_bits(u32::try_from(number).expect("few"));
+            DestinationKey { transport: Transport::Udp, address: (address, 5060).into() }
+        };
+        room.want(proven, binding(0), &mut random, now);
+        room.report(proven, PermitOutcome::Answered, &mut random, now);
+        room.want(other(0), binding(0), &mut random, now);
+        for number in 1..HOMES_MAX + 10 {
+            room.want(other(number), binding(0), &mut random, now);
+            room.report(other(number), PermitOutcome::Unused, &mut random, now);
+        }
+        assert_eq!(room.homes.len(), HOMES_MAX);
+        assert!(room.homes.contains_key(&proven) && room.homes.contains_key(&other(0)), "proven, in use");
+        assert!(!room.homes.contains_key(&other(1)) && room.homes.contains_key(&other(HOMES_MAX)));
+        assert_eq!((room.schedule.next().is_some(), room.idle_unproven.has(other(1))), (true, false));
     }
 
     #[test]

@@ -55,11 +55,23 @@ impl Attachment {
     }
 }
 
+/// What became of an instance. Told to nobody without its token.
+#[derive(Clone, Copy)]
+pub(crate) enum Standing {
+    /// It may attach.
+    Held,
+    /// Its processing is restricted.
+    Restricted,
+    /// Only a tombstone is left.
+    Erased,
+}
+
 /// What the edge must know of an instance to let it attach.
 pub(crate) struct Known<'a> {
     pub(crate) instance: InstanceId,
-    /// `None`: it is erased; only a tombstone is left.
-    pub(crate) ha1: Option<&'a str>,
+    /// Of its token, the one it had at last.
+    pub(crate) ha1: &'a str,
+    pub(crate) standing: Standing,
     /// `Reveille-Call` values for the 200.
     pub(crate) calls: Vec<String>,
 }
@@ -89,7 +101,8 @@ impl Edge {
     /// A REGISTER that names an instance: attached, refreshed, detached or asked.
     ///
     /// # Errors
-    /// Why it was not let in, in the words of a call's story; `None` for a challenge that every device gets.
+    /// Why it was not let in, in the words of a call's story; `None` for a challenge that every device gets, and where there
+    /// are no calls.
     pub(crate) fn handle_register(
         &mut self,
         request: &Message,
@@ -98,16 +111,20 @@ impl Edge {
         tag: &str,
         now: Instant,
     ) -> Result<(), Option<&'static str>> {
-        let Some(ha1) = known.ha1 else {
-            self.reply(request, arrival, StatusCode::NOT_FOUND, tag, &[]);
-            return Err(Some("erased"));
-        };
-        match self.check(request, arrival, known.instance, ha1, now) {
-            Ok(()) => {
+        match (self.check(request, arrival, known.instance, known.ha1, now), known.standing) {
+            (Ok(()), Standing::Held) => {
                 self.register(request, arrival, known, tag, now);
                 Ok(())
             }
-            Err(stale) => {
+            (Ok(()), Standing::Restricted) => {
+                self.reply(request, arrival, StatusCode::FORBIDDEN, tag, &[]);
+                Err(None)
+            }
+            (Ok(()), Standing::Erased) => {
+                self.reply(request, arrival, StatusCode::NOT_FOUND, tag, &[]);
+                Err(Some("erased"))
+            }
+            (Err(stale), _) => {
                 self.challenge(request, arrival, known.instance, stale, tag, now);
                 let tried = request.credentials(HeaderName::Authorization, &self.realm).is_some();
                 Err((tried && !stale).then_some("wrong-token"))

@@ -16,6 +16,7 @@ use std::time::Duration;
 use ahash::HashMap;
 use aws_lc_rs::hmac;
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
 use aside::Aside;
 pub(crate) use aside::Wiped;
@@ -96,6 +97,8 @@ struct Subject {
 
 struct Grave {
     token: TokenHash,
+    /// The same for the edge, which tells nobody else that it is a grave.
+    edge_ha1: Zeroizing<String>,
     cause: Cause,
     erasure: Erasure,
     waiting: Vec<ReplyTo>,
@@ -166,7 +169,8 @@ impl Erasures {
         let removal = Removal::Needless;
         let leaving = Box::new(Deregistering { subject, device, identity, removal, started: now.boot });
         let waiting = reply.into_iter().collect();
-        self.graves.insert(id, Grave { token, cause, erasure: Erasure::Deregistering(leaving), waiting });
+        let erasure = Erasure::Deregistering(leaving);
+        self.graves.insert(id, Grave { token, edge_ha1: instance.edge_ha1, cause, erasure, waiting });
         match bound_at {
             Some(target) => self.unregister(id, target, desk, now),
             None => self.wipe(id, Unregister::NotNeeded, desk, now),
@@ -225,7 +229,8 @@ impl Erasures {
         self.under_way += 1;
         let (id, token) = (instance.id, instance.token());
         let waiting = reply.into_iter().collect();
-        self.graves.insert(id, Grave { token, cause, erasure: Erasure::Recording, waiting });
+        let erasure = Erasure::Recording;
+        self.graves.insert(id, Grave { token, edge_ha1: instance.edge_ha1, cause, erasure, waiting });
         let subject = Subject { instance: id, tenant: instance.tenant, salt: instance.salt, wakes };
         let proof = desk.vault.wipe(credential);
         desk.tally.erasure(cause, Duration::ZERO);
@@ -351,17 +356,9 @@ impl Erasures {
         self.graves.get(&id).map(|grave| grave.cause)
     }
 
-    /// Whether an instance of that id was erased here lately.
-    pub(crate) fn knows(&self, id: InstanceId) -> bool {
-        self.graves.contains_key(&id)
-    }
-
-    /// What an instance on its way out still is at its registrar: until its credential is wiped.
-    pub(crate) fn identity(&self, id: InstanceId) -> Option<&Identity> {
-        match &self.graves.get(&id)?.erasure {
-            Erasure::Deregistering(leaving) => Some(&leaving.identity),
-            Erasure::Recording | Erasure::Buried { .. } => None,
-        }
+    /// What proves at the edge that somebody has the token of an instance that was erased here lately.
+    pub(crate) fn edge_ha1(&self, id: InstanceId) -> Option<&str> {
+        self.graves.get(&id).map(|grave| grave.edge_ha1.as_str())
     }
 
     /// Erasures that have no receipt yet.

@@ -10,6 +10,8 @@ use std::time::Duration;
 use ahash::HashMap;
 use zeroize::Zeroizing;
 
+use seats::Compared;
+
 use super::account::{Account, TenantId};
 use super::audit::{Cause, LifeEvent};
 use super::bindings::Spoken;
@@ -39,9 +41,9 @@ pub(super) struct HandOvers {
     asking: HashMap<u64, leave::Asking>,
     tickets: u64,
     /// Guesses that are paid for, until their answer tells what became of them.
-    guesses: HashMap<ReplyTo, u64>,
+    guesses: HashMap<ReplyTo, leave::Guess>,
     /// The same of instances whose registrar had not spoken when the hand-over was answered.
-    unjudged: HashMap<InstanceId, u64>,
+    unjudged: HashMap<InstanceId, leave::Guess>,
     waiting: HashMap<InstanceId, Waiting>,
     /// One at a time for a binding.
     trials: HashMap<BindingId, Trial>,
@@ -143,18 +145,21 @@ impl HandOvers {
 
 impl Engine {
     fn may_hand_over(&self, hand_over: &HandOver) -> Result<(), Refusal> {
-        let busy = Refusal::Busy { after: RETRY_AFTER };
-        if self.draining != Drain::No || !self.audit_writable {
-            return Err(busy);
-        }
+        self.may_admit()?;
         self.may_register(&hand_over.tenant, &hand_over.account)?;
         if self.leases.predecessor(hand_over).is_some() {
             return Ok(());
         }
         if self.leases.len() >= share(self.policy.limits.instances, self.hand_overs.shards) {
-            return Err(busy);
+            return Err(Refusal::Busy { after: RETRY_AFTER });
         }
         Ok(())
+    }
+
+    /// Credentials are taken as long as it can be recorded what becomes of them, and the end has not come.
+    pub(super) fn may_admit(&self) -> Result<(), Refusal> {
+        let may = self.draining == Drain::No && self.audit_writable;
+        if may { Ok(()) } else { Err(Refusal::Busy { after: RETRY_AFTER }) }
     }
 
     pub(super) fn may_register(&self, tenant: &TenantId, account: &Account) -> Result<(), Refusal> {
@@ -175,7 +180,8 @@ impl Engine {
     fn take_in(&mut self, mut hand_over: Box<HandOver>, reply: ReplyTo, now: Now) {
         let username = hand_over.account.auth_username.clone();
         let credential = self.admit(&mut hand_over);
-        if let Some(binding) = self.shareable(&hand_over.tenant, &hand_over.account, &credential) {
+        let compared = self.compare(&hand_over.tenant, &hand_over.account, &credential);
+        if let Compared::Same(binding) = compared {
             if self.is_full(binding) {
                 let _ = self.vault.wipe(credential);
                 return self.turn_away(&hand_over, Refusal::RateLimited { after: RETRY_AFTER }, reply, now);
@@ -185,11 +191,16 @@ impl Engine {
             bindings.join(binding, id, credential, &username, &mut desk);
             return self.welcome(id, token, reply, now);
         }
+        self.doubt(&compared, Some(reply));
         let alike = self.leases.alike(&hand_over.tenant, &hand_over.account);
         let free = |id: &BindingId| self.bindings.may_try(*id, now.boot) && !self.hand_overs.trials.contains_key(id);
         match alike.into_iter().find(free) {
             Some(binding) => {
                 self.begin_trial(binding, credential, &username, Change::Join(hand_over), reply, now);
+            }
+            None if self.is_crowded(&hand_over.tenant, &hand_over.account) => {
+                let _ = self.vault.wipe(credential);
+                self.turn_away(&hand_over, Refusal::RateLimited { after: RETRY_AFTER }, reply, now);
             }
             None => self.found(&hand_over, credential, reply, now.boot + self.policy.register_wait, now),
         }
@@ -256,11 +267,14 @@ impl Engine {
         let username = hand_over.account.auth_username.clone();
         let equals = |held| self.vault.matches(held, &credential, ha1_of(&username));
         // In the foreground its own slot is empty, and equals nothing; another device's may do.
-        let elsewhere = instance.foreground.and_then(|_| {
-            self.shareable(&instance.tenant, &hand_over.account, &credential).filter(|other| !self.is_full(*other))
-        });
-        let same =
-            elsewhere.is_some() || (present == username && self.bindings.credential(binding).is_some_and(equals));
+        let compared = match (instance.foreground, self.bindings.credential(binding)) {
+            (Some(_), _) => self.compare(&instance.tenant, &hand_over.account, &credential),
+            (None, Some(held)) if present == username && equals(held) => Compared::Same(binding),
+            (None, Some(_)) if present == username => Compared::Other,
+            (None, _) => Compared::Nothing,
+        };
+        let same = matches!(compared, Compared::Same(place) if place == binding || !self.is_full(place));
+        self.doubt(&compared, Some(reply));
         if self.hand_overs.waiting.contains_key(&id) || own_trial || (busy && !same) {
             let _ = self.vault.wipe(credential);
             return self.reply(reply, Answer::Refused(Refusal::RateLimited { after: self.policy.register_wait }));
@@ -301,7 +315,7 @@ impl Engine {
             };
             stale.map(|stale| self.vault.wipe(stale));
             let Some(fresh) = fresh else { return };
-            self.seat(id, &hand_over.account, fresh, now);
+            self.seat(id, &hand_over.account, fresh, Some(reply), now);
             let kind = Kind::HandOver { token, replaced: true };
             return self.wait_for_seat(id, reply, kind, now);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::account::{Account, TenantId};
+use super::allowance::Allowance;
 use super::caller_key::CallerKey;
 use super::ids::{BindingId, InstanceId};
 use super::input::{Preferences, PushTarget, TokenHash};
@@ -36,6 +37,8 @@ pub(crate) struct Instance {
     pub(crate) edge_ha1: Zeroizing<String>,
     pub(crate) handed_over: WallTime,
     pub(crate) trunk_drops: u64,
+    /// Calls with its token that write a record.
+    pub(super) recorded: Allowance,
     /// How long the lease is whenever it starts anew.
     pub(super) lease: Duration,
     pub(super) lease_ends: Now,

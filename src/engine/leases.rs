@@ -11,6 +11,7 @@ use ahash::{HashMap, RandomState};
 use zeroize::Zeroizing;
 
 use super::account::{Account, ContactStyle, TenantId};
+use super::allowance::Allowance;
 use super::caller_key::CallerKey;
 use super::ids::{BindingId, Capability, InstanceId};
 use super::input::{HandOver, Preferences, PushTarget, TokenHash};
@@ -101,6 +102,7 @@ impl Leases {
             edge_ha1: minted.edge_ha1,
             handed_over: now.wall,
             trunk_drops: 0,
+            recorded: Allowance::default(),
             lease: hand_over.lease,
             lease_ends: ends(hand_over.lease, now),
             token: minted.token,
@@ -229,6 +231,14 @@ impl Leases {
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.trunk_drops += 1;
         }
+    }
+
+    /// Takes one of the calls an instance may make that write a record.
+    ///
+    /// # Errors
+    /// How long to wait for the next one.
+    pub(crate) fn take_allowance(&mut self, id: InstanceId, now: Instant) -> Result<(), Duration> {
+        self.instances.get_mut(&id).map_or(Ok(()), |instance| instance.recorded.take(now))
     }
 
     /// Takes an instance out, by value.

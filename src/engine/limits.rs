@@ -31,7 +31,8 @@ pub struct Limits {
     pub accounts_per_device: u32,
     /// Wrong credentials for one account within an hour; above it a hand-over gets `rate-limited` before its registrar is asked.
     pub refusals_per_account: u32,
-    /// Devices that share one account; above it a hand-over gets `rate-limited`.
+    /// Devices that share one account, and registrations of it with different credentials; above it a hand-over gets
+    /// `rate-limited`.
     pub devices_per_account: u32,
     /// Text messages that wait for their devices at once; above it a further one gets 480.
     pub messages: u32,

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::account::TrunkSources;
 use super::calls::{Callee, Incoming, Inside, Passing};
 use super::device::reply_hop;
-use super::edge::Known;
+use super::edge::{Known, Standing};
 use super::engine::{Drain, Effect, Engine};
 use super::foreground::takes_calls;
 use super::ids::{BindingId, BranchId, Capability, InstanceId};
@@ -71,7 +71,8 @@ impl Engine {
         let inside = self.calls.inside(&request);
         let callee = capability_of(&request);
         let known = callee.and_then(|callee| self.leases.by_capability(&callee));
-        let attaching = registering(&request).filter(|&id| self.leases.get(id).is_some() || self.erasures.knows(id));
+        let attaching =
+            registering(&request).filter(|&id| self.leases.get(id).is_some() || self.erasures.edge_ha1(id).is_some());
         if inside.is_none() && known.is_none() && attaching.is_none() {
             return self.handle_unnamed(request, arrival, now);
         }
@@ -197,13 +198,16 @@ impl Engine {
     }
 
     fn handle_attach(&mut self, request: &Message, arrival: &Arrival, id: InstanceId, now: Now) {
-        if self.is_restricted(id) {
-            return self.answer(request, arrival, StatusCode::FORBIDDEN, &[]);
-        }
+        let standing = match self.leases.get(id) {
+            Some(instance) if instance.restricted.is_some() => Standing::Restricted,
+            Some(_) => Standing::Held,
+            None => Standing::Erased,
+        };
+        let held = self.leases.get(id).map(|instance| instance.edge_ha1.as_str());
+        let Some(ha1) = held.or_else(|| self.erasures.edge_ha1(id)) else { return };
         let calls = self.calls.news(id);
         let tag = self.tags.of(request);
-        let ha1 = self.leases.get(id).map(|instance| instance.edge_ha1.as_str());
-        let known = Known { instance: id, ha1, calls };
+        let known = Known { instance: id, ha1, standing, calls };
         if let Err(Some(reason)) = self.edge.handle_register(request, arrival, known, &tag, now.boot) {
             self.calls.handle_attach_refused(id, reason);
         }

@@ -35,7 +35,11 @@ impl Engine {
         now: Now,
     ) {
         let Some(()) = self.check(id, token, reply) else { return };
+        let Some(()) = self.may_be_recorded(id, reply, now) else { return };
         if change.material.is_some() {
+            if let Err(refusal) = self.may_admit() {
+                return self.reply(reply, Answer::Refused(refusal));
+            }
             return self.ask_to_rectify(id, *token, Box::new(change), reply, now);
         }
         self.rectify_now(id, token, change, reply, now);
@@ -52,6 +56,10 @@ impl Engine {
     ) {
         let Some(()) = self.check(id, token, reply) else { return };
         let Rectification { push, caller_key, account, material, preferences } = change;
+        // Meanwhile the disk may have failed, or the end of the process have come.
+        if let Some(Err(refusal)) = material.as_ref().map(|_| self.may_admit()) {
+            return self.reply(reply, Answer::Refused(refusal));
+        }
         let Some(instance) = self.leases.get(id) else { return };
         let (present, binding, keep) = (instance.account.clone(), instance.binding, self.policy.keep(&instance.tenant));
         if instance.restricted.is_some() && (account.is_some() || material.is_some()) {
@@ -95,7 +103,7 @@ impl Engine {
         self.set_wishes(id, wishes, now);
         if self.must_move(id, &account) {
             let Some(credential) = self.unseat(id, now) else { return };
-            self.seat(id, &account, credential, now);
+            self.seat(id, &account, credential, Some(reply), now);
             self.leases.rectify(id, account);
             return self.wait_for_seat(id, reply, Kind::Rectify, now);
         }
@@ -118,7 +126,7 @@ impl Engine {
             let _ = self.vault.wipe(former);
         }
         let credential = self.vault.admit(material, keep);
-        self.seat(id, &account, credential, now);
+        self.seat(id, &account, credential, Some(reply), now);
         self.leases.rectify(id, account);
         self.wait_for_seat(id, reply, Kind::Rectify, now);
     }

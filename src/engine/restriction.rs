@@ -22,6 +22,7 @@ impl Engine {
     pub(super) fn resume(&mut self, id: InstanceId, token: &TokenHash, reply: ReplyTo, now: Now) {
         let Some(()) = self.check(id, token, reply) else { return };
         if self.is_restricted(id) {
+            let Some(()) = self.may_be_recorded(id, reply, now) else { return };
             self.go_on_registered(id, now);
             self.lift(id, now);
         }
@@ -78,7 +79,7 @@ impl Engine {
         self.watch_lease(id, now);
         if self.has_company(id, &account, None) {
             let Some(credential) = self.unseat(id, now) else { return };
-            return self.seat(id, &account, credential, now);
+            return self.seat(id, &account, credential, None, now);
         }
         self.bindings.resume(binding, true, now.boot);
     }

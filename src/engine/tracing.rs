@@ -31,6 +31,7 @@ impl Engine {
         if self.is_restricted(id) {
             return self.reply(reply, Answer::Refused(Refusal::Restricted));
         }
+        let Some(()) = self.may_be_recorded(id, reply, now) else { return };
         if !self.traces.begin(id, consent, now) {
             return self.reply(reply, Answer::Refused(Refusal::Busy { after: COME_AGAIN }));
         }
@@ -77,6 +78,14 @@ impl Engine {
         let Some(view) = self.traces.view(id) else {
             return self.reply(reply, Answer::Refused(Refusal::NotFound));
         };
+        // The tenant's readings are counted by themselves: they must not keep the device from its own calls.
+        let taken = match reader {
+            Reader::Device => self.leases.take_allowance(id, now.boot),
+            Reader::Tenant => self.traces.take_tenant_reading(id, now.boot),
+        };
+        if let Err(after) = taken {
+            return self.reply(reply, Answer::Refused(Refusal::RateLimited { after }));
+        }
         self.record(id, LifeEvent::TraceRead(reader), now);
         self.reply(reply, Answer::Trace(Box::new(view)));
     }

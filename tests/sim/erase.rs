@@ -232,13 +232,13 @@ fn the_oldest_tombstones_give_way_when_there_are_too_many() {
 }
 
 #[test]
-fn a_phone_of_an_erased_instance_that_attaches_gets_404() {
+fn a_phone_of_an_erased_instance_that_attaches_with_its_token_gets_404() {
     let mut world = World::new(seed(16)).with_sleeping_phone("alice");
     world.delete("alice");
     world.run_until_quiet();
     world.phone("alice").attach();
     world.run_until_quiet();
-    assert_eq!(world.phone("alice").verdicts, [404]);
+    assert_eq!(world.phone("alice").verdicts, [401, 404]);
     assert_eq!(world.table("edge"), 0);
 }
 

@@ -29,6 +29,7 @@ mod kept_registered;
 mod lease_ends;
 mod mailbox;
 mod manners;
+mod misuse;
 mod modes;
 mod off_boarding;
 mod pass;

@@ -61,6 +61,11 @@ impl Bindings {
         Some(Rested { credential, unregister, kept })
     }
 
+    /// Whether it asks the registrar nothing: its app is in the foreground, or its processing restricted.
+    pub(crate) fn is_dormant(&self, id: BindingId) -> bool {
+        self.bindings.get(&id).is_some_and(|binding| binding.dormant)
+    }
+
     /// Our Contact at the registrar, and how long it holds.
     pub(crate) fn kept(&self, id: BindingId, now: Instant) -> Option<KeptContact> {
         let binding = self.bindings.get(&id)?;

@@ -84,8 +84,8 @@ impl Bindings {
         self.recount(id, None, now);
     }
 
-    /// Whether its processing is restricted: it may not even be compared.
-    pub(crate) fn is_restricted(&self, id: BindingId) -> bool {
+    /// Whether its processing is restricted.
+    pub(super) fn is_restricted(&self, id: BindingId) -> bool {
         self.bindings.get(&id).is_some_and(|binding| binding.restricted)
     }
 

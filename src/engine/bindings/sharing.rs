@@ -46,6 +46,7 @@ impl Bindings {
         member: InstanceId,
         former: CredentialId,
         username: &str,
+        vault: &mut Vault,
     ) -> Option<CredentialId> {
         let Some(binding) = self.bindings.get_mut(&id) else { return Some(former) };
         let holder = std::mem::replace(&mut binding.holder, member);
@@ -53,6 +54,10 @@ impl Bindings {
             return Some(former);
         }
         let before = binding.members();
+        // It was not among the copies when the registration distilled them.
+        if binding.ever_registered {
+            binding.identity.distill_copy(&former, username, vault);
+        }
         binding.spare.insert(holder, Spare { credential: former, username: username.to_owned() });
         let own = binding.spare.remove(&member);
         self.census[binding.counted as usize] += binding.members() - before;

@@ -6,8 +6,17 @@ use super::{Deregistering, Erasure, Erasures};
 use crate::engine::account::TenantId;
 use crate::engine::ids::InstanceId;
 use crate::engine::input::Whom;
+use crate::engine::register::Identity;
 
 impl Erasures {
+    /// What an instance on its way out still is at its registrar: until its credential is wiped.
+    pub(crate) fn identity(&self, id: InstanceId) -> Option<&Identity> {
+        match &self.graves.get(&id)?.erasure {
+            Erasure::Deregistering(leaving) => Some(&leaving.identity),
+            Erasure::Recording | Erasure::Buried { .. } => None,
+        }
+    }
+
     /// The tenant's instances that are being erased and are not wiped yet, as far as `whom` is about them; in the order of
     /// their ids.
     pub(crate) fn leaving_of(&self, tenant: &TenantId, whom: &Whom) -> BTreeSet<InstanceId> {

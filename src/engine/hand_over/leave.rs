@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::seats::Compared;
 use crate::clock::Now;
 use crate::engine::account::{Account, TenantId, TrunkHost};
 use crate::engine::audit::Cause;
@@ -15,6 +16,14 @@ use crate::engine::ids::{InstanceId, ReplyTo};
 use crate::engine::input::{HandOver, Holder, Rectification, TokenHash};
 use crate::engine::output::{Answer, Output, Refusal, RegistrationState, RegistrationView};
 use crate::engine::{guesses, places};
+
+/// A guess that is paid for.
+pub(super) struct Guess {
+    ticket: u64,
+    /// The credentials were compared with others that are held of the account. Its answer tells that they are not those, so
+    /// it is a wrong guess, whatever the registrar says, unless they register.
+    differs: bool,
+}
 
 /// Somebody who waits for leave.
 pub(super) struct Asking {
@@ -130,38 +139,59 @@ impl Engine {
 
     /// The answer to what was paid for as a guess tells whether it was a wrong one.
     pub(in crate::engine) fn settle_guess(&mut self, reply: ReplyTo, answer: &Answer) {
-        let Some(ticket) = self.hand_overs.guesses.remove(&reply) else { return };
-        let was_wrong = match answer {
-            Answer::HandedOver(it) if it.registration.state == RegistrationState::Registering => {
-                if let Some(former) = self.hand_overs.unjudged.insert(it.instance, ticket) {
-                    self.guesses.settle(former, false);
-                }
-                return;
+        let Some(guess) = self.hand_overs.guesses.remove(&reply) else { return };
+        let (instance, registration) = match answer {
+            Answer::HandedOver(it) => (it.instance, &it.registration),
+            Answer::Instance(it) => (it.instance, &it.registration),
+            Answer::Refused(refusal) => {
+                return self.guesses.settle(guess.ticket, guess.differs || is_the_registrars(refusal));
             }
-            Answer::HandedOver(it) => was_refused(&it.registration),
-            Answer::Instance(it) => was_refused(&it.registration),
-            Answer::Refused(refusal) => is_the_registrars(refusal),
-            _ => false,
+            _ => return self.guesses.settle(guess.ticket, guess.differs),
         };
-        self.guesses.settle(ticket, was_wrong);
+        match registration.state {
+            RegistrationState::Registering | RegistrationState::Foreground | RegistrationState::Restricted => {}
+            RegistrationState::Registered | RegistrationState::Failing | RegistrationState::Erasing => {
+                return self.guesses.settle(guess.ticket, guess.was_wrong(registration));
+            }
+        }
+        // The instance has brought other credentials before its registrar judged the former ones, and now never will.
+        if let Some(former) = self.hand_overs.unjudged.insert(instance, guess) {
+            self.guesses.settle(former.ticket, former.differs);
+        }
+    }
+
+    /// What `compared` tells makes the guess that `reply` paid for a wrong one, unless its credentials register.
+    pub(super) fn doubt(&mut self, compared: &Compared, reply: Option<ReplyTo>) {
+        if let (Compared::Other, Some(guess)) = (compared, reply.and_then(|it| self.hand_overs.guesses.get_mut(&it))) {
+            guess.differs = true;
+        }
+    }
+
+    /// The credentials registered: they are no wrong guess, whatever becomes of the wish.
+    pub(super) fn clear_doubt(&mut self, reply: ReplyTo) {
+        if let Some(guess) = self.hand_overs.guesses.get_mut(&reply) {
+            guess.differs = false;
+        }
     }
 
     /// The registrar spoke after the hand-over was answered.
     pub(super) fn settle_late(&mut self, id: InstanceId, spoken: &Spoken, now: Now) {
-        let Some(ticket) = self.hand_overs.unjudged.remove(&id) else { return };
+        let Some(guess) = self.hand_overs.unjudged.remove(&id) else { return };
         let view = self.leases.get(id).map(|instance| self.registration_view(instance, now));
         let was_wrong = match spoken {
             Spoken::Refused(_) => true,
-            Spoken::Verdict => view.is_some_and(|view| was_refused(&view)),
-            Spoken::Unreachable => false,
+            Spoken::Verdict => view.map_or(guess.differs, |view| guess.was_wrong(&view)),
+            Spoken::Unreachable => guess.differs,
         };
-        self.guesses.settle(ticket, was_wrong);
+        self.guesses.settle(guess.ticket, was_wrong);
     }
 
-    /// The instance is gone before its registrar spoke.
+    /// The instance is gone before its registrar spoke. One that is deleted has still to be removed at the registrar, and its
+    /// receipt tells how that went: whoever wants to see it has guessed.
     pub(super) fn settle_gone(&mut self, id: InstanceId, cause: Cause) {
-        if let Some(ticket) = self.hand_overs.unjudged.remove(&id) {
-            self.guesses.settle(ticket, cause == Cause::Refused);
+        if let Some(guess) = self.hand_overs.unjudged.remove(&id) {
+            let was_wrong = guess.differs || matches!(cause, Cause::Refused | Cause::Deleted);
+            self.guesses.settle(guess.ticket, was_wrong);
         }
     }
 
@@ -184,14 +214,14 @@ impl Engine {
         }
         match wish {
             Wish::Guess(hand_over, former) => {
-                self.hand_overs.guesses.insert(reply, ticket);
+                self.hand_overs.guesses.insert(reply, Guess { ticket, differs: false });
                 match former.and_then(|former| self.taken_back(&former)) {
                     Some(refusal) => self.reply(reply, Answer::Refused(refusal)),
                     None => self.seek_place(hand_over, reply, now),
                 }
             }
             Wish::Rectify(id, token, change) => {
-                self.hand_overs.guesses.insert(reply, ticket);
+                self.hand_overs.guesses.insert(reply, Guess { ticket, differs: false });
                 self.rectify_now(id, &token, *change, reply, now);
             }
             Wish::Move(id, token, change) => self.guess_to_rectify(id, token, change, reply, now),
@@ -257,6 +287,13 @@ impl Engine {
             TrunkHost::Address(address) => address.to_canonical().to_string(),
         };
         self.placement.fingerprint(&[tenant, &host, &account.auth_username])
+    }
+}
+
+impl Guess {
+    /// What the registrar's word makes of it.
+    fn was_wrong(&self, registration: &RegistrationView) -> bool {
+        was_refused(registration) || (self.differs && registration.state != RegistrationState::Registered)
     }
 }
 

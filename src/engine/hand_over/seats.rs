@@ -7,11 +7,26 @@ use crate::engine::account::{Account, TenantId};
 use crate::engine::bindings::Opening;
 use crate::engine::engine::{Effect, Engine};
 use crate::engine::erasures::Sentence;
-use crate::engine::ids::{BindingId, Capability, InstanceId};
+use crate::engine::ids::{BindingId, Capability, InstanceId, ReplyTo};
 use crate::engine::input::HandOver;
 use crate::engine::instance::Instance;
 use crate::engine::register::{Exchange, Leaving, Terms, ha1_of};
 use crate::vault::CredentialId;
+
+/// Bindings of one account that credentials are compared with, each at the price of opening a slot. Restrictions that end
+/// may bring together more than an account has room for; what is not compared gets a binding of its own.
+const COMPARED_MAX: usize = 32;
+
+/// What comparing credentials with those held of the same account tells, and tells whoever brought them: who has them is
+/// welcome at once.
+pub(super) enum Compared {
+    /// They are those this binding registers with.
+    Same(BindingId),
+    /// They are others than those that are held.
+    Other,
+    /// Nothing is held to compare them with.
+    Nothing,
+}
 
 impl Engine {
     /// Opens the binding of one instance.
@@ -31,18 +46,30 @@ impl Engine {
         bindings.open(opening, &mut desk, now.boot);
     }
 
-    /// A binding that a holder of these very credentials may share.
-    pub(super) fn shareable(
-        &self,
-        tenant: &TenantId,
-        account: &Account,
-        credential: &CredentialId,
-    ) -> Option<BindingId> {
+    /// Whether a holder of these credentials may share a binding.
+    pub(super) fn compare(&self, tenant: &TenantId, account: &Account, credential: &CredentialId) -> Compared {
         let same = |id: &BindingId| {
             let held = self.bindings.credential(*id);
             held.is_some_and(|held| self.vault.matches(held, credential, ha1_of(&account.auth_username)))
         };
-        self.leases.alike(tenant, account).into_iter().filter(|id| !self.bindings.is_restricted(*id)).find(same)
+        let mut kept = self.kept_for(tenant, account).take(COMPARED_MAX).peekable();
+        let nothing = kept.peek().is_none();
+        match kept.find(same) {
+            Some(binding) => Compared::Same(binding),
+            None if nothing => Compared::Nothing,
+            None => Compared::Other,
+        }
+    }
+
+    /// Whether the account has no room for a further binding. Each is credentials of their own, which nobody has judged yet.
+    pub(super) fn is_crowded(&self, tenant: &TenantId, account: &Account) -> bool {
+        self.kept_for(tenant, account).count() >= self.policy.limits.devices_per_account as usize
+    }
+
+    /// The bindings of the account that are kept registered, the oldest first: those of apps in the foreground hold nothing
+    /// to compare, restricted ones may not be compared.
+    fn kept_for(&self, tenant: &TenantId, account: &Account) -> impl Iterator<Item = BindingId> {
+        self.leases.alike(tenant, account).into_iter().filter(|id| !self.bindings.is_dormant(*id))
     }
 
     pub(super) fn is_full(&self, binding: BindingId) -> bool {
@@ -51,17 +78,27 @@ impl Engine {
 
     /// Moves an instance that is in no binding any more to one its account and credentials fit: a shared one, or one of its
     /// own.
-    pub(in crate::engine) fn seat(&mut self, id: InstanceId, account: &Account, credential: CredentialId, now: Now) {
+    /// `reply` is whose answer will tell which, where somebody asked for it.
+    pub(in crate::engine) fn seat(
+        &mut self,
+        id: InstanceId,
+        account: &Account,
+        credential: CredentialId,
+        reply: Option<ReplyTo>,
+        now: Now,
+    ) {
         self.come_back(id);
         let Some(tenant) = self.leases.get(id).map(|instance| instance.tenant.clone()) else { return };
-        match self.shareable(&tenant, account, &credential).filter(|binding| !self.is_full(*binding)) {
-            Some(binding) => {
+        let compared = self.compare(&tenant, account, &credential);
+        self.doubt(&compared, reply);
+        match compared {
+            Compared::Same(binding) if !self.is_full(binding) => {
                 self.leases.reseat(id, binding);
                 let (bindings, mut desk) = self.for_bindings();
                 bindings.join(binding, id, credential, &account.auth_username, &mut desk);
                 self.adjust_binding(binding, now);
             }
-            None => {
+            Compared::Same(_) | Compared::Other | Compared::Nothing => {
                 let capability = Capability::mint(self.shard, self.random.bytes());
                 let binding = self.leases.found(&tenant, account, capability);
                 self.leases.reseat(id, binding);
@@ -80,7 +117,7 @@ impl Engine {
         let Some(instance) = self.leases.get(id) else { return false };
         let company = || {
             let own = credential.or_else(|| self.bindings.copy_of(instance.binding, id))?;
-            let other = self.shareable(&instance.tenant, account, own)?;
+            let Compared::Same(other) = self.compare(&instance.tenant, account, own) else { return None };
             (other != instance.binding && !self.is_full(other)).then_some(())
         };
         let apart = instance.foreground.is_some() || instance.restricted.is_some();
@@ -119,7 +156,7 @@ impl Engine {
 
     /// The binding speaks with this member's credentials from now on.
     pub(super) fn adopt(&mut self, id: BindingId, member: InstanceId, former: CredentialId, username: &str) {
-        if let Some(stale) = self.bindings.adopt(id, member, former, username) {
+        if let Some(stale) = self.bindings.adopt(id, member, former, username, &mut self.vault) {
             let _ = self.vault.wipe(stale);
         }
     }

@@ -60,6 +60,7 @@ impl Engine {
             let _ = self.vault.wipe(former);
             return;
         };
+        self.clear_doubt(reply);
         match change {
             Change::Renew(member, hand_over) => {
                 self.adopt(id, member, former, username);
@@ -100,8 +101,9 @@ impl Engine {
             let _ = self.vault.wipe(credential);
             return;
         };
-        let again = self.leases.predecessor(&hand_over).is_some();
-        let busy = again.then_some(Refusal::RateLimited { after: RETRY_AFTER });
+        let no_room =
+            self.leases.predecessor(&hand_over).is_some() || self.is_crowded(&hand_over.tenant, &hand_over.account);
+        let busy = no_room.then_some(Refusal::RateLimited { after: RETRY_AFTER });
         match self.may_hand_over(&hand_over).err().or(busy) {
             Some(refusal) => {
                 let _ = self.vault.wipe(credential);

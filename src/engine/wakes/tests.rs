@@ -44,6 +44,7 @@ fn instance(push: Vec<PushTarget>) -> Instance {
         edge_ha1: Zeroizing::new(String::new()),
         handed_over: NOW.wall,
         trunk_drops: 0,
+        recorded: crate::engine::allowance::Allowance::default(),
         lease: HOUR * 72,
         lease_ends: Now { boot: NOW.boot + HOUR * 72, wall: NOW.wall + HOUR * 72 },
         token: TokenHash([0; 32]),
