@@ -103,6 +103,11 @@ impl api::Ask for Router {
 /// Runs the daemon until it is told to stop. Logging is started already.
 #[must_use]
 pub fn serve(settings: Settings) -> Exit {
+    // Before anything is written.
+    if let Err(problem) = systemd::outlive_file_size_limit() {
+        error!(%problem, "signals cannot be received");
+        return Exit::Unavailable;
+    }
     let confinement = open::confinement(&settings);
     let opened = match Opened::new(settings) {
         Ok(opened) => opened,
@@ -124,7 +129,6 @@ pub fn serve(settings: Settings) -> Exit {
         }
     };
     let code = runtime.block_on(async {
-        // Before anything is written: a file that may not grow is a full disk, and no reason to die.
         let signals = match systemd::Signals::new() {
             Ok(signals) => signals,
             Err(problem) => {

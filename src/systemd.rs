@@ -25,9 +25,14 @@ pub(crate) struct Signals {
     hangup: UnixSignal,
     terminate: UnixSignal,
     interrupt: UnixSignal,
-    /// Received so that it does not end us, and never looked at: a write beyond the greatest size of a file
-    /// (`RLIMIT_FSIZE`) then fails like one to a full disk.
-    _file_size: UnixSignal,
+}
+
+/// Has writes beyond the greatest size of a file (`RLIMIT_FSIZE`) fail like those to a full disk instead of ending the
+/// process, from now on: what is installed for SIGXFSZ stays when the runtime that did it is gone. Starts no thread.
+pub(crate) fn outlive_file_size_limit() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let _within = runtime.enter();
+    signal(SignalKind::from_raw(libc::SIGXFSZ)).map(drop)
 }
 
 impl Signals {
@@ -36,7 +41,6 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            _file_size: signal(SignalKind::from_raw(libc::SIGXFSZ))?,
         })
     }
 
