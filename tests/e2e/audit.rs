@@ -18,7 +18,7 @@ use crate::world::{EDGE_DOMAIN, Transport, World, free_port};
 const TIMED: usize = 40;
 
 /// How large a file may be where the disk counts as full: the vault's page and a short log fit in.
-const FULL_AT: u64 = 8192;
+const FULL_AT: usize = 8192;
 
 #[test]
 fn a_signing_key_that_cannot_be_used_is_told_and_nothing_is_served() {
@@ -99,7 +99,7 @@ fn a_daemon_starts_on_a_full_disk_and_takes_hand_overs_once_there_is_room() {
     // As a crash leaves it, and more than there is room for aside.
     let log = setting.daemon.audit_log();
     let whole = fs::metadata(&log).expect("there").len();
-    let torn = [fs::read(&log).expect("there"), vec![0; FULL_AT as usize + 1]].concat();
+    let torn = [fs::read(&log).expect("there"), vec![0; FULL_AT + 1]].concat();
     fs::write(&log, torn).expect("writable");
 
     setting.daemon.start_again_with_files_limited(FULL_AT);

@@ -107,7 +107,7 @@ impl<'w> Daemon<'w> {
 
     /// Starts it again after its end, with what is in its directory, where no file of it can grow beyond so many bytes.
     #[track_caller]
-    pub(crate) fn start_again_with_files_limited(&mut self, bytes: u64) {
+    pub(crate) fn start_again_with_files_limited(&mut self, bytes: usize) {
         let (binary, file) = (env!("CARGO_BIN_EXE_reveille"), self.directory.join("reveille.toml"));
         self.process = Process::start("reveille", &self.directory, Path::new("prlimit"), |command| {
             command.args([&format!("--fsize={bytes}:unlimited"), binary, "serve", "--config"]).arg(file);

@@ -131,7 +131,6 @@ fn a_crash_at_any_step_of_a_rotation_leaves_a_log_that_goes_on_and_verifies() {
     let (before, next) =
         (fs::read(segments::finished(&after.log, 3)).expect("there"), fs::read(&after.log).expect("there"));
     let (before, next) = (&before[..], &next[..]);
-    let (before, next) = (&before[..], &next[..]);
     let half = &next[..next.len() / 2];
     for (what, live, finished, begun) in [
         ("nothing is done", Some(before), None, None),
