@@ -10,7 +10,7 @@ use crate::clock::Instant;
 
 /// Recorded calls at once, for an instance; above it one each `RECORDED_CALL_EVERY`. An app that is switched to and fro, or a
 /// trace that is watched, stays below.
-const RECORDED_CALLS_AT_ONCE: u32 = 30;
+const RECORDED_CALLS_AT_ONCE: u32 = 100;
 /// How often they may go on: an instance that never rests fills a megabyte or two a day.
 const RECORDED_CALL_EVERY: Duration = Duration::from_secs(20);
 
