@@ -17,13 +17,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use reveille::engine::ids::Capability;
-use reveille::engine::input::{Arrival, Input};
+use reveille::engine::ids::{Capability, ReplyTo};
+use reveille::engine::input::{Arrival, Command, Input, Whom};
 use reveille::engine::output::Output;
 use reveille::sip::Message;
 
 use registrar::Registrar;
-use world::{LEASE, SHARD, World, arrival};
+use world::{LEASE, SHARD, TENANT, World, arrival};
 
 /// Instances held while the rest happens.
 const HELD: [usize; 2] = [1_000, 100_000];
@@ -44,7 +44,7 @@ fn registration(criterion: &mut Criterion) {
         idle_sweep(criterion, &mut world, held);
         lease_end(criterion, &mut world, held);
         refresh(criterion, &mut world, held);
-        end_all(world, held);
+        erase_all(world, held);
     }
 }
 
@@ -163,23 +163,25 @@ fn lease_end_round(world: &mut World) {
     world.aside(World::settle);
 }
 
-/// All leases end at once. Once, since nothing is left to repeat it with.
-fn end_all(mut world: World, held: usize) {
-    world.pass(LEASE);
-    let mut turns = 0_u32;
+/// All are erased at once, as at a shutdown or when their tenant leaves: from the order until the last erasure has begun.
+/// Once, since nothing is left to repeat it with.
+fn erase_all(mut world: World, held: usize) {
+    let mut turns = 1_u32;
     world.forget_longest();
     let work = world.work(1, |world| {
+        let order = Command::EraseAll { tenant: TENANT.into(), whom: Whom::Tenant };
+        world.feed(Input::Command(order, ReplyTo(0)));
         while world.registered() > 0 {
             world.timeout();
             turns += 1;
         }
     });
-    assert_eq!(ended(&world), held);
     let each = work.spent / u32::try_from(held).expect("few enough");
     say(&format!(
-        "{held} held, all leases end at once: {:.1?} in {turns} turns, {each:.1?} each; longest turn {:.1?}",
+        "{held} held, all erased at once: {:.1?} in {turns} turns, {each:.1?} each; longest turn {:.1?}; {} un-REGISTERs at once",
         work.spent,
-        world.longest()
+        world.longest(),
+        ended(&world)
     ));
 }
 

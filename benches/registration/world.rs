@@ -32,7 +32,7 @@ pub(crate) const SHARD: ShardId = ShardId(0);
 pub(crate) const LEASE: Duration = reveille::engine::limits::LEASE_CEILING;
 
 const LISTENER: ListenerId = ListenerId(0);
-const TENANT: &str = "acme";
+pub(crate) const TENANT: &str = "acme";
 const APP: &str = "com.example.phone";
 /// What the accounts ask for: the longest expiry that is believed.
 const EXPIRES: u32 = 24 * 3600;
