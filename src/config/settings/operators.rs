@@ -14,7 +14,7 @@ pub const OPS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 pub struct Ops {
     /// Where `/metrics`, `/healthz`, `/readyz` and `/calls` are served. Empty: nowhere.
     pub listen: Vec<OpsListen>,
-    /// The SHA-256 of tokens that may ask, at most [`APP_KEYS_MAX`].
+    /// The SHA-256 of tokens that may ask, at most [`super::APP_KEYS_MAX`].
     pub token_sha256: Vec<[u8; 32]>,
     /// The certificate of its TCP listeners; `None`: plain HTTP.
     pub tls: Option<TlsFiles>,
