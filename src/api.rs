@@ -91,6 +91,7 @@ pub(crate) struct Api<A> {
     pub(crate) notary: Notary,
     pub(crate) rate: HandOverRate<Source>,
     pub(crate) tenant_rate: HandOverRate<TenantId>,
+    pub(crate) failed_administrators: HandOverRate<Source>,
     pub(crate) bodies: Semaphore,
     pub(crate) deadlines: Deadlines,
     /// What goes on although its client leaves: one for each hand-over, one a shard for each order of an administrator.
@@ -126,6 +127,7 @@ fn serve_within<A: Ask>(
     let sources = Arc::new(ConnectionCount::new(limits.flows_per_source));
     let rate = HandOverRate::new(limits.posts_per_source);
     let tenant_rate = HandOverRate::new(limits.posts_per_tenant);
+    let failed_administrators = HandOverRate::new(limits.posts_per_source);
     let bodies = Semaphore::new(body::BODIES_AT_ONCE);
     let tasks = Tasks::default();
     let api = Api {
@@ -136,6 +138,7 @@ fn serve_within<A: Ask>(
         notary,
         rate,
         tenant_rate,
+        failed_administrators,
         bodies,
         deadlines,
         tasks: tasks.clone(),

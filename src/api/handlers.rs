@@ -367,14 +367,14 @@ impl<A: Ask> Api<A> {
         }
     }
 
-    /// Who asks about a whole tenant. Whoever is refused pays as for a hand-over: no address can have us verify signatures
-    /// without end.
+    /// Who asks about a whole tenant. Whoever is refused pays, so that no address can have us verify signatures without end; not
+    /// as for a hand-over, since phones behind an administrator's address must not keep him from erasing.
     pub(super) fn administrator(&self, source: Source, headers: &HeaderMap) -> Result<TenantId, Problem> {
         let now = clock::now();
-        self.rate.check(&source, now.boot).map_err(too_many_from_there)?;
+        self.failed_administrators.check(&source, now.boot).map_err(too_many_from_there)?;
         self.tenants.administrator(headers, now).inspect_err(|_| {
             // One that came in between has taken the last place: the next one will be told.
-            let _ = self.rate.admit(source, now.boot);
+            let _ = self.failed_administrators.admit(source, now.boot);
         })
     }
 

@@ -274,8 +274,12 @@ impl Engine {
             (None, _) => Compared::Nothing,
         };
         let same = matches!(compared, Compared::Same(place) if place == binding || !self.is_full(place));
-        self.doubt(&compared, Some(reply));
-        if self.hand_overs.waiting.contains_key(&id) || own_trial || (busy && !same) {
+        let one_under_way = self.hand_overs.waiting.contains_key(&id) || own_trial;
+        if !one_under_way {
+            // Else the answer is the same whatever the comparison says: nothing was guessed.
+            self.doubt(&compared, Some(reply));
+        }
+        if one_under_way || (busy && !same) {
             let _ = self.vault.wipe(credential);
             return self.reply(reply, Answer::Refused(Refusal::RateLimited { after: self.policy.register_wait }));
         }

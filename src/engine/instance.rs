@@ -39,6 +39,8 @@ pub(crate) struct Instance {
     pub(crate) trunk_drops: u64,
     /// Calls with its token that write a record.
     pub(super) recorded: Allowance,
+    /// Readings of its trace, which are recorded too: by its device, and by its tenant.
+    pub(super) trace_reads: (Allowance, Allowance),
     /// How long the lease is whenever it starts anew.
     pub(super) lease: Duration,
     pub(super) lease_ends: Now,

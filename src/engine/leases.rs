@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::account::{Account, ContactStyle, TenantId};
 use super::allowance::Allowance;
+use super::audit::Reader;
 use super::caller_key::CallerKey;
 use super::ids::{BindingId, Capability, InstanceId};
 use super::input::{HandOver, Preferences, PushTarget, TokenHash};
@@ -103,6 +104,7 @@ impl Leases {
             handed_over: now.wall,
             trunk_drops: 0,
             recorded: Allowance::default(),
+            trace_reads: Default::default(),
             lease: hand_over.lease,
             lease_ends: ends(hand_over.lease, now),
             token: minted.token,
@@ -239,6 +241,18 @@ impl Leases {
     /// How long to wait for the next one.
     pub(crate) fn take_allowance(&mut self, id: InstanceId, now: Instant) -> Result<(), Duration> {
         self.instances.get_mut(&id).map_or(Ok(()), |instance| instance.recorded.take(now))
+    }
+
+    /// Takes one of the readings of its trace; no reader keeps the other from his, or the device from its other calls.
+    ///
+    /// # Errors
+    /// How long to wait for the next one.
+    pub(crate) fn take_reading(&mut self, id: InstanceId, reader: Reader, now: Instant) -> Result<(), Duration> {
+        let Some(instance) = self.instances.get_mut(&id) else { return Ok(()) };
+        match reader {
+            Reader::Device => instance.trace_reads.0.take(now),
+            Reader::Tenant => instance.trace_reads.1.take(now),
+        }
     }
 
     /// Takes an instance out, by value.

@@ -7,11 +7,9 @@
 mod redact;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::allowance::Allowance;
 use super::ids::InstanceId;
 use super::limits::{Limits, TRACE_CEILING, share};
 use super::output::{Consent, ConsentView, TraceEntry, TraceKind, TraceView};
@@ -58,8 +56,6 @@ struct Trace {
     bytes: usize,
     omitted: u64,
     known: VecDeque<(Transaction, Side)>,
-    /// Readings by the tenant, each of which writes a record.
-    tenant_reads: Allowance,
 }
 
 /// The room.
@@ -100,7 +96,6 @@ impl Traces {
             bytes: 0,
             omitted: 0,
             known: VecDeque::new(),
-            tenant_reads: Allowance::default(),
         };
         self.traces.insert(instance, trace);
         self.schedule.set(instance, Some(until.boot));
@@ -188,14 +183,6 @@ impl Traces {
         let trace = self.traces.get(&instance)?;
         let entries = trace.entries.iter().cloned().collect();
         Some(TraceView { consent: trace.consent(), entries, omitted: trace.omitted })
-    }
-
-    /// Takes one of the readings a tenant may make of a trace.
-    ///
-    /// # Errors
-    /// How long to wait for the next one.
-    pub(crate) fn take_tenant_reading(&mut self, instance: InstanceId, now: Instant) -> Result<(), Duration> {
-        self.traces.get_mut(&instance).map_or(Ok(()), |trace| trace.tenant_reads.take(now))
     }
 
     /// How full each table is.

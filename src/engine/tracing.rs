@@ -78,12 +78,7 @@ impl Engine {
         let Some(view) = self.traces.view(id) else {
             return self.reply(reply, Answer::Refused(Refusal::NotFound));
         };
-        // The tenant's readings are counted by themselves: they must not keep the device from its own calls.
-        let taken = match reader {
-            Reader::Device => self.leases.take_allowance(id, now.boot),
-            Reader::Tenant => self.traces.take_tenant_reading(id, now.boot),
-        };
-        if let Err(after) = taken {
+        if let Err(after) = self.leases.take_reading(id, reader, now.boot) {
             return self.reply(reply, Answer::Refused(Refusal::RateLimited { after }));
         }
         self.record(id, LifeEvent::TraceRead(reader), now);

@@ -6,7 +6,7 @@ use reveille::engine::output::{Answer, Consent, HandedOver, Refusal, Registratio
 use crate::pbx::Verdict;
 use crate::share::offer_of;
 use crate::world::build::{TENANT, password, targets};
-use crate::world::{World, hours, secs, seed};
+use crate::world::{World, hours, millis, secs, seed};
 
 /// Hands alice's account over from a device of its own.
 fn ask_from(world: &mut World, number: usize, text: &str) -> u64 {
@@ -77,6 +77,25 @@ fn other_credentials_that_register_are_no_wrong_guess_at_a_held_account() {
     assert_eq!(world.handed_over(asked).registration.state, RegistrationState::Registered);
     assert_eq!((world.table("guesses"), world.table("guesses.paid")), (0, 0));
     world.assert_nothing_left();
+}
+
+#[test]
+fn asking_again_while_other_credentials_are_tried_is_no_wrong_guess() {
+    let mut world = World::new(seed(1211)).with_sleeping_phone("alice");
+    world.pbx().set_password("alice", "new at the PBX");
+    world.wire.latency = millis(200);
+    let mut ask = || {
+        let mut offer = world.offer("alice");
+        offer.material = password("new at the PBX");
+        let asked = world.command(Command::HandOver(Box::new(offer)));
+        world.run_for(millis(50));
+        asked
+    };
+    let (first, others) = (ask(), [ask(), ask(), ask()]);
+    assert!(others.iter().all(|asked| is_limited(&world, *asked)), "one is under way");
+    world.run_for(secs(4));
+    assert_eq!(world.handed_over(first).registration.state, RegistrationState::Registered);
+    assert_eq!((world.table("guesses"), world.table("guesses.paid")), (0, 0));
 }
 
 #[test]
@@ -173,7 +192,6 @@ fn calls_that_are_recorded_are_bounded_for_each_instance() {
     let commands = [
         Command::Refresh(id, token),
         Command::Consent(id, token, CONSENT),
-        Command::ReadTrace(id, token),
         Command::Rectify(id, token, Box::new(change)),
     ];
     for command in commands {
@@ -181,8 +199,10 @@ fn calls_that_are_recorded_are_bounded_for_each_instance() {
         let Some(Refusal::RateLimited { after }) = world.refusal(asked) else { panic!("{:?}", world.refusal(asked)) };
         assert!(after > secs(0) && after < secs(60), "{after:?}");
     }
-    let read = world.command(Command::ReadTraceAsTenant(TENANT.into(), id));
-    assert!(matches!(world.answer(read), Some(Answer::Trace(_))), "the tenant has not asked for anything yet");
+    for reading in [Command::ReadTrace(id, token), Command::ReadTraceAsTenant(TENANT.into(), id)] {
+        let read = world.command(reading);
+        assert!(matches!(world.answer(read), Some(Answer::Trace(_))), "nobody has read anything yet");
+    }
     for command in [Command::Show(id, token), Command::Data(id, token)] {
         let asked = world.command(command);
         assert!(!is_limited(&world, asked), "nothing is recorded of it");
@@ -224,21 +244,31 @@ fn what_takes_away_is_never_refused_for_its_number() {
 }
 
 #[test]
-fn a_tenant_that_reads_a_trace_again_and_again_is_bounded_and_the_device_is_not_concerned() {
-    let mut world = World::new(seed(1210)).with_sleeping_phone("alice");
-    let (id, token) = world.key_of("alice");
-    world.command(Command::Consent(id, token, CONSENT));
-    let records = world.records.len();
-    let mut last = 0;
-    for _ in 0..1000 {
-        last = world.command(Command::ReadTraceAsTenant(TENANT.into(), id));
-    }
-    world.run_for(secs(1));
-    assert!(is_limited(&world, last));
-    assert!(world.records.len() < records + 150, "{} records", world.records.len() - records);
-    for command in [Command::Refresh(id, token), Command::ReadTrace(id, token)] {
-        let asked = world.command(command);
+fn whoever_reads_a_trace_again_and_again_is_bounded_and_keeps_nobody_from_anything_else() {
+    for by_tenant in [false, true] {
+        let mut world = World::new(seed(1210)).with_sleeping_phone("alice");
+        let (id, token) = world.key_of("alice");
+        let read = |by_tenant| match by_tenant {
+            true => Command::ReadTraceAsTenant(TENANT.into(), id),
+            false => Command::ReadTrace(id, token),
+        };
+        world.command(Command::Consent(id, token, CONSENT));
+        let records = world.records.len();
+        let mut last = 0;
+        for _ in 0..1000 {
+            last = world.command(read(by_tenant));
+        }
+        world.run_for(secs(1));
+        assert!(is_limited(&world, last));
+        assert!(world.records.len() < records + 150, "{} records", world.records.len() - records);
+        for command in [Command::Refresh(id, token), read(!by_tenant)] {
+            let asked = world.command(command);
+            assert!(!is_limited(&world, asked));
+        }
+        let asked = world.command(Command::Consent(id, token, CONSENT));
         assert!(!is_limited(&world, asked));
+        let asked = world.command(read(by_tenant));
+        assert!(is_limited(&world, asked), "another consent changes nothing about that");
     }
 }
 

@@ -16,7 +16,7 @@ use crate::world::{World, hours, millis, minutes, secs, seed};
 const WALKS: u64 = 300;
 const MOVES: u32 = 80;
 /// Seeds that found a bug once.
-const FAILED_BEFORE: [u64; 9] = [668, 1184, 1271, 1308, 1441, 1582, 1640, 1885, 1968];
+const FAILED_BEFORE: [u64; 11] = [197, 668, 1184, 1271, 1308, 1441, 1582, 1640, 1885, 1968, 4351];
 const DEVICES: [&str; 4] = ["alice", "tablet", "watch", "desk"];
 
 #[test]

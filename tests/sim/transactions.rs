@@ -271,6 +271,16 @@ impl Transactions {
         self.clients.len() + self.servers.len()
     }
 
+    /// Whether an end may still come of one: what was asked over a connection that is gone is answered only if the peer is
+    /// there again when the answer comes.
+    pub fn are_under_way(&self, is_open: impl Fn(u64) -> bool) -> bool {
+        let reaches = |path| match path {
+            Path::Stream(stream) => is_open(stream),
+            Path::Datagram { .. } => true,
+        };
+        !self.servers.is_empty() || self.clients.iter().any(|client| reaches(client.path))
+    }
+
     /// The requests under way, either side, in words.
     pub fn describe(&self) -> Vec<String> {
         let clients = self.clients.iter().map(|it| format!("> {} {:?}", first_line(it.request.bytes()), it.path));

@@ -45,6 +45,7 @@ fn instance(push: Vec<PushTarget>) -> Instance {
         handed_over: NOW.wall,
         trunk_drops: 0,
         recorded: crate::engine::allowance::Allowance::default(),
+        trace_reads: Default::default(),
         lease: HOUR * 72,
         lease_ends: Now { boot: NOW.boot + HOUR * 72, wall: NOW.wall + HOUR * 72 },
         token: TokenHash([0; 32]),

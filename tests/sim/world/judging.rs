@@ -174,9 +174,10 @@ impl World {
     }
 
     pub(super) fn is_quiet(&self) -> bool {
+        let is_open = |stream| self.connections.get(&stream).is_some_and(|it| it.open);
         let peers_rest = self.events.is_empty()
             && self.pbxs.iter().all(|pbx| pbx.is_quiet() && pbx.transactions.len() == 0)
-            && self.phones.values().all(|phone| phone.is_quiet() && phone.transactions.len() == 0);
+            && self.phones.values().all(|phone| phone.is_quiet() && !phone.transactions.are_under_way(is_open));
         if !peers_rest {
             return false;
         }

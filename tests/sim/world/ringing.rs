@@ -23,6 +23,8 @@ struct Upstream {
     taken: bool,
     /// The engines had its CANCEL, or sent its final.
     over: bool,
+    /// It has a refusal whose ACK did not come: where nothing was kept of it, the next repetition is answered anew.
+    refused: bool,
     /// Until then its CANCEL may be on its way from the shard it reached first to the one that holds it.
     passed_on_until: Option<Instant>,
     /// The To tag of the 2xx.
@@ -59,7 +61,14 @@ impl Ringing {
         let called = called(message);
         match message.method() {
             Some(Method::Invite) if tag(message).is_none() => {
-                self.upstream.entry(called).or_default().entry(branch(message)).or_default();
+                let it = self.upstream.entry(called).or_default().entry(branch(message)).or_default();
+                it.over &= !std::mem::take(&mut it.refused);
+            }
+            Some(Method::Ack) => {
+                // The ACK of a refusal has the branch of its INVITE.
+                if let Some(it) = self.upstream.get_mut(&called).and_then(|it| it.get_mut(&branch(message))) {
+                    it.refused = false;
+                }
             }
             Some(Method::Cancel) if self.is_taken(&called, &branch(message)) => self.end(&called, &branch(message), by),
             _ => {}
@@ -103,6 +112,7 @@ impl Ringing {
         let (called, name) = (called(message), branch(message));
         if let Some(it) = self.upstream.get_mut(&called).and_then(|it| it.get_mut(&name)) {
             it.taken = true;
+            it.refused |= !it.over && !code.is_provisional() && !code.is_success();
         }
         if code.is_provisional() {
             return;
