@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+/// How long a test with real sockets waits for what must happen. It ends a hang on a loaded machine, and measures nothing.
+#[cfg(test)]
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
 /// A moment on the boot clock, in nanoseconds since the machine started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);

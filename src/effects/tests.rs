@@ -2,14 +2,13 @@
 
 use std::future::Future;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
 use super::*;
-use crate::clock::WallTime;
+use crate::clock::{PATIENCE, WallTime};
 use crate::engine::audit::{AuditRecord, LifeEvent, Receipt};
 use crate::engine::ids::{FlowId, InstanceId, ListenerId, RecordId, ReplyTo, WakeId};
 use crate::engine::input::{Arrival, PushPurpose, TrunkFault};
@@ -20,7 +19,6 @@ use crate::sip::{Message, Transport};
 
 const OWN: ShardId = ShardId(0);
 const OTHER: ShardId = ShardId(1);
-const PATIENCE: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn bytes_leave_by_their_range_and_a_dead_flow_is_reported_at_once() {

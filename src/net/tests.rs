@@ -15,10 +15,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::*;
+use crate::clock::PATIENCE;
 use crate::engine::ids::ShardId;
 
-/// Longest wait for something that has to happen.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// The shard that every message goes to.
 const SHARD: ShardId = ShardId(3);
 

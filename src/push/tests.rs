@@ -16,16 +16,17 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::*;
-use crate::clock::{self, Now};
+use crate::clock::{self, Now, PATIENCE};
 use crate::engine::ids::{CallUuid, InstanceId, ShardId};
 use crate::engine::input::PushPurpose;
 use crate::engine::output::WakeDetail;
 use crate::sandbox::apns::{ApnsOptions, ApnsStandIn};
 use crate::sandbox::fcm::{FcmOptions, FcmStandIn};
 
-/// Longer than anything that works takes.
-const WAIT: Duration = Duration::from_secs(20);
 const APP: &str = "com.example.phone";
+
+/// A deadline that is meant to pass: long enough for what must come before it on a busy machine, short enough to wait for.
+const SOON: Duration = Duration::from_secs(3);
 
 /// Real clocks, moved ahead by hand.
 #[derive(Clone, Default)]
@@ -180,13 +181,13 @@ fn submit(pusher: &Pusher, job: PushJob) -> oneshot::Receiver<PushOutcome> {
 }
 
 async fn outcome(pusher: &Pusher, job: PushJob) -> PushOutcome {
-    timeout(WAIT, submit(pusher, job)).await.expect("an outcome in time").expect("an outcome at all")
+    timeout(PATIENCE, submit(pusher, job)).await.expect("an outcome in time").expect("an outcome at all")
 }
 
 async fn outcomes(receivers: Vec<oneshot::Receiver<PushOutcome>>) -> Vec<PushOutcome> {
     let mut outcomes = Vec::with_capacity(receivers.len());
     for receiver in receivers {
-        let outcome = timeout(WAIT, receiver).await.expect("an outcome in time");
+        let outcome = timeout(PATIENCE, receiver).await.expect("an outcome in time");
         outcomes.push(outcome.expect("an outcome at all"));
     }
     outcomes

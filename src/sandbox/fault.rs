@@ -1,8 +1,10 @@
 //! Ways in which a provider fails, planned ahead by whoever tests a client.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 /// One way to fail.
 #[derive(Clone, Debug)]
@@ -18,6 +20,8 @@ pub enum Fault {
     },
     /// Do it, but only after this long.
     Delay(Duration),
+    /// Do it, but only once the gate is open.
+    Hold(Gate),
     /// Never answer.
     Silence,
     /// Leave the connection open and let it fall silent, PINGs included.
@@ -30,6 +34,23 @@ pub enum Fault {
     GoAway,
     /// Refuse the stream (RST_STREAM with REFUSED_STREAM), not the request.
     RefuseStream,
+}
+
+/// What a test opens to let a request go on; clones are the same gate.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<watch::Sender<bool>>);
+
+impl Gate {
+    /// Lets every request behind it go on, for good.
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Waits until it is open.
+    pub(crate) async fn passed(&self) {
+        // The sender is in our hands, so the wait ends by nothing but its value.
+        let _ = self.0.subscribe().wait_for(|open| *open).await;
+    }
 }
 
 impl Fault {

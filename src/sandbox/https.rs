@@ -183,6 +183,7 @@ mod tests {
     use rustls::pki_types::pem::PemObject;
 
     use super::*;
+    use crate::clock::PATIENCE;
     use crate::sandbox::mailbox::{Mailbox, MailboxOptions};
 
     #[tokio::test]
@@ -205,12 +206,12 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_at_home_and_no_url_are_told_apart() {
-        let gone = format!("http://{}", free_address().await);
-        let site = |base: &str| Site {
-            base: base.parse().expect("a URI"),
-            trust: Trust::PublicRoots,
-            patience: Duration::from_secs(10),
-        };
+        // Bound, and so nobody else's; but nobody listens.
+        let deaf = tokio::net::TcpSocket::new_v4().expect("a socket");
+        deaf.bind("127.0.0.1:0".parse().expect("a literal")).expect("a free port");
+        let gone = format!("http://{}", deaf.local_addr().expect("bound"));
+        let site =
+            |base: &str| Site { base: base.parse().expect("a URI"), trust: Trust::PublicRoots, patience: PATIENCE };
         assert!(matches!(site(&gone).ask(question()).await, Err(HttpsError::Connect { .. })));
         assert!(matches!(site("ftp://127.0.0.1").ask(question()).await, Err(HttpsError::Url)));
         assert!(matches!(site("/path").ask(question()).await, Err(HttpsError::Url)));
@@ -222,16 +223,10 @@ mod tests {
 
     async fn ask(mailbox: &Mailbox, trust: Trust) -> Result<Reply, HttpsError> {
         let base = mailbox.endpoint().trim_end_matches("/push").parse().expect("a URL");
-        Site { base, trust, patience: Duration::from_secs(10) }.ask(question()).await
+        Site { base, trust, patience: PATIENCE }.ask(question()).await
     }
 
     fn question() -> Question<'static> {
         Question { method: Method::GET, path: "/pushes/one?wait=0", bearer: None, body: None }
-    }
-
-    /// An address where nobody listens any more.
-    async fn free_address() -> std::net::SocketAddr {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        listener.local_addr().expect("bound")
     }
 }

@@ -227,9 +227,8 @@ mod tests {
     use http_body_util::Full;
 
     use super::*;
+    use crate::clock::PATIENCE;
     use crate::sandbox::probe;
-
-    const WAIT: Duration = Duration::from_secs(10);
 
     async fn ask(mailbox: &Mailbox, method: &str, path: &str, body: &str) -> (u16, Value) {
         let request = Request::builder()
@@ -290,7 +289,7 @@ mod tests {
         assert_eq!(ask(&mailbox, "POST", "/push", &push("gone")).await, (410, gone));
         assert!(mailbox.next_push(Duration::ZERO).await.is_none());
         assert_eq!(ask(&mailbox, "POST", "/push", &push("a")).await.0, 202);
-        assert_eq!(mailbox.next_push_to("a", WAIT).await.map(|push| push.kind), Some("test".to_owned()));
+        assert_eq!(mailbox.next_push_to("a", PATIENCE).await.map(|push| push.kind), Some("test".to_owned()));
     }
 
     #[tokio::test]

@@ -301,6 +301,7 @@ async fn answer<S: Service>(
         }
         Some(Fault::Silence | Fault::Freeze) => return pending().await,
         Some(Fault::Delay(delay)) => sleep(delay).await,
+        Some(Fault::Hold(gate)) => gate.passed().await,
         Some(Fault::CutBefore) => return None,
         Some(Fault::CutAfter) => {
             service.call(request, peer).await;

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::clock::PATIENCE;
 use crate::effects::RecordDone;
 use crate::engine::Start;
 use crate::engine::account::{Account, ContactStyle, TrunkSources, TrunkUri};
@@ -26,11 +27,10 @@ use crate::sip::{HeaderName, Message, Method, StatusCode, Transport};
 use crate::vault::{Material, Password, Vault};
 
 const SHARDS: u16 = 3;
-const PATIENCE: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn an_account_goes_through_its_shard_to_the_registrar_and_a_drain_takes_it_back() {
-    let world = World::start(Duration::from_secs(5), Arc::new(|_| {}));
+    let world = World::start(PATIENCE, Arc::new(|_| {}));
     let registrar = Registrar::bind().await;
 
     let (answer, register) = tokio::join!(world.hand_over(registrar.address), registrar.grant());
@@ -64,7 +64,7 @@ async fn what_was_counted_is_observed_by_its_shard() {
     let seen: Arc<Mutex<Vec<Observation>>> = Arc::default();
     let observations = Arc::clone(&seen);
     let observer = move |observation| observations.lock().expect("no panic").push(observation);
-    let world = World::start(Duration::from_secs(5), Arc::new(observer));
+    let world = World::start(PATIENCE, Arc::new(observer));
     let registrar = Registrar::bind().await;
     let (answer, _) = tokio::join!(world.hand_over(registrar.address), registrar.grant());
     let owner = handed_over(answer).instance.shard();
@@ -83,7 +83,7 @@ async fn what_was_counted_is_observed_by_its_shard() {
 
 #[tokio::test]
 async fn a_panic_in_a_shard_is_reported() {
-    let mut world = World::start(Duration::from_secs(5), Arc::new(|_| std::panic::resume_unwind(Box::new("test"))));
+    let mut world = World::start(PATIENCE, Arc::new(|_| std::panic::resume_unwind(Box::new("test"))));
     world.router.audit_writable(false).await;
     assert!(within(world.shards.failed()).await.is_some_and(|error| error.is_panic()));
 }

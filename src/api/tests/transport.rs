@@ -20,7 +20,10 @@ use crate::engine::input::Command;
 use crate::engine::limits::Limits;
 use crate::engine::output::{Answer, Refusal};
 
-const SHORT: Duration = Duration::from_millis(150);
+/// A deadline that is meant to pass: long enough for what must come before it on a busy machine, short enough to wait for.
+const SHORT: Duration = Duration::from_secs(1);
+/// How long a busy shard asks to be left alone.
+const PAUSE: Duration = Duration::from_millis(150);
 
 fn get(rest: &str) -> http::Request<Full<bytes::Bytes>> {
     request(Method::GET, &path(rest))
@@ -137,7 +140,7 @@ async fn an_instance_that_nobody_can_ask_for_is_erased_although_its_shard_was_to
     let refused = AtomicUsize::new(0);
     let world = world_after_a_client_left(move |command| match command {
         Command::Erase(..) if refused.fetch_add(1, Ordering::Relaxed) < REFUSALS => {
-            Answer::Refused(Refusal::Busy { after: SHORT })
+            Answer::Refused(Refusal::Busy { after: PAUSE })
         }
         _ => usual_answer(command),
     })
@@ -161,7 +164,7 @@ async fn an_instance_that_nobody_can_ask_for_is_erased_although_its_shard_was_to
 #[tokio::test]
 async fn a_server_that_stops_does_not_wait_for_a_shard_that_stays_too_busy() {
     let world = world_after_a_client_left(|command| match command {
-        Command::Erase(..) => Answer::Refused(Refusal::Busy { after: SHORT }),
+        Command::Erase(..) => Answer::Refused(Refusal::Busy { after: PAUSE }),
         _ => usual_answer(command),
     })
     .await;

@@ -28,7 +28,7 @@ use super::super::server::Deadlines;
 use super::super::tenants::sha256;
 use super::super::{ApiConfig, Ask, JwtKey, Tenant, Tenants, Tls, bind, serve_within};
 use crate::audit_log::Notary;
-use crate::clock::now;
+use crate::clock::{PATIENCE, now};
 use crate::engine::ids::{CallUuid, InstanceId, ShardId};
 use crate::engine::input::Command;
 use crate::engine::limits::Limits;
@@ -178,7 +178,7 @@ impl World {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), again).await.expect("room again");
+        tokio::time::timeout(PATIENCE, again).await.expect("room again");
     }
 
     pub(super) async fn http1(&self) -> hyper::client::conn::http1::SendRequest<Full<Bytes>> {

@@ -13,8 +13,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 
 use super::*;
-
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::clock::PATIENCE;
 
 #[tokio::test]
 async fn a_domain_is_found_by_its_srv_records() {

@@ -12,7 +12,7 @@ async fn a_call_goes_out_as_a_voip_push_that_is_not_stored() {
     let job = apple.job(WakeKind::Call);
     let (instance, expires_at) = (job.instance.to_string(), job.expires_at.unix_seconds());
     assert_eq!(outcome(&apple.pusher, job).await, PushOutcome::Accepted);
-    let push = apple.stand_in.next_push(WAIT).await.expect("the push");
+    let push = apple.stand_in.next_push(PATIENCE).await.expect("the push");
     assert_eq!((push.push_type.as_str(), push.topic.as_str()), ("voip", "com.example.phone.voip"));
     assert_eq!((push.priority, push.expiration), (10, 0));
     let call = "00000000-0000-0000-0000-000000000007";
@@ -29,7 +29,7 @@ async fn a_device_without_a_voip_token_gets_its_call_as_an_alert() {
     let apple = Apple::start().await;
     let job = PushJob { purpose: PushPurpose::Other, ..apple.job(WakeKind::Call) };
     assert_eq!(outcome(&apple.pusher, job).await, PushOutcome::Accepted);
-    let push = apple.stand_in.next_push(WAIT).await.expect("the push");
+    let push = apple.stand_in.next_push(PATIENCE).await.expect("the push");
     assert_eq!((push.push_type.as_str(), push.topic.as_str(), push.expiration), ("alert", APP, 0));
 }
 

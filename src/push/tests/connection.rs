@@ -114,14 +114,14 @@ async fn a_slow_provider_is_waited_for() {
 async fn a_silent_provider_is_waited_for_until_the_deadline_and_the_others_behind_it_are_told_so() {
     let apple = Apple::start().await;
     apple.stand_in.fail_always(Some(Fault::Silence));
-    let within = |milliseconds| {
-        let deadline = apple.clocks.source()().boot + Duration::from_millis(milliseconds);
+    let within = |span| {
+        let deadline = apple.clocks.source()().boot + span;
         PushJob { deadline, ..apple.job(WakeKind::Call) }
     };
-    let first = submit(&apple.pusher, within(1500));
+    let first = submit(&apple.pusher, within(SOON));
     apple.stand_in.requests_reached(1).await;
     // Only one stream may be open yet, so the second never leaves.
-    let second = submit(&apple.pusher, within(100));
+    let second = submit(&apple.pusher, within(SOON / 30));
     assert_eq!(outcomes(vec![first, second]).await, [theirs("no answer before the deadline"), PushOutcome::NotSent]);
 }
 
@@ -141,17 +141,19 @@ async fn the_deadline_counts_while_the_machine_is_suspended() {
     apple.stand_in.requests_reached(1).await;
     apple.clocks.advance(60);
     // Long before 45 s of the timers' time are over.
-    let told = timeout(WAIT, waiting).await.expect("an outcome in time").expect("an outcome");
+    let told = timeout(PATIENCE, waiting).await.expect("an outcome in time").expect("an outcome");
     assert_eq!(told, theirs("no answer before the deadline"));
 }
 
 #[tokio::test]
 async fn a_provider_that_cannot_be_reached_is_their_fault_at_the_deadline() {
     let stand_in = ApnsStandIn::start(ApnsOptions::default()).await.expect("a stand-in");
-    let config = apns_config(&stand_in);
-    drop(stand_in);
+    let deaf = tokio::net::TcpSocket::new_v4().expect("a socket");
+    deaf.bind("127.0.0.1:0".parse().expect("a literal")).expect("a free port");
+    let endpoint = format!("https://{}", deaf.local_addr().expect("bound"));
+    let config = ApnsConfig { endpoint: Some(endpoint), ..apns_config(&stand_in) };
     let pusher = Pusher::new(vec![app(ProviderConfig::Apns(config))], settings(&Seen::default())).expect("valid");
-    let deadline = clock::now().boot + Duration::from_millis(500);
+    let deadline = clock::now().boot + SOON;
     let told = outcome(&pusher, PushJob { deadline, ..job(WakeKind::Call) }).await;
     assert!(matches!(&told, PushOutcome::Theirs(why) if why.starts_with("connect")), "{told:?}");
     let troubles = pusher.troubles();
@@ -164,7 +166,7 @@ async fn a_provider_whose_certificate_we_do_not_trust_gets_nothing() {
     let other = ApnsStandIn::start(ApnsOptions::default()).await.expect("a stand-in");
     let config = ApnsConfig { ca_pem: Some(other.ca_pem().to_owned()), ..apns_config(&stand_in) };
     let pusher = Pusher::new(vec![app(ProviderConfig::Apns(config))], settings(&Seen::default())).expect("valid");
-    let deadline = clock::now().boot + Duration::from_millis(800);
+    let deadline = clock::now().boot + SOON;
     let told = outcome(&pusher, PushJob { deadline, ..job(WakeKind::Call) }).await;
     assert!(matches!(&told, PushOutcome::Theirs(why) if why.starts_with("TLS")), "{told:?}");
     assert_eq!(stand_in.accepted(), 0);
@@ -173,16 +175,16 @@ async fn a_provider_whose_certificate_we_do_not_trust_gets_nothing() {
 #[tokio::test]
 async fn a_connection_that_dies_in_silence_is_noticed_by_ping_and_replaced() {
     let apple = Apple::start().await;
-    let ping = Ping { after: Duration::from_millis(100), within: Duration::from_millis(100) };
+    let ping = Ping { after: SOON / 3, within: SOON / 3 };
     let (endpoint, ca) = (apple.stand_in.endpoint(), apple.stand_in.ca_pem().to_owned());
     let endpoint = Endpoint::https("endpoint", &endpoint, Some(&ca), ALPN_H2, &Arc::default()).expect("a valid URL");
     let crew = Crew::new();
     let channel = Channel::new(endpoint, LinkRules { unproved: 1, proved: 1, ping }, &crew);
     let request = || Request::post(channel.uri("/3/device/ab")).body(Full::default()).expect("a request");
     apple.stand_in.fail_after(0, Fault::Freeze);
-    let lost = timeout(WAIT, channel.exchange(&request(), &mut 0, &mut Trail::default())).await;
+    let lost = timeout(PATIENCE, channel.exchange(&request(), &mut 0, &mut Trail::default())).await;
     assert!(matches!(lost, Ok(Err(Lost::Unknown(_)))), "long before a stream's own time is over");
-    let answered = timeout(WAIT, channel.exchange(&request(), &mut 0, &mut Trail::default())).await;
+    let answered = timeout(PATIENCE, channel.exchange(&request(), &mut 0, &mut Trail::default())).await;
     let Ok(Ok((_, reply))) = answered else { unreachable!("the second connection is not frozen") };
     assert_eq!(reply.status, StatusCode::FORBIDDEN);
     assert_eq!(apple.stand_in.connections(), 2);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::output::{Caller, ToldCaller};
-use crate::sandbox::fault::Fault;
+use crate::sandbox::fault::{Fault, Gate};
 
 #[tokio::test]
 async fn a_call_goes_out_in_a_hurry_now_or_never() {
@@ -10,7 +10,7 @@ async fn a_call_goes_out_in_a_hurry_now_or_never() {
     let caller = Some(ToldCaller::Clear(Caller { name: Some("Ada".to_owned()), number: "+1".to_owned() }));
     let job = PushJob { caller, ..google.job(WakeKind::Call) };
     assert_eq!(outcome(&google.pusher, job).await, PushOutcome::Accepted);
-    let push = google.stand_in.next_push(WAIT).await.expect("the push");
+    let push = google.stand_in.next_push(PATIENCE).await.expect("the push");
     assert_eq!((push.high_priority, push.ttl, push.token.as_str()), (true, Duration::ZERO, "abc:DEF-1_2"));
     assert_eq!((push.data["v"].as_str(), push.data["kind"].as_str()), ("1", "call"));
     assert_eq!(push.data["caller"], r#"{"name":"Ada","number":"+1"}"#);
@@ -22,7 +22,7 @@ async fn a_caller_too_long_for_the_push_is_left_out() {
     let caller = Some(ToldCaller::Clear(Caller { name: Some("x".repeat(5000)), number: "+1".to_owned() }));
     let job = PushJob { caller, ..google.job(WakeKind::Call) };
     assert_eq!(outcome(&google.pusher, job).await, PushOutcome::Accepted);
-    assert!(!google.stand_in.next_push(WAIT).await.expect("the push").data.contains_key("caller"));
+    assert!(!google.stand_in.next_push(PATIENCE).await.expect("the push").data.contains_key("caller"));
 }
 
 #[tokio::test]
@@ -40,11 +40,13 @@ async fn an_access_token_is_renewed_ahead_while_the_old_one_still_serves() {
     assert_eq!(google.push(WakeKind::Call).await, PushOutcome::Accepted);
     // Within the last minutes of its hour; the new grant is late, and nobody has to wait for it.
     google.clocks.advance(3599 - 200);
-    google.stand_in.fail_grant_after(0, Fault::Delay(Duration::from_secs(3)));
+    let gate = Gate::default();
+    google.stand_in.fail_grant_after(0, Fault::Hold(gate.clone()));
     let waiting = (0..50).map(|_| submit(&google.pusher, google.job(WakeKind::Call))).collect();
     assert!(outcomes(waiting).await.iter().all(|outcome| *outcome == PushOutcome::Accepted));
     assert_eq!(google.stand_in.grants(), 1);
     // After its end the new one is there, or waited for.
+    gate.open();
     google.clocks.advance(400);
     assert_eq!(google.push(WakeKind::Call).await, PushOutcome::Accepted);
     assert_eq!((google.stand_in.grants(), google.stand_in.refusals()), (2, vec![]));
@@ -92,7 +94,7 @@ async fn a_token_endpoint_that_is_down_is_asked_again_while_there_is_time() {
 async fn a_token_endpoint_that_stays_down_is_their_fault_at_the_deadline() {
     let google = Google::start().await;
     google.stand_in.fail_grants_always(Some(Fault::answer(503, "backend_error")));
-    let deadline = clock::now().boot + Duration::from_millis(400);
+    let deadline = clock::now().boot + SOON;
     let told = outcome(&google.pusher, PushJob { deadline, ..google.job(WakeKind::Call) }).await;
     assert_eq!(told, theirs("access token: 503 backend_error"));
 }

@@ -24,7 +24,7 @@ async fn a_push_arrives_in_clear_and_over_tls() {
         let (mailbox, pusher) = start(tls).await;
         for kind in WakeKind::ALL {
             assert_eq!(outcome(&pusher, mailbox_job(kind)).await, PushOutcome::Accepted);
-            let push = mailbox.next_push_to("phone-1", WAIT).await.expect("the push");
+            let push = mailbox.next_push_to("phone-1", PATIENCE).await.expect("the push");
             assert_eq!((push.kind.as_str(), &push.payload["v"]), (kind.as_str(), &json!(1)));
         }
     }

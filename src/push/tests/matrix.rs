@@ -105,7 +105,7 @@ async fn apns_gets_each_kind_with_its_own_type_priority_topic_lifetime_and_colla
         let sent = job();
         let expected = PushJob { expires_at: sent.expires_at, ..job() };
         assert_eq!(outcome(&pusher, sent).await, PushOutcome::Accepted, "{kind:?}");
-        let push = stand_in.next_push(WAIT).await.expect("the push");
+        let push = stand_in.next_push(PATIENCE).await.expect("the push");
         assert_apns(&push, &expected);
         assert_eq!(push.payload["kind"], kind.as_str());
         if let Some((name, value)) = member {
@@ -127,7 +127,7 @@ async fn fcm_hurries_what_the_user_is_to_see_at_once_and_stores_all_but_calls() 
         let base = google.job(kind);
         let job = PushJob { detail, expires_at: google.clocks.source()().wall + life, ..base };
         assert_eq!(outcome(&pusher, job).await, PushOutcome::Accepted, "{kind:?}");
-        let push = google.stand_in.next_push(WAIT).await.expect("the push");
+        let push = google.stand_in.next_push(PATIENCE).await.expect("the push");
         let calm =
             [WakeKind::CallEnded, WakeKind::MissedCall, WakeKind::Voicemail, WakeKind::Expiring, WakeKind::Reprovision];
         let hurried = !calm.contains(&kind);
@@ -154,7 +154,7 @@ async fn the_sandbox_gets_the_same_members_as_json() {
         let job = PushJob { provider: Provider::Sandbox, token: "phone-1".to_owned(), detail, ..job(kind) };
         let expires_at = job.expires_at.unix_seconds();
         assert_eq!(outcome(&pusher, job).await, PushOutcome::Accepted);
-        let push = mailbox.next_push_to("phone-1", WAIT).await.expect("the push");
+        let push = mailbox.next_push_to("phone-1", PATIENCE).await.expect("the push");
         assert_eq!((push.kind.as_str(), &push.payload["expires_at"]), (kind.as_str(), &json!(expires_at)));
         if let Some((name, value)) = member {
             assert_eq!(push.payload[name], value, "{kind:?}");

@@ -41,7 +41,7 @@ async fn an_app_that_is_not_configured_is_our_fault_at_once() {
 
 #[tokio::test]
 async fn shutdown_lets_pushes_finish_and_settles_the_others() {
-    let apple = Apple::with(|settings| settings.drain = Duration::from_secs(3)).await;
+    let apple = Apple::with(|settings| settings.drain = SOON).await;
     assert_eq!(apple.push(WakeKind::Call).await, PushOutcome::Accepted);
     apple.stand_in.fail_after(0, Fault::Delay(Duration::from_millis(200)));
     apple.stand_in.fail_after(0, Fault::Silence);
@@ -82,7 +82,7 @@ async fn apps_of_one_key_share_a_connection_and_keep_their_topics() {
     for app in [APP, "com.example.desk"] {
         let job = PushJob { app: app.to_owned(), ..job(WakeKind::Call) };
         assert_eq!(outcome(&pusher, job).await, PushOutcome::Accepted);
-        assert_eq!(stand_in.next_push(WAIT).await.expect("the push").topic, format!("{app}.voip"));
+        assert_eq!(stand_in.next_push(PATIENCE).await.expect("the push").topic, format!("{app}.voip"));
     }
     assert_eq!(stand_in.connections(), 1);
 }

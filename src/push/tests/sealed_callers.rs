@@ -82,7 +82,7 @@ async fn try_all<F: Future<Output = Map<String, Value>>>(pusher: &Pusher, templa
 async fn apple_carries_a_caller_that_its_device_alone_can_read() {
     let apple = Apple::start().await;
     try_all(&apple.pusher, apple.job(WakeKind::Call), || async {
-        let push = apple.stand_in.next_push(WAIT).await.expect("the push");
+        let push = apple.stand_in.next_push(PATIENCE).await.expect("the push");
         push.payload.as_object().expect("an object").clone()
     })
     .await;
@@ -92,7 +92,7 @@ async fn apple_carries_a_caller_that_its_device_alone_can_read() {
 async fn google_carries_a_caller_that_its_device_alone_can_read() {
     let google = Google::start().await;
     try_all(&google.pusher, google.job(WakeKind::Call), || async {
-        let data = google.stand_in.next_push(WAIT).await.expect("the push").data;
+        let data = google.stand_in.next_push(PATIENCE).await.expect("the push").data;
         data.into_iter().map(|(name, text)| (name, Value::String(text))).collect()
     })
     .await;
@@ -104,7 +104,7 @@ async fn the_mailbox_carries_a_caller_that_its_device_alone_can_read() {
     let config = SandboxConfig { endpoint: letterbox.endpoint(), ca_pem: letterbox.ca_pem().map(str::to_owned) };
     let pusher = Pusher::new(vec![app(ProviderConfig::Sandbox(config))], settings(&Seen::default())).expect("valid");
     let template = PushJob { provider: Provider::Sandbox, ..job(WakeKind::Call) };
-    try_all(&pusher, template, || async { letterbox.next_push(WAIT).await.expect("the push").payload }).await;
+    try_all(&pusher, template, || async { letterbox.next_push(PATIENCE).await.expect("the push").payload }).await;
 }
 
 #[test]

@@ -6,9 +6,9 @@ use http_body_util::Full;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
 use super::*;
+use crate::clock::PATIENCE;
 use crate::sandbox::probe::Probe;
 
-const WAIT: Duration = Duration::from_secs(10);
 const VOIP_TOKEN: &str = "00ff00ff00ff00ff00ff00ff00ff00ff";
 
 /// A request that can be spoilt.
@@ -131,7 +131,7 @@ async fn a_flawless_push_of_each_type_is_accepted_and_told_as_it_came() {
     {
         let body = draft.body.clone();
         assert_eq!(bench.send(draft).await, (200, Value::Null));
-        let push = bench.stand_in.next_push(WAIT).await.expect("the push");
+        let push = bench.stand_in.next_push(PATIENCE).await.expect("the push");
         assert_eq!((push.push_type.as_str(), push.priority, push.expiration), (push_type, priority, 0));
         assert_eq!((push.payload.to_string(), push.token.as_str()), (body, VOIP_TOKEN));
     }

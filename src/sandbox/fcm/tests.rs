@@ -6,9 +6,9 @@ use http_body_util::Full;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
 use super::*;
+use crate::clock::PATIENCE;
 use crate::sandbox::probe::{self, Probe};
 
-const WAIT: Duration = Duration::from_secs(10);
 const FORM: &str = "application/x-www-form-urlencoded";
 const GRANT_TYPE: &str = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer";
 
@@ -109,7 +109,7 @@ async fn a_flawless_message_is_accepted_and_told_as_it_came() {
     let token = bench.granted().await;
     let (status, body) = bench.send(bench.draft(&token)).await;
     assert_eq!((status, body), (200, json!({ "name": "projects/reveille-sandbox/messages/1" })));
-    let push = bench.stand_in.next_push(WAIT).await.expect("the message");
+    let push = bench.stand_in.next_push(PATIENCE).await.expect("the message");
     assert_eq!((push.token.as_str(), push.data["kind"].as_str()), ("abc:DEF-1_2", "call"));
     assert_eq!((push.high_priority, push.ttl), (true, Duration::ZERO));
     assert!(bench.stand_in.next_push(Duration::ZERO).await.is_none());

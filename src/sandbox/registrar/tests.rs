@@ -6,13 +6,12 @@ use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 use super::*;
+use crate::clock::PATIENCE;
 use crate::sandbox::caller::{Heard, Side};
 use crate::sandbox::phone::line::{CallId as LineCall, Line, LineEvent, LinePlan, Offer, Registered};
 use crate::sandbox::trust::Trust;
 use crate::sip::{Method, Transport};
 
-/// Far longer than anything here takes.
-const DEADLINE: Duration = Duration::from_secs(20);
 const EXPIRES: Duration = Duration::from_secs(600);
 
 #[tokio::test]
@@ -231,7 +230,7 @@ async fn options_are_answered_and_strangers_find_nobody_to_call() {
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(DEADLINE, future).await.expect("in time")
+    timeout(PATIENCE, future).await.expect("in time")
 }
 
 async fn open(pbx: &Registrar, transport: Transport, password: &str) -> Line {

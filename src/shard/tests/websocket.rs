@@ -14,7 +14,7 @@ const CONTACT: &str = "sip:kq0j2s9h@df7jal23ls0d.invalid;transport=ws";
 
 #[tokio::test]
 async fn a_phone_attaches_over_websocket_takes_a_call_and_hangs_up() {
-    let world = World::start(Duration::from_secs(5), Arc::new(|_| {}));
+    let world = World::start(PATIENCE, Arc::new(|_| {}));
     let registrar = Registrar::bind().await;
     let (answer, register) = tokio::join!(world.hand_over(registrar.address), registrar.grant());
     let handed = handed_over(answer);

@@ -6,11 +6,9 @@ use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 use super::*;
+use crate::clock::PATIENCE;
 use crate::sandbox::registrar::canned_sdp;
 use crate::sip::{HeaderName, Method};
-
-/// Far longer than anything here takes.
-const DEADLINE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn an_answer_is_repeated_until_its_ack_comes() {
@@ -99,7 +97,7 @@ async fn a_notice_of_an_ended_call_is_read() {
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(DEADLINE, future).await.expect("in time")
+    timeout(PATIENCE, future).await.expect("in time")
 }
 
 async fn opened() -> (Line, Server) {
