@@ -124,7 +124,7 @@ fn a_daemon_starts_on_a_full_disk_and_takes_hand_overs_once_there_is_room() {
 #[test]
 fn a_log_in_segments_is_verified_and_told_of_while_the_daemon_writes_it() {
     let world = World::new("audit-segments");
-    let settings = Settings { audit: "segment_records = 2", ..Settings::default() };
+    let settings = Settings { audit: "segment_records = 2\nsync_wait = \"30s\"", ..Settings::default() };
     let setting = Setting::with(&world, Provider::Apns, Transport::Udp, &settings);
     let daemon = &setting.daemon;
     let berta = daemon.hand_over(&setting.kamailio, &setting.push, "berta", Transport::Udp);

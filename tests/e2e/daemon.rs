@@ -5,7 +5,6 @@ mod configuration;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -15,13 +14,13 @@ use crate::http::{Answer, Server};
 use crate::kamailio::{Kamailio, PASSWORD};
 use crate::middlebox::Middlebox;
 use crate::phones::Attach;
-use crate::process::{Process, until};
+use crate::process::{PATIENCE, Process, until};
 use crate::push::PushService;
 use crate::world::{EDGE_DOMAIN, PBX_DOMAIN, Transport, World, free_port};
 
 use configuration::{Ports, configuration};
 
-pub(crate) use configuration::{Settings, served};
+pub(crate) use configuration::{SHORT_HOLD, Settings, served};
 
 /// The app key of the one tenant.
 pub(crate) const APP_KEY: &str = "an-app-key-that-sits-in-every-shipped-app";
@@ -290,14 +289,14 @@ impl<'w> Daemon<'w> {
     /// The value of a metric, summed over its labels; `None` before it is first shown.
     #[track_caller]
     pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        self.metric_of(name, "")
+    }
+
+    /// The same of the series with this label.
+    #[track_caller]
+    pub(crate) fn metric_of(&self, name: &str, label: &str) -> Option<f64> {
         let asked = self.world.runtime.block_on(self.ops.ask("GET", "/metrics", None, None));
-        let text = asked.expect("the daemon shows its metrics").text;
-        let values = text.lines().filter_map(|line| {
-            let (series, value) = line.rsplit_once(' ')?;
-            let (key, _) = series.split_once('{').unwrap_or((series, ""));
-            (key == name).then(|| value.parse::<f64>().ok()).flatten()
-        });
-        values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
+        asked.expect("the daemon shows its metrics").metric(name, label)
     }
 
     /// Lets no file of the daemon grow beyond so many bytes: its disk is full. `None`: there is room again.
@@ -409,8 +408,7 @@ impl<'w> Daemon<'w> {
     #[track_caller]
     pub(crate) fn ask_as(&self, method: &str, path: &str, bearer: Option<&str>, body: Option<&Value>) -> Answer {
         let question = self.api.ask(method, path, bearer, body);
-        let answer =
-            self.world.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(15), question).await });
+        let answer = self.world.runtime.block_on(async { tokio::time::timeout(PATIENCE, question).await });
         answer
             .unwrap_or_else(|_| panic!("{method} {path} was not answered"))
             .unwrap_or_else(|error| panic!("{method} {path}: {error:#}\n{}", self.process.output()))

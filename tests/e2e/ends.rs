@@ -6,14 +6,11 @@ use crate::push::{Provider, Push};
 use crate::setting::Setting;
 use crate::world::{Transport, World};
 
-/// How long the provider keeps a push that is held back: longer than a caller needs to change his mind.
-const HELD_BACK_MS: u64 = 1_500;
-
 #[test]
 fn a_phone_whose_push_was_late_finds_out_that_the_caller_hung_up_before_it() {
     let world = World::new("cancel-before-push");
     let setting = Setting::new(&world, Provider::Fcm, Transport::Udp);
-    setting.push.hold_back(std::time::Duration::from_millis(HELD_BACK_MS));
+    let gate = setting.push.hold_back();
     let mut caller = setting.caller(CallerManners::default());
 
     let id = caller.call("alice");
@@ -21,6 +18,7 @@ fn a_phone_whose_push_was_late_finds_out_that_the_caller_hung_up_before_it() {
     caller.hang_up();
     caller.trace.of_call(&id).response(487, "INVITE");
     assert!(setting.push.of_kind("call").is_empty(), "the push is with the provider, not with the phone");
+    gate.open();
     let wake = setting.push.wait_for_call(1);
 
     let phone = setting.wake_phone(Make::Pjsip, Transport::Tls);

@@ -18,6 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::process::PATIENCE;
+
 /// One server and how to reach it.
 pub(crate) struct Server {
     address: SocketAddr,
@@ -37,6 +39,17 @@ impl Answer {
     /// The body as JSON; `null` where it is none.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or(Value::Null)
+    }
+
+    /// The value of a metric in this answer, summed over the series with `label` (`name="value"`; empty: all); `None` if none
+    /// is shown yet.
+    pub(crate) fn metric(&self, name: &str, label: &str) -> Option<f64> {
+        let values = self.text.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (key, labels) = series.split_once('{').unwrap_or((series, ""));
+            (key == name && labels.contains(label)).then(|| value.parse::<f64>().ok()).flatten()
+        });
+        values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
     }
 }
 
@@ -91,7 +104,7 @@ pub(crate) fn tls_stream(
 ) -> StreamOwned<ClientConnection, std::net::TcpStream> {
     let mut config = client_config(ca_file);
     config.dangerous().set_certificate_verifier(Arc::new(Anyone));
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("not zero");
+    stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
     let name = ServerName::try_from(name.to_owned()).expect("a name");
     StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("a sound configuration"), stream)
 }

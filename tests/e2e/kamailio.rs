@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::process::{Process, installed, until};
+use crate::process::{PATIENCE, Process, installed, until};
 use crate::world::{Transport, World, free_port};
 
 /// The password of every user.
@@ -129,7 +128,7 @@ impl Kamailio {
     fn ask(&self, method: &str, params: &[&str]) -> Result<Value, String> {
         let _ = fs::remove_file(&self.answers);
         let socket = UnixDatagram::bind(&self.answers).map_err(|error| error.to_string())?;
-        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("the time-out is not zero");
+        socket.set_read_timeout(Some(PATIENCE)).expect("the time-out is not zero");
         let question = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
         socket.send_to(question.to_string().as_bytes(), &self.rpc).map_err(|error| error.to_string())?;
         let mut answer = vec![0; 64 * 1024];

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, HandOver, Settings};
+use crate::daemon::{Daemon, HandOver, SHORT_HOLD, Settings};
 use crate::kamailio::{Kamailio, Manners, PASSWORD};
 use crate::phones::{Attach, CallerManners, Make, Phone};
 use crate::process::until;
@@ -183,7 +183,7 @@ fn an_iphone_that_comes_after_the_end_gets_the_invite_and_its_cancel() {
 #[test]
 fn a_call_that_nobody_came_for_is_told_as_missed() {
     let world = World::new("missed");
-    let settings = Settings { hold: "2s", ..Settings::default() };
+    let settings = Settings { hold: SHORT_HOLD, ..Settings::default() };
     let setting = Setting::with(&world, Provider::Apns, Transport::Udp, &settings);
     let mut caller = setting.caller(CallerManners::default());
 

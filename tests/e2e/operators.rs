@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use crate::daemon::{Daemon, Settings, sha256_hex};
 use crate::kamailio::{Kamailio, Manners};
+use crate::process::until;
 use crate::push::{Provider, PushService};
 use crate::world::{Transport, World};
 
@@ -49,7 +50,9 @@ fn operators_ask_over_a_unix_socket_or_with_a_token_and_nobody_asks_without() {
     let names = reveille(&["log-names", "--config", words(&file), &alice.id]);
     let names = String::from_utf8(names.stdout).expect("text");
     let name = names.lines().last().and_then(|line| line.split(' ').nth(1)).expect("a day and its name");
-    assert!(daemon.log().lines().any(|line| line.contains("handed over") && line.contains(name)), "{names}");
+    until("the hand-over's line in the log", || {
+        daemon.log().lines().any(|line| line.contains("handed over") && line.contains(name)).then_some(())
+    });
     assert_eq!(daemon.ask_operators(&format!("/log-names/{}", alice.id), None).status, 401);
     let url = daemon.ops_url();
     let refused = reveille(&["status", "--ops", &url]);

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
-/// How long anything that should happen may take on a busy machine with two cores.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long anything that should happen may take on one core that others use as well. It ends a hang, and measures nothing.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How often a condition is looked at. Only a grain: what is waited for is always an event.
-const GRAIN: Duration = Duration::from_millis(10);
+/// How often a condition is looked at: at first, and in a long wait, which leaves the processor to the peers.
+pub(crate) const GRAIN: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
 
 /// How long a peer may tidy up after SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -23,19 +23,22 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Waits until `probe` answers, and fails the test with `what` if it does not in time.
 #[track_caller]
 pub(crate) fn until<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
-    within(PATIENCE, what, probe)
+    after(Duration::ZERO, what, probe)
 }
 
-/// Like [`until`], for what takes its time by design.
+/// Like [`until`], for what takes `span` by design.
 #[track_caller]
-pub(crate) fn within<T>(patience: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn after<T>(span: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let patience = span + PATIENCE;
     let deadline = Instant::now() + patience;
+    let [mut grain, longest] = GRAIN;
     loop {
         if let Some(found) = probe() {
             return found;
         }
         assert!(Instant::now() < deadline, "waited {patience:?} for {what}");
-        thread::sleep(GRAIN);
+        thread::sleep(grain);
+        grain = (grain * 2).min(longest);
     }
 }
 
@@ -137,7 +140,7 @@ impl Drop for Process {
                 self.kill();
                 return;
             }
-            thread::sleep(GRAIN);
+            thread::sleep(GRAIN[0]);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use reveille::sandbox::apns::{ApnsOptions, ApnsStandIn};
-use reveille::sandbox::fault::Fault;
+use reveille::sandbox::fault::{Fault, Gate};
 use reveille::sandbox::fcm::{FcmOptions, FcmStandIn};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -124,12 +124,14 @@ impl<'w> PushService<'w> {
         until("a push that wakes the phone", || self.of_kind("call").into_iter().nth(nth - 1))
     }
 
-    /// Keeps the next push for so long before it is taken and acknowledged.
-    pub(crate) fn hold_back(&self, delay: Duration) {
+    /// Keeps the next push until the gate is opened; then it is taken and acknowledged.
+    pub(crate) fn hold_back(&self) -> Gate {
+        let gate = Gate::default();
         match &self.standin.service {
-            Service::Apns(standin) => standin.fail_after(0, Fault::Delay(delay)),
-            Service::Fcm(standin) => standin.fail_after(0, Fault::Delay(delay)),
+            Service::Apns(standin) => standin.fail_after(0, Fault::Hold(gate.clone())),
+            Service::Fcm(standin) => standin.fail_after(0, Fault::Hold(gate.clone())),
         }
+        gate
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, HandOver, Settings};
+use crate::daemon::{Daemon, HandOver, SHORT_HOLD, Settings};
 use crate::kamailio::{Kamailio, Manners};
 use crate::phones::{CallerManners, Phone};
 use crate::process::installed;
@@ -35,7 +35,7 @@ fn a_proven_phone_is_woken_and_alone_reads_who_calls() {
         let kamailio = Kamailio::start(&world, &Manners::default());
         let push = PushService::start(&world, provider);
         let tenant = "caller_in_push = \"sealed\"\nprove_push_token = true".to_owned();
-        let settings = Settings { hold: "2s", tenant, ..Settings::default() };
+        let settings = Settings { hold: SHORT_HOLD, tenant, ..Settings::default() };
         let daemon = Daemon::start_with(&world, &kamailio, &push, &settings);
         let key = json!({ "suite": "x25519-hkdf-sha256-chacha20poly1305", "public": PUBLIC });
         let more = json!({ "device": { "caller_key": key } });

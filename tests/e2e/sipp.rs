@@ -12,7 +12,7 @@
 use std::fs;
 
 use crate::kamailio::Kamailio;
-use crate::process::{Process, installed};
+use crate::process::{PATIENCE, Process, installed};
 use crate::trace::Trace;
 use crate::world::{World, free_port};
 
@@ -49,7 +49,7 @@ impl Call {
             command.args(["-cid_str", &format!("%u-{}-%p@caller.test", world.name())]);
             command.args(["-trace_msg", "-message_file", "messages.log", "-trace_err", "-error_file", "errors.log"]);
             // Longer than any test waits, so that it is the test that says what was missing.
-            command.args(["-timeout", "60s", "-timeout_error"]);
+            command.args(["-timeout", &format!("{}s", 2 * PATIENCE.as_secs()), "-timeout_error"]);
             command.arg(format!("127.0.0.1:{}", kamailio.port()));
         });
         Self { process, trace: Trace::new("the caller", &directory.join("messages.log")) }

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use crate::daemon::Settings;
+use crate::daemon::{SHORT_HOLD, Settings};
 use crate::phones::{CallerManners, Make};
+use crate::process::until;
 use crate::push::{Provider, Push};
 use crate::setting::Setting;
 use crate::world::{Transport, World};
@@ -26,22 +27,30 @@ fn names(story: &[Value]) -> Vec<&str> {
 fn the_story_of_an_answered_call_has_every_step_in_its_order() {
     let world = World::new("story-answered");
     let setting = Setting::new(&world, Provider::Apns, Transport::Udp);
-    let mut talk = setting.talk(Make::Pjsip, Transport::Tls);
+    let mut caller = setting.caller(CallerManners::default());
+    let id = caller.call("alice");
+    let wake = setting.push.wait_for_call(1);
+    // The phone may have the push before the daemon has the provider's word for it.
+    until("the push to be accepted", || names(&story(&setting, &wake)).contains(&"wake-accepted").then_some(()));
+    let mut phone = setting.wake_phone(Make::Pjsip, Transport::Tls);
+    phone.wait_ringing(&id);
+    phone.answer();
+    phone.trace.of_call(&id).request("ACK");
 
-    let told = story(&setting, &talk.wake);
+    let told = story(&setting, &wake);
     let steps = ["invited", "wake-sent", "wake-accepted", "attached", "forwarded", "ringing", "answered"];
     assert_eq!(names(&told), steps, "{told:?}");
     let listed = setting.daemon.calls();
-    assert!(listed.contains(talk.wake.word("call")), "{listed}");
+    assert!(listed.contains(wake.word("call")), "{listed}");
     assert!(!listed.contains("bob") && !listed.contains("alice"), "nobody is named: {listed}");
-    talk.caller.hang_up();
-    talk.heard_by_phone().response(200, "BYE");
+    caller.hang_up();
+    phone.trace.of_call(&id).response(200, "BYE");
 }
 
 #[test]
 fn the_story_of_a_call_that_nobody_came_for_says_so() {
     let world = World::new("story-no-device");
-    let settings = Settings { hold: "2s", ..Settings::default() };
+    let settings = Settings { hold: SHORT_HOLD, ..Settings::default() };
     let setting = Setting::with(&world, Provider::Fcm, Transport::Tcp, &settings);
     let mut caller = setting.caller(CallerManners::default());
     let id = caller.call("alice");

@@ -1,6 +1,7 @@
 //! Text messages (SIP MESSAGE) to a phone that sleeps, and to one that does not.
 
 use crate::phones::{CallerManners, Make, Order, Phone};
+use crate::process::until;
 use crate::push::Provider;
 use crate::setting::Setting;
 use crate::world::{PBX_DOMAIN, Transport, World};
@@ -31,7 +32,12 @@ fn is_kept_for_a_sleeping_phone(make: Make, attach: Transport, trunk: Transport,
     assert!(matches!(phone.trace.answer_to(&came).status(), Some(200 | 202)));
     assert!(setting.push.of_kind("call").is_empty(), "no call, no call screen");
 
-    // Straight through now, and so in order: what was delivered is not delivered again.
+    // Straight through now, and so in order: what was delivered is not delivered again. That it has the phone's answer, the
+    // daemon alone knows.
+    until("the daemon to have the phone's answer", || {
+        let delivered = setting.daemon.metric_of("reveille_texts_total", "outcome=\"delivered\"");
+        (delivered == Some(1.0)).then_some(())
+    });
     send(&mut sender, "and to another room");
     sender.trace.response(200, "MESSAGE");
     assert_eq!(phone.trace.nth("MESSAGE", 2).body, b"and to another room");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
 use tempfile::TempDir;
@@ -107,26 +107,57 @@ pub(crate) fn target_directory() -> PathBuf {
 /// The first of ten ports on 127.0.0.1 that nobody uses, neither with UDP nor with TCP.
 ///
 /// Not port 0: most peers here must be told a number. The numbers lie below the range from which the kernel takes ports
-/// for outgoing connections, so none is taken between choosing and binding; tests running side by side start apart.
+/// for outgoing connections, so none is taken between choosing and binding; nor by tests of another process, as every
+/// process takes regions that no other has.
 pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    const FIRST: u16 = 11_000;
-    const BLOCKS: u16 = 2_000;
-    const BLOCK: u16 = 10;
-    let offset = std::process::id() % u32::from(BLOCKS);
-    for _ in 0..BLOCKS {
-        let turn = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
-        let block = u16::try_from((offset + turn) % u32::from(BLOCKS)).expect("less than BLOCKS");
-        let port = FIRST + block * BLOCK;
-        let free = |port| {
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok()
-        };
-        if (port..port + BLOCK).all(free) {
-            return port;
+    static OWN: Mutex<Regions> = Mutex::new(Regions { claims: Vec::new(), blocks: 0 });
+    let mut own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    for _ in 0..REGIONS * BLOCKS {
+        let first = own.next_block();
+        if (first..first + BLOCK).all(is_free) {
+            return first;
         }
     }
     panic!("no free port on 127.0.0.1");
+}
+
+/// Ports of one region: the first one is its claim, which no peer uses, and the others are blocks.
+const REGION: u16 = 1_000;
+const REGIONS: u16 = 20;
+const FIRST_REGION: u16 = 11_000;
+const BLOCK: u16 = 10;
+const BLOCKS: u16 = REGION / BLOCK - 1;
+
+/// The regions of this process.
+struct Regions {
+    /// The sockets that hold them; they end with the process.
+    claims: Vec<UdpSocket>,
+    /// Blocks handed out so far.
+    blocks: u16,
+}
+
+impl Regions {
+    /// The first port of the next block: of a region that is claimed for it or, when there is none left, of the first again.
+    fn next_block(&mut self) -> u16 {
+        let mut turn = usize::from(self.blocks / BLOCKS);
+        if turn == self.claims.len() {
+            let free = |number| UdpSocket::bind((Ipv4Addr::LOCALHOST, FIRST_REGION + number * REGION)).ok();
+            match (0..REGIONS).find_map(free) {
+                Some(claim) => self.claims.push(claim),
+                None => (self.blocks, turn) = (0, 0),
+            }
+        }
+        let claim = self.claims.get(turn).expect("20 processes with such tests do not run at once");
+        let region = claim.local_addr().expect("it is bound").port();
+        let block = self.blocks % BLOCKS + 1;
+        self.blocks += 1;
+        region + block * BLOCK
+    }
+}
+
+fn is_free(port: u16) -> bool {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok()
 }
 
 /// One authority for a test and one certificate that all its servers show.

@@ -8,6 +8,12 @@ use crate::middlebox::Middlebox;
 use crate::push::PushService;
 use crate::world::{EDGE_DOMAIN, World};
 
+/// Longer than any phone takes to come, on whatever machine.
+const LONG_HOLD: &str = "3m";
+
+/// Short enough to wait for, long enough for a push to be accepted meanwhile.
+pub(crate) const SHORT_HOLD: &str = "6s";
+
 /// What a test may want different.
 pub(crate) struct Settings<'m> {
     /// `calls.hold`.
@@ -35,7 +41,7 @@ pub(crate) struct Settings<'m> {
 impl Default for Settings<'_> {
     fn default() -> Self {
         Self {
-            hold: "30s",
+            hold: LONG_HOLD,
             middlebox: None,
             tenant: String::new(),
             rival: None,
@@ -48,6 +54,9 @@ impl Default for Settings<'_> {
         }
     }
 }
+
+/// How long the daemon waits for a registrar's word, to a hand-over and to a farewell: the longest that can be configured.
+const STEP_WAIT: &str = "30s";
 
 /// Where it listens, and what it says of that.
 pub(super) struct Ports {
@@ -91,9 +100,13 @@ hold = "{hold}"
 path = {audit:?}
 {audit_more}
 
+# What answers is waited for, on however slow a machine.
+[erasure]
+grace = "{STEP_WAIT}"
+
 [drain]
 calls = "2s"
-deadline = "15s"
+deadline = "90s"
 
 # A build machine need not offer memfd_secret.
 [vault]
@@ -131,6 +144,7 @@ pub(crate) fn served(world: &World, api: u16, tls: u16, tls_advertised: u16, udp
     format!(
         r#"[api]
 listen = "127.0.0.1:{api}"
+register_wait = "{STEP_WAIT}"
 tls_certificate = {certificate:?}
 tls_key = {key:?}
 

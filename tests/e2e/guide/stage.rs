@@ -153,6 +153,10 @@ allow = ["*"]
 allow_special_ranges = ["127.0.0.0/8"]
 ports = [{pbx}]
 
+# What answers is waited for, on however slow a machine.
+[erasure]
+grace = "30s"
+
 [audit]
 path = {audit:?}
 
