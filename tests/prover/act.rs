@@ -10,13 +10,14 @@ use serde_json::Value;
 use crate::client::{Answer, Ask, Break, Client, Dialect, Hush, Silent};
 use crate::daemon::{APP, APP_KEY, Daemon, Setup};
 use crate::memory;
-use crate::process::until;
+use crate::process::{PATIENCE, until};
 use crate::stage::Shared;
 use crate::tally::Tally;
 use crate::text::JsonStyle;
 
-/// How long what an app was just answered may take to be gone: tasks that the answer did not wait for end meanwhile.
-pub(crate) const SETTLING: Duration = Duration::from_secs(1);
+/// How long what an app was just answered may take to be gone: tasks that the answer did not wait for end meanwhile. The
+/// daemon's own time counts: not while it stands still to be searched, nor while it waits for a processor.
+const SETTLING: Duration = Duration::from_secs(1);
 
 /// A daemon and whom it holds.
 pub(crate) struct Act {
@@ -230,15 +231,16 @@ impl Act {
     ///
     /// It cannot be read.
     pub(crate) fn search_settled(&self, gone: &[usize]) -> anyhow::Result<Tally> {
-        let deadline = Instant::now() + SETTLING;
+        let deadline = Instant::now() + PATIENCE;
+        let mut had = Duration::ZERO;
         loop {
-            let late = Instant::now() >= deadline;
             let tally = self.search()?;
-            if tally.all_hits(gone) == 0 || late {
+            if tally.all_hits(gone) == 0 || had >= SETTLING || Instant::now() >= deadline {
                 return Ok(tally);
             }
-            // While it is searched the daemon stands still; it has to have time to do what is waited for.
-            thread::sleep(SETTLING / 10);
+            let waited = self.daemon.waited_for_processor()?;
+            thread::sleep(SETTLING / 4);
+            had += (SETTLING / 4).saturating_sub(self.daemon.waited_for_processor()?.saturating_sub(waited));
         }
     }
 }

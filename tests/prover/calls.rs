@@ -5,15 +5,17 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use reveille::sandbox::caller::{CallPlan, Heard};
 use reveille::sandbox::phone::line::{Line, LineEvent, LinePlan};
-use reveille::sandbox::registrar::canned_sdp;
+use reveille::sandbox::registrar::{Snapshot, canned_sdp};
 use reveille::sandbox::trust::Trust;
 use zeroize::Zeroizing;
 
 use crate::act::Act;
 use crate::process::{PATIENCE, until};
 
-/// How long a push may take.
-const PUSH_PATIENCE: Duration = Duration::from_secs(10);
+/// A call whose caller waits as long as the test does.
+fn patient() -> CallPlan {
+    CallPlan { give_up: PATIENCE, ..CallPlan::default() }
+}
 
 impl Act {
     /// Waits until each account's registration was refreshed.
@@ -28,6 +30,19 @@ impl Act {
         }
     }
 
+    /// Waits until the PBX knows where to call an account: while the daemon is searched it stands still, and registrations
+    /// lapse.
+    ///
+    /// # Errors
+    ///
+    /// It is not registered.
+    pub(crate) async fn bound(&self, account: usize) -> anyhow::Result<()> {
+        let user = &self.stage.secrets[account].user;
+        let is_bound = |snapshot: &Snapshot| snapshot.bindings.iter().any(|binding| binding.user == *user);
+        let bound = tokio::time::timeout(PATIENCE, self.stage.pbx_of(account).wait_until(is_bound)).await;
+        bound.context("the account is not registered at the PBX")
+    }
+
     /// Somebody calls, the phone is woken and attaches, they talk, and the phone hangs up.
     ///
     /// # Errors
@@ -36,7 +51,8 @@ impl Act {
     pub(crate) fn take_call(&self, account: usize) -> anyhow::Result<()> {
         let user = &self.stage.secrets[account].user;
         self.stage.world.runtime.block_on(async {
-            let mut caller = self.stage.pbx_of(account).call(user, CallPlan::default()).await?;
+            self.bound(account).await?;
+            let mut caller = self.stage.pbx_of(account).call(user, patient()).await?;
             let mut line = self.wake(account).await?;
             loop {
                 match tokio::time::timeout(PATIENCE, line.next()).await? {
@@ -67,7 +83,7 @@ impl Act {
         let (username, realm, aor) = (word("username")?, Some(word("realm")?), word("aor")?);
         let password = Zeroizing::new(held.token.clone());
         let user = &self.stage.secrets[account].user;
-        let push = self.stage.mailbox.next_push_to(&format!("token-of-{user}"), PUSH_PATIENCE).await;
+        let push = self.stage.mailbox.next_push_to(&format!("token-of-{user}"), PATIENCE).await;
         let push = push.context("the phone was not woken")?;
         let server = push.payload["attach"].as_str().context("the push does not say where to attach")?.to_owned();
         let trust = Trust::DangerousAnyone;
@@ -85,8 +101,9 @@ impl Act {
     pub(crate) fn miss_call(&self, account: usize) -> anyhow::Result<()> {
         let user = &self.stage.secrets[account].user;
         self.stage.world.runtime.block_on(async {
-            let mut caller = self.stage.pbx_of(account).call(user, CallPlan::default()).await?;
-            let push = self.stage.mailbox.next_push_to(&format!("token-of-{user}"), PUSH_PATIENCE).await;
+            self.bound(account).await?;
+            let mut caller = self.stage.pbx_of(account).call(user, patient()).await?;
+            let push = self.stage.mailbox.next_push_to(&format!("token-of-{user}"), PATIENCE).await;
             push.context("the phone was not woken")?;
             caller.hang_up().await;
             while tokio::time::timeout(PATIENCE, caller.next()).await?.is_some() {}

@@ -20,9 +20,7 @@ use tokio::runtime::Runtime;
 use tokio_rustls::TlsConnector;
 
 use crate::frames;
-
-/// How long an answer may take: longer than the daemon waits for a body.
-const PATIENCE: Duration = Duration::from_secs(25);
+use crate::process::PATIENCE;
 
 /// How an app speaks to the API.
 #[derive(Clone, Copy, PartialEq, Eq)]

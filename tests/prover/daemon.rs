@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use jsonwebtoken::{EncodingKey, Header, encode};
@@ -76,10 +77,26 @@ impl Daemon {
         self.process.id()
     }
 
+    /// How long its threads have been ready to run and had no processor, all of them together.
+    pub(crate) fn waited_for_processor(&self) -> anyhow::Result<Duration> {
+        let mut waited = 0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            // A thread that has ended meanwhile waits no more.
+            let Ok(times) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+            waited += times.split(' ').nth(1).and_then(|nanoseconds| nanoseconds.parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(Duration::from_nanos(waited))
+    }
+
     /// What the daemon says of itself once it is ready.
     pub(crate) fn ready(&self, stage: &Stage) -> Option<Value> {
         let asked = stage.world.runtime.block_on(self.ops.ask("GET", "/readyz", None, None)).ok()?;
         (asked.status == 200).then(|| asked.json())
+    }
+
+    /// The value of a metric's series with this label.
+    pub(crate) async fn metric(&self, name: &str, label: &str) -> Option<f64> {
+        self.ops.ask("GET", "/metrics", None, None).await.ok()?.metric(name, label)
     }
 
     /// Asks the API.
@@ -146,6 +163,8 @@ fn configuration(stage: &Stage, directory: &Path, ports: &[u16; 3], tables: &str
 listen = "127.0.0.1:{api}"
 tls_certificate = {certificate:?}
 tls_key = {key:?}
+# Longer than a registrar that answers takes on any machine.
+register_wait = "20s"
 
 [sip]
 domain = "{EDGE_DOMAIN}"
@@ -154,6 +173,9 @@ domain = "{EDGE_DOMAIN}"
 transport = "udp"
 address = "127.0.0.1:{sip}"
 advertise = "127.0.0.1:{sip}"
+
+[calls]
+hold = "3m"
 
 [registrars]
 allow_special_ranges = ["127.0.0.0/8"]

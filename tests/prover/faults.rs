@@ -9,7 +9,7 @@ use crate::act::{Act, Letter};
 use crate::client::Break;
 use crate::daemon::APP_KEY;
 use crate::parts::{Group, Part, Setting};
-use crate::process::within;
+use crate::process::until;
 use crate::ways::nothing;
 
 /// More than a body may have.
@@ -182,7 +182,7 @@ pub(crate) fn at_silent_registrar(act: &Act, account: usize) -> anyhow::Result<L
 fn wait_for_slow(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
     for account in accounts {
         let slow = act.slow.remove(account).context("no slow client was started")?;
-        within(Duration::from_secs(30), "a slow client to be answered", || slow.is_finished().then_some(()));
+        until("a slow client to be answered", || slow.is_finished().then_some(()));
         slow.join().map_err(|_| anyhow::anyhow!("a slow client panicked"))??;
     }
     Ok(())

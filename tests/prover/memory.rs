@@ -10,13 +10,11 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::needles::Needles;
+use crate::process::PATIENCE;
 use crate::tally::{Residue, Tally};
 
 /// How much is read at once.
 const STRETCH: usize = 4 << 20;
-
-/// How long a process may take to stand still.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Regions that the kernel gives to nobody but their owner, or that hold nothing of the process.
 const WITHHELD: [&str; 4] = ["[vvar]", "[vvar_vclock]", "[vsyscall]", "/secretmem (deleted)"];
@@ -76,7 +74,7 @@ impl Still {
         let pid = i32::try_from(process).ok().and_then(Pid::from_raw).context("no process id")?;
         kill_process(pid, Signal::STOP).with_context(|| format!("process {process} cannot be stopped"))?;
         let still = Self(pid);
-        let deadline = Instant::now() + STOP_PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
         while !all_stopped(process)? {
             ensure!(Instant::now() < deadline, "process {process} does not stand still");
             thread::sleep(Duration::from_millis(1));

@@ -100,7 +100,7 @@ fn perform(
     for late in [false, true] {
         for row in rows.iter_mut().filter(|row| row.part.late == late) {
             (row.part.end)(&mut act, &row.accounts).with_context(|| row.part.name)?;
-            row.note_after(&act.search_settled(&row.accounts)?);
+            row.note_after(&act.search_settled(row.to_be_gone())?);
         }
     }
     let last = act.search()?;
@@ -132,7 +132,8 @@ fn hold(act: &mut Act, rows: &mut [&mut Row]) -> anyhow::Result<()> {
         act.wait_refreshed(&row.accounts);
     }
     thread::sleep((act.last_hand_over + PASSWORD_LIFE).saturating_duration_since(Instant::now()));
-    let live = act.search()?;
+    let secret: Vec<usize> = rows.iter_mut().filter(held).flat_map(|row| row.to_be_gone().to_vec()).collect();
+    let live = act.search_settled(&secret)?;
     for row in rows.iter_mut().filter(held) {
         row.note_live(&live);
     }

@@ -1,6 +1,6 @@
 //! What surrounds the daemons: PBXs that challenge in every way, a mailbox for pushes, and everybody's secrets.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use reveille::sip::auth::Algorithm;
 
 use crate::needles::Needles;
 use crate::secrets::Secret;
-use crate::world::World;
+use crate::world::{World, free_port};
 
 /// How each PBX challenges: its realm, its algorithms as it offers them, and how long its nonces live.
 const CHALLENGES: [(&str, &[Algorithm], Duration); PBXS] = [
@@ -71,7 +71,7 @@ impl Stage {
         let mailbox = world.runtime.block_on(Mailbox::start(options))?;
         let needles = Needles::new(&secrets);
         let silent = UdpSocket::bind("127.0.0.1:0")?;
-        let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let nobody = free_port();
         Ok(Self { binary, world, pbxs, mailbox, secrets, needles, silent, nobody })
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::parts::Part;
+use crate::parts::{Group, Part};
 use crate::secrets::Kind;
 use crate::tally::{Residue, Tally};
 
@@ -28,6 +28,11 @@ impl Row {
     pub(crate) fn new(part: &'static Part, accounts: Vec<usize>, windows: usize) -> Self {
         let (live, after, core, files) = (None, None, None, None);
         Self { part, accounts, windows, bytes: 0, live, after, core, files, residues: Vec::new() }
+    }
+
+    /// The accounts of which nothing may be found.
+    pub(crate) fn to_be_gone(&self) -> &[usize] {
+        if self.part.group == Group::Control { &[] } else { &self.accounts }
     }
 
     pub(crate) fn note_live(&mut self, tally: &Tally) {

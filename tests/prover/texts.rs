@@ -4,10 +4,11 @@
 use anyhow::{Context as _, ensure};
 use reveille::sandbox::phone::line::{Line, LineEvent};
 use reveille::sip::StatusCode;
+use tokio::time::{sleep, timeout};
 
 use crate::act::Act;
 use crate::parts::{Group, Part, Setting};
-use crate::process::PATIENCE;
+use crate::process::{GRAIN, PATIENCE};
 use crate::ways::delete;
 
 pub(crate) const TEXTS: [Part; 1] = [Part {
@@ -18,10 +19,6 @@ pub(crate) const TEXTS: [Part; 1] = [Part {
     begin: hand_over,
     end: write,
 }];
-
-/// How often a phone that listens is written to until a text goes straight to it: while it has not answered the one before,
-/// the next is kept, so that they come in their order.
-const TRIES_MAX: u32 = 5;
 
 /// Whom is written to, over UDP and TCP, and who lends his password as the text.
 fn roles(accounts: &[usize]) -> anyhow::Result<(&[usize], usize)> {
@@ -34,46 +31,61 @@ fn hand_over(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
     phones.iter().try_for_each(|account| act.hand_over(*account, &act.letter(*account)))
 }
 
-/// The phone sleeps when the first text comes, and listens when the second does.
+/// The phone sleeps when the first text comes, and listens when the last does.
 fn write(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
     let (phones, text) = roles(accounts)?;
     let text = &act.stage.secrets[text].password;
+    let mut kept = 0;
     for account in phones {
-        let (user, pbx) = (&act.stage.secrets[*account].user, act.stage.pbx_of(*account));
         act.stage.world.runtime.block_on(async {
-            let answer = pbx.text(user, text).await?;
+            let answer = send(act, *account, text).await?;
             ensure!(answer == StatusCode::ACCEPTED, "a text for a phone that sleeps was answered {answer:?}");
+            kept += 1;
             let mut line = act.wake(*account).await?;
-            hear(&mut line, text).await?;
-            for _ in 0..TRIES_MAX {
-                let answer = tokio::select! {
-                    answer = pbx.text(user, text) => answer?,
-                    ended = listen(&mut line, text) => return ended,
-                };
-                if answer == StatusCode::OK {
-                    return Ok(());
+            // A phone's answers leave only while it is listened to.
+            tokio::select! {
+                passed = timeout(PATIENCE, pass_one_on(act, *account, text, &mut kept)) => {
+                    passed.context("texts for a phone that listens are kept for it")?
                 }
+                ended = listen(&mut line, text) => ended,
             }
-            anyhow::bail!("texts for a phone that listens are kept for it")
         })?;
     }
     delete(act, phones)
 }
 
-/// Hears texts until something goes wrong: a phone's answers leave only while it is listened to.
-async fn listen(line: &mut Line, text: &str) -> anyhow::Result<()> {
+async fn send(act: &Act, account: usize, text: &str) -> anyhow::Result<StatusCode> {
+    act.bound(account).await?;
+    Ok(act.stage.pbx_of(account).text(&act.stage.secrets[account].user, text).await?)
+}
+
+/// Writes to a phone that listens until a text goes straight to it. While its answer to the one before is on its way to the
+/// daemon the next is kept, so that they come in their order; `kept` counts those of the whole daemon.
+async fn pass_one_on(act: &Act, account: usize, text: &str, kept: &mut u32) -> anyhow::Result<()> {
     loop {
-        hear(line, text).await?;
+        while delivered(act).await < f64::from(*kept) {
+            sleep(GRAIN[0]).await;
+        }
+        match send(act, account, text).await? {
+            StatusCode::OK => return Ok(()),
+            answer => {
+                ensure!(answer == StatusCode::ACCEPTED, "a text for a phone that listens was answered {answer:?}")
+            }
+        }
+        *kept += 1;
     }
 }
 
-async fn hear(line: &mut Line, text: &str) -> anyhow::Result<()> {
+/// How many texts the daemon had kept and knows to be with their phones.
+async fn delivered(act: &Act) -> f64 {
+    act.daemon.metric("reveille_texts_total", "outcome=\"delivered\"").await.unwrap_or(0.0)
+}
+
+/// Hears texts until something goes wrong.
+async fn listen(line: &mut Line, text: &str) -> anyhow::Result<()> {
     loop {
-        match tokio::time::timeout(PATIENCE, line.next()).await? {
-            LineEvent::Text(heard) => {
-                ensure!(heard.body == text, "another text came");
-                return Ok(());
-            }
+        match line.next().await {
+            LineEvent::Text(heard) => ensure!(heard.body == text, "another text came"),
             LineEvent::Closed => anyhow::bail!("the phone lost its connection"),
             _ => {}
         }

@@ -1,11 +1,13 @@
 //! Every way in which an account that was held is erased.
 
+use std::time::Duration;
+
 use anyhow::ensure;
 use reveille::clock;
 
 use crate::act::Act;
 use crate::parts::{Group, Part, Setting};
-use crate::process::{until, within};
+use crate::process::{after, until};
 use crate::stage::Stage;
 
 /// The shortest lease there is, in seconds.
@@ -125,7 +127,7 @@ fn die(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
         let answer = act.about(*account, "POST", "/test", "")?;
         ensure!(answer.status == 202, "no self-test: {answer:?}");
     }
-    wait_erased(act, accounts, 20, "dead-token")
+    wait_erased(act, accounts, 0, "dead-token")
 }
 
 /// Each app hands over the password of its neighbour.
@@ -145,25 +147,25 @@ fn off_board_device(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
     let path = format!("/v1/tenants/self/instances?device=urn:uuid:{device}");
     let answer = act.daemon.ask(&act.stage, "DELETE", &path, &act.daemon.admin_jwt()?, "")?;
     ensure!(matches!(answer.status, 200 | 202), "not off-boarded: {answer:?}");
-    wait_erased(act, accounts, 20, "")
+    wait_erased(act, accounts, 0, "")
 }
 
 fn off_board(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
     let path = "/v1/tenants/self/instances";
     let answer = act.daemon.ask(&act.stage, "DELETE", path, &act.daemon.admin_jwt()?, "")?;
     ensure!(matches!(answer.status, 200 | 202), "not off-boarded: {answer:?}");
-    wait_erased(act, accounts, 20, "")
+    wait_erased(act, accounts, 0, "")
 }
 
 fn outlive(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
-    wait_erased(act, accounts, SHORTEST_LEASE + 20, "lease-ended")
+    wait_erased(act, accounts, SHORTEST_LEASE, "lease-ended")
 }
 
 /// Waits until the API says that each account is erased, and why.
 fn wait_erased(act: &Act, accounts: &[usize], seconds: u64, cause: &str) -> anyhow::Result<()> {
     for account in accounts {
-        let patience = std::time::Duration::from_secs(seconds);
-        let gone = within(patience, "the account to be erased", || {
+        let span = Duration::from_secs(seconds);
+        let gone = after(span, "the account to be erased", || {
             act.about(*account, "GET", "", "").ok().filter(|answer| answer.status == 410)
         });
         ensure!(cause.is_empty() || gone.body["cause"] == cause, "erased, but because of {}", gone.body["cause"]);
