@@ -26,6 +26,8 @@ pub(crate) struct Manners {
     pub(crate) drop_contact_params: bool,
     /// Calls a phone that registers while its account is rung as well (module tsilo).
     pub(crate) forks_late: bool,
+    /// The digest algorithm that it names in its challenges: "MD5" or "SHA-256"; empty: MD5, without a word.
+    pub(crate) algorithm: &'static str,
 }
 
 impl Default for Manners {
@@ -36,6 +38,7 @@ impl Default for Manners {
             follow_connection: true,
             drop_contact_params: false,
             forks_late: false,
+            algorithm: "",
         }
     }
 }
@@ -53,7 +56,19 @@ impl Kamailio {
     /// Starts Kamailio and waits until it answers.
     #[track_caller]
     pub(crate) fn start(world: &World, manners: &Manners) -> Self {
-        let (port, tls_port) = (free_port(), free_port());
+        Self::start_at(world, manners, free_port(), free_port())
+    }
+
+    /// Stops Kamailio and starts it again in its place with other manners. It has forgotten everything.
+    #[track_caller]
+    pub(crate) fn restart(&mut self, world: &World, manners: &Manners) {
+        self.process.terminate();
+        self.process.wait();
+        *self = Self::start_at(world, manners, self.port, self.tls_port);
+    }
+
+    #[track_caller]
+    fn start_at(world: &World, manners: &Manners, port: u16, tls_port: u16) -> Self {
         let directory = world.directory_of("kamailio");
         let rpc = world.sockets().join("kamailio");
         let configuration = fill_in(&[
@@ -64,6 +79,7 @@ impl Kamailio {
             ("rpc", &rpc.display().to_string()),
             ("password", PASSWORD),
             ("max_expires", &manners.max_expires.to_string()),
+            ("algorithm", manners.algorithm),
             ("max_contacts", &manners.max_contacts.to_string()),
             ("forks_late", if manners.forks_late { "1" } else { "0" }),
             ("drop_contact_params", if manners.drop_contact_params { "1" } else { "0" }),
@@ -97,6 +113,12 @@ impl Kamailio {
         format!("sip:127.0.0.1:{port};transport={}", transport.name())
     }
 
+    /// Changes the realm of its challenges (`what` "realm"), or everybody's password ("password").
+    #[track_caller]
+    pub(crate) fn set(&self, what: &str, value: &str) {
+        self.ask("htable.sets", &["changed", what, value]).expect("the table is in the configuration");
+    }
+
     /// How often something happened: `registers` that came in; of them `accepted`, `refused` (a wrong answer to a
     /// challenge) and the `challenges` sent; methods in dialogs by their names; `cancels`.
     pub(crate) fn count(&self, what: &str) -> u64 {
@@ -115,6 +137,28 @@ impl Kamailio {
         let Ok(found) = self.ask("ul.lookup", &["location", user]) else { return Vec::new() };
         let contacts = found["Contacts"].as_array().cloned().unwrap_or_default();
         contacts.iter().filter_map(|entry| entry["Contact"]["Address"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// The connection over which a user's binding came, by the number that Kamailio gives it; there must be one.
+    #[track_caller]
+    pub(crate) fn connection_of(&self, user: &str) -> u64 {
+        let found = self.ask("ul.lookup", &["location", user]).expect("the user is registered");
+        let received = found["Contacts"][0]["Contact"]["Received"].as_str().unwrap_or_default().to_owned();
+        let port =
+            received.split(':').nth(2).and_then(|rest| rest.split(';').next()).and_then(|port| port.parse().ok());
+        let port: u64 = port.unwrap_or_else(|| panic!("not received over a connection: {found}"));
+        let open = self.connections().into_iter().find(|connection| connection["src_port"].as_u64() == Some(port));
+        open.and_then(|connection| connection["id"].as_u64()).unwrap_or_else(|| panic!("{received} is not connected"))
+    }
+
+    /// Whether a connection is still open.
+    pub(crate) fn is_open(&self, number: u64) -> bool {
+        self.connections().iter().any(|connection| connection["id"].as_u64() == Some(number))
+    }
+
+    fn connections(&self) -> Vec<Value> {
+        let list = self.ask("core.tcp_list", &[]).expect("Kamailio knows its connections");
+        list.as_array().cloned().unwrap_or_default()
     }
 
     fn seen(&self) -> BTreeMap<String, u64> {

@@ -23,7 +23,7 @@ pub(crate) enum Oddity {
     Field(usize),
     /// A comma in the caller's name, which stands in no quotes.
     BareComma,
-    /// A header field that no parser has heard of, in bytes that are no text.
+    /// A header field with bytes that are no text.
     NoText,
     /// A URI without its end, in a field that a proxy has no reason to read.
     OpenUri,
@@ -74,17 +74,16 @@ impl Line {
         (took, heard)
     }
 
-    /// Waits for the final answer to an INVITE and gives it.
+    /// Waits for an answer to an INVITE beyond 100, and gives it.
     #[track_caller]
     pub(crate) fn answer_to(&mut self, id: &str) -> u16 {
-        let last = |heard: &BTreeMap<String, Vec<u16>>| heard[id].iter().copied().find(|status| *status >= 200);
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = last(&self.heard) {
+            if let Some(status) = self.heard[id].iter().copied().find(|status| *status > 100) {
                 return status;
             }
             assert!(Instant::now() < deadline, "no answer to {id}: {:?}", self.heard[id]);
-            self.listen(AGAIN);
+            self.take(AGAIN);
         }
     }
 
@@ -155,7 +154,7 @@ impl Line {
             Oddity::Field(length) => {
                 message.extend_from_slice(format!("X-Field: {}\r\n", "x".repeat(length)).as_bytes());
             }
-            Oddity::NoText => message.extend_from_slice(b"X-\x01\xff: \xc3\x28\x00\r\n"),
+            Oddity::NoText => message.extend_from_slice(b"X-Field: \x01\xff \xc3\x28\r\n"),
             Oddity::OpenUri => message.extend_from_slice(b"Referred-By: <sip:carol@\r\n"),
             Oddity::Nothing | Oddity::Body(_) | Oddity::BareComma => {}
         }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `recipes` | each peer against Kamailio alone: when these fail, the daemon is not to blame |
 //! | `calls`, `ends`, `inside`, `flows`, `registration` | what the daemon promises |
+//! | `neighbours` | that what is sent to one account harms no other |
 //! | `strangers`, `operators` | what those learn who may not ask, and those who may |
 //! | `confined` | what the running daemon may do, and that it says what it may |
 //! | `shared`, `texts`, `through`, `manners`, `stories` | the same of several devices, messages, RFC 8599, habits, stories |
@@ -17,7 +18,7 @@
 //! | `canary`, `canaries` | that nothing told to the daemon is told by it: searched after every test, and tried on purpose |
 //! | `setting`, `world`, `process`, `trace` | what most tests start with; directory, ports and certificates; children; SIP messages in their logs |
 //! | `middlebox` | what lies between phone and daemon, and loses connections |
-//! | `kamailio`, `sipp`, `phones`, `push`, `daemon` | one peer each |
+//! | `kamailio`, `sipp`, `line`, `phones`, `push`, `daemon` | one peer each |
 
 #![allow(
     clippy::disallowed_methods,
@@ -38,8 +39,10 @@ mod guide;
 mod http;
 mod inside;
 mod kamailio;
+mod line;
 mod manners;
 mod middlebox;
+mod neighbours;
 mod operators;
 mod phones;
 mod process;

@@ -34,6 +34,8 @@ pub(crate) struct Settings<'m> {
     pub(crate) process: &'static str,
     /// Calls that the kernel does not know.
     pub(crate) cage: Option<&'static str>,
+    /// Lines of `[limits]`.
+    pub(crate) limits: &'static str,
     /// More lines for `[audit]`.
     pub(crate) audit: &'static str,
 }
@@ -50,6 +52,7 @@ impl Default for Settings<'_> {
             registrar: None,
             process: "",
             cage: None,
+            limits: "",
             audit: "",
         }
     }
@@ -77,7 +80,7 @@ pub(super) fn configuration(
     settings: &Settings<'_>,
 ) -> String {
     let Ports { port, tls_port, tls_advertised, api_port, ops_port } = ports;
-    let Settings { hold, tenant, ops, process, audit: audit_more, .. } = settings;
+    let Settings { hold, tenant, ops, process, limits, audit: audit_more, .. } = settings;
     let socket = settings.ops_socket.as_ref().map(|path| format!(", \"unix:{}\"", path.display())).unwrap_or_default();
     let rival = settings.rival.as_ref().map_or_else(String::new, |more| {
         let (key, app) = (sha256_hex(RIVAL_APP_KEY), push.app_table());
@@ -114,6 +117,9 @@ allow_plain_memory = true
 
 [process]
 {process}
+
+[limits]
+{limits}
 
 [ops]
 listen = ["127.0.0.1:{ops_port}"{socket}]
