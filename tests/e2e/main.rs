@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `recipes` | each peer against Kamailio alone: when these fail, the daemon is not to blame |
 //! | `calls`, `ends`, `inside`, `flows`, `registration` | what the daemon promises |
+//! | `credentials` | registrars that want to know something else |
 //! | `neighbours` | that what is sent to one account harms no other |
 //! | `strangers`, `operators` | what those learn who may not ask, and those who may |
 //! | `confined` | what the running daemon may do, and that it says what it may |
@@ -32,6 +33,7 @@ mod calls;
 mod canaries;
 mod canary;
 mod confined;
+mod credentials;
 mod daemon;
 mod ends;
 mod flows;
