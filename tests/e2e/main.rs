@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `recipes` | each peer against Kamailio alone: when these fail, the daemon is not to blame |
 //! | `calls`, `ends`, `inside`, `flows`, `registration` | what the daemon promises |
-//! | `credentials` | registrars that want to know something else |
+//! | `credentials`, `reinstalled` | registrars that want to know something else, apps that are installed anew |
 //! | `neighbours` | that what is sent to one account harms no other |
 //! | `strangers`, `operators` | what those learn who may not ask, and those who may |
 //! | `confined` | what the running daemon may do, and that it says what it may |
@@ -51,6 +51,7 @@ mod process;
 mod push;
 mod recipes;
 mod registration;
+mod reinstalled;
 mod sealed;
 mod setting;
 mod shared;
