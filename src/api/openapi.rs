@@ -131,6 +131,7 @@ problem_set! {
         Kind::RegistrarRefused,
         Kind::RegistrarUnreachable,
         Kind::RateLimited,
+        Kind::TooManyDevices,
         Kind::Busy,
     ]
 }
@@ -186,7 +187,7 @@ fn problem_response(kinds: &[Kind]) -> ApiResponse {
     let body = Content::new(Some(Ref::from_schema_name("Problem")));
     let mut response =
         ResponseBuilder::new().description(names.join(", ")).content("application/problem+json", body).build();
-    if kinds.iter().any(|kind| matches!(kind, Kind::RateLimited | Kind::Busy)) {
+    if kinds.iter().any(|kind| matches!(kind, Kind::RateLimited | Kind::TooManyDevices | Kind::Busy)) {
         let seconds = Object::builder().schema_type(Type::Integer).minimum(Some(1)).build();
         let mut header = Header::new(seconds);
         header.description = Some("Seconds to wait".to_owned());

@@ -41,12 +41,13 @@ pub(crate) enum Kind {
     InstanceErased,
     TooLarge,
     RateLimited,
+    TooManyDevices,
     Busy,
 }
 
 impl Kind {
     /// All types, in the order of the documentation.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::InvalidRequest,
         Self::InvalidAccount,
         Self::NoUsablePushTarget,
@@ -60,6 +61,7 @@ impl Kind {
         Self::InstanceErased,
         Self::TooLarge,
         Self::RateLimited,
+        Self::TooManyDevices,
         Self::Busy,
     ];
 
@@ -79,6 +81,7 @@ impl Kind {
             Self::InstanceErased => "urn:reveille:problem:instance-erased",
             Self::TooLarge => "urn:reveille:problem:too-large",
             Self::RateLimited => "urn:reveille:problem:rate-limited",
+            Self::TooManyDevices => "urn:reveille:problem:too-many-devices",
             Self::Busy => "urn:reveille:problem:busy",
         }
     }
@@ -104,6 +107,7 @@ impl Kind {
             Self::InstanceErased => "The instance is erased",
             Self::TooLarge => "The body is too large",
             Self::RateLimited => "Too many requests",
+            Self::TooManyDevices => "The account has as many devices as it may",
             Self::Busy => "Not now",
         }
     }
@@ -123,7 +127,7 @@ impl Kind {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::InstanceErased => StatusCode::GONE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited | Self::TooManyDevices => StatusCode::TOO_MANY_REQUESTS,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -269,6 +273,17 @@ impl Problem {
         )
     }
 
+    /// An account that is held for as many devices as it may be.
+    fn too_many_devices(after: Duration) -> Self {
+        Self::new(
+            Kind::TooManyDevices,
+            "The account is held for as many devices as it may be, and all of them were used within a day. Erase one of them \
+             (DELETE), or come again when the first lease ends, as Retry-After says.",
+            "an account with as many devices as it may have",
+        )
+        .come_again(after)
+    }
+
     pub(crate) fn at_path(mut self, path: impl Into<Cow<'static, str>>) -> Self {
         self.0.body.path = Some(path.into());
         self
@@ -364,6 +379,7 @@ impl From<Refusal> for Problem {
             }
             Refusal::WrongChallenge { tries } => Self::wrong_challenge(tries),
             Refusal::Unproven => Self::unproven(),
+            Refusal::TooManyDevices { after } => Self::too_many_devices(after),
             Refusal::RateLimited { after } => Self::new(
                 Kind::RateLimited,
                 "Too many requests for this device or tenant; come again when Retry-After says.",

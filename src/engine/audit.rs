@@ -34,11 +34,14 @@ pub enum Cause {
     Shutdown,
     /// The app came to the foreground: the credentials are wiped, the instance stays.
     Foreground,
+    /// A newer instance of the same account took its place: the same phone's, or where the account has as many devices as
+    /// it may, that of a further one.
+    Replaced,
 }
 
 impl Cause {
     /// All causes, in the order of their counters.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Deleted,
         Self::LeaseEnded,
         Self::DeadToken,
@@ -48,6 +51,7 @@ impl Cause {
         Self::OffBoarded,
         Self::Shutdown,
         Self::Foreground,
+        Self::Replaced,
     ];
 
     /// The name used in the API, records and metrics.
@@ -63,6 +67,7 @@ impl Cause {
             Self::OffBoarded => "off-boarded",
             Self::Shutdown => "shutdown",
             Self::Foreground => "foreground",
+            Self::Replaced => "replaced",
         }
     }
 }
@@ -199,7 +204,9 @@ impl AuditEvent {
     fn is_of(&self, version: u8) -> bool {
         match self {
             Self::HandedOver | Self::Rectified | Self::LeasedOn => true,
-            Self::Erased { wakes, .. } => wakes.is_some() == (version != 1),
+            Self::Erased { cause, wakes, .. } => {
+                wakes.is_some() == (version != 1) && (*cause != Cause::Replaced || version != 1)
+            }
             Self::Refused
             | Self::Restricted
             | Self::Resumed

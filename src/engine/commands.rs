@@ -95,6 +95,7 @@ impl Engine {
 
     /// Whether the instance may make a further call that is recorded; else the refusal is on its way.
     pub(super) fn may_be_recorded(&mut self, id: InstanceId, reply: ReplyTo, now: Now) -> Option<()> {
+        self.leases.hear(id, now.boot);
         let taken = self.leases.take_allowance(id, now.boot);
         taken.map_err(|after| self.reply(reply, Answer::Refused(Refusal::RateLimited { after }))).ok()
     }

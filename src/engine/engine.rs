@@ -186,6 +186,7 @@ impl Engine {
                 }
                 PeerMessage::PlaceWanted { .. }
                 | PeerMessage::PlaceAnswered { .. }
+                | PeerMessage::PlaceTaken { .. }
                 | PeerMessage::PlaceReturned { .. } => self.places.handle_peer(from, message, now.boot),
                 PeerMessage::GuessWanted { .. }
                 | PeerMessage::GuessAnswered { .. }
@@ -377,10 +378,23 @@ impl Engine {
     fn wake_farewell(&mut self, id: InstanceId, cause: Cause, now: Now) {
         let told = match cause {
             Cause::LeaseEnded | Cause::Refused | Cause::Unregistrable | Cause::Shutdown => true,
-            Cause::Deleted | Cause::DeadToken | Cause::Administrator | Cause::OffBoarded | Cause::Foreground => false,
+            // A push to the token of a replaced instance reaches the app that replaced it.
+            Cause::Deleted
+            | Cause::DeadToken
+            | Cause::Administrator
+            | Cause::OffBoarded
+            | Cause::Foreground
+            | Cause::Replaced => false,
         };
+        if told {
+            self.ask_to_reprovision(id, now);
+        }
+    }
+
+    /// Asks the app of an instance that is about to be erased to hand over again.
+    pub(super) fn ask_to_reprovision(&mut self, id: InstanceId, now: Now) {
         // An app whose hand-over is still unanswered is told by the answer.
-        if !told || self.hand_overs.is_waiting(id) {
+        if self.hand_overs.is_waiting(id) {
             return;
         }
         // No target for it is no fault: the app finds out when it asks.

@@ -3,6 +3,7 @@
 
 mod leave;
 mod seats;
+mod successors;
 mod trials;
 
 use std::time::Duration;
@@ -182,13 +183,17 @@ impl Engine {
         let credential = self.admit(&mut hand_over);
         let compared = self.compare(&hand_over.tenant, &hand_over.account, &credential);
         if let Compared::Same(binding) = compared {
-            if self.is_full(binding) {
-                let _ = self.vault.wipe(credential);
-                return self.turn_away(&hand_over, Refusal::RateLimited { after: RETRY_AFTER }, reply, now);
-            }
+            let idle = match self.room_in(binding, &hand_over, now) {
+                Ok(idle) => idle,
+                Err(refusal) => {
+                    let _ = self.vault.wipe(credential);
+                    return self.turn_away(&hand_over, refusal, reply, now);
+                }
+            };
             let (id, token) = self.open_instance(&hand_over, binding, now);
             let (bindings, mut desk) = self.for_bindings();
             bindings.join(binding, id, credential, &username, &mut desk);
+            self.take_place_of(idle, id, now);
             return self.welcome(id, token, reply, now);
         }
         self.doubt(&compared, Some(reply));
@@ -220,6 +225,7 @@ impl Engine {
     fn welcome(&mut self, id: InstanceId, token: Zeroizing<String>, reply: ReplyTo, now: Now) {
         let Some(binding) = self.leases.get(id).map(|instance| instance.binding) else { return };
         self.adjust_binding(binding, now);
+        self.succeed(id, now);
         if self.bindings.has_spoken(binding, now.boot) {
             self.reply_handed_over(id, token, false, reply, now);
         } else {
@@ -330,6 +336,7 @@ impl Engine {
         if leads_elsewhere(&former, &hand_over.account) {
             self.bindings.redirect(binding, &hand_over.account);
         }
+        self.succeed(id, now);
         self.reply_handed_over(id, token, true, reply, now);
     }
 
@@ -339,6 +346,7 @@ impl Engine {
         self.wait_for(id, reply, kind, now.boot + self.policy.register_wait);
         if spoken {
             self.release(id, now);
+            self.succeed(id, now);
         }
     }
 
@@ -472,7 +480,8 @@ fn unfinished(cause: Cause) -> Refusal {
         | Cause::DeadToken
         | Cause::Administrator
         | Cause::OffBoarded
-        | Cause::Foreground => Refusal::Gone { cause, receipt: None },
+        | Cause::Foreground
+        | Cause::Replaced => Refusal::Gone { cause, receipt: None },
     }
 }
 

@@ -130,6 +130,11 @@ pub enum PeerMessage {
         /// How long to wait where there was no place.
         wait: Option<Duration>,
     },
+    /// To the home shard of a tenant: a newer instance has the place of one that is about to be gone.
+    PlaceTaken {
+        /// Whose.
+        holder: Holder,
+    },
     /// To the home shard of a device or tenant: an instance of it is gone.
     PlaceReturned {
         /// Whose.

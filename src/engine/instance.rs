@@ -9,7 +9,7 @@ use super::allowance::Allowance;
 use super::caller_key::CallerKey;
 use super::ids::{BindingId, InstanceId};
 use super::input::{Preferences, PushTarget, TokenHash};
-use crate::clock::{Now, WallTime};
+use crate::clock::{Instant, Now, WallTime};
 
 /// One account on one device, held under a lease.
 pub(crate) struct Instance {
@@ -45,6 +45,12 @@ pub(crate) struct Instance {
     pub(super) lease: Duration,
     pub(super) lease_ends: Now,
     pub(super) token: TokenHash,
+    /// Grows with each hand-over and change of the shard's instances: the newest speaks for its push token.
+    pub(super) order: u64,
+    /// It may take the place of older instances of its phone, and its account or its push token is not proven yet.
+    pub(super) heir: bool,
+    /// When its app was last heard of: by a call that is recorded, or attached.
+    pub(super) heard: Instant,
 }
 
 impl Instance {

@@ -4,6 +4,8 @@
 //! when a lease ends by either clock.
 //! Holds no credential, sends nothing.
 
+mod succession;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -36,7 +38,7 @@ struct AccountKey {
 }
 
 /// What two instances must have in common to share a binding: one address of record, reached and presented the same way.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq)]
 struct Way<'a> {
     tenant: &'a str,
     aor: &'a str,
@@ -52,8 +54,8 @@ struct Bench {
     capability: Capability,
     /// In the order of their ids. A vector, because nearly all hold one.
     members: Vec<InstanceId>,
-    /// The hash of its `Way`.
-    way: u64,
+    /// The hash of its tenant, address of record and registrar.
+    aor: u64,
 }
 
 /// The room.
@@ -63,10 +65,11 @@ pub(crate) struct Leases {
     instances: HashMap<InstanceId, Box<Instance>>,
     benches: HashMap<BindingId, Bench>,
     by_capability: HashMap<Capability, BindingId>,
-    /// By the hash of a `Way`, the oldest first; who looks compares the ways themselves.
-    by_way: HashMap<u64, Vec<BindingId>>,
+    /// By the hash of tenant, address of record and registrar, the oldest first; a look-up compares the values themselves.
+    by_aor: HashMap<u64, Vec<BindingId>>,
     hasher: RandomState,
     bindings: u64,
+    orders: u64,
     by_account: HashMap<AccountKey, InstanceId>,
     ends: Schedule<InstanceId>,
     ends_by_wall: BTreeSet<(WallTime, InstanceId)>,
@@ -77,10 +80,10 @@ impl Leases {
     pub(crate) fn found(&mut self, tenant: &TenantId, account: &Account, capability: Capability) -> BindingId {
         self.bindings += 1;
         let id = BindingId(self.bindings);
-        let way = self.hasher.hash_one(way(tenant, account));
+        let aor = self.aor_hash(tenant, account);
         self.by_capability.insert(capability, id);
-        self.by_way.entry(way).or_default().push(id);
-        self.benches.insert(id, Bench { capability, members: Vec::new(), way });
+        self.by_aor.entry(aor).or_default().push(id);
+        self.benches.insert(id, Bench { capability, members: Vec::new(), aor });
         id
     }
 
@@ -108,6 +111,9 @@ impl Leases {
             lease: hand_over.lease,
             lease_ends: ends(hand_over.lease, now),
             token: minted.token,
+            order: self.next_order(),
+            heir: true,
+            heard: now.boot,
         };
         self.sit_down(binding, id);
         self.by_account.insert(key(&instance.tenant, &instance.device, &instance.account), id);
@@ -124,7 +130,9 @@ impl Leases {
         edge_ha1: Zeroizing<String>,
         now: Now,
     ) {
+        let order = self.next_order();
         let Some(instance) = self.instances.get_mut(&id) else { return };
+        (instance.order, instance.heir) = (order, true);
         instance.platform.clone_from(&hand_over.platform);
         instance.account.clone_from(&hand_over.account);
         instance.preferences = hand_over.preferences;
@@ -136,7 +144,7 @@ impl Leases {
         instance.lease = hand_over.lease;
         instance.token = token;
         instance.edge_ha1 = edge_ha1;
-        self.follow_way(id);
+        self.follow_account(id);
         self.extend(id, now);
     }
 
@@ -146,6 +154,7 @@ impl Leases {
         let former = instance.lease_ends;
         let ends = ends(instance.lease, now);
         instance.lease_ends = ends;
+        instance.heard = now.boot;
         self.ends_by_wall.remove(&(former.wall, id));
         self.schedule(id, ends);
     }
@@ -160,7 +169,7 @@ impl Leases {
             self.by_account.remove(&former);
             self.by_account.insert(present, id);
         }
-        self.follow_way(id);
+        self.follow_account(id);
     }
 
     /// The instance is a member of another binding from now on; one that has no member left is forgotten.
@@ -333,9 +342,8 @@ impl Leases {
     /// The bindings a further device of the account could share, the oldest first.
     pub(crate) fn alike(&self, tenant: &TenantId, account: &Account) -> Vec<BindingId> {
         let wanted = way(tenant, account);
-        let found = self.by_way.get(&self.hasher.hash_one(&wanted)).into_iter().flatten().copied();
         let is_like = |member: &Instance| way(&member.tenant, &member.account) == wanted;
-        found.filter(|id| self.members(*id).next().is_some_and(is_like)).collect()
+        self.of_aor(tenant, account).filter(|id| self.members(*id).next().is_some_and(is_like)).collect()
     }
 
     /// Whether an instance may stay in its binding with this form of its account.
@@ -354,21 +362,21 @@ impl Leases {
             ("leases.accounts", self.by_account.len()),
             ("leases.benches", self.benches.len()),
             ("leases.capabilities", self.by_capability.len()),
-            ("leases.ways", self.by_way.len()),
+            ("leases.ways", self.by_aor.len()),
         ]);
     }
 
     /// A binding of one instance is found by the instance's account as it is now.
-    fn follow_way(&mut self, id: InstanceId) {
+    fn follow_account(&mut self, id: InstanceId) {
         let Some(instance) = self.instances.get(&id) else { return };
         let Some(bench) = self.benches.get_mut(&instance.binding).filter(|bench| bench.members.len() == 1) else {
             return;
         };
-        let present = self.hasher.hash_one(way(&instance.tenant, &instance.account));
-        let former = std::mem::replace(&mut bench.way, present);
+        let present = aor_hash(&self.hasher, &instance.tenant, &instance.account);
+        let former = std::mem::replace(&mut bench.aor, present);
         if former != present {
-            forget_way(&mut self.by_way, former, instance.binding);
-            let ids = self.by_way.entry(present).or_default();
+            forget_binding(&mut self.by_aor, former, instance.binding);
+            let ids = self.by_aor.entry(present).or_default();
             ids.push(instance.binding);
             ids.sort_unstable();
         }
@@ -389,7 +397,7 @@ impl Leases {
             && let Some(bench) = self.benches.remove(&binding)
         {
             self.by_capability.remove(&bench.capability);
-            forget_way(&mut self.by_way, bench.way, binding);
+            forget_binding(&mut self.by_aor, bench.aor, binding);
         }
     }
 
@@ -404,13 +412,17 @@ fn ends(lease: Duration, now: Now) -> Now {
     Now { boot: now.boot + lease, wall: now.wall + lease }
 }
 
-fn forget_way(by_way: &mut HashMap<u64, Vec<BindingId>>, way: u64, binding: BindingId) {
-    if let Some(ids) = by_way.get_mut(&way) {
+fn forget_binding(by_aor: &mut HashMap<u64, Vec<BindingId>>, aor: u64, binding: BindingId) {
+    if let Some(ids) = by_aor.get_mut(&aor) {
         ids.retain(|id| *id != binding);
         if ids.is_empty() {
-            by_way.remove(&way);
+            by_aor.remove(&aor);
         }
     }
+}
+
+fn aor_hash(hasher: &RandomState, tenant: &TenantId, account: &Account) -> u64 {
+    hasher.hash_one((tenant, &account.aor, &account.registrar.text))
 }
 
 fn way<'a>(tenant: &'a TenantId, account: &'a Account) -> Way<'a> {

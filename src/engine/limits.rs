@@ -8,6 +8,10 @@ pub const LEASE_CEILING: Duration = Duration::from_secs(6 * 24 * 3600);
 /// The hard ceiling of a trace, as of its device's consent. Compiled in.
 pub const TRACE_CEILING: Duration = Duration::from_secs(24 * 3600);
 
+/// Instances of one binding beyond `limits.devices_per_account`: each has the push target of another one there, whose place
+/// it takes as soon as its push token is proven.
+pub(crate) const SUCCESSORS_MAX: usize = 1;
+
 /// Bounds that an operator may set (section `[limits]`), for the whole process unless said otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -31,8 +35,8 @@ pub struct Limits {
     pub accounts_per_device: u32,
     /// Wrong credentials for one account within an hour; above it a hand-over gets `rate-limited` before its registrar is asked.
     pub refusals_per_account: u32,
-    /// Devices that share one account, and registrations of it with different credentials; above it a hand-over gets
-    /// `rate-limited`.
+    /// Devices that share one account; above it one that was idle for a day gives way to a further one, else that gets
+    /// `too-many-devices`. Registrations of an account with different credentials; above it a hand-over gets `rate-limited`.
     pub devices_per_account: u32,
     /// Text messages that wait for their devices at once; above it a further one gets 480.
     pub messages: u32,

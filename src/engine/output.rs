@@ -421,6 +421,11 @@ pub enum Refusal {
     },
     /// The push token is not proven yet, and nothing but the challenge goes to it.
     Unproven,
+    /// The account has as many devices as it may, and each of them was heard of within a day.
+    TooManyDevices {
+        /// When the first of their leases ends.
+        after: Duration,
+    },
     /// A bound of the device, tenant or source.
     RateLimited {
         /// When to come again.

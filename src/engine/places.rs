@@ -65,6 +65,12 @@ impl Places {
         self.tell(home, PeerMessage::PlaceWanted { holder, account, ticket }, now);
     }
 
+    /// Takes the place of an instance that gives its own back at once.
+    pub(crate) fn take(&mut self, holder: Holder, now: Instant) {
+        let home = self.home(&holder);
+        self.tell(home, PeerMessage::PlaceTaken { holder }, now);
+    }
+
     /// Gives a place back.
     pub(crate) fn give_back(&mut self, holder: Holder, now: Instant) {
         let home = self.home(&holder);
@@ -79,6 +85,7 @@ impl Places {
                 self.tell(from, PeerMessage::PlaceAnswered { ticket, wait }, now);
             }
             PeerMessage::PlaceAnswered { ticket, wait } => self.events.push_back(Event::Answered { ticket, wait }),
+            PeerMessage::PlaceTaken { holder } => *self.counts.entry(holder).or_default() += 1,
             PeerMessage::PlaceReturned { holder } => {
                 if let Some(count) = self.counts.get_mut(&holder) {
                     *count = count.saturating_sub(1);

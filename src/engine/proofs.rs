@@ -41,6 +41,8 @@ pub(crate) enum Event {
     Challenge(InstanceId),
     /// Answer with the state as it is.
     Settled(InstanceId, ReplyTo),
+    /// The instance's push token is proven, and its own.
+    Proven(InstanceId),
     /// Answer that it is to be asked later.
     Later(ReplyTo, Duration),
 }
@@ -367,8 +369,10 @@ impl Proofs {
         if proof.other == Claim::Asked || proof.call == Claim::Asked {
             return;
         }
+        let is_proven = proof.state() == ProofState::Proven;
         let waiting = proof.waiting.take();
         self.events.extend(waiting.map(|reply| Event::Settled(id, reply)));
+        self.events.extend(is_proven.then_some(Event::Proven(id)));
     }
 
     fn tell_home(&mut self, token: TokenKey, instance: InstanceId, word: TokenWord) {

@@ -68,6 +68,7 @@ impl Engine {
                 let state = self.proofs.state(id);
                 self.reply(reply, Answer::PushProof(state));
             }
+            Event::Proven(id) => self.succeed(id, now),
             Event::Later(reply, after) => self.reply(reply, Answer::Refused(Refusal::RateLimited { after })),
         }
         true

@@ -151,6 +151,7 @@ impl Engine {
             self.adjust_binding(binding, now);
         }
         self.record(id, LifeEvent::Rectified, now);
+        self.claim_place(id, now);
         self.reply_instance(id, reply, now);
     }
 }

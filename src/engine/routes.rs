@@ -35,7 +35,10 @@ impl Engine {
                     self.record(member, LifeEvent::Refused, now);
                 }
             }
-            Event::Spoken(binding, spoken) => self.handle_spoken(binding, &spoken, now),
+            Event::Spoken(binding, spoken) => {
+                self.handle_spoken(binding, &spoken, now);
+                self.review_heirs(binding, now);
+            }
             Event::GiveUp(binding, cause) => {
                 for member in self.members_of(binding) {
                     self.erase(member, cause, None, now);
@@ -76,12 +79,14 @@ impl Engine {
             Event::Attached(instance) => {
                 self.traces.decide(instance, || "device: attached".to_owned());
                 self.wakes.handle_attached(instance);
+                self.leases.hear(instance, now.boot);
                 let Some(device) = self.edge.device(instance).cloned() else { return true };
                 let (calls, mut desk) = self.for_calls();
                 calls.handle_attached(instance, &device, &mut desk, now.boot);
             }
             Event::Detached(instance) => {
                 self.traces.decide(instance, || "device: detached".to_owned());
+                self.leases.hear(instance, now.boot);
                 let (calls, mut desk) = self.for_calls();
                 calls.handle_detached(instance, &mut desk, now.boot);
             }

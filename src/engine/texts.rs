@@ -10,6 +10,7 @@ mod delivery;
 mod inbox;
 mod keeping;
 mod passing;
+mod succession;
 mod transit;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -35,7 +35,7 @@ pub(crate) struct Act {
 /// An account that the daemon holds.
 #[derive(Clone)]
 pub(crate) struct Held {
-    id: String,
+    pub(crate) id: String,
     pub(crate) token: String,
     pub(crate) attach: Value,
 }

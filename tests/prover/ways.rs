@@ -12,11 +12,14 @@ use crate::stage::Stage;
 
 /// The shortest lease there is, in seconds.
 const SHORTEST_LEASE: u64 = 60;
+/// What the device id of an app grows by when it is installed anew.
+const REINSTALLED: u128 = 1_000_000;
 
-pub(crate) const WAYS: [Part; 10] = [
+pub(crate) const WAYS: [Part; 11] = [
     way("DELETE", hand_over, delete),
     way("HA1 handed over, then DELETE", hand_over_ha1, delete),
     way("handed over again, then DELETE", hand_over, replace_and_delete),
+    way("replaced by a reinstalled app, then DELETE", hand_over, reinstall_and_delete),
     way("rectified to another registrar, then DELETE", hand_over, rectify_and_delete),
     way("dead push token", hand_over, die),
     way("refused credentials", nothing, be_refused),
@@ -97,6 +100,24 @@ pub(crate) fn delete(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
 
 fn replace_and_delete(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
     hand_over(act, accounts)?;
+    delete(act, accounts)
+}
+
+/// Another device id, the same account and push token: the newer instance takes the place of the older one.
+fn reinstall_and_delete(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
+    for account in accounts {
+        let former = act.held(*account)?;
+        let (path, token) = (format!("/v1/instances/{}", former.id), former.token.clone());
+        let mut letter = act.letter(*account);
+        letter.device += REINSTALLED;
+        act.hand_over(*account, &letter)?;
+        let patience = std::time::Duration::from_secs(20);
+        let gone = within(patience, "the older instance to be replaced", || {
+            let shown = act.daemon.ask(&act.stage, "GET", &path, &token, "").ok()?;
+            (shown.status == 410).then_some(shown)
+        });
+        ensure!(gone.body["cause"] == "replaced", "erased, but because of {}", gone.body["cause"]);
+    }
     delete(act, accounts)
 }
 

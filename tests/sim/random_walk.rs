@@ -109,6 +109,8 @@ struct Walk {
     dice: Dice,
     /// The password each account has at the PBX.
     passwords: BTreeMap<&'static str, String>,
+    /// How often apps were installed anew, in walks where they are.
+    installations: Option<u32>,
     asked: Vec<u64>,
 }
 
@@ -133,7 +135,8 @@ impl Walk {
         world.run_for(millis(1));
         world.pbx().registrar.one_contact = dice.chance(15);
         let passwords = USERS.map(|name| (name, password_of(name))).into_iter().collect();
-        Self { world, dice, passwords, asked: Vec::new() }
+        let installations = (number % 4 == 3 && !FAILED_BEFORE.contains(&number)).then_some(0);
+        Self { world, dice, passwords, installations, asked: Vec::new() }
     }
 
     fn make_move(&mut self) {

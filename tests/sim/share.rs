@@ -5,7 +5,7 @@ use reveille::engine::input::{Command, HandOver, Rectification, Whom};
 use reveille::engine::output::{Answer, Refusal, RegistrationState};
 
 use crate::pbx::Verdict;
-use crate::world::build::{TENANT, account, password, password_of, registrar};
+use crate::world::build::{TENANT, account, password, password_of, registrar, targets};
 use crate::world::{World, hours, millis, minutes, secs, seed};
 
 #[test]
@@ -229,10 +229,10 @@ fn an_account_has_no_more_devices_than_its_limit_and_only_its_owner_learns_so() 
     world.run_until_quiet();
 
     let mut third = offer_of(&world, "tablet");
-    third.device = "urn:uuid:third".to_owned();
+    (third.device, third.push) = ("urn:uuid:third".to_owned(), targets("third"));
     let asked = world.command(Command::HandOver(Box::new(third)));
     world.run_until_quiet();
-    assert!(matches!(world.refusal(asked), Some(Refusal::RateLimited { .. })));
+    assert!(matches!(world.refusal(asked), Some(Refusal::TooManyDevices { .. })));
 
     let mut guess = offer_of(&world, "tablet");
     (guess.device, guess.material) = ("urn:uuid:fourth".to_owned(), password("a guess"));
@@ -244,9 +244,10 @@ fn an_account_has_no_more_devices_than_its_limit_and_only_its_owner_learns_so() 
     world.pbx().set_password("alice", "new at the PBX");
     let mut renewed = offer_of(&world, "tablet");
     (renewed.device, renewed.material) = ("urn:uuid:fifth".to_owned(), password("new at the PBX"));
+    renewed.push = targets("fifth");
     let asked = world.command(Command::HandOver(Box::new(renewed)));
     world.run_until_quiet();
-    assert!(matches!(world.refusal(asked), Some(Refusal::RateLimited { .. })));
+    assert!(matches!(world.refusal(asked), Some(Refusal::TooManyDevices { .. })));
     assert_eq!((world.table("vault"), world.table("places")), (2, 2));
     world.assert_nothing_left();
 }

@@ -39,8 +39,14 @@ fn walk(number: u64) {
     }
     world.pbx().registrar.one_contact = dice.chance(20);
     world.run_for(millis(1));
-    let mut walk =
-        Walk { world, dice, password: crate::world::build::password_of("alice"), changes: 0, asked: Vec::new() };
+    let mut walk = Walk {
+        world,
+        dice,
+        password: crate::world::build::password_of("alice"),
+        changes: 0,
+        installations: (number % 3 == 2 && !FAILED_BEFORE.contains(&number)).then_some(0),
+        asked: Vec::new(),
+    };
     for _ in 0..MOVES {
         walk.make_move();
         walk.check();
@@ -54,6 +60,8 @@ struct Walk {
     /// What the PBX has.
     password: String,
     changes: u32,
+    /// How often apps were installed anew, in walks where they are.
+    installations: Option<u32>,
     asked: Vec<u64>,
 }
 
@@ -92,6 +100,12 @@ impl Walk {
         }
         if self.dice.chance(20) {
             offer.lease = minutes(self.dice.below(600) + 1);
+        }
+        if let Some(count) = &mut self.installations
+            && self.dice.chance(40)
+        {
+            *count += 1;
+            offer.device = format!("{}-again-{count}", offer.device);
         }
         offer
     }

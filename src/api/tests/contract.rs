@@ -216,6 +216,7 @@ async fn every_refusal_becomes_its_problem() {
         (Refusal::NoPushTarget, 422, "no-usable-push-target", None),
         (Refusal::SwitchedOff, 403, "forbidden", None),
         (Refusal::RateLimited { after: seconds(30) }, 429, "rate-limited", Some("30")),
+        (Refusal::TooManyDevices { after: seconds(86_400) }, 429, "too-many-devices", Some("86400")),
         (Refusal::Busy { after: Duration::ZERO }, 503, "busy", Some("1")),
     ];
     for (refusal, status, problem, retry_after) in refusals {
@@ -268,6 +269,7 @@ async fn every_problem_type_is_reached() {
         Refusal::RegistrarNotAllowed("no".to_owned() + " such registrar"),
         Refusal::RegistrarRefused("403 Forbidden".to_owned()),
         Refusal::RegistrarUnreachable,
+        Refusal::TooManyDevices { after: Duration::from_secs(1) },
         Refusal::Busy { after: Duration::from_secs(1) },
     ] {
         world.engine.refuses(refusal);

@@ -14,6 +14,7 @@ use crate::engine::route_token::DialogId;
 pub(super) const INVITE_SENDS_MAX: u8 = 8;
 
 /// A device that a call is for, as the engine knows it when the INVITE comes in.
+#[derive(Clone)]
 pub(crate) struct Callee {
     pub(crate) instance: InstanceId,
     /// Its system shows a call screen for each call wake, and only SIP can close it.

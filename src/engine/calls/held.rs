@@ -148,7 +148,14 @@ impl Calls {
     }
 
     /// A device that is attached gets the call at once, and a wake beside it if it stays silent.
-    fn forward_first(&mut self, id: RelayId, place: usize, device: &Device, desk: &mut Desk<'_>, now: Instant) {
+    pub(super) fn forward_first(
+        &mut self,
+        id: RelayId,
+        place: usize,
+        device: &Device,
+        desk: &mut Desk<'_>,
+        now: Instant,
+    ) {
         if let Some(called) = self.called(id, place) {
             called.silence = Some(now + desk.policy.silence);
         }

@@ -207,8 +207,7 @@ impl Engine {
         let Some(Asking { wish, reply }) = self.hand_overs.asking.remove(&ticket) else { return };
         if let Some(after) = wait {
             if let Wish::TenantPlace(hand_over) = wish {
-                let device = Holder::Device(hand_over.tenant.clone(), hand_over.device.clone());
-                self.places.give_back(device, now.boot);
+                return self.take_over(hand_over, after, reply, now);
             }
             return self.reply(reply, Answer::Refused(Refusal::RateLimited { after }));
         }

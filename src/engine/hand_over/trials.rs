@@ -73,24 +73,31 @@ impl Engine {
                 self.amend(member, *amendment, reply, now);
             }
             Change::Join(hand_over) => {
-                if let Err(refusal) = self.may_join(id, &hand_over) {
-                    // The binding goes on with the credentials it had.
-                    let nobody = InstanceId::mint(self.shard, self.random.bytes());
-                    self.adopt(id, nobody, former, username);
-                    self.bindings.leave(id, nobody).map(|tried| self.vault.wipe(tried));
-                    return self.turn_away(&hand_over, refusal, reply, now);
-                }
+                let idle = match self.may_join(id, &hand_over, now) {
+                    Ok(idle) => idle,
+                    Err(refusal) => {
+                        // The binding goes on with the credentials it had.
+                        let nobody = InstanceId::mint(self.shard, self.random.bytes());
+                        self.adopt(id, nobody, former, username);
+                        self.bindings.leave(id, nobody).map(|tried| self.vault.wipe(tried));
+                        return self.turn_away(&hand_over, refusal, reply, now);
+                    }
+                };
                 let (member, token) = self.open_instance(&hand_over, id, now);
                 self.adopt(id, member, former, username);
+                self.take_place_of(idle, member, now);
                 self.welcome(member, token, reply, now);
             }
         }
     }
 
-    fn may_join(&self, binding: BindingId, hand_over: &HandOver) -> Result<(), Refusal> {
+    /// Whether a further device may share the binding, and whose place it takes where there is no other.
+    fn may_join(&self, binding: BindingId, hand_over: &HandOver, now: Now) -> Result<Option<InstanceId>, Refusal> {
         self.may_hand_over(hand_over)?;
-        let full = self.is_full(binding) || self.leases.predecessor(hand_over).is_some();
-        if full { Err(Refusal::RateLimited { after: RETRY_AFTER }) } else { Ok(()) }
+        if self.leases.predecessor(hand_over).is_some() {
+            return Err(Refusal::RateLimited { after: RETRY_AFTER });
+        }
+        self.room_in(binding, hand_over, now)
     }
 
     /// The registrar neither took nor refused the credentials of a further device: it goes on as if it were the only one.

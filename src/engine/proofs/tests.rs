@@ -35,7 +35,7 @@ impl Pair {
                     Event::Peer(to, message) => self.mail[usize::from(to.0)].push_back(message),
                     Event::Challenge(id) => self.challenged.push(id),
                     Event::Settled(_, reply) => self.settled.push(reply),
-                    Event::Later(..) => {}
+                    Event::Proven(_) | Event::Later(..) => {}
                 }
             }
         }

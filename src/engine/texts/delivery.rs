@@ -53,7 +53,7 @@ impl Texts {
     }
 
     /// Sends the first message that waits, unless one is on its way.
-    fn deliver(&mut self, instance: InstanceId, device: &Device, desk: &mut Desk<'_>, now: Instant) {
+    pub(super) fn deliver(&mut self, instance: InstanceId, device: &Device, desk: &mut Desk<'_>, now: Instant) {
         self.expire(instance, desk, now);
         let Some(inbox) = self.inboxes.get_mut(&instance) else { return };
         while inbox.delivery.is_none()
@@ -139,7 +139,7 @@ impl Texts {
     }
 
     /// What was on its way waits again.
-    fn stop_delivery(&mut self, instance: InstanceId) {
+    pub(super) fn stop_delivery(&mut self, instance: InstanceId) {
         let Some(delivery) = self.inboxes.get_mut(&instance).and_then(|inbox| inbox.delivery.take()) else { return };
         self.by_branch.remove(&delivery.branch);
         passing::wipe(delivery.client.into_request());

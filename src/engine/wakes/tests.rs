@@ -49,6 +49,9 @@ fn instance(push: Vec<PushTarget>) -> Instance {
         lease: HOUR * 72,
         lease_ends: Now { boot: NOW.boot + HOUR * 72, wall: NOW.wall + HOUR * 72 },
         token: TokenHash([0; 32]),
+        order: 1,
+        heir: false,
+        heard: NOW.boot,
     }
 }
 

@@ -80,6 +80,12 @@ impl Walk {
             offer.lease = minutes(self.dice.below(2000) + 1);
         }
         offer.preferences = self.preferences();
+        if let Some(count) = &mut self.installations
+            && self.dice.chance(40)
+        {
+            *count += 1;
+            offer.device = format!("{}-again-{count}", offer.device);
+        }
         offer
     }
 
