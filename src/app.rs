@@ -423,6 +423,7 @@ fn log_note(note: &Note) {
             debug!(call = %Redacted(call), instance = %Redacted(instance), outcome = outcome.as_str(), "call counted");
         }
         Note::CallStory(story) => stories::log(story),
+        Note::CallsRepeated { instance, call, reason, count } => stories::log_repeated(instance, call, reason, *count),
         Note::PushMisconfigured(provider, reason) => {
             warn!(provider = provider.as_str(), reason, "the push provider refuses us");
         }

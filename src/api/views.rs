@@ -130,6 +130,11 @@ pub(crate) struct CallBody {
     story: Vec<StepBody>,
     /// Steps that are not in `story`: repetitions, and those of the middle where there were too many.
     story_omitted: u32,
+    /// Further calls that ended for the same reason, one soon after the other, and have no story of their own; left out where
+    /// there were none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    repeated: Option<u32>,
     /// As in the instance.
     private_media_address: bool,
 }
@@ -286,8 +291,9 @@ impl From<CallView> for CallBody {
     fn from(view: CallView) -> Self {
         let CallView { state, reason, story, private_media_address } = view;
         let story_omitted = story.as_ref().map_or(0, |story| story.omitted);
+        let repeated = story.as_ref().map(|story| story.repeated).filter(|count| *count > 0);
         let story = story.map(|story| step_bodies(&story)).unwrap_or_default();
-        Self { state: state.as_str(), reason, story, story_omitted, private_media_address }
+        Self { state: state.as_str(), reason, story, story_omitted, repeated, private_media_address }
     }
 }
 

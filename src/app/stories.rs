@@ -2,7 +2,7 @@
 
 use tracing::info;
 
-use crate::engine::ids::ShardId;
+use crate::engine::ids::{CallUuid, InstanceId, ShardId};
 use crate::engine::input::Command;
 use crate::engine::output::{Answer, CallOutcome, Step};
 use crate::engine::story::Story;
@@ -47,6 +47,11 @@ pub(super) fn log(story: &Story) {
     );
 }
 
+/// The line of further calls that ended alike: at most one a minute for an instance and reason.
+pub(super) fn log_repeated(instance: &InstanceId, call: &CallUuid, reason: &str, count: u32) {
+    info!(first_call = %Redacted(call), instance = %Redacted(instance), reason, count, "calls ended alike");
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -57,7 +62,6 @@ mod tests {
 
     use super::*;
     use crate::clock::WallTime;
-    use crate::engine::ids::{CallUuid, InstanceId};
     use crate::engine::input::Input;
     use crate::engine::limits::Limits;
     use crate::engine::output::Refusal;
@@ -140,6 +144,7 @@ mod tests {
             moments: steps.map(moment).into(),
             omitted: 0,
             outcome: Some(CallOutcome::NoDevice),
+            repeated: 0,
         }
     }
 }

@@ -30,7 +30,7 @@ use super::proofs::Proofs;
 use super::random::Random;
 use super::register::Desk;
 use super::route_token::Mint;
-use super::stories::Stories;
+use super::stories::{self, Stories};
 use super::tags::Tags;
 use super::tally::{Census, Tally};
 use super::texts::Texts;
@@ -370,6 +370,9 @@ impl Engine {
         }
         while let Some(story) = self.stories.poll_ended() {
             self.emit(Output::Note(Note::CallStory(Box::new(story))));
+        }
+        while let Some(stories::Repeated { instance, call, reason, count }) = self.stories.poll_repeated() {
+            self.emit(Output::Note(Note::CallsRepeated { instance, call, reason, count }));
         }
         self.advance_drain(now);
     }

@@ -46,7 +46,7 @@ pub struct Limits {
     pub message_bytes: u32,
     /// Registrations of apps that register through us; above it a further one gets 503.
     pub edge_bindings: u32,
-    /// Calls whose story is remembered at once; the oldest is forgotten first.
+    /// Calls whose story is remembered at once; above it the instance with most of them loses its oldest.
     pub stories: u32,
     /// Traces kept at once, each on its device's consent; above it a further one gets `busy`.
     pub traces: u32,

@@ -449,6 +449,17 @@ pub enum Note {
     CallEnded(CallUuid, InstanceId, CallOutcome),
     /// The same call's story, once it is over.
     CallStory(Box<Story>),
+    /// Further calls that ended as one that has a story, and were only counted.
+    CallsRepeated {
+        /// Whose.
+        instance: InstanceId,
+        /// The call that has the story.
+        call: CallUuid,
+        /// Why they ended.
+        reason: &'static str,
+        /// How many since the last note of them.
+        count: u32,
+    },
     /// A push was refused for a fault of ours or the operator's.
     PushMisconfigured(Provider, String),
     /// An instance was erased.

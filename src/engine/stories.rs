@@ -2,6 +2,11 @@
 //!
 //! Its own room because steps are told by `calls` and asked for by people: the
 //! device, the operator, the log. It decides nothing about a call, and it holds nothing personal: ids, steps and times.
+//! Its memory is shared out by instance (`memory`), and calls that end alike one after the other are counted instead of told
+//! one by one (`episodes`): a caller that calls again and again fills neither the memory nor the log.
+
+mod episodes;
+mod memory;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -15,6 +20,9 @@ use super::schedule::Schedule;
 use super::story::{Moment, Story};
 use super::tally::{Stage, Tally};
 use crate::clock::{Instant, Now};
+use episodes::Episodes;
+pub(crate) use episodes::Repeated;
+use memory::Shares;
 
 /// How long a story is kept after its end: as long as `calls` remembers the call.
 const ENDED_KEPT: Duration = Duration::from_secs(120);
@@ -43,6 +51,8 @@ pub(crate) struct Stories {
     /// In the order in which they began.
     stories: BTreeMap<u64, Kept>,
     by_call: HashMap<Key, u64>,
+    shares: Shares,
+    episodes: Episodes,
     /// Until when each is kept. One that is over has minutes, any other an hour: the first that is due is the first to go.
     until: Schedule<u64>,
     /// Over since they were last asked for.
@@ -59,6 +69,8 @@ impl Stories {
             next: 0,
             stories: BTreeMap::new(),
             by_call: HashMap::default(),
+            shares: Shares::default(),
+            episodes: Episodes::default(),
             until: Schedule::default(),
             ended: VecDeque::new(),
             private_media: BTreeSet::new(),
@@ -73,7 +85,10 @@ impl Stories {
         let again = |id: &u64| step == Step::Invited && self.stories.get(id).is_some_and(|kept| kept.over);
         let id = match known {
             Some(id) if again(&id) => {
-                self.forget_story(id);
+                // One that stands for others stays.
+                if !self.episodes.is_led_by(id) {
+                    self.forget_story(id);
+                }
                 self.begin(key, now)
             }
             Some(id) => id,
@@ -87,8 +102,7 @@ impl Stories {
         kept.add(Moment { step, after });
         if matches!(step, Step::Answered | Step::Ended(_)) && !kept.over {
             kept.over = true;
-            self.ended.push_back(id);
-            self.until.set(id, Some(now.boot + ENDED_KEPT));
+            self.end(id, step, now);
         } else if !kept.over {
             self.until.set(id, Some(now.boot + UNENDED_KEPT));
         }
@@ -117,10 +131,16 @@ impl Stories {
         while let Some(id) = self.until.pop_due(now) {
             self.forget_story(id);
         }
+        self.episodes.handle_timeout(now);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.until.next()
+        [self.until.next(), self.episodes.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Calls that were counted instead of told.
+    pub(crate) fn poll_repeated(&mut self) -> Option<Repeated> {
+        self.episodes.poll_repeated()
     }
 
     /// A story that is over and was not handed out before, once everything of the same moment is in it.
@@ -142,8 +162,7 @@ impl Stories {
 
     /// The calls of an instance that have a story.
     pub(crate) fn calls_of(&self, instance: InstanceId) -> Vec<CallUuid> {
-        let stories = self.stories.values().map(|kept| &kept.story);
-        stories.filter(|story| story.instance == instance).map(|story| story.call).collect()
+        self.shares.of(instance).filter_map(|id| self.stories.get(&id)).map(|kept| kept.story.call).collect()
     }
 
     /// The newest stories first, `most` of them; with `call`, only that call's.
@@ -162,29 +181,58 @@ impl Stories {
         out.extend([
             ("stories", self.stories.len()),
             ("stories.ended", self.ended.len()),
+            ("stories.episodes", self.episodes.len()),
             ("stories.private_media", self.private_media.len()),
         ]);
     }
 
     fn begin(&mut self, key: Key, now: Now) -> u64 {
-        while self.stories.len() >= self.stories_max {
-            let Some(first) = self.until.next().and_then(|due| self.until.pop_due(due)) else { break };
+        let (instance, call) = key;
+        while let Some(crowded) = self.shares.to_shrink(instance, self.stories.len(), self.stories_max) {
+            // One that is over goes first, and among those the one that has been over longest.
+            let Some(first) = self.shares.of(crowded).min_by_key(|id| (self.until.at(*id), *id)) else { break };
             self.forget_story(first);
         }
         self.next += 1;
         let id = self.next;
-        let (instance, call) = key;
         let moments = Vec::with_capacity(STEPS_USUAL);
-        let story = Story { instance, call, began: now.wall, moments, omitted: 0, outcome: None };
+        let story = Story { instance, call, began: now.wall, moments, omitted: 0, outcome: None, repeated: 0 };
         self.stories.insert(id, Kept { story, began: now.boot, over: false, told: false });
+        self.shares.add(instance, id);
         self.by_call.insert(key, id);
         id
     }
 
+    /// A story is over: told, or counted with those before it that ended alike.
+    fn end(&mut self, id: u64, step: Step, now: Now) {
+        let Some(Kept { story, .. }) = self.stories.get(&id) else { return };
+        let (instance, call) = (story.instance, story.call);
+        let leader = match step {
+            Step::Ended(reason) => self.episodes.add((instance, reason), call, id, story.is_untouched(), now.boot),
+            _ => None,
+        };
+        let Some(leader) = leader else {
+            self.ended.push_back(id);
+            return self.until.set(id, Some(now.boot + ENDED_KEPT));
+        };
+        self.forget_story(id);
+        self.until.set(leader, Some(now.boot + ENDED_KEPT));
+        let Some(kept) = self.stories.get_mut(&leader) else { return };
+        kept.story.repeated = kept.story.repeated.saturating_add(1);
+        if kept.story.call == call {
+            self.by_call.insert((instance, call), leader);
+        }
+    }
+
     fn forget_story(&mut self, id: u64) {
         self.until.remove(id);
+        self.episodes.end_of(id);
         let Some(kept) = self.stories.remove(&id) else { return };
-        self.by_call.remove(&(kept.story.instance, kept.story.call));
+        self.shares.remove(kept.story.instance, id);
+        let key = (kept.story.instance, kept.story.call);
+        if self.by_call.get(&key) == Some(&id) {
+            self.by_call.remove(&key);
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Story {
     pub omitted: u32,
     /// How the call was counted, once it was.
     pub outcome: Option<CallOutcome>,
+    /// Further calls to the instance that ended for the same reason, one soon after the other: they are only counted.
+    pub repeated: u32,
 }
 
 /// One step with its time.
@@ -47,6 +49,11 @@ impl Story {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.moments.iter().any(|moment| matches!(moment.step, Step::Answered | Step::Ended(_)))
+    }
+
+    /// Whether its device never heard of the call: it was neither woken for it nor sent its INVITE.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.first(|step| matches!(step, Step::WakeSent | Step::Attached | Step::Forwarded)).is_none()
     }
 
     /// How long after the first step something of this kind happened first.
@@ -327,6 +334,7 @@ mod tests {
             moments: steps.iter().map(moment).collect(),
             omitted: 0,
             outcome: None,
+            repeated: 0,
         }
     }
 }

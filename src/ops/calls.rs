@@ -41,6 +41,9 @@ struct Call {
     why: String,
     story: Vec<Step>,
     story_omitted: u32,
+    /// Left out by a call that stands for itself alone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    repeated: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +53,11 @@ struct Step {
     reason: Option<String>,
     ms: u64,
     at: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// The newest [`CALLS_MAX`] of the shards' stories, each shard's the newest first.
@@ -84,6 +92,7 @@ impl From<&Story> for Call {
             why: story.why(),
             story: story.moments.iter().map(step).collect(),
             story_omitted: story.omitted,
+            repeated: story.repeated,
         }
     }
 }
@@ -116,6 +125,9 @@ impl fmt::Display for Call {
         }
         if self.story_omitted > 0 {
             write!(f, "\n  {} steps are left out", self.story_omitted)?;
+        }
+        if self.repeated > 0 {
+            write!(f, "\n  {} more calls ended alike", self.repeated)?;
         }
         Ok(())
     }

@@ -297,6 +297,7 @@ fn story(number: u64, steps: &[(Step, u64)], outcome: Option<CallOutcome>) -> St
         moments: steps.iter().map(moment).collect(),
         omitted: if steps.len() == REFUSED.len() { 3 } else { 0 },
         outcome,
+        repeated: 0,
     }
 }
 

@@ -21,6 +21,7 @@ mod call_refused;
 mod contact_style;
 mod dead_tokens;
 mod erase;
+mod floods;
 mod ha1;
 mod hand_over;
 mod hand_over_again;

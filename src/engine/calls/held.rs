@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::callee::{Called, Callee};
 use super::relay::Came;
 use super::*;
+use crate::engine::limits::SUCCESSORS_MAX;
 use crate::sip::{HeaderName, Method};
 
 /// RFC 8141 name-based UUIDs: the namespace of call ids, itself a random UUID.
@@ -97,7 +98,8 @@ impl Calls {
         if self.replaces_early_answer(&incoming) {
             return self.turn_away(&incoming, StatusCode::CALL_DOES_NOT_EXIST, &[], desk, now);
         }
-        if let Some((code, extra)) = self.over_limit(&mut incoming, desk) {
+        let refused = self.over_limit(&mut incoming, desk);
+        if let Some((code, extra)) = refused {
             desk.tally.call(CallOutcome::Limited);
             return self.turn_away(&incoming, code, &extra, desk, now);
         }
@@ -193,7 +195,7 @@ impl Calls {
 
     /// Takes out the callees that have calls enough; the refusal if none is left, or nothing can be held at all.
     fn over_limit(
-        &self,
+        &mut self,
         incoming: &mut Incoming<'_>,
         desk: &Desk<'_>,
     ) -> Option<(StatusCode, Vec<(&'static str, String)>)> {
@@ -203,9 +205,25 @@ impl Calls {
             return Some((StatusCode::SERVICE_UNAVAILABLE, later));
         }
         let most = limits.held_calls_per_instance as usize;
-        incoming.callees.retain(|callee| self.held_of(callee.instance).count() < most);
-        incoming.callees.truncate(limits.devices_per_account as usize);
+        let uuid = call_uuid(incoming.request.call_id().unwrap_or_default());
+        let (taking, full): (Vec<_>, Vec<_>) = std::mem::take(&mut incoming.callees)
+            .into_iter()
+            .partition(|callee| self.held_of(callee.instance).count() < most);
+        incoming.callees = taking;
+        self.tell_full(&full, uuid);
+        incoming.callees.truncate(limits.devices_per_account as usize + SUCCESSORS_MAX);
         incoming.callees.is_empty().then_some((StatusCode::TEMPORARILY_UNAVAILABLE, Vec::new()))
+    }
+
+    /// Devices that have calls enough do not hear of a further one; the story of it says so.
+    fn tell_full(&mut self, full: &[Callee], uuid: CallUuid) {
+        for Callee { instance, .. } in full {
+            // The story of a call of that name which it has is not over.
+            if self.find_call(*instance, uuid).is_none() {
+                let steps = [Step::Invited, Step::Ended(Why::Limited.as_str())];
+                self.events.extend(steps.map(|step| Event::Step(*instance, uuid, step)));
+            }
+        }
     }
 }
 

@@ -137,6 +137,114 @@ fn private_media_is_remembered_until_the_instance_is_forgotten() {
     room.assert_empty();
 }
 
+#[test]
+fn calls_that_end_alike_are_one_story_and_the_rest_is_counted_and_told_once_a_minute() {
+    let mut room = Room::new(100);
+    for number in 1..=500 {
+        room.note(number, Step::Invited);
+        room.note(number, Step::WakeFailed("over-budget"));
+        room.note(number, Step::Ended("limited"));
+        room.pass(secs(1));
+    }
+    assert_eq!((room.kept(), room.story(1).repeated), (vec![1], 499));
+    assert_eq!(room.stories.poll_ended().map(|story| story.call), Some(call(1)));
+    assert!(room.stories.poll_ended().is_none(), "one line");
+    let told = room.repeated();
+    assert!((8..=9).contains(&told.len()), "{told:?}");
+    room.pass(secs(60));
+    assert_eq!(told.into_iter().chain(room.repeated()).sum::<u32>(), 499);
+    room.pass(ENDED_KEPT);
+    room.assert_empty();
+}
+
+#[test]
+fn calls_of_one_name_are_counted_too_and_are_found_by_it() {
+    let mut room = Room::new(100);
+    for _ in 0..500 {
+        room.note(1, Step::Invited);
+        room.note(1, Step::Ended("limited"));
+    }
+    assert_eq!((room.kept(), room.story(1).repeated), (vec![1], 499));
+    assert!(room.stories.poll_ended().is_some());
+    assert!(room.stories.poll_ended().is_none());
+    // One that is answered is a call of its own.
+    room.note(1, Step::Invited);
+    room.note(1, Step::Answered);
+    assert_eq!((room.kept().len(), room.story(1).repeated), (2, 0));
+    room.pass(UNENDED_KEPT);
+    room.assert_empty();
+}
+
+#[test]
+fn calls_that_reached_the_phone_have_some_stories_of_their_own_and_other_reasons_and_phones_too() {
+    let mut room = Room::new(1_000);
+    for number in 1..=100 {
+        room.note(number, Step::Invited);
+        room.note(number, Step::Forwarded);
+        room.note(number, Step::Ended("declined"));
+    }
+    assert_eq!((room.kept().len(), room.story(1).repeated), (10, 90));
+    room.note(200, Step::Invited);
+    room.note(200, Step::Ended("limited"));
+    room.stories.note(other(), call(1), Step::Invited, &mut room.tally, room.now);
+    room.stories.note(other(), call(1), Step::Ended("declined"), &mut room.tally, room.now);
+    for number in 300..=330 {
+        room.note(number, Step::Invited);
+        room.note(number, Step::Answered);
+    }
+    assert_eq!(room.kept().len(), 10 + 1 + 1 + 31, "answered calls are never folded");
+}
+
+#[test]
+fn an_episode_is_over_after_a_minute_without_a_call() {
+    let mut room = Room::new(100);
+    for number in 1..=2 {
+        room.note(number, Step::Invited);
+        room.note(number, Step::Ended("limited"));
+        room.pass(secs(61));
+    }
+    assert_eq!(room.kept(), [2, 1], "two calls, each with its story");
+    assert!(room.repeated().is_empty());
+}
+
+#[test]
+fn an_instance_that_is_called_without_end_loses_its_own_stories_and_no_other_s() {
+    let mut room = Room::new(10);
+    for number in 1..=3 {
+        room.stories.note(other(), call(number), Step::Invited, &mut room.tally, room.now);
+        room.stories.note(other(), call(number), Step::Answered, &mut room.tally, room.now);
+    }
+    for number in 100..2_000 {
+        room.note(number, Step::Invited);
+        room.note(number, Step::Answered);
+        room.pass(millis(1));
+    }
+    let of_other = room.stories.calls_of(other());
+    assert_eq!((of_other.len(), room.kept().len()), (3, 10));
+    assert_eq!(room.kept()[..7], [1_999, 1_998, 1_997, 1_996, 1_995, 1_994, 1_993]);
+
+    let mut room = Room::new(1_000);
+    for number in 1..=500 {
+        room.note(number, Step::Invited);
+        room.note(number, Step::Answered);
+    }
+    assert_eq!(room.kept().len(), memory::PER_INSTANCE_MAX, "nor does it take all there is");
+}
+
+#[test]
+fn a_story_that_gives_way_tells_what_it_has_counted() {
+    let mut room = Room::new(2);
+    for number in 1..=5 {
+        room.note(number, Step::Invited);
+        room.note(number, Step::Ended("limited"));
+    }
+    for number in 10..=12 {
+        room.note(number, Step::Invited);
+    }
+    assert_eq!(room.repeated(), [4]);
+    assert_eq!(room.stories.episodes.len(), 0);
+}
+
 struct Room {
     stories: Stories,
     tally: Tally,
@@ -165,6 +273,10 @@ impl Room {
 
     fn kept(&self) -> Vec<u128> {
         self.stories.newest(None, usize::MAX).iter().map(|story| story.call.0.as_u128()).collect()
+    }
+
+    fn repeated(&mut self) -> Vec<u32> {
+        std::iter::from_fn(|| self.stories.poll_repeated()).map(|repeated| repeated.count).collect()
     }
 
     fn assert_empty(&self) {

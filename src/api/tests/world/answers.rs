@@ -242,6 +242,7 @@ fn call_view() -> CallView {
         moments: vec![moment(Step::Invited, 0), moment(Step::WakeFailed("token-dead"), 1_300)],
         omitted: 2,
         outcome: None,
+        repeated: 0,
     };
     let view = CallView::new(CallState::Waking, None);
     CallView { story: Some(Box::new(story)), private_media_address: true, ..view }
