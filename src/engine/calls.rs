@@ -50,7 +50,7 @@ use relay::{Relay, RelayId};
 use super::device::Device;
 use super::ids::{BranchId, CallUuid, Capability, FlowId, InstanceId, ShardId, WakeId};
 use super::input::{Arrival, Decline, DeclineReason};
-use super::limits::{Limits, SUCCESSORS_MAX, share};
+use super::limits::{Limits, share};
 use super::output::{CallOutcome, CallState, CallView, Caller, Hop, Note, Step, WakeDetail, WakeKind};
 use super::policy::Policy;
 use super::random::Random;
@@ -126,7 +126,7 @@ pub(crate) struct Calls {
 impl Calls {
     pub(crate) fn new(mint: Mint, limits: &Limits, shards: u16) -> Self {
         let held_max = share(limits.held_calls, shards);
-        let devices = limits.devices_per_account.max(1) as usize + SUCCESSORS_MAX;
+        let devices = limits.devices_per_account.max(1) as usize;
         Self {
             next: 0,
             relays: HashMap::default(),

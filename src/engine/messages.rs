@@ -12,7 +12,7 @@ use super::ids::{BindingId, BranchId, Capability, InstanceId};
 use super::input::{Arrival, CalledByName, PeerMessage};
 use super::instance::Instance;
 use super::names::Meant;
-use super::output::{Caller, Output};
+use super::output::{Caller, Output, WakeKind};
 use super::placement::{called_user, capability_of, names_a_shard};
 use super::policy::CallerInPush;
 use super::tally::Shed;
@@ -269,7 +269,11 @@ impl Engine {
     ) {
         let wished = callees.iter().find_map(|&id| self.leases.get(id)?.account.early_response);
         let early = wished.unwrap_or(self.policy.early_response);
-        let callees = callees.iter().filter_map(|&id| self.callee(id, &request)).collect();
+        let mut callees: Vec<Callee> = callees.iter().filter_map(|&id| self.callee(id, &request)).collect();
+        if callees.len() > self.policy.limits.devices_per_account as usize {
+            // One that waits for the proof of its push token must not keep a proven one from its call.
+            callees.sort_by_key(|callee| self.proofs.hindrance(callee.instance, WakeKind::Call).is_some());
+        }
         let draining = self.draining != Drain::No;
         let incoming = Incoming { request, arrival, back, capability: callee, early, callees, draining };
         let (calls, mut desk) = self.for_calls();

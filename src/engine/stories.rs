@@ -85,8 +85,9 @@ impl Stories {
         let again = |id: &u64| step == Step::Invited && self.stories.get(id).is_some_and(|kept| kept.over);
         let id = match known {
             Some(id) if again(&id) => {
-                // One that stands for others stays.
-                if !self.episodes.is_led_by(id) {
+                // One that was told and stands for others stays.
+                let is_told = self.stories.get(&id).is_some_and(|kept| kept.told);
+                if !is_told || !self.episodes.is_led_by(id) {
                     self.forget_story(id);
                 }
                 self.begin(key, now)

@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::callee::{Called, Callee};
 use super::relay::Came;
 use super::*;
-use crate::engine::limits::SUCCESSORS_MAX;
 use crate::sip::{HeaderName, Method};
 
 /// RFC 8141 name-based UUIDs: the namespace of call ids, itself a random UUID.
@@ -211,7 +210,7 @@ impl Calls {
             .partition(|callee| self.held_of(callee.instance).count() < most);
         incoming.callees = taking;
         self.tell_full(&full, uuid);
-        incoming.callees.truncate(limits.devices_per_account as usize + SUCCESSORS_MAX);
+        incoming.callees.truncate(limits.devices_per_account as usize);
         incoming.callees.is_empty().then_some((StatusCode::TEMPORARILY_UNAVAILABLE, Vec::new()))
     }
 

@@ -1,4 +1,4 @@
-//! Phones whose app was installed anew, and accounts with as many devices as they may have: who takes whose place.
+//! Phones whose app was installed anew, and accounts with as many devices as they may have: which instance takes the place of which.
 //!
 //! A reinstalled app hands its account over under another device id. The newer instance takes the place of the older ones with
 //! the same account and the same push target for calls, once its credentials are known to be right: they equal those of the
@@ -61,7 +61,7 @@ impl Engine {
     }
 
     /// The tenant has no place left. An app that was installed anew gets that of its older instance, if it has the credentials
-    /// in use; everybody else is refused.
+    /// in use; any other hand-over is refused.
     pub(super) fn take_over(&mut self, mut hand_over: Box<HandOver>, after: Duration, reply: ReplyTo, now: Now) {
         let username = hand_over.account.auth_username.clone();
         let place = self.may_take_over(&hand_over).then(|| {

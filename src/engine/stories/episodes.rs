@@ -1,8 +1,9 @@
 //! Episodes: calls to one instance that end for the same reason, one soon after the other.
 //!
-//! The first of them have stories of their own: one call if its device never heard of any, since nothing but the caller decides
-//! how many there are; else some more. The rest is counted in the first one's story, and the log is told how many there were,
-//! once a minute at most. There is one episode at most for each story that is kept.
+//! A caller can repeat most refusals at will, so only the first calls of an episode keep a story: one where the device was not
+//! involved, `OWN_STORIES_MAX` where it was. The others are counted in the first one's story, and a note with their number goes
+//! out once a minute at most. Each episode belongs to a story that is kept, so there are never more episodes than stories. This
+//! part keeps no stories and writes no log.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::engine::schedule::Schedule;
 
 /// Calls of one episode with stories of their own, where the device was woken for them or got their INVITEs.
 const OWN_STORIES_MAX: u32 = 10;
-/// How often the log is told of calls that are only counted. An episode without one for so long is over.
+/// The pause between two notes of one episode. An episode without a counted call for so long is over.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// Whose calls, and for which reason they ended.
@@ -37,7 +38,7 @@ struct Episode {
     leader: u64,
     call: CallUuid,
     own: u32,
-    /// Counted since the log was told.
+    /// Counted since the last note.
     untold: u32,
 }
 
@@ -80,7 +81,7 @@ impl Episodes {
         }
     }
 
-    /// Tells of what was counted, and ends episodes in which nothing was.
+    /// Notes what was counted, and ends episodes in which nothing was.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         while let Some(key) = self.schedule.pop_due(now) {
             let Some(episode) = self.episodes.get_mut(&key) else { continue };

@@ -10,7 +10,7 @@ use crate::engine::ids::InstanceId;
 /// Calls of one instance with a story of their own; above it the one that is forgotten first anyway gives way.
 pub(super) const PER_INSTANCE_MAX: usize = 64;
 
-/// Who has how many stories.
+/// How many stories each instance has.
 #[derive(Default)]
 pub(super) struct Shares {
     of_instance: HashMap<InstanceId, BTreeSet<u64>>,
@@ -43,8 +43,8 @@ impl Shares {
         self.of_instance.get(&instance).into_iter().flatten().copied()
     }
 
-    /// Whose story has to give way before `newcomer` gets one more: its own where it has as many as anybody, so that calls to
-    /// one instance never make those of a quieter one be forgotten.
+    /// The instance that loses a story before `newcomer` gets one more: `newcomer` itself where no other has more, so that
+    /// calls to one instance never push out those of a quieter one.
     pub(super) fn to_shrink(&self, newcomer: InstanceId, held: usize, most: usize) -> Option<InstanceId> {
         let own = self.of_instance.get(&newcomer).map_or(0, BTreeSet::len);
         if own >= PER_INSTANCE_MAX {
