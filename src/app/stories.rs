@@ -100,12 +100,8 @@ mod tests {
 
     #[test]
     fn a_call_has_one_line_with_its_reason_and_the_time_of_each_step_and_no_id_in_clear() {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let layer = tracing_subscriber::fmt::layer().with_writer(move || writer.clone()).json().flatten_event(true);
         let story = story(1);
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || log(&story));
-        let text = String::from_utf8(lines.0.lock().expect("no one panics with it").clone()).expect("JSON");
+        let text = logged(|| log(&story));
         let line: serde_json::Value = serde_json::from_str(text.trim()).expect("one line");
         assert_eq!((&line["message"], &line["level"]), (&"call ended".into(), &"INFO".into()));
         assert_eq!((&line["outcome"], &line["reason"]), (&"no-device".into(), &"no-device".into()));
@@ -116,6 +112,28 @@ mod tests {
         for id in [story.call.to_string(), story.instance.to_string()] {
             assert!(!text.contains(&id), "{text}");
         }
+    }
+
+    #[test]
+    fn calls_that_are_only_counted_have_one_line_with_their_number_and_no_id_in_clear() {
+        let story = story(1);
+        let text = logged(|| log_repeated(&story.instance, &story.call, "limited", 1_999));
+        let line: serde_json::Value = serde_json::from_str(text.trim()).expect("one line");
+        assert_eq!((&line["message"], &line["level"]), (&"calls ended alike".into(), &"INFO".into()));
+        assert_eq!((&line["reason"], &line["count"]), (&"limited".into(), &1_999.into()));
+        for id in [story.call.to_string(), story.instance.to_string()] {
+            assert!(!text.contains(&id), "{text}");
+        }
+    }
+
+    /// What goes to the log meanwhile, as JSON.
+    fn logged(act: impl FnOnce()) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let layer = tracing_subscriber::fmt::layer().with_writer(move || writer.clone()).json().flatten_event(true);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), act);
+        let bytes = lines.0.lock().expect("no one panics with it").clone();
+        String::from_utf8(bytes).expect("JSON")
     }
 
     #[derive(Clone, Default)]

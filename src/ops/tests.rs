@@ -254,6 +254,15 @@ fn the_exit_code_of_calls_says_what_came_of_it() {
 }
 
 #[test]
+fn a_call_that_stands_for_others_says_how_many() {
+    let calls = Calls::from(vec![Story { repeated: 1_999, ..story(1, &REFUSED, None) }]);
+    assert!(calls.to_string().ends_with("3 steps are left out\n  1999 more calls ended alike"), "{calls}");
+    let json = serde_json::to_value(&calls).expect("JSON");
+    assert_eq!(json["calls"][0]["repeated"], 1_999);
+    assert_eq!(serde_json::from_value::<Calls>(json).expect("its own form"), calls);
+}
+
+#[test]
 fn the_newest_calls_of_all_shards_are_told_and_no_more_than_the_bound() {
     let of_one = (1..=CALLS_MAX as u64).rev().map(|number| story(number * 2, &REFUSED, None));
     let of_other = (1..=CALLS_MAX as u64).rev().map(|number| story(number * 2 + 1, &REFUSED, None));
