@@ -17,6 +17,7 @@ pub mod output;
 pub mod placement;
 pub mod policy;
 pub mod proof;
+pub mod push_token;
 pub mod story;
 pub mod tally;
 
