@@ -1,7 +1,7 @@
 //! A stand-in for Apple Push Notification service that refuses what Apple refuses.
 //!
 //! Where Apple's pages leave a choice it takes the stricter one, and it holds clients to the one rule Apple does not
-//! check but punishes later: a VoIP push is now or never.
+//! check but punishes later: a VoIP push is never stored for longer than a call is held.
 
 mod request;
 #[cfg(test)]

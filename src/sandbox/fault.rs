@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::sync::watch;
+
+use crate::clock::WallTime;
 
 /// One way to fail.
 #[derive(Clone, Debug)]
@@ -15,8 +17,8 @@ pub enum Fault {
         status: u16,
         /// APNs: `reason`; FCM: `errorCode`; OAuth: `error`.
         reason: String,
-        /// The Retry-After header in seconds.
-        retry_after: Option<u64>,
+        /// The Retry-After header: seconds, or an HTTP date.
+        retry_after: Option<String>,
     },
     /// Do it, but only after this long.
     Delay(Duration),
@@ -63,7 +65,14 @@ impl Fault {
     /// A refusal that says when to come again.
     #[must_use]
     pub fn answer_retry_after(status: u16, reason: &str, seconds: u64) -> Self {
-        Self::Answer { status, reason: reason.to_owned(), retry_after: Some(seconds) }
+        Self::Answer { status, reason: reason.to_owned(), retry_after: Some(seconds.to_string()) }
+    }
+
+    /// A refusal that says at which moment to come again, as an HTTP date.
+    #[must_use]
+    pub fn answer_retry_at(status: u16, reason: &str, at: WallTime) -> Self {
+        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(at.unix_millis()));
+        Self::Answer { status, reason: reason.to_owned(), retry_after: Some(date) }
     }
 }
 

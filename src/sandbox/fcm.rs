@@ -39,6 +39,18 @@ const GRANT_SECONDS: u64 = 3599;
 
 const FCM_ERROR: &str = "type.googleapis.com/google.firebase.fcm.v1.FcmError";
 const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
+const ERROR_INFO: &str = "type.googleapis.com/google.rpc.ErrorInfo";
+/// What `FcmError.errorCode` may be.
+const FCM_CODES: [&str; 8] = [
+    "UNSPECIFIED_ERROR",
+    "INVALID_ARGUMENT",
+    "UNREGISTERED",
+    "SENDER_ID_MISMATCH",
+    "QUOTA_EXCEEDED",
+    "UNAVAILABLE",
+    "INTERNAL",
+    "THIRD_PARTY_AUTH_ERROR",
+];
 
 /// How a stand-in is set up.
 pub struct FcmOptions {
@@ -66,8 +78,10 @@ impl Default for FcmOptions {
 /// A message that was accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FcmPush {
-    /// The device's registration token.
+    /// The device's registration token, or its installation id.
     pub token: String,
+    /// Whether it was an installation id (`message.fid`).
+    pub fid: bool,
     /// `data`.
     pub data: HashMap<String, String>,
     /// Whether `android.priority` is HIGH.
@@ -309,7 +323,7 @@ impl Service for Google {
         if path == TOKEN_PATH {
             return server::json(status, &json!({ "error": reason, "error_description": "As planned." }));
         }
-        let details = json!([{ "@type": FCM_ERROR, "errorCode": reason }]);
+        let details = planned_details(reason);
         let rpc = match status.as_u16() {
             400 => "INVALID_ARGUMENT",
             401 => "UNAUTHENTICATED",
@@ -321,6 +335,19 @@ impl Service for Google {
         };
         let error = json!({ "code": status.as_u16(), "status": rpc, "message": reason, "details": details });
         server::json(status, &json!({ "error": error }))
+    }
+}
+
+/// The details of a refusal that was planned: FCM's own codes come in an `FcmError`; what Google's front end refuses before
+/// FCM has seen it does not, and neither does a field of the wrong form.
+fn planned_details(reason: &str) -> Value {
+    if FCM_CODES.contains(&reason) {
+        json!([{ "@type": FCM_ERROR, "errorCode": reason }])
+    } else if reason == "BAD_REQUEST" {
+        let violation = json!({ "field": "message.android", "description": "As planned." });
+        json!([{ "@type": BAD_REQUEST, "fieldViolations": [violation] }])
+    } else {
+        json!([{ "@type": ERROR_INFO, "reason": reason, "domain": "googleapis.com" }])
     }
 }
 

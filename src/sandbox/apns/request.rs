@@ -18,6 +18,8 @@ const TOKEN_AGE_MAX: u64 = 3600;
 const SKEW: u64 = 300;
 /// A provider token may not be replaced sooner.
 const RENEWAL_MIN: Duration = Duration::from_secs(20 * 60);
+/// How long a VoIP push may be stored (seconds): no call is held for longer.
+const VOIP_STORED_MAX: u64 = 180;
 /// Largest body of a VoIP push.
 const VOIP_BODY_MAX: usize = 5120;
 /// Largest body of any other push.
@@ -73,7 +75,7 @@ pub(super) fn check(apple: &Apple, request: &Request<Bytes>, peer: &Peer) -> Res
     let push_type = push_type(headers)?;
     let topic = topic(apple, headers, push_type)?;
     let priority = priority(headers, push_type)?;
-    let expiration = expiration(headers, push_type)?;
+    let expiration = expiration(apple, headers, push_type)?;
     let collapse_id = header(headers, "apns-collapse-id").map(str::to_owned);
     if collapse_id.as_ref().is_some_and(|id| id.len() > COLLAPSE_ID_MAX) {
         return Err(refuse(400, "BadCollapseId"));
@@ -178,15 +180,17 @@ fn priority(headers: &HeaderMap, push_type: &str) -> Result<u8, Refusal> {
     Ok(priority)
 }
 
-fn expiration(headers: &HeaderMap, push_type: &str) -> Result<u64, Refusal> {
+fn expiration(apple: &Apple, headers: &HeaderMap, push_type: &str) -> Result<u64, Refusal> {
     let text = header(headers, "apns-expiration");
     let expiration = match text.map(str::parse) {
         Some(Ok(expiration)) => Some(expiration),
         Some(Err(_)) => return Err(refuse(400, "BadExpirationDate")),
         None => None,
     };
-    // Apple takes any; a VoIP push that is stored rings a phone whose caller has hung up.
-    if push_type == VOIP && expiration != Some(0) {
+    // Apple takes any, and keeps a push without one for weeks; a VoIP push that is stored for longer than a call is held shows
+    // a call whose caller has hung up.
+    let latest = (apple.time)().wall.unix_seconds() + VOIP_STORED_MAX;
+    if push_type == VOIP && expiration.is_none_or(|expiration| expiration > latest) {
         return Err(refuse(400, "BadExpirationDate"));
     }
     Ok(expiration.unwrap_or(0))

@@ -16,6 +16,8 @@ const DATA_MAX: usize = 4096;
 const TTL_MAX: Duration = Duration::from_secs(28 * 24 * 3600);
 /// What `ttl` is where nothing is said.
 const TTL_DEFAULT: Duration = TTL_MAX;
+/// Characters of an installation id.
+const FID_LEN: usize = 22;
 /// Longest registration token we take for one.
 const TOKEN_MAX: usize = 4096;
 
@@ -54,11 +56,11 @@ pub(super) fn check(google: &Google, request: &Request<Bytes>, peer: &Peer) -> R
     let body: Value = serde_json::from_slice(request.body()).map_err(|_| unparsable(""))?;
     let body = object(&body, "", &["message", "validate_only"])?;
     let message = body.get("message").ok_or_else(|| violation("message", "Message is missing."))?;
-    let message = object(message, "message", &["token", "data", "android"])?;
+    let message = object(message, "message", &["token", "fid", "data", "android"])?;
     let data = data(message)?;
     let (high_priority, ttl) = android(message)?;
-    let token = token(google, message)?;
-    Ok(FcmPush { token, data, high_priority, ttl, connection: peer.number })
+    let (token, fid) = recipient(google, message)?;
+    Ok(FcmPush { token, fid, data, high_priority, ttl, connection: peer.number })
 }
 
 fn authorized(google: &Google, request: &Request<Bytes>) -> Result<(), Refusal> {
@@ -128,20 +130,29 @@ fn duration(text: &str) -> Option<Duration> {
     Some(Duration::new(seconds.parse().ok()?, nanoseconds))
 }
 
-fn token(google: &Google, message: &Map<String, Value>) -> Result<String, Refusal> {
-    let token = message.get("token").ok_or_else(|| violation("message", "Recipient of the message is not set."))?;
-    let token = token.as_str().ok_or_else(|| unparsable("message.token"))?;
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_:".contains(&byte);
-    if token.is_empty() || token.len() > TOKEN_MAX || !token.bytes().all(plain) {
+/// The recipient, and whether it is an installation id: one of the two members, never both.
+fn recipient(google: &Google, message: &Map<String, Value>) -> Result<(String, bool), Refusal> {
+    let (name, value) = match (message.get("token"), message.get("fid")) {
+        (Some(token), None) => ("token", token),
+        (None, Some(fid)) => ("fid", fid),
+        (None, None) => return Err(violation("message", "Recipient of the message is not set.")),
+        (Some(_), Some(_)) => return Err(unparsable("message")),
+    };
+    let text = value.as_str().ok_or_else(|| unparsable(format!("message.{name}")))?;
+    let fid = name == "fid";
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte) || (!fid && byte == b':');
+    let shaped = text.bytes().all(plain);
+    let looks_like_fid = shaped && text.len() == FID_LEN && !text.contains(':');
+    if text.is_empty() || text.len() > TOKEN_MAX || !shaped || looks_like_fid != fid {
         let message = "The registration token is not a valid FCM registration token";
         return Err(refuse(400, "INVALID_ARGUMENT", Some("INVALID_ARGUMENT"), message));
     }
     let state = google.state();
-    if state.unregistered.contains(token) {
+    if state.unregistered.contains(text) {
         return Err(refuse(404, "NOT_FOUND", Some("UNREGISTERED"), "Requested entity was not found."));
     }
-    if state.foreign.contains(token) {
+    if state.foreign.contains(text) {
         return Err(refuse(403, "PERMISSION_DENIED", Some("SENDER_ID_MISMATCH"), "SenderId mismatch"));
     }
-    Ok(token.to_owned())
+    Ok((text.to_owned(), fid))
 }

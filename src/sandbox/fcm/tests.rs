@@ -135,6 +135,16 @@ const VIOLATIONS: &[(&str, Spoil, Expected)] = &[
     ("no message", |d| d.body = json!({}), (400, BAD, Some(BAD), Some("message"))),
     ("member unknown", |d| d.body["message"]["to"] = json!("a"), (400, BAD, None, Some("message.to"))),
     ("no recipient", |d| d.body["message"] = json!({}), (400, BAD, Some(BAD), Some("message"))),
+    (
+        "installation id as a token",
+        |d| d.body["message"]["token"] = json!("fHx0aBcD_eFgH-iJkLmNoP"),
+        (400, BAD, Some(BAD), None),
+    ),
+    (
+        "two recipients",
+        |d| d.body["message"]["fid"] = json!("fHx0aBcD_eFgH-iJkLmNoP"),
+        (400, BAD, None, Some("message")),
+    ),
     ("token malformed", |d| d.body["message"]["token"] = json!("a b"), (400, BAD, Some(BAD), None)),
     ("token no text", |d| d.body["message"]["token"] = json!(1), (400, BAD, None, Some("message.token"))),
     ("data a number", |d| d.body["message"]["data"]["v"] = json!(1), (400, BAD, None, Some("message.data[v].value"))),
