@@ -17,6 +17,7 @@ mod openapi;
 mod preferences;
 mod problem;
 mod push_proof;
+mod push_targets;
 mod rights;
 mod secret;
 mod server;

@@ -185,6 +185,7 @@ struct Opened {
     ops_files: Option<TlsFiles>,
     deadline: Duration,
     debug_faults: bool,
+    apns_expiry: Duration,
     /// As many as the process may use cores.
     shards: u16,
 }
@@ -207,14 +208,27 @@ impl Opened {
             ops_files: settings.ops.tls,
             deadline: settings.drain.deadline,
             debug_faults: settings.process.debug_faults,
+            apns_expiry: settings.calls.apns_expiry,
             shards: shard_count(),
         })
     }
 
     /// Starts everything within a tokio runtime.
     fn run(self) -> Result<Running, StartError> {
-        let Self { bound, policy, audit, secrets, tenants, apps, api_files, ops_files, deadline, debug_faults, shards } =
-            self;
+        let Self {
+            bound,
+            policy,
+            audit,
+            secrets,
+            tenants,
+            apps,
+            api_files,
+            ops_files,
+            deadline,
+            debug_faults,
+            apns_expiry,
+            shards,
+        } = self;
         let placement = Placement::new(shards, [random_u64()?, random_u64()?]);
         let meters = Arc::new(Meters::new(&incident_names()));
         let readiness = Arc::new(Readiness::new());
@@ -222,7 +236,7 @@ impl Opened {
         let (stop, stopping) = watch::channel(false);
         let (writable, writable_changes) = watch::channel(true);
         let audit = start_audit(audit, writable)?;
-        let pusher = Arc::new(open_pusher(apps, &policy.limits, Arc::clone(&bound.names), &meters)?);
+        let pusher = Arc::new(open_pusher(apps, &policy.limits, apns_expiry, Arc::clone(&bound.names), &meters)?);
 
         let (router, inboxes) = Router::new(placement.clone(), &policy.limits);
         let sip = bound.sip.listeners();

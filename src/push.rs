@@ -34,7 +34,6 @@ use crate::engine::account::TenantId;
 use crate::engine::ids::WakeId;
 use crate::engine::output::{PushJob, PushOutcome, WakeKind};
 use crate::engine::policy::Provider;
-use crate::net::Names;
 use apns::Apns;
 use channel::Trail;
 use crew::Crew;
@@ -101,7 +100,7 @@ impl Pusher {
                 member,
                 problem,
             };
-            let lane = shared.lane(config, &settings.time, &settings.names, &keepers).map_err(fail)?;
+            let lane = shared.lane(config, &settings, &keepers).map_err(fail)?;
             let key = (Arc::clone(&tenant), provider, app.clone());
             if lanes.insert(key, (lane, texts)).is_some() {
                 return Err(fail(("id", "configured twice for this provider".to_owned())));
@@ -210,13 +209,7 @@ struct SharedClients {
 }
 
 impl SharedClients {
-    fn lane(
-        &mut self,
-        config: ProviderConfig,
-        time: &TimeSource,
-        names: &Arc<Names>,
-        keepers: &Crew,
-    ) -> Result<Lane, config::Fault> {
+    fn lane(&mut self, config: ProviderConfig, settings: &PushSettings, keepers: &Crew) -> Result<Lane, config::Fault> {
         match config {
             ProviderConfig::Apns(config) => {
                 let same = |known: &&(ApnsConfig, Arc<Apns>)| {
@@ -231,7 +224,7 @@ impl SharedClients {
                     }
                     return Ok(Lane::Apns(Arc::clone(client)));
                 }
-                let client = Arc::new(Apns::new(&config, Arc::clone(time), names, keepers)?);
+                let client = Arc::new(Apns::new(&config, settings, keepers)?);
                 self.apns.push((config, Arc::clone(&client)));
                 Ok(Lane::Apns(client))
             }
@@ -244,11 +237,11 @@ impl SharedClients {
                 if let Some((_, client)) = self.fcm.iter().find(same) {
                     return Ok(Lane::Fcm(Arc::clone(client)));
                 }
-                let client = Arc::new(Fcm::new(&config, Arc::clone(time), names, keepers)?);
+                let client = Arc::new(Fcm::new(&config, settings, keepers)?);
                 self.fcm.push((config, Arc::clone(&client)));
                 Ok(Lane::Fcm(client))
             }
-            ProviderConfig::Sandbox(config) => Ok(Lane::Mailbox(Arc::new(Mailbox::new(&config, names)?))),
+            ProviderConfig::Sandbox(config) => Ok(Lane::Mailbox(Arc::new(Mailbox::new(&config, settings)?))),
         }
     }
 }

@@ -301,7 +301,7 @@ fn hand_over(number: u64, lease: Duration) -> HandOver {
 }
 
 fn target(purpose: PushPurpose, number: u64) -> PushTarget {
-    PushTarget { purpose, provider: Provider::Apns, app: APP.to_owned(), token: format!("{number:064x}") }
+    PushTarget { purpose, provider: Provider::Apns, app: APP.to_owned(), token: format!("{number:064x}").into() }
 }
 
 fn receipt() -> Receipt {

@@ -13,18 +13,13 @@ use super::account::{AccountBody, AccountChange, given, leads_elsewhere};
 use super::caller_key::CallerKeyBody;
 use super::preferences::{mode_allowed, preferences};
 use super::problem::{Kind, Problem};
+use super::push_targets::{PushBody, usable_targets};
 use super::tenants::{Authority, Caller};
 use crate::engine::account::Account;
-use crate::engine::input::{Decline, DeclineReason, HandOver, Preferences, PushPurpose, PushTarget, Rectification};
+use crate::engine::input::{Decline, DeclineReason, HandOver, Preferences, Rectification};
 use crate::engine::limits::LEASE_CEILING;
-use crate::engine::policy::{Policy, Provider, TenantPolicy};
+use crate::engine::policy::{Policy, TenantPolicy};
 
-/// Push targets of one device.
-const PUSH_TARGETS_MAX: usize = 8;
-/// Longest push token: twice what providers hand out today.
-const PUSH_TOKEN_BYTES_MAX: usize = 4096;
-/// Longest app id (the limit of a bundle identifier).
-const APP_BYTES_MAX: usize = 155;
 /// Longest platform name.
 const PLATFORM_BYTES_MAX: usize = 32;
 /// Shortest lease: below it an instance would end before its first refresh.
@@ -66,47 +61,12 @@ pub(crate) struct DeviceBody {
     #[schema(example = "ios", max_length = 32)]
     platform: String,
     /// Where its pushes go. One at least must be for calls, with a provider and app that the service knows for the tenant;
-    /// others that cannot be used are left aside.
+    /// others whose app it does not know are left aside.
     #[schema(min_items = 1, max_items = 8)]
     push: Vec<PushBody>,
     /// What the caller is sealed to, where the service seals it (`caller_in_push`).
     #[schema(nullable = false)]
     caller_key: Option<CallerKeyBody>,
-}
-
-/// A push target.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = PushTarget)]
-pub(crate) struct PushBody {
-    /// What it is for.
-    #[serde(rename = "for")]
-    purpose: PurposeBody,
-    /// Who carries it.
-    provider: ProviderBody,
-    /// The app's id at the provider: bundle id, package name.
-    #[schema(example = "com.example.phone", max_length = 155)]
-    app: String,
-    /// The device's token as the provider gave it to the app.
-    #[schema(min_length = 1, max_length = 4096)]
-    token: String,
-}
-
-#[derive(Clone, Copy, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[schema(as = PushPurpose)]
-enum PurposeBody {
-    Call,
-    Other,
-}
-
-#[derive(Clone, Copy, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[schema(as = PushProvider)]
-enum ProviderBody {
-    Apns,
-    Fcm,
-    Sandbox,
 }
 
 /// Changes of an instance; one member at least.
@@ -241,25 +201,6 @@ impl From<DeclineBody> for Decline {
     }
 }
 
-impl From<ProviderBody> for Provider {
-    fn from(body: ProviderBody) -> Self {
-        match body {
-            ProviderBody::Apns => Self::Apns,
-            ProviderBody::Fcm => Self::Fcm,
-            ProviderBody::Sandbox => Self::Sandbox,
-        }
-    }
-}
-
-impl From<PurposeBody> for PushPurpose {
-    fn from(body: PurposeBody) -> Self {
-        match body {
-            PurposeBody::Call => Self::Call,
-            PurposeBody::Other => Self::Other,
-        }
-    }
-}
-
 /// `urn:uuid:…` in its one lower-case form.
 pub(crate) fn device_urn(text: &str) -> Option<String> {
     const PREFIX: &str = "urn:uuid:";
@@ -267,73 +208,6 @@ pub(crate) fn device_urn(text: &str) -> Option<String> {
     // The hyphenated form only: `Uuid` itself would also take braces and bare digits.
     let uuid = Uuid::try_parse(uuid).ok().filter(|_| uuid.len() == uuid::fmt::Hyphenated::LENGTH)?;
     prefix.eq_ignore_ascii_case(PREFIX).then(|| format!("{PREFIX}{uuid}"))
-}
-
-/// The targets that can be used; one at least for calls.
-fn usable_targets(
-    path: &str,
-    targets: Vec<PushBody>,
-    tenant: Option<&TenantPolicy>,
-) -> Result<Vec<PushTarget>, Problem> {
-    if targets.len() > PUSH_TARGETS_MAX {
-        return Err(Problem::request(path.to_owned(), format_args!("may hold {PUSH_TARGETS_MAX} targets at most")));
-    }
-    let apps = tenant.map_or(&[][..], |tenant| &tenant.apps);
-    let mut usable = Vec::with_capacity(targets.len());
-    let mut reasons = Vec::new();
-    for (place, target) in targets.into_iter().enumerate() {
-        let provider = Provider::from(target.provider);
-        let known = apps.iter().any(|app| app.provider == provider && app.id == target.app);
-        let token =
-            target.token.len() <= PUSH_TOKEN_BYTES_MAX && target.token.bytes().all(|byte| byte.is_ascii_graphic());
-        if target.app.len() > APP_BYTES_MAX || !known {
-            reasons.push(format!(
-                "{path}[{place}]: this service has no such app at {} for this tenant",
-                provider.as_str()
-            ));
-        } else if target.token.is_empty() || !token {
-            reasons.push(format!("{path}[{place}]: the token is empty or not a token"));
-        } else {
-            usable.push(PushTarget { purpose: target.purpose.into(), provider, app: target.app, token: target.token });
-        }
-    }
-    if let Some(call) = usable.iter().find(|target| target.purpose == PushPurpose::Call) {
-        if tenant.is_some_and(|tenant| tenant.prove_push_token) {
-            provable(path, call, usable.iter().find(|target| target.purpose == PushPurpose::Other))?;
-        }
-        return Ok(usable);
-    }
-    if reasons.is_empty() {
-        reasons.push(format!("{path}: none is for calls"));
-    }
-    let detail = format!(
-        "No target could wake this device for a call: {}. Nothing was taken from the request.",
-        reasons.join("; ")
-    );
-    Err(Problem::new(Kind::NoUsablePushTarget, detail, "no usable push target"))
-}
-
-/// Whether a challenge can prove the token for calls: it goes to `other`, where there is one. Only a VoIP token, which could
-/// carry none, may differ from the token that is proven.
-fn provable(path: &str, call: &PushTarget, other: Option<&PushTarget>) -> Result<(), Problem> {
-    let is_same =
-        |other: &PushTarget| (call.provider, &call.app, &call.token) == (other.provider, &other.app, &other.token);
-    let (detail, log) = match (call.provider, other) {
-        (Provider::Apns, Some(_)) | (Provider::Fcm | Provider::Sandbox, None) => return Ok(()),
-        (_, Some(other)) if is_same(other) => return Ok(()),
-        (_, None) => (
-            "a VoIP token cannot carry a challenge. Give a target \"for\": \"other\" beside it",
-            "no push target that a challenge could go to",
-        ),
-        (_, Some(_)) => (
-            "the challenge would go to a token that is not the one for calls. Give the same token \"for\": \"other\", or none",
-            "a token for calls that a challenge to the other one would not prove",
-        ),
-    };
-    let detail = format!(
-        "{path}: this service asks for proof of the push token, and {detail}. Nothing was taken from the request."
-    );
-    Err(Problem::new(Kind::NoUsablePushTarget, detail, log))
 }
 
 /// A backend's token speaks for one device only.

@@ -148,8 +148,8 @@ pub(crate) struct ProblemBody {
     status: u16,
     /// What is wrong this time and what to do about it.
     detail: Cow<'static, str>,
-    /// `invalid-request`, `invalid-account`: the JSON member concerned, such as `account.register_expires` or
-    /// `device.push[0].token`.
+    /// `invalid-request`, `invalid-account`, `no-usable-push-target`: the JSON member concerned, such as
+    /// `account.register_expires` or `device.push[0].token`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, nullable = false)]
     path: Option<Cow<'static, str>>,

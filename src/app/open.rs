@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -229,6 +230,7 @@ fn app_config(tenant: Arc<str>, app: config::App, texts: Arc<push::Texts>) -> pu
 pub(super) fn open_pusher(
     apps: Vec<push::AppConfig>,
     limits: &Limits,
+    apns_expiry: Duration,
     names: Arc<Names>,
     meters: &Arc<Meters>,
 ) -> Result<Pusher, StartError> {
@@ -239,6 +241,7 @@ pub(super) fn open_pusher(
             meters.publish_push(provider, kind, outcome, took);
         })),
         names,
+        apns_expiry,
         ..PushSettings::default()
     };
     Pusher::new(apps, settings).map_err(|error| StartError::Configuration(error.to_string()))

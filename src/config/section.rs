@@ -24,7 +24,7 @@ pub(super) const SECTIONS: &[Keys] = &[
     Keys { section: "sip", keys: &["domain", "tls_certificate", "tls_key"] },
     Keys { section: "registrars", keys: &["allow", "allow_special_ranges", "ports", "rate", "tls_ca_file"] },
     Keys { section: "lease", keys: &["default", "maximum"] },
-    Keys { section: "calls", keys: &["hold", "silence", "early_response"] },
+    Keys { section: "calls", keys: &["hold", "silence", "early_response", "apns_expiry"] },
     Keys { section: "messages", keys: &["keep"] },
     Keys { section: "erasure", keys: &["grace"] },
     Keys { section: "audit", keys: &["path", "segment_records", "signing_key", "sync_wait"] },

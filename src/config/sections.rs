@@ -216,8 +216,9 @@ fn calls(mut section: Section<'_>) -> Calls {
             None
         }
     };
+    let apns_expiry = section.duration("apns_expiry", defaults.apns_expiry, Duration::ZERO, HOLD_MAX);
     section.finish();
-    Calls { hold, silence, early_response }
+    Calls { hold, silence, early_response, apns_expiry }
 }
 
 fn messages(mut section: Section<'_>) -> Messages {

@@ -121,6 +121,8 @@ pub struct Calls {
     pub silence: Duration,
     /// Our own provisional answer.
     pub early_response: Option<StatusCode>,
+    /// How long APNs may keep a call push for a phone that it does not reach at once; nothing: now or never.
+    pub apns_expiry: Duration,
 }
 
 /// Section `[messages]`.
@@ -441,6 +443,7 @@ impl Default for Calls {
             hold: Duration::from_secs(45),
             silence: Duration::from_millis(500),
             early_response: StatusCode::new(180),
+            apns_expiry: crate::engine::limits::APNS_EXPIRY,
         }
     }
 }

@@ -81,7 +81,7 @@ fn unknown_keys_are_refused_with_their_line_and_what_was_meant() {
         "[api]\nlisen = \"0.0.0.0:8443\"\n[calls]\ncolour = 1\ngrace = \"1s\"\n[audt]\npath = \"a\"\n",
         &[
             "r.toml:2: api.lisen: is not a known key; did you mean \"listen\"?",
-            "r.toml:4: calls.colour: is not a known key; allowed here: hold, silence, early_response",
+            "r.toml:4: calls.colour: is not a known key; allowed here: hold, silence, early_response, apns_expiry",
             "r.toml:5: calls.grace: is not a known key here; it belongs into [erasure]",
             "r.toml:6: audt: is not a known section; did you mean [audit]?",
         ],
@@ -391,6 +391,7 @@ fn assert_defaults(settings: &Settings) {
     assert_eq!(settings.calls.hold, Duration::from_secs(45));
     assert_eq!(settings.calls.silence, Duration::from_millis(500));
     assert_eq!(settings.calls.early_response.map(|status| status.code()), Some(180));
+    assert_eq!(settings.calls.apns_expiry, Duration::from_secs(10));
     assert_eq!(settings.erasure.grace, Duration::from_secs(2));
     assert_eq!(settings.audit.path.as_deref(), Some(Path::new("/var/lib/reveille/audit.log")));
     assert_eq!(settings.audit.signing_key, None);

@@ -183,7 +183,7 @@ fn push(wake: u64) -> Box<PushJob> {
         tenant: "acme".into(),
         provider: Provider::Sandbox,
         app: "com.example.phone".to_owned(),
-        token: "token".to_owned(),
+        token: "token".into(),
         purpose: PushPurpose::Call,
         kind: WakeKind::Call,
         call: None,

@@ -33,7 +33,11 @@ impl Engine {
             preferences: instance.preferences,
             password,
             ha1,
-            push: instance.push.iter().map(|target| (target.purpose, target.provider, target.app.clone())).collect(),
+            push: instance
+                .push
+                .iter()
+                .map(|target| (target.purpose, target.provider, target.app.clone(), target.token.form()))
+                .collect(),
             caller_key: instance.caller_key,
             handed_over: instance.handed_over,
             held,

@@ -86,6 +86,8 @@ pub(crate) struct WakeWanted {
     pub(crate) caller: Option<Caller>,
     pub(crate) until: Instant,
     pub(crate) detail: WakeDetail,
+    /// It was sent before, and not taken.
+    pub(crate) again: bool,
 }
 
 /// What this room borrows from its shard.

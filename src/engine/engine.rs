@@ -21,7 +21,7 @@ use super::limits::share;
 use super::mailboxes::Mailboxes;
 use super::names::Names;
 use super::orders::Orders;
-use super::output::{Answer, Hop, Note, Output, PushOutcome, WakeDetail, WakeKind};
+use super::output::{Answer, Hop, Note, Output, WakeDetail, WakeKind};
 use super::pass::Pass;
 use super::placement::Placement;
 use super::places::Places;
@@ -404,29 +404,6 @@ impl Engine {
         let _ = self.send_wake(id, wakes::Reason::plain(WakeKind::Reprovision, WakeDetail::None), now);
     }
 
-    fn handle_pushed(&mut self, wake: super::ids::WakeId, outcome: PushOutcome, now: Now) {
-        let Some(verdict) = self.wakes.handle_outcome(wake, outcome, now) else { return };
-        self.traces.decide(verdict.instance, || {
-            let outcome = taken(&verdict.outcome).map_or_else(|why| why, |()| "accepted");
-            format!("push {}: {outcome}", verdict.kind.as_str())
-        });
-        if verdict.kind == WakeKind::Call {
-            let (calls, mut desk) = self.for_calls();
-            calls.handle_wake_outcome(wake, taken(&verdict.outcome), &mut desk, now.boot);
-        }
-        self.handle_text_pushed(verdict.instance, verdict.kind, &verdict.outcome);
-        match verdict.outcome.clone() {
-            PushOutcome::TokenDead { since } => {
-                self.handle_token_dead(&verdict, since, now);
-            }
-            PushOutcome::TokenRejected(_) => self.handle_token_rejected(&verdict, now),
-            PushOutcome::OurFault(reason) => {
-                self.emit(Output::Note(Note::PushMisconfigured(verdict.provider, reason)));
-            }
-            PushOutcome::Accepted | PushOutcome::Theirs(_) | PushOutcome::Later { .. } | PushOutcome::NotSent => {}
-        }
-    }
-
     /// Goes on with a shutdown: calls first, then every instance, then the end.
     fn advance_drain(&mut self, now: Now) {
         if let Drain::Calls(until) = self.draining
@@ -474,18 +451,5 @@ impl Engine {
     pub(super) fn for_calls(&mut self) -> (&mut Calls, calls::Desk<'_>) {
         let Self { shard, policy, random, tally, tags, calls, .. } = self;
         (calls, calls::Desk { shard: *shard, policy, random, tally, tags })
-    }
-}
-
-/// Whether a provider took a push, and if not, why, in the words of a call's story.
-fn taken(outcome: &PushOutcome) -> Result<(), &'static str> {
-    match outcome {
-        PushOutcome::Accepted => Ok(()),
-        PushOutcome::TokenDead { .. } => Err("token-dead"),
-        PushOutcome::TokenRejected(_) => Err("token-rejected"),
-        PushOutcome::OurFault(_) => Err("misconfigured"),
-        PushOutcome::Theirs(_) => Err("provider-failed"),
-        PushOutcome::Later { .. } => Err("provider-busy"),
-        PushOutcome::NotSent => Err("not-sent"),
     }
 }

@@ -34,6 +34,7 @@ mod tests {
     use crate::engine::output::{
         Answer, AttachView, Caller, DataView, ForegroundView, HandedOver, InstanceView, Output, PushJob, RecordJob,
     };
+    use crate::engine::push_token::PushToken;
     use crate::engine::register::Identity;
     use crate::sip::address::Address;
     use crate::sip::uri::Uri;
@@ -55,13 +56,13 @@ mod tests {
     #[test]
     fn what_belongs_to_people_can_neither_be_printed_nor_stored() {
         assert_not!(fmt::Debug: Account, TrunkUri, Aor, Device, Instance, Identity, Arrival, Command, HandOver, Input,
-            PushTarget, Rectification, TokenHash, Answer, AttachView, Caller, DataView, ForegroundView, HandedOver,
+            PushTarget, PushToken, Rectification, TokenHash, Answer, AttachView, Caller, DataView, ForegroundView, HandedOver,
             InstanceView, Output, PushJob, RecordJob);
         assert_not!(fmt::Display: Account, TrunkUri, TrunkHost, Aor, Device, Instance, Identity, Arrival, HandOver, Hop,
-            PushTarget, TokenHash, Caller, DataView, Located, DestinationKey, TrunkKey, Message, Uri<'static>,
+            PushTarget, PushToken, TokenHash, Caller, DataView, Located, DestinationKey, TrunkKey, Message, Uri<'static>,
             Address<'static>);
         assert_not!(serde::Serialize: Account, TrunkUri, TrunkHost, Aor, Device, Instance, Identity, Arrival, HandOver,
-            Hop, PushTarget, TokenHash, Caller, DataView, Located, DestinationKey, TrunkKey, PushJob, Message,
+            Hop, PushTarget, PushToken, TokenHash, Caller, DataView, Located, DestinationKey, TrunkKey, PushJob, Message,
             InstanceId, Capability);
     }
 

@@ -11,6 +11,7 @@ use super::ids::{BindingId, CallUuid, FlowId, InstanceId, ListenerId, QueryId, R
 use super::output::{Consent, DestinationKey, PushOutcome, TrunkKey};
 use super::policy::Provider;
 use super::proof::TokenMessage;
+use super::push_token::PushToken;
 use crate::sip::{Message, Transport};
 use crate::vault::Material;
 
@@ -437,8 +438,8 @@ pub struct PushTarget {
     pub provider: Provider,
     /// The app's id at the provider.
     pub app: String,
-    /// The device's token.
-    pub token: String,
+    /// What the provider calls the device.
+    pub token: PushToken,
 }
 
 /// What a push target is for.

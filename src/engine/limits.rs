@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// How long APNs may keep a call push for a phone that it does not reach at once, unless the operator says otherwise: as long
+/// as a phone takes to change networks.
+pub const APNS_EXPIRY: Duration = Duration::from_secs(10);
+
 /// The hard ceiling of a lease. Compiled in: a configuration above it does not start.
 pub const LEASE_CEILING: Duration = Duration::from_secs(6 * 24 * 3600);
 

@@ -27,7 +27,7 @@ use crate::sip::Transport;
 pub use calls::{CallOutcome, CallState, CallView, Step};
 pub use held::{HeldView, MailboxView};
 pub use pushes::Unsent;
-pub use pushes::{Caller, PushJob, PushOutcome, ToldCaller, WakeDetail, WakeKind};
+pub use pushes::{Caller, PushJob, PushOutcome, Remedy, ToldCaller, WakeDetail, WakeKind};
 pub use traces::{Consent, ConsentView, TraceEntry, TraceKind, TraceView};
 
 /// One effect.
@@ -357,8 +357,8 @@ pub struct DataView {
     pub password: bool,
     /// Realms and algorithms an HA1 is held for.
     pub ha1: Vec<(String, &'static str)>,
-    /// Push targets: purpose, provider, app. The token only as present.
-    pub push: Vec<(PushPurpose, Provider, String)>,
+    /// Push targets: purpose, provider, app, and under which name the provider knows the device (`token`, `fid`).
+    pub push: Vec<(PushPurpose, Provider, String, &'static str)>,
     /// What the caller is sealed to.
     pub caller_key: Option<CallerKey>,
     /// When it was handed over.

@@ -88,7 +88,7 @@ pub struct TokenKey([u8; 16]);
 impl TokenKey {
     pub(crate) fn of(tenant: &TenantId, target: &PushTarget) -> Self {
         let mut context = Context::new(&SHA256);
-        for part in [tenant, target.provider.as_str(), &target.app, &target.token] {
+        for part in [tenant, target.provider.as_str(), &target.app, target.token.form(), target.token.as_str()] {
             context.update(&part.len().to_be_bytes());
             context.update(part.as_bytes());
         }

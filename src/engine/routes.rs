@@ -157,6 +157,7 @@ impl Engine {
             caller: self.told_caller(wanted.instance, wanted.kind, wanted.caller),
             until: call_wake.then_some(wanted.until),
             detail: wanted.detail,
+            again: wanted.again,
         };
         let sent = self.send_wake(wanted.instance, reason, now);
         if call_wake {

@@ -1,6 +1,7 @@
 //! Wakes: which push goes to which token, for how long it is worth anything, how many, and what a provider's answer means.
 //!
-//! At most one call wake is outstanding for a call, which `calls` sees to; this room keeps the budgets of an instance, picks
+//! At most one call wake is outstanding for a call, and one that was not taken is sent again while the call is held, which
+//! `calls` sees to; this room keeps the budgets of an instance, picks
 //! the target, reads the outcome, knows when a device is to be told that its lease ends (`expiry`), and keeps self-tests
 //! (`self_test`). It does not build payloads: that is the shell's `push`.
 
@@ -25,6 +26,7 @@ use super::instance::Instance;
 use super::limits::Limits;
 use super::output::{PushJob, PushOutcome, TestView, ToldCaller, Unsent, WakeDetail, WakeKind};
 use super::policy::Provider;
+use super::push_token::PushToken;
 use crate::clock::{Instant, Now, WallTime};
 use budget::Ledger;
 use expiry::Expiry;
@@ -52,12 +54,14 @@ pub(crate) struct Reason {
     pub(crate) until: Option<Instant>,
     /// What this kind tells besides.
     pub(crate) detail: WakeDetail,
+    /// It was sent before, and not taken: the same wake, which costs nothing more.
+    pub(crate) again: bool,
 }
 
 impl Reason {
     /// A wake that is not about a call.
     pub(crate) fn plain(kind: WakeKind, detail: WakeDetail) -> Self {
-        Self { kind, call: None, caller: None, until: None, detail }
+        Self { kind, call: None, caller: None, until: None, detail, again: false }
     }
 }
 
@@ -84,7 +88,7 @@ pub(crate) struct Verdict {
     pub(crate) sent: Now,
     purpose: PushPurpose,
     app: AppKey,
-    token: String,
+    token: PushToken,
 }
 
 impl Verdict {
@@ -102,7 +106,7 @@ struct Pending {
     kind: WakeKind,
     purpose: PushPurpose,
     app: AppKey,
-    token: String,
+    token: PushToken,
     sent: Now,
 }
 
@@ -131,9 +135,11 @@ impl Wakes {
     ) -> Result<WakeId, Unsent> {
         let whom = whom.into();
         let target = target_of(whom.push, reason.kind).ok_or(Unsent::NoTarget)?;
-        let ledger = self.ledgers.entry(whom.id).or_default();
-        ledger.spend(reason.kind, limits, now.boot)?;
-        ledger.count(reason.kind);
+        if !reason.again {
+            let ledger = self.ledgers.entry(whom.id).or_default();
+            ledger.spend(reason.kind, limits, now.boot)?;
+            ledger.count(reason.kind);
+        }
         let life = life(&reason, now.boot);
         self.next += 1;
         let wake = WakeId(self.next);

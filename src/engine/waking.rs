@@ -39,6 +39,45 @@ impl Engine {
         sent
     }
 
+    /// A provider's answer.
+    pub(super) fn handle_pushed(&mut self, wake: WakeId, outcome: PushOutcome, now: Now) {
+        let Some(verdict) = self.wakes.handle_outcome(wake, outcome, now) else { return };
+        self.traces.decide(verdict.instance, || {
+            format!("push {}: {}", verdict.kind.as_str(), verdict.outcome.fault().unwrap_or("accepted"))
+        });
+        let again = verdict.kind == WakeKind::Call && self.handle_call_pushed(wake, &verdict, now);
+        self.handle_text_pushed(verdict.instance, verdict.kind, &verdict.outcome);
+        match verdict.outcome.clone() {
+            PushOutcome::TokenDead { since } => {
+                self.handle_token_dead(&verdict, since, now);
+            }
+            PushOutcome::TokenRejected(_) => self.handle_token_rejected(&verdict, now),
+            PushOutcome::OurFault(reason) => {
+                self.emit(Output::Note(Note::PushMisconfigured(verdict.provider, reason)));
+            }
+            // Said of a token that has run out; the fresh one of the next send is judged by itself.
+            PushOutcome::Unauthenticated(_) if again => {}
+            PushOutcome::Unauthenticated(reason) => {
+                self.emit(Output::Note(Note::PushMisconfigured(verdict.provider, reason)));
+            }
+            PushOutcome::Accepted
+            | PushOutcome::Theirs(_)
+            | PushOutcome::Unavailable { .. }
+            | PushOutcome::Later { .. }
+            | PushOutcome::NotSent => {}
+        }
+    }
+
+    /// The provider's answer to a call wake. Returns whether another send follows.
+    fn handle_call_pushed(&mut self, wake: WakeId, verdict: &Verdict, now: Now) -> bool {
+        let about_token = matches!(verdict.outcome, PushOutcome::TokenDead { .. } | PushOutcome::TokenRejected(_));
+        let held = self.leases.get(verdict.instance).map(|instance| instance.push.as_slice());
+        let present = held.or_else(|| self.pass.push(verdict.instance).map(|(_, push)| push));
+        let replaced = about_token && present.is_some_and(|push| !verdict.is_about(push));
+        let (calls, mut desk) = self.for_calls();
+        calls.handle_wake_outcome(wake, &verdict.outcome, replaced, &mut desk, now.boot)
+    }
+
     /// How much the pushes of an instance tell of the caller: what its tenant wants, as far as its device gave a key.
     pub(super) fn caller_in_push(&self, instance: &Instance) -> CallerInPush {
         match self.policy.tenant(&instance.tenant).map(|tenant| tenant.caller_in_push).unwrap_or_default() {

@@ -7,6 +7,7 @@ pub(crate) mod provider_token;
 pub(crate) mod reason;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request};
@@ -15,14 +16,14 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::channel::{Channel, LinkRules, Lost, PING, Trail};
-use super::config::{ApnsConfig, Fault, TimeSource};
+use super::config::{ApnsConfig, Fault, PushSettings, TimeSource};
 use super::crew::Crew;
 use super::endpoint::{ALPN_H2, Endpoint};
 use super::jwt::SigningKey;
 use super::payload::{Texts, is_shown, members, within};
 use crate::engine::input::PushPurpose;
 use crate::engine::output::{PushJob, PushOutcome, WakeKind};
-use crate::net::Names;
+use crate::engine::push_token::PushToken;
 use provider_token::{Minted, ProviderToken};
 use reason::{Verdict, verdict};
 
@@ -31,6 +32,8 @@ use reason::{Verdict, verdict};
 const STREAMS: LinkRules = LinkRules { unproved: 1, proved: 1000, ping: PING };
 /// How often a push the provider never processed is sent again. Each time needs a connection that went away.
 const REPLAYS_MAX: u32 = 8;
+/// APNs counts in seconds: for less a call push is now or never.
+const EXPIRY_MIN: Duration = Duration::from_secs(1);
 /// Largest body of a VoIP push.
 const VOIP_BODY_MAX: usize = 5120;
 /// Largest body of any other push.
@@ -43,6 +46,8 @@ pub(crate) struct Apns {
     channel: Channel,
     token: ProviderToken,
     time: TimeSource,
+    /// How long APNs may keep a call push for a phone that it does not reach at once.
+    call_expiry: Duration,
 }
 
 /// One push as APNs wants it: all that stays the same when it is sent again.
@@ -52,13 +57,12 @@ struct Prepared {
     topic: String,
     push_type: &'static str,
     priority: &'static str,
-    expiration: u64,
     collapse_id: Option<String>,
     body: Bytes,
 }
 
 impl Apns {
-    pub(crate) fn new(config: &ApnsConfig, time: TimeSource, names: &Arc<Names>, crew: &Crew) -> Result<Self, Fault> {
+    pub(crate) fn new(config: &ApnsConfig, settings: &PushSettings, crew: &Crew) -> Result<Self, Fault> {
         for (member, id) in [("team_id", &config.team_id), ("key_id", &config.key_id)] {
             if id.len() != ID_LEN || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
                 return Err((member, format!("must be {ID_LEN} letters and digits")));
@@ -66,10 +70,10 @@ impl Apns {
         }
         let key = SigningKey::es256(&config.key_pem).map_err(|problem| ("key_file", problem))?;
         let url = config.endpoint.as_deref().unwrap_or(config.environment.endpoint());
-        let endpoint = Endpoint::https("endpoint", url, config.ca_pem.as_deref(), ALPN_H2, names)?;
+        let endpoint = Endpoint::https("endpoint", url, config.ca_pem.as_deref(), ALPN_H2, &settings.names)?;
         let channel = Channel::new(endpoint, STREAMS, crew);
         let token = ProviderToken::new(key, config.team_id.clone(), config.key_id.clone());
-        Ok(Self { channel, token, time })
+        Ok(Self { channel, token, time: Arc::clone(&settings.time), call_expiry: settings.apns_expiry })
     }
 
     /// Lets the connection go.
@@ -82,56 +86,82 @@ impl Apns {
         self.channel.trouble()
     }
 
-    /// Sends a push and says what became of it. Safe to drop at the deadline.
+    /// Sends a push and says what became of it. A call is sent once: whether it is worth another send, the engine knows.
+    /// Safe to drop at the deadline.
     pub(crate) async fn deliver(&self, job: &PushJob, texts: &Texts, trail: &mut Trail) -> PushOutcome {
         let push = match self.prepare(job, texts) {
             Ok(push) => push,
             Err(outcome) => return outcome,
         };
-        let (mut retried, mut renewed, mut replays) = (false, false, REPLAYS_MAX);
+        let once = job.kind == WakeKind::Call;
+        let (mut retried, mut renewed, mut replays) = (once, once, REPLAYS_MAX);
         loop {
-            let Some(token) = self.token.current((self.time)()) else {
-                return PushOutcome::OurFault("the provider token cannot be signed".to_owned());
-            };
-            let Some(request) = request(&push, &token) else {
-                return PushOutcome::OurFault("the request cannot be built".to_owned());
-            };
-            let (link, reply) = match self.channel.exchange(&request, &mut replays, trail).await {
-                Ok(answered) => answered,
-                Err(Lost::Unknown(why)) if !retried => {
+            let outcome = self.send(job, &push, &mut replays, trail).await;
+            match &outcome {
+                PushOutcome::Unauthenticated(_) if !renewed => renewed = true,
+                PushOutcome::Theirs(why) | PushOutcome::Unavailable { why, after: None } if !retried => {
                     retried = true;
-                    trail.last = Some(why);
-                    continue;
+                    trail.last = Some(why.clone());
                 }
-                Err(Lost::Unknown(why) | Lost::Unprocessed(why)) => return PushOutcome::Theirs(why),
-            };
-            match verdict(&reply) {
-                Verdict::Settled(outcome) => {
-                    if outcome == PushOutcome::Accepted {
-                        link.prove();
-                    }
-                    return outcome;
+                _ => return outcome,
+            }
+            trail.in_flight = false;
+        }
+    }
+
+    async fn send(&self, job: &PushJob, push: &Prepared, replays: &mut u32, trail: &mut Trail) -> PushOutcome {
+        let Some(token) = self.token.current((self.time)()) else {
+            return PushOutcome::OurFault("the provider token cannot be signed".to_owned());
+        };
+        let build = || request(push, &token, self.expiration(job));
+        let (link, reply) = match self.channel.exchange(build, replays, trail).await {
+            Ok(answered) => answered,
+            Err(Lost::Unknown(why) | Lost::Unprocessed(why)) => return PushOutcome::Theirs(why),
+            Err(Lost::Unbuilt) => return PushOutcome::OurFault("the request cannot be built".to_owned()),
+        };
+        match verdict(&reply, (self.time)().wall) {
+            Verdict::Settled(outcome) => {
+                if outcome == PushOutcome::Accepted {
+                    link.prove();
                 }
-                Verdict::StaleProviderToken if !renewed && self.token.renew(&token, (self.time)()) => renewed = true,
-                Verdict::StaleProviderToken => return PushOutcome::OurFault("403 ExpiredProviderToken".to_owned()),
-                Verdict::Ailing(outcome) => {
-                    self.channel.retire(&link);
-                    if retried {
-                        return outcome;
-                    }
-                    retried = true;
-                    trail.in_flight = false;
-                    trail.last = Some(reply.status.as_str().to_owned());
-                }
+                outcome
+            }
+            Verdict::StaleProviderToken => {
+                let said = "403 ExpiredProviderToken".to_owned();
+                let renewed = self.token.renew(&token, (self.time)());
+                if renewed { PushOutcome::Unauthenticated(said) } else { PushOutcome::OurFault(said) }
+            }
+            Verdict::Ailing(outcome) => {
+                self.channel.retire(&link);
+                outcome
             }
         }
     }
 
-    fn prepare(&self, job: &PushJob, texts: &Texts) -> Result<Prepared, PushOutcome> {
-        // It becomes part of the path. Apple fixes no length.
-        if job.token.is_empty() || !job.token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(PushOutcome::TokenDead { since: None });
+    /// Until when APNs keeps a push for a phone that it does not reach at once; 0: now or never. A stored VoIP push cannot be
+    /// withdrawn, and shows a call whose caller may have hung up: it is kept for a phone that reconnects, not for longer.
+    fn expiration(&self, job: &PushJob) -> u64 {
+        if job.kind != WakeKind::Call {
+            return job.expires_at.unix_seconds();
         }
+        let now = (self.time)().wall;
+        let rest = Duration::from_millis(job.expires_at.unix_millis().saturating_sub(now.unix_millis()));
+        let kept = rest.min(self.call_expiry);
+        if kept < EXPIRY_MIN { 0 } else { (now + kept).unix_seconds() }
+    }
+
+    fn prepare(&self, job: &PushJob, texts: &Texts) -> Result<Prepared, PushOutcome> {
+        // It becomes part of the path. What comes in is checked; this only keeps a mistake of ours from reaching Apple.
+        let token = match &job.token {
+            PushToken::Registration(token)
+                if !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_hexdigit()) =>
+            {
+                token
+            }
+            PushToken::Registration(_) | PushToken::InstallationId(_) => {
+                return Err(PushOutcome::TokenRejected("not a device token".to_owned()));
+            }
+        };
         let plan = plan(job, texts)?;
         let build = |detail| {
             let mut body = members(job, detail);
@@ -142,13 +172,11 @@ impl Apns {
             return Err(PushOutcome::OurFault("the payload is too large".to_owned()));
         };
         Ok(Prepared {
-            uri: self.channel.uri(&format!("/3/device/{}", job.token)),
+            uri: self.channel.uri(&format!("/3/device/{token}")),
             id: Uuid::new_v4().to_string(),
             topic: if plan.voip { format!("{}.voip", job.app) } else { job.app.clone() },
             push_type: plan.push_type,
             priority: plan.priority,
-            // 0: now or never. A call that rings late is worse than one that does not.
-            expiration: if job.kind == WakeKind::Call { 0 } else { job.expires_at.unix_seconds() },
             collapse_id: collapse_id(job),
             body: Bytes::from(body),
         })
@@ -195,7 +223,7 @@ fn collapse_id(job: &PushJob) -> Option<String> {
     }
 }
 
-fn request(push: &Prepared, token: &Minted) -> Option<Request<Full<Bytes>>> {
+fn request(push: &Prepared, token: &Minted, expiration: u64) -> Option<Request<Full<Bytes>>> {
     let mut request = Request::builder();
     if let Some(id) = &push.collapse_id {
         request = request.header("apns-collapse-id", id);
@@ -208,7 +236,7 @@ fn request(push: &Prepared, token: &Minted) -> Option<Request<Full<Bytes>>> {
         .header("apns-topic", &push.topic)
         .header("apns-push-type", HeaderValue::from_static(push.push_type))
         .header("apns-priority", HeaderValue::from_static(push.priority))
-        .header("apns-expiration", push.expiration)
+        .header("apns-expiration", expiration)
         .header("content-type", HeaderValue::from_static("application/json"))
         .body(Full::new(push.body.clone()))
         .ok()

@@ -72,6 +72,8 @@ pub(crate) enum Lost {
     Unprocessed(String),
     /// The connection broke or fell silent; nobody knows.
     Unknown(String),
+    /// There was nothing to send: the request cannot be built.
+    Unbuilt,
 }
 
 /// What happened to a push so far, for the moment its deadline cuts it short.
@@ -135,10 +137,11 @@ impl Channel {
     }
 
     /// Sends a request and waits for its answer, for as long as the caller likes: it is safe to drop. What the provider
-    /// certainly did not process is sent again, up to `replays` times; those used up are subtracted.
+    /// certainly did not process is sent again, up to `replays` times; those used up are subtracted. The request is built
+    /// once there is a stream for it, so that what it says of the time is true.
     pub(crate) async fn exchange(
         &self,
-        request: &Request<Full<Bytes>>,
+        build: impl Fn() -> Option<Request<Full<Bytes>>>,
         replays: &mut u32,
         trail: &mut Trail,
     ) -> Result<(Arc<Link>, Reply), Lost> {
@@ -148,8 +151,9 @@ impl Channel {
             let link = self.link(trail).await;
             // Closed while we waited: the link was retired, and the next one is asked for.
             let Ok(permit) = link.gate.acquire().await else { continue };
+            let request = build().ok_or(Lost::Unbuilt)?;
             trail.in_flight = true;
-            let outcome = timeout(ANSWER_MAX, link.send(request.clone())).await;
+            let outcome = timeout(ANSWER_MAX, link.send(request)).await;
             drop(permit);
             let (why, refused) = match outcome {
                 Ok(Ok(reply)) => return Ok((link, reply)),

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::payload::Texts;
 use crate::clock::{self, Now};
 use crate::engine::account::TenantId;
+use crate::engine::limits::APNS_EXPIRY;
 use crate::engine::output::{PushOutcome, WakeKind};
 use crate::engine::policy::Provider;
 use crate::net::Names;
@@ -125,6 +126,8 @@ pub struct PushSettings {
     pub time: TimeSource,
     /// Who is asked for the providers' names; by default nobody.
     pub names: Arc<Names>,
+    /// How long APNs may keep a call push for a phone that it does not reach at once; nothing: now or never.
+    pub apns_expiry: Duration,
 }
 
 impl Default for PushSettings {
@@ -135,6 +138,7 @@ impl Default for PushSettings {
             observer: None,
             time: Arc::new(clock::now),
             names: Arc::default(),
+            apns_expiry: APNS_EXPIRY,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Firebase Cloud Messaging, HTTP v1: one connection for a service account.
 //!
-//! FCM watches how often it is asked to hurry a phone and what comes of it, so only what the user is to see at once is
-//! sent with priority HIGH, and only calls are now or never. It repeats what may have been delivered for no call: at most one retry, and only
-//! where nothing was sent or FCM says it is unavailable.
+//! FCM watches how often it is asked to hurry a phone and what comes of it, so only what the user is to see at once is sent
+//! with priority HIGH. A call is kept by FCM as long as it is held, and sent once: whether it is worth another send, the
+//! engine knows. Everything else is sent again here where FCM failed over it, with pauses.
 
 pub(crate) mod account;
 pub(crate) mod answer;
@@ -19,12 +19,11 @@ use tokio::time::sleep;
 
 use super::backoff::Backoff;
 use super::channel::{Channel, LinkRules, Lost, PING, Trail};
-use super::config::{Fault, FcmConfig, TimeSource};
+use super::config::{Fault, FcmConfig, PushSettings, TimeSource};
 use super::crew::Crew;
 use super::endpoint::{ALPN_H2, ALPN_HTTP11, Endpoint};
 use super::payload::{Detail, Texts, text_members};
 use crate::engine::output::{PushJob, PushOutcome, WakeKind};
-use crate::net::Names;
 use account::ServiceAccount;
 use answer::{Verdict, verdict};
 use oauth::AccessTokens;
@@ -36,8 +35,8 @@ const STREAMS: LinkRules = LinkRules { unproved: 100, proved: 100, ping: PING };
 const DATA_MAX: usize = 4096;
 /// Longest time FCM stores a message.
 const TTL_MAX: Duration = Duration::from_secs(28 * 24 * 3600);
-/// How often a call is sent again: the phone would ring too late for more.
-const CALL_RETRIES_MAX: u32 = 1;
+/// How often a call is replayed that FCM never processed, because a connection went away.
+const CALL_REPLAYS_MAX: u32 = 3;
 /// How often anything else is sent again.
 const RETRIES_MAX: u32 = 5;
 /// Pauses before another attempt where FCM names none.
@@ -52,7 +51,8 @@ pub(crate) struct Fcm {
 }
 
 impl Fcm {
-    pub(crate) fn new(config: &FcmConfig, time: TimeSource, names: &Arc<Names>, crew: &Crew) -> Result<Self, Fault> {
+    pub(crate) fn new(config: &FcmConfig, settings: &PushSettings, crew: &Crew) -> Result<Self, Fault> {
+        let (time, names) = (Arc::clone(&settings.time), &settings.names);
         const FILE: &str = "service_account_file";
         const TOKEN_URI: &str = "token_uri in service_account_file";
         let account = ServiceAccount::parse(&config.service_account_json).map_err(|problem| (FILE, problem))?;
@@ -78,80 +78,79 @@ impl Fcm {
 
     /// Sends a push and says what became of it. Safe to drop at the deadline.
     pub(crate) async fn deliver(&self, job: &PushJob, texts: &Texts, trail: &mut Trail) -> PushOutcome {
-        let Some(body) = self.body(job, texts) else {
+        let Some(data) = data(job, texts) else {
             return PushOutcome::OurFault("the payload is too large".to_owned());
         };
-        let body = Bytes::from(body);
         let call = job.kind == WakeKind::Call;
-        let mut left = if call { CALL_RETRIES_MAX } else { RETRIES_MAX };
-        let mut failures = 0;
+        let mut left = if call { CALL_REPLAYS_MAX } else { RETRIES_MAX };
+        let (mut failures, mut renewed) = (0, false);
         loop {
-            let token = match self.tokens.current(trail).await {
-                Ok(token) => token,
-                Err(outcome) => return outcome,
-            };
-            let Some(request) = self.request(&token.header, body.clone()) else {
-                return PushOutcome::OurFault("the request cannot be built".to_owned());
-            };
-            let (after, outcome) = match self.channel.exchange(&request, &mut left, trail).await {
-                Ok((link, reply)) => match verdict(&reply) {
-                    Verdict::Settled(outcome) => {
-                        link.prove();
-                        return outcome;
-                    }
-                    Verdict::BadAccessToken(outcome) => {
-                        self.tokens.discard(&token);
-                        return outcome;
-                    }
-                    Verdict::Ailing { unavailable, after, reason } => {
-                        self.channel.retire(&link);
-                        let outcome = after.map_or_else(|| PushOutcome::Theirs(reason), later);
-                        if call && !(unavailable && after.is_none()) {
-                            return outcome;
-                        }
-                        (after, outcome)
-                    }
-                },
-                // The replays it was allowed are used up.
-                Err(Lost::Unprocessed(why)) => return PushOutcome::Theirs(why),
-                Err(Lost::Unknown(why)) if call => return PushOutcome::Theirs(why),
-                Err(Lost::Unknown(why)) => (None, PushOutcome::Theirs(why)),
+            let outcome = self.send(job, &data, &mut left, trail).await;
+            if call {
+                return outcome;
+            }
+            let pause = match &outcome {
+                PushOutcome::Unauthenticated(_) if !std::mem::replace(&mut renewed, true) => Duration::ZERO,
+                PushOutcome::Theirs(_) => RETRY.pause(failures + 1),
+                PushOutcome::Unavailable { after, .. } => after.unwrap_or_else(|| RETRY.pause(failures + 1)),
+                _ => return outcome,
             };
             trail.in_flight = false;
-            let in_time = after.is_none_or(|after| (self.time)().boot + after < job.deadline);
-            if left == 0 || !in_time {
+            if left == 0 || (self.time)().boot + pause >= job.deadline {
                 return outcome;
             }
             left -= 1;
             failures += 1;
-            if let PushOutcome::Theirs(why) = outcome {
+            if let PushOutcome::Theirs(why) | PushOutcome::Unavailable { why, .. } = outcome {
                 trail.last = Some(why);
             }
-            sleep(after.unwrap_or_else(|| RETRY.pause(failures))).await;
+            sleep(pause).await;
         }
     }
 
-    fn body(&self, job: &PushJob, texts: &Texts) -> Option<Vec<u8>> {
-        let size = |data: &Map<String, Value>| -> usize {
-            data.iter().map(|(name, value)| name.len() + value.as_str().map_or(0, str::len)).sum()
+    async fn send(
+        &self,
+        job: &PushJob,
+        data: &Map<String, Value>,
+        replays: &mut u32,
+        trail: &mut Trail,
+    ) -> PushOutcome {
+        let token = match self.tokens.current(trail).await {
+            Ok(token) => token,
+            Err(outcome) => return outcome,
         };
-        let data = [Detail::Full, Detail::NoCaller]
-            .into_iter()
-            .map(|detail| text_members(job, texts, detail))
-            .find(|data| size(data) <= DATA_MAX)?;
+        let build = || self.request(&token.header, self.body(job, data));
+        match self.channel.exchange(build, replays, trail).await {
+            Ok((link, reply)) => match verdict(&reply, (self.time)().wall) {
+                Verdict::Settled(outcome) => {
+                    link.prove();
+                    outcome
+                }
+                Verdict::BadAccessToken(said) => {
+                    self.tokens.discard(&token);
+                    PushOutcome::Unauthenticated(said)
+                }
+                Verdict::Ailing(outcome) => {
+                    self.channel.retire(&link);
+                    outcome
+                }
+            },
+            Err(Lost::Unprocessed(why) | Lost::Unknown(why)) => PushOutcome::Theirs(why),
+            Err(Lost::Unbuilt) => PushOutcome::OurFault("the request cannot be built".to_owned()),
+        }
+    }
+
+    /// The message as it is sent now: FCM keeps it for as long as it is worth something from now on.
+    fn body(&self, job: &PushJob, data: &Map<String, Value>) -> Bytes {
         let priority = if is_urgent(job.kind) { "HIGH" } else { "NORMAL" };
-        let ttl = match job.kind {
-            // Now or never, and exempt from throttling.
-            WakeKind::Call => 0,
-            _ => {
-                let left = job.expires_at.unix_seconds().saturating_sub((self.time)().wall.unix_seconds());
-                left.min(TTL_MAX.as_secs())
-            }
-        };
+        let left = job.expires_at.unix_millis().saturating_sub((self.time)().wall.unix_millis());
+        let ttl = Duration::from_millis(left).min(TTL_MAX).as_secs();
         let message = json!({
-            "token": job.token, "data": data, "android": { "priority": priority, "ttl": format!("{ttl}s") },
+            (job.token.form()): job.token.as_str(),
+            "data": data,
+            "android": { "priority": priority, "ttl": format!("{ttl}s") },
         });
-        Some(json!({ "message": message }).to_string().into_bytes())
+        Bytes::from(json!({ "message": message }).to_string())
     }
 
     fn request(&self, authorization: &HeaderValue, body: Bytes) -> Option<Request<Full<Bytes>>> {
@@ -178,6 +177,13 @@ fn is_urgent(kind: WakeKind) -> bool {
     }
 }
 
-fn later(after: Duration) -> PushOutcome {
-    PushOutcome::Later { after: Some(after) }
+/// What the push tells, without the caller if it is too much; `None` if it is too much all the same.
+fn data(job: &PushJob, texts: &Texts) -> Option<Map<String, Value>> {
+    let size = |data: &Map<String, Value>| -> usize {
+        data.iter().map(|(name, value)| name.len() + value.as_str().map_or(0, str::len)).sum()
+    };
+    [Detail::Full, Detail::NoCaller]
+        .into_iter()
+        .map(|detail| text_members(job, texts, detail))
+        .find(|data| size(data) <= DATA_MAX)
 }

@@ -57,7 +57,7 @@ fn job_at(Now { boot, wall }: Now, kind: WakeKind) -> PushJob {
         tenant: Arc::from("acme"),
         provider: Provider::Apns,
         app: APP.to_owned(),
-        token: "0a1b".repeat(16),
+        token: "0a1b".repeat(16).into(),
         purpose: if kind == WakeKind::Call { PushPurpose::Call } else { PushPurpose::Other },
         kind,
         call: Some(CallUuid(Uuid::from_u128(7))),
@@ -161,7 +161,7 @@ impl Google {
     }
 
     fn job(&self, kind: WakeKind) -> PushJob {
-        PushJob { provider: Provider::Fcm, token: "abc:DEF-1_2".to_owned(), ..job_at(self.clocks.source()(), kind) }
+        PushJob { provider: Provider::Fcm, token: "abc:DEF-1_2".into(), ..job_at(self.clocks.source()(), kind) }
     }
 
     async fn push(&self, kind: WakeKind) -> PushOutcome {
@@ -199,4 +199,8 @@ fn ours(text: &str) -> PushOutcome {
 
 fn theirs(text: &str) -> PushOutcome {
     PushOutcome::Theirs(text.to_owned())
+}
+
+fn unavailable(why: &str) -> PushOutcome {
+    PushOutcome::Unavailable { why: why.to_owned(), after: None }
 }

@@ -146,7 +146,7 @@ impl World {
             purpose: PushPurpose::Call,
             provider: Provider::Sandbox,
             app: "com.example.phone".to_owned(),
-            token: "token".to_owned(),
+            token: "token".into(),
         };
         let hand_over = HandOver {
             tenant: "acme".into(),

@@ -24,7 +24,9 @@ enum PushVerdict {
     TokenDead,
     TokenRejected,
     OurFault,
+    Unauthenticated,
     Theirs,
+    Unavailable,
     Later,
     NotSent,
 }
@@ -61,12 +63,14 @@ struct Incident {
 }
 
 impl PushVerdict {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Accepted,
         Self::TokenDead,
         Self::TokenRejected,
         Self::OurFault,
+        Self::Unauthenticated,
         Self::Theirs,
+        Self::Unavailable,
         Self::Later,
         Self::NotSent,
     ];
@@ -77,7 +81,9 @@ impl PushVerdict {
             PushOutcome::TokenDead { .. } => Self::TokenDead,
             PushOutcome::TokenRejected(_) => Self::TokenRejected,
             PushOutcome::OurFault(_) => Self::OurFault,
+            PushOutcome::Unauthenticated(_) => Self::Unauthenticated,
             PushOutcome::Theirs(_) => Self::Theirs,
+            PushOutcome::Unavailable { .. } => Self::Unavailable,
             PushOutcome::Later { .. } => Self::Later,
             PushOutcome::NotSent => Self::NotSent,
         }
@@ -89,7 +95,9 @@ impl PushVerdict {
             Self::TokenDead => "token-dead",
             Self::TokenRejected => "token-rejected",
             Self::OurFault => "our-fault",
+            Self::Unauthenticated => "unauthenticated",
             Self::Theirs => "theirs",
+            Self::Unavailable => "unavailable",
             Self::Later => "later",
             Self::NotSent => "not-sent",
         }
@@ -430,13 +438,15 @@ mod tests {
         Meters::new(&["malformed", "accept-failed", "queue-full"])
     }
 
-    fn outcomes() -> [PushOutcome; 7] {
+    fn outcomes() -> [PushOutcome; 9] {
         [
             PushOutcome::Accepted,
             PushOutcome::TokenDead { since: None },
             PushOutcome::TokenRejected("400 BadDeviceToken".to_owned()),
             PushOutcome::OurFault("BadTopic".to_owned()),
-            PushOutcome::Theirs("InternalServerError".to_owned()),
+            PushOutcome::Unauthenticated("401 UNAUTHENTICATED".to_owned()),
+            PushOutcome::Theirs("connection lost".to_owned()),
+            PushOutcome::Unavailable { why: "503 UNAVAILABLE".to_owned(), after: None },
             PushOutcome::Later { after: None },
             PushOutcome::NotSent,
         ]

@@ -133,6 +133,14 @@ impl<'w> PushService<'w> {
         }
         gate
     }
+
+    /// Refuses the next push that is not refused already, with this status and word.
+    pub(crate) fn refuse_next(&self, status: u16, word: &str) {
+        match &self.standin.service {
+            Service::Apns(standin) => standin.fail_after(0, Fault::answer(status, word)),
+            Service::Fcm(standin) => standin.fail_after(0, Fault::answer(status, word)),
+        }
+    }
 }
 
 /// The bundle id, or package, of the app.

@@ -62,3 +62,18 @@ fn the_story_of_a_call_that_nobody_came_for_says_so() {
     assert_eq!(names(&told), ["invited", "wake-sent", "wake-accepted", "ended"], "{told:?}");
     assert_eq!(told[3]["reason"], "no-device");
 }
+
+#[test]
+fn a_push_that_google_does_not_take_at_first_is_sent_again_and_the_phone_rings() {
+    let world = World::new("story-sent-again");
+    let setting = Setting::new(&world, Provider::Fcm, Transport::Udp);
+    setting.push.refuse_next(401, "UNAUTHENTICATED");
+    setting.push.refuse_next(503, "UNAVAILABLE");
+    let mut talk = setting.talk(Make::Pjsip, Transport::Tls);
+
+    let told = story(&setting, &talk.wake);
+    let sends = ["wake-sent", "wake-failed", "wake-sent", "wake-failed", "wake-sent", "wake-accepted"];
+    assert_eq!(names(&told)[1..7], sends, "{told:?}");
+    talk.caller.hang_up();
+    talk.heard_by_phone().response(200, "BYE");
+}

@@ -10,6 +10,7 @@ use reveille::sip::{Method, Transport};
 
 use crate::pbx::{Call, Invite, NonceLife, Text, Verdict};
 use crate::phone::Manner;
+use crate::random_walk::not_now;
 use crate::seeds::walk_each;
 use crate::sip_text::call_id;
 use crate::transactions::Path;
@@ -191,7 +192,7 @@ impl Walk {
         let mode = match self.dice.below(6) {
             0..3 => PushMode::Accept(delay),
             3 => PushMode::Swallow(delay),
-            4 => PushMode::Answer(PushOutcome::Theirs("503".to_owned())),
+            4 => PushMode::Answer(not_now(delay)),
             _ => PushMode::Answer(PushOutcome::TokenDead { since: None }),
         };
         self.world.push_modes.insert(name, mode);

@@ -81,7 +81,7 @@ fn retarget(world: &mut World, name: &str, push: Vec<PushTarget>) {
 }
 
 fn target(purpose: PushPurpose, provider: Provider, token: &str) -> PushTarget {
-    PushTarget { purpose, provider, app: "com.example.phone".to_owned(), token: token.to_owned() }
+    PushTarget { purpose, provider, app: "com.example.phone".to_owned(), token: token.into() }
 }
 
 /// A further phone whose app hands over `push`.
@@ -195,12 +195,12 @@ fn the_same_token_handed_over_again_stays_proven_and_another_one_has_to_be_prove
     // Another token for calls alone goes with the proven one.
     let token = world.phone("alice").token.clone();
     let mut push = targets(&token);
-    push[0].token = format!("{token}/voip");
+    push[0].token = format!("{token}/voip").into();
     retarget(&mut world, "alice", push.clone());
     assert_eq!((state(&mut world, "alice"), world.pushed(WakeKind::Proof)), (ProofState::Proven, 1));
     assert_eq!(call(&mut world, "alice").0, Some(200));
 
-    push[1].token = format!("{token}/new");
+    push[1].token = format!("{token}/new").into();
     world.run_for(secs(30));
     retarget(&mut world, "alice", push);
     assert_eq!((state(&mut world, "alice"), world.pushed(WakeKind::Proof)), (ProofState::Pending, 2));

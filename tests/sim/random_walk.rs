@@ -7,6 +7,7 @@ mod apps;
 mod calls;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use reveille::engine::ids::ShardId;
 use reveille::engine::input::{Command, Whom};
@@ -189,7 +190,7 @@ impl Walk {
             0..3 => PushMode::Accept(delay),
             3 => PushMode::Swallow(delay),
             4 => PushMode::DeliverAndFail,
-            5 => PushMode::Answer(PushOutcome::Theirs("503".to_owned())),
+            5 => PushMode::Answer(not_now(delay)),
             6 => PushMode::Answer(PushOutcome::NotSent),
             7 => PushMode::Answer(PushOutcome::TokenRejected("400 BadDeviceToken".to_owned())),
             _ => PushMode::Answer(PushOutcome::TokenDead { since }),
@@ -332,5 +333,18 @@ impl Walk {
         for name in EMPTY_AT_LAST {
             assert_eq!(world.table(name), 0, "{name}");
         }
+    }
+}
+
+/// One of the answers after which a push may be sent again, by a number that was drawn for something else.
+pub fn not_now(drawn: Duration) -> PushOutcome {
+    let (why, after) = ("503".to_owned(), Some(drawn));
+    match drawn.as_millis() % 6 {
+        0 => PushOutcome::Theirs(why),
+        1 => PushOutcome::Unavailable { why, after: None },
+        2 => PushOutcome::Unavailable { why, after },
+        3 => PushOutcome::Later { after: None },
+        4 => PushOutcome::Later { after },
+        _ => PushOutcome::Unauthenticated("401".to_owned()),
     }
 }

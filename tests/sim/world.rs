@@ -10,7 +10,7 @@ mod ringing;
 mod services;
 mod story;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,6 +102,8 @@ pub struct World {
     /// How the push service treats a phone.
     pub push_modes: BTreeMap<String, PushMode>,
     pub push_mode: PushMode,
+    /// How it treats the call pushes to come, one after the other, before `push_mode` counts.
+    pub push_script: VecDeque<PushMode>,
     pub pushes: Vec<PushSeen>,
     pushes_outstanding: BTreeSet<(ShardId, WakeId)>,
     pub audit_delay: Duration,

@@ -43,16 +43,21 @@ async fn a_token_for_calls_that_could_be_proven_does_not_go_with_another_one() {
     let target = |purpose: &str, provider: &str, app: &str, token: &str| json!({"for": purpose, "provider": provider, "app": app, "token": token});
     let (apns, droid) = ("com.example.phone", "com.example.droid");
     let own = target("other", "fcm", droid, "own");
+    let fid = |purpose: &str, fid: &str| json!({"for": purpose, "provider": "fcm", "app": droid, "fid": fid});
+    let id = "fHx0aBcD_eFgH-iJkLmNoP";
     let change = |targets: &Value| with_body(Method::PATCH, &path(""), TOKEN, json!({"push": targets}).to_string());
     for (targets, fine) in [
         // A thief's own token beside a stolen one.
         (json!([target("call", "fcm", droid, "stolen"), own]), false),
         (json!([own, target("call", "fcm", droid, "stolen")]), false),
-        (json!([target("call", "fcm", droid, "stolen"), target("other", "apns", apns, "stolen")]), false),
-        (json!([target("call", "apns", apns, "voip")]), false),
+        (json!([target("call", "fcm", droid, "stolen"), target("other", "apns", apns, "570ef0")]), false),
+        (json!([target("call", "apns", apns, "a0a0")]), false),
         (json!([target("call", "fcm", droid, "own"), own]), true),
         (json!([target("call", "fcm", droid, "own")]), true),
-        (json!([target("call", "apns", apns, "voip"), target("other", "apns", apns, "alert")]), true),
+        // The same characters in another form are another name.
+        (json!([fid("call", id), fid("other", id)]), true),
+        (json!([fid("call", id), own]), false),
+        (json!([target("call", "apns", apns, "a0a0"), target("other", "apns", apns, "b0b0")]), true),
     ] {
         let body = changed(&hand_over_body(), "/device/push", Some(targets.clone()));
         for reply in [world.hand_over(&body).await, world.send(change(&targets)).await] {

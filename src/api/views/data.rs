@@ -51,6 +51,10 @@ struct PushData {
     provider: &'static str,
     app: String,
     token: Presence,
+    /// Only where it is held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    fid: Option<Presence>,
 }
 
 /// What is held about the account.
@@ -105,14 +109,15 @@ impl From<DataView> for DataBody {
             held,
         } = data;
         let (mode, hand_over, voicemail) = names(preferences);
-        let push = push.into_iter().map(|(purpose, provider, app)| PushData {
+        let push = push.into_iter().map(|(purpose, provider, app, form)| PushData {
             purpose: match purpose {
                 PushPurpose::Call => "call",
                 PushPurpose::Other => "other",
             },
             provider: provider.as_str(),
             app,
-            token: Presence::Present,
+            token: if form == "fid" { Presence::Absent } else { Presence::Present },
+            fid: (form == "fid").then_some(Presence::Present),
         });
         Self {
             instance: view.into(),

@@ -37,6 +37,12 @@ pub(super) struct Called {
     pub(super) wake_id: Option<WakeId>,
     /// A wake went out, whatever the provider made of it.
     pub(super) woken: bool,
+    /// Pushes that went out for it.
+    pub(super) wake_sends: u8,
+    /// One was sent again with a fresh proof of who we are.
+    pub(super) renewed: bool,
+    /// When one that was not taken goes out again.
+    pub(super) wake_again: Option<Instant>,
     /// It came for the call at least once.
     pub(super) attached: bool,
     /// A second wake was asked for, after its flow died.
@@ -74,6 +80,7 @@ pub(super) enum Wake {
     Wanted,
     Sent,
     Accepted,
+    /// The last one was not taken, or could not be sent.
     Failed,
 }
 
@@ -118,6 +125,9 @@ impl Called {
             wake: Wake::No,
             wake_id: None,
             woken: false,
+            wake_sends: 0,
+            renewed: false,
+            wake_again: None,
             attached: false,
             rewoken: false,
             rewake_due: false,

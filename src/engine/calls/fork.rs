@@ -206,7 +206,17 @@ impl Calls {
         }
         let mut tell = |kind, detail, caller| {
             let until = now + ended::ENDED_KEPT;
-            self.events.push_back(Event::Wake(WakeWanted { call: id, instance, kind, uuid, caller, until, detail }));
+            let again = false;
+            self.events.push_back(Event::Wake(WakeWanted {
+                call: id,
+                instance,
+                kind,
+                uuid,
+                caller,
+                until,
+                detail,
+                again,
+            }));
         };
         if matches!(wake, Wake::Sent | Wake::Accepted) && !reached && why.is_told() {
             tell(WakeKind::CallEnded, WakeDetail::Ended(why.as_str()), None);

@@ -64,10 +64,11 @@ impl Held {
         }
     }
 
-    /// When the hold ends, or a device counts as silent.
+    /// When the hold ends, a device counts as silent, or a wake goes out again.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let hold = (!self.overdue).then_some(self.deadline);
-        self.callees.iter().filter_map(|called| called.silence).chain(hold).min()
+        let of = |called: &Called| [called.silence, called.wake_again].into_iter().flatten().min();
+        self.callees.iter().filter(|called| !called.is_out()).filter_map(of).chain(hold).min()
     }
 
     /// The callee that this instance is, unless its part is over.

@@ -4,6 +4,7 @@ use super::*;
 use crate::engine::ids::{FlowId, ListenerId};
 use crate::engine::input::CallHandOver;
 use crate::engine::limits::Limits;
+use crate::engine::output::PushOutcome;
 use crate::engine::policy::{Listener, RegistrarPolicy};
 use crate::sip::Transport;
 
@@ -15,8 +16,8 @@ fn a_story_has_a_step_for_each_milestone_of_each_device() {
     assert_eq!(room.steps(0), offered);
     assert_eq!(room.steps(1), offered);
 
-    room.taken(0, Ok(()));
-    room.taken(1, Err("provider-failed"));
+    room.taken(0, &PushOutcome::Accepted);
+    room.taken(1, &PushOutcome::Theirs("503".to_owned()));
     assert_eq!(room.steps(1), [Step::WakeFailed("provider-failed")]);
     room.attach(0, 7);
     room.answer(0, 180);
@@ -170,9 +171,9 @@ impl Room {
         self.with(|calls, desk, now| calls.handle_invite(incoming, desk, now));
     }
 
-    fn taken(&mut self, number: u8, outcome: Result<(), &'static str>) {
+    fn taken(&mut self, number: u8, outcome: &PushOutcome) {
         let wake = self.wakes[&instance(number)];
-        self.with(|calls, desk, now| calls.handle_wake_outcome(wake, outcome, desk, now));
+        self.with(|calls, desk, now| calls.handle_wake_outcome(wake, outcome, false, desk, now));
     }
 
     fn attach(&mut self, number: u8, flow: u64) {

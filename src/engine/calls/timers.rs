@@ -13,6 +13,7 @@ impl Calls {
             self.handle_legs_timeout(id, desk, now);
             self.handle_hold_timeout(id, desk, now);
             self.wake_silent(id, now);
+            self.wake_again(id, now);
             self.settle(id);
         }
         let again = self.farewells.handle_timeout(now);

@@ -8,6 +8,7 @@ use super::super::ids::{CallUuid, InstanceId, WakeId};
 use super::super::input::PushPurpose;
 use super::super::policy::Provider;
 use super::super::proof::Challenge;
+use super::super::push_token::PushToken;
 use crate::clock::{Instant, WallTime};
 use std::time::Duration;
 
@@ -21,8 +22,8 @@ pub struct PushJob {
     pub provider: Provider,
     /// The app at the provider.
     pub app: String,
-    /// The device's token.
-    pub token: String,
+    /// What the provider calls the device.
+    pub token: PushToken,
     /// Which of the device's targets this is (on APNs it chooses VoIP or alert).
     pub purpose: PushPurpose,
     /// Why.
@@ -168,15 +169,66 @@ pub enum PushOutcome {
     TokenRejected(String),
     /// Refused for a fault of ours or the operator's (key, topic, payload). Not retried.
     OurFault(String),
-    /// Refused or lost for a fault of the provider's, after what retrying made sense.
+    /// Our access token or provider token was not taken, and the next send carries a fresh one.
+    Unauthenticated(String),
+    /// Lost on the way, or without an answer: it may have been delivered all the same.
     Theirs(String),
-    /// The provider asks us to come later.
+    /// The provider failed over it (5xx): it may have been delivered all the same.
+    Unavailable {
+        /// Status and word.
+        why: String,
+        /// How much later it asks to be asked again, where it says so.
+        after: Option<Duration>,
+    },
+    /// Refused for now: the provider asks us to come later (429).
     Later {
         /// How much later, where it says so.
         after: Option<Duration>,
     },
     /// Not sent: its deadline passed, or too many were waiting.
     NotSent,
+}
+
+/// What may still come of a push that was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// The same answer would come again.
+    None,
+    /// Another send at once, which carries a fresh proof of who we are.
+    FreshIdentity,
+    /// Another send at once, to the token that the device has now.
+    FreshToken,
+    /// Another send after this long, or after a pause of our choice.
+    Pause(Option<Duration>),
+}
+
+impl PushOutcome {
+    /// Why it was not taken, in the words of self-tests and of a call's story; `None` if it was.
+    #[must_use]
+    pub fn fault(&self) -> Option<&'static str> {
+        match self {
+            Self::Accepted => None,
+            Self::TokenDead { .. } => Some("token-dead"),
+            Self::TokenRejected(_) => Some("token-rejected"),
+            Self::OurFault(_) | Self::Unauthenticated(_) => Some("misconfigured"),
+            Self::Theirs(_) | Self::Unavailable { .. } => Some("provider-failed"),
+            Self::Later { .. } => Some("provider-busy"),
+            Self::NotSent => Some("not-sent"),
+        }
+    }
+
+    /// Whether another send may be taken.
+    #[must_use]
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::Accepted | Self::TokenDead { .. } | Self::TokenRejected(_) | Self::OurFault(_) | Self::NotSent => {
+                Remedy::None
+            }
+            Self::Unauthenticated(_) => Remedy::FreshIdentity,
+            Self::Theirs(_) => Remedy::Pause(None),
+            Self::Unavailable { after, .. } | Self::Later { after } => Remedy::Pause(*after),
+        }
+    }
 }
 
 /// Why no push was sent.

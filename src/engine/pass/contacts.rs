@@ -97,7 +97,7 @@ impl Pass {
             TrunkHost::Address(address) => part(address.to_string().as_bytes()),
         }
         for target in push {
-            for text in [target.provider.as_str(), &target.app, &target.token] {
+            for text in [target.provider.as_str(), &target.app, target.token.form(), target.token.as_str()] {
                 part(text.as_bytes());
             }
         }

@@ -4,13 +4,12 @@ use crate::engine::account::TenantId;
 use crate::engine::edge_registrar::EdgeRegistrar;
 use crate::engine::input::{PushPurpose, PushTarget};
 use crate::engine::policy::{Policy, Provider, TenantPolicy};
+use crate::engine::push_token::PushToken;
 use crate::sip::StatusCode;
 use crate::sip::address::Address;
 use crate::sip::push_params::{asked_provider, push_params};
 use crate::sip::uri::{self, Uri};
 
-/// Longest token taken (bytes); those of FCM are the longest, at a few hundred.
-const TOKEN_MAX: usize = 1024;
 /// What a topic of Apple's may have behind the bundle id.
 const SERVICES: [&str; 2] = ["voip", "remote"];
 
@@ -127,21 +126,21 @@ fn services(provider: Provider, app: &str, owner: Option<&str>, param: &str) -> 
 
 /// The push targets a token stands for. Some phones give two to Apple, each with its service: `A:remote&B:voip`.
 fn targets(provider: Provider, app: &str, services: &[String], prid: &str) -> Option<Vec<PushTarget>> {
-    let target = |purpose, token: &str| PushTarget { purpose, provider, app: app.to_owned(), token: token.to_owned() };
+    let target = |purpose, token: &str| {
+        let token = PushToken::prid(provider, token).ok()?;
+        Some(PushTarget { purpose, provider, app: app.to_owned(), token })
+    };
     if provider != Provider::Apns {
-        let sound = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b'\\');
-        let is_token = (1..=TOKEN_MAX).contains(&prid.len()) && prid.bytes().all(sound);
-        return is_token.then(|| vec![target(PushPurpose::Call, prid)]);
+        return Some(vec![target(PushPurpose::Call, prid)?]);
     }
     let mut targets = Vec::new();
     for part in prid.split('&') {
         let (token, service) = part.split_once(':').unwrap_or((part, services.first()?));
         let purpose = if service.eq_ignore_ascii_case("voip") { PushPurpose::Call } else { PushPurpose::Other };
-        let is_token = (1..=TOKEN_MAX).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !is_token || targets.iter().any(|known: &PushTarget| known.purpose == purpose) {
+        if targets.iter().any(|known: &PushTarget| known.purpose == purpose) {
             return None;
         }
-        targets.push(target(purpose, token));
+        targets.push(target(purpose, token)?);
     }
     Some(targets)
 }
@@ -178,7 +177,8 @@ mod tests {
     fn chosen(tenants: &[TenantPolicy], contact: &str) -> Result<Chosen, u16> {
         match ask(tenants, contact)? {
             Wish::Push(choice) => {
-                let targets = choice.push.into_iter().map(|it| (it.purpose, it.app, it.token)).collect();
+                let targets =
+                    choice.push.into_iter().map(|it| (it.purpose, it.app, it.token.as_str().to_owned())).collect();
                 Ok((choice.tenant.to_string(), targets))
             }
             Wish::Plain | Wish::Query(_) => Err(0),
@@ -220,9 +220,26 @@ mod tests {
             (PushPurpose::Call, "org.phone".to_owned(), "bb".to_owned()),
         ];
         assert_eq!(chosen(&tenants, both), Ok(("acme".to_owned(), expected)));
-        for bad in ["aa&bb", "aa/../x", "aa:voip&bb:voip", "%0d%0a"] {
+        for bad in ["aa&bb", "aa/../x", "aa:voip&bb:voip", "%0d%0a", "abc", "aa:voip&b:remote", "YWJj"] {
             let text = format!("<sip:a@b;pn-provider=apns;pn-param=TEAM.org.phone.voip;pn-prid={bad}>");
             assert_eq!(ask(&tenants, &text).err(), Some(400), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_fcm_is_checked_as_one_that_came_by_https() {
+        let tenants = [tenant("acme", &[(Provider::Fcm, "org.phone", None)])];
+        let form = |prid: &str| {
+            let contact = format!("<sip:a@b;pn-provider=fcm;pn-param=org.phone;pn-prid={prid}>");
+            match ask(&tenants, &contact)? {
+                Wish::Push(choice) => Ok(choice.push[0].token.form()),
+                Wish::Plain | Wish::Query(_) => Err(0),
+            }
+        };
+        assert_eq!(form("a:B-c_9"), Ok("token"));
+        assert_eq!(form("fHx0aBcD_eFgH-iJkLmNoP"), Ok("fid"), "SIP has no other place for an installation id");
+        for bad in ["a%20b", "a%0ab", "a%00", "a%25b", "ExponentPushToken%5Bx%5D"] {
+            assert_eq!(form(bad), Err(400), "{bad}");
         }
     }
 

@@ -77,7 +77,7 @@ fn tokens(other: &str, call: &str) -> Tokens {
         purpose,
         provider: Provider::Apns,
         app: "app".to_owned(),
-        token: token.to_owned(),
+        token: token.into(),
     };
     let tenant = "acme".into();
     Tokens::new(&tenant, &target(PushPurpose::Other, other), &target(PushPurpose::Call, call))

@@ -50,18 +50,10 @@ impl SelfTests {
 
     pub(super) fn handle_outcome(&mut self, instance: InstanceId, wake: WakeId, outcome: &PushOutcome, now: Now) {
         let Some(test) = self.by_instance.get_mut(&instance).filter(|test| test.wake == wake) else { return };
-        test.failure = match outcome {
-            PushOutcome::Accepted => {
-                test.accepted = Some(now);
-                None
-            }
-            PushOutcome::TokenDead { .. } => Some("token-dead"),
-            PushOutcome::TokenRejected(_) => Some("token-rejected"),
-            PushOutcome::OurFault(_) => Some("misconfigured"),
-            PushOutcome::Theirs(_) => Some("provider-failed"),
-            PushOutcome::Later { .. } => Some("provider-busy"),
-            PushOutcome::NotSent => Some("not-sent"),
-        };
+        if *outcome == PushOutcome::Accepted {
+            test.accepted = Some(now);
+        }
+        test.failure = outcome.fault();
     }
 
     /// Takes note of the arrival; the first report counts.

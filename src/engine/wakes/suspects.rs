@@ -1,7 +1,7 @@
 //! Tokens that a provider refuses as not valid without saying that they are dead.
 //!
-//! APNs says `BadDeviceToken` for a token that never existed, and just the same for every token of the other environment.
-//! So it proves nothing against a token until it is sure that the app's environment and key are right: another push of the
+//! APNs says `BadDeviceToken` for a token that never existed, and just the same for every token of the other environment; FCM
+//! says `INVALID_ARGUMENT` of a token it cannot read, and of much else. So it proves nothing against a token until it is sure that the app's environment and key are right: another push of the
 //! same app has been taken meanwhile. Even then the provider has to say it more than once.
 
 use ahash::HashMap;

@@ -12,7 +12,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 fn target(purpose: PushPurpose, provider: Provider) -> PushTarget {
     let token = if purpose == PushPurpose::Call { "call" } else { "other" };
-    PushTarget { purpose, provider, app: "com.example.phone".to_owned(), token: token.to_owned() }
+    PushTarget { purpose, provider, app: "com.example.phone".to_owned(), token: token.into() }
 }
 
 fn instance(push: Vec<PushTarget>) -> Instance {
@@ -78,7 +78,7 @@ fn only_a_call_takes_the_call_target_where_there_are_two() {
             let job = wakes.poll_job().expect("a job");
             let expected = if kind == WakeKind::Call { PushPurpose::Call } else { PushPurpose::Other };
             assert_eq!((job.purpose, job.provider, job.kind), (expected, provider, kind));
-            assert_eq!(job.token, if kind == WakeKind::Call { "call" } else { "other" });
+            assert_eq!(job.token.as_str(), if kind == WakeKind::Call { "call" } else { "other" });
         }
     }
 }

@@ -57,9 +57,9 @@ reasons! {
 pub(crate) enum Verdict {
     /// Nothing more.
     Settled(PushOutcome),
-    /// Send it again with a fresh provider token.
+    /// The next one needs a fresh provider token.
     StaleProviderToken,
-    /// Send it again on a fresh connection; this is the outcome if that was tried already.
+    /// This, and what is sent next goes over a fresh connection.
     Ailing(PushOutcome),
 }
 
@@ -71,14 +71,14 @@ struct Refusal {
 }
 
 /// Reads an answer.
-pub(crate) fn verdict(reply: &Reply) -> Verdict {
+pub(crate) fn verdict(reply: &Reply, now: WallTime) -> Verdict {
     if reply.status == StatusCode::OK {
         return Verdict::Settled(PushOutcome::Accepted);
     }
     let refusal: Refusal = serde_json::from_slice(&reply.body).unwrap_or_default();
     let reason = Reason::parse(&refusal.reason);
     let since = refusal.timestamp.map(WallTime::from_unix_millis);
-    meaning(&reason, reply.status, since, answer::retry_after(reply))
+    meaning(&reason, reply.status, since, answer::retry_after(reply, now))
 }
 
 fn meaning(reason: &Reason, status: StatusCode, since: Option<WallTime>, after: Option<Duration>) -> Verdict {
@@ -90,7 +90,7 @@ fn meaning(reason: &Reason, status: StatusCode, since: Option<WallTime>, after: 
         Reason::ExpiredProviderToken => Verdict::StaleProviderToken,
         Reason::TooManyRequests => Verdict::Settled(PushOutcome::Later { after }),
         Reason::InternalServerError | Reason::ServiceUnavailable | Reason::Shutdown | Reason::IdleTimeout => {
-            Verdict::Ailing(theirs(said(), after))
+            Verdict::Ailing(PushOutcome::Unavailable { why: said(), after })
         }
         Reason::BadCollapseId
         | Reason::BadExpirationDate
@@ -120,15 +120,8 @@ fn meaning(reason: &Reason, status: StatusCode, since: Option<WallTime>, after: 
             410 => Verdict::Settled(PushOutcome::TokenDead { since }),
             429 => Verdict::Settled(PushOutcome::Later { after }),
             400..=499 => Verdict::Settled(PushOutcome::OurFault(said())),
-            _ => Verdict::Ailing(theirs(said(), after)),
+            _ => Verdict::Ailing(PushOutcome::Unavailable { why: said(), after }),
         },
-    }
-}
-
-fn theirs(reason: String, after: Option<Duration>) -> PushOutcome {
-    match after {
-        Some(after) => PushOutcome::Later { after: Some(after) },
-        None => PushOutcome::Theirs(reason),
     }
 }
 
@@ -139,13 +132,15 @@ mod tests {
 
     use super::*;
 
+    const NOW: WallTime = WallTime::from_unix_millis(1_795_550_400_000);
+
     fn reply(status: u16, body: &str) -> Reply {
         let status = StatusCode::from_u16(status).expect("a status");
         Reply { status, headers: HeaderMap::new(), body: Bytes::copy_from_slice(body.as_bytes()) }
     }
 
     fn said(status: u16, reason: &str) -> Verdict {
-        verdict(&reply(status, &format!(r#"{{"reason":"{reason}"}}"#)))
+        verdict(&reply(status, &format!(r#"{{"reason":"{reason}"}}"#)), NOW)
     }
 
     #[test]
@@ -158,10 +153,10 @@ mod tests {
 
     #[test]
     fn dead_tokens_carry_the_providers_timestamp() {
-        let dead = verdict(&reply(410, r#"{"reason":"Unregistered","timestamp":1454402113000}"#));
+        let dead = verdict(&reply(410, r#"{"reason":"Unregistered","timestamp":1454402113000}"#), NOW);
         let since = Some(WallTime::from_unix_millis(1_454_402_113_000));
         assert_eq!(dead, Verdict::Settled(PushOutcome::TokenDead { since }));
-        let expired = verdict(&reply(410, r#"{"reason":"ExpiredToken","timestamp":1454402113000}"#));
+        let expired = verdict(&reply(410, r#"{"reason":"ExpiredToken","timestamp":1454402113000}"#), NOW);
         assert_eq!(expired, Verdict::Settled(PushOutcome::TokenDead { since }));
     }
 
@@ -188,13 +183,14 @@ mod tests {
     #[test]
     fn faults_of_theirs_are_worth_another_connection() {
         for (status, reason) in [(500, "InternalServerError"), (503, "ServiceUnavailable"), (503, "Shutdown")] {
-            let outcome = PushOutcome::Theirs(format!("{status} {reason}"));
+            let outcome = PushOutcome::Unavailable { why: format!("{status} {reason}"), after: None };
             assert_eq!(said(status, reason), Verdict::Ailing(outcome));
         }
         let mut busy = reply(503, r#"{"reason":"ServiceUnavailable"}"#);
         busy.headers.insert("retry-after", http::HeaderValue::from_static("7"));
         let after = Some(Duration::from_secs(7));
-        assert_eq!(verdict(&busy), Verdict::Ailing(PushOutcome::Later { after }));
+        let why = "503 ServiceUnavailable".to_owned();
+        assert_eq!(verdict(&busy, NOW), Verdict::Ailing(PushOutcome::Unavailable { why, after }));
     }
 
     #[test]
@@ -208,6 +204,7 @@ mod tests {
         assert_eq!(said(429, "Novel"), Verdict::Settled(PushOutcome::Later { after: None }));
         assert_eq!(said(418, "Novel"), Verdict::Settled(PushOutcome::OurFault("418 Novel".to_owned())));
         assert_eq!(said(418, "No\\nvel!"), Verdict::Settled(PushOutcome::OurFault("418".to_owned())));
-        assert_eq!(verdict(&reply(502, "<html>")), Verdict::Ailing(PushOutcome::Theirs("502".to_owned())));
+        let outcome = PushOutcome::Unavailable { why: "502".to_owned(), after: None };
+        assert_eq!(verdict(&reply(502, "<html>"), NOW), Verdict::Ailing(outcome));
     }
 }

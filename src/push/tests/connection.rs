@@ -13,10 +13,12 @@ use crate::sandbox::fault::Fault;
 
 const MANY: u64 = 500;
 
-/// Submits many call pushes at once, each to a token of its own.
+/// Submits many pushes at once, each to a token of its own.
 fn flood(apple: &Apple) -> Vec<oneshot::Receiver<PushOutcome>> {
-    let job =
-        |number: u64| PushJob { wake: WakeId(number), token: format!("{number:064x}"), ..apple.job(WakeKind::Call) };
+    let job = |number: u64| {
+        let token = format!("{number:064x}").into();
+        PushJob { wake: WakeId(number), token, ..apple.job(WakeKind::MissedCall) }
+    };
     (0..MANY).map(|number| submit(&apple.pusher, job(number))).collect()
 }
 
@@ -62,10 +64,10 @@ async fn a_connection_cut_under_five_hundred_pushes_loses_none_and_repeats_under
 #[tokio::test]
 async fn an_answer_lost_with_its_connection_is_asked_for_again_under_the_same_id() {
     let apple = Apple::start().await;
-    assert_eq!(apple.push(WakeKind::Call).await, PushOutcome::Accepted);
+    assert_eq!(apple.push(WakeKind::MissedCall).await, PushOutcome::Accepted);
     arrived(&apple).await;
     apple.stand_in.fail_after(0, Fault::CutAfter);
-    assert_eq!(apple.push(WakeKind::Call).await, PushOutcome::Accepted);
+    assert_eq!(apple.push(WakeKind::MissedCall).await, PushOutcome::Accepted);
     let pushes: Vec<_> = arrived(&apple).await.into_values().flatten().collect();
     let ids: HashSet<_> = pushes.iter().map(|(id, _)| id).collect();
     let connections: HashSet<_> = pushes.iter().map(|(_, connection)| connection).collect();
@@ -75,11 +77,22 @@ async fn an_answer_lost_with_its_connection_is_asked_for_again_under_the_same_id
 #[tokio::test]
 async fn an_answer_lost_twice_is_their_fault() {
     let apple = Apple::start().await;
-    assert_eq!(apple.push(WakeKind::Call).await, PushOutcome::Accepted);
+    assert_eq!(apple.push(WakeKind::MissedCall).await, PushOutcome::Accepted);
     apple.stand_in.fail_after(0, Fault::CutAfter);
     apple.stand_in.fail_after(0, Fault::CutAfter);
-    assert!(matches!(apple.push(WakeKind::Call).await, PushOutcome::Theirs(_)));
+    assert!(matches!(apple.push(WakeKind::MissedCall).await, PushOutcome::Theirs(_)));
     assert_eq!(apple.stand_in.accepted(), 3);
+}
+
+#[tokio::test]
+async fn a_call_whose_answer_is_lost_is_told_at_once() {
+    for fault in [Fault::CutBefore, Fault::CutAfter] {
+        let apple = Apple::start().await;
+        assert_eq!(apple.push(WakeKind::Call).await, PushOutcome::Accepted);
+        apple.stand_in.fail_after(0, fault);
+        assert!(matches!(apple.push(WakeKind::Call).await, PushOutcome::Theirs(_)));
+        assert_eq!(apple.push(WakeKind::Call).await, PushOutcome::Accepted, "over a new connection");
+    }
 }
 
 #[tokio::test]
@@ -180,11 +193,11 @@ async fn a_connection_that_dies_in_silence_is_noticed_by_ping_and_replaced() {
     let endpoint = Endpoint::https("endpoint", &endpoint, Some(&ca), ALPN_H2, &Arc::default()).expect("a valid URL");
     let crew = Crew::new();
     let channel = Channel::new(endpoint, LinkRules { unproved: 1, proved: 1, ping }, &crew);
-    let request = || Request::post(channel.uri("/3/device/ab")).body(Full::default()).expect("a request");
+    let request = || Request::post(channel.uri("/3/device/ab")).body(Full::default()).ok();
     apple.stand_in.fail_after(0, Fault::Freeze);
-    let lost = timeout(PATIENCE, channel.exchange(&request(), &mut 0, &mut Trail::default())).await;
+    let lost = timeout(PATIENCE, channel.exchange(request, &mut 0, &mut Trail::default())).await;
     assert!(matches!(lost, Ok(Err(Lost::Unknown(_)))), "long before a stream's own time is over");
-    let answered = timeout(PATIENCE, channel.exchange(&request(), &mut 0, &mut Trail::default())).await;
+    let answered = timeout(PATIENCE, channel.exchange(request, &mut 0, &mut Trail::default())).await;
     let Ok(Ok((_, reply))) = answered else { unreachable!("the second connection is not frozen") };
     assert_eq!(reply.status, StatusCode::FORBIDDEN);
     assert_eq!(apple.stand_in.connections(), 2);

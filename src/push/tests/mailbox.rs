@@ -15,7 +15,7 @@ async fn start(tls: bool) -> (Mailbox, Pusher) {
 }
 
 fn mailbox_job(kind: WakeKind) -> PushJob {
-    PushJob { provider: Provider::Sandbox, token: "phone-1".to_owned(), ..job(kind) }
+    PushJob { provider: Provider::Sandbox, token: "phone-1".into(), ..job(kind) }
 }
 
 #[tokio::test]
@@ -35,7 +35,7 @@ async fn its_refusals_become_outcomes() {
     let (mailbox, pusher) = start(false).await;
     let since = WallTime::from_unix_millis(1_700_000_000_123);
     for (fault, expected) in [
-        (Fault::answer(503, "down"), theirs("503")),
+        (Fault::answer(503, "down"), unavailable("503")),
         (Fault::answer(400, "bad"), ours("400")),
         (Fault::answer(404, "no such path"), ours("404")),
         (Fault::answer_retry_after(429, "slow", 4), PushOutcome::Later { after: Some(Duration::from_secs(4)) }),

@@ -210,7 +210,8 @@ impl Rig {
                     self.feed(shard, Input::Located(query, Ok(found)));
                 }
                 Output::Push(job) => {
-                    let (kind, token, purpose, app) = (job.kind, job.token.clone(), job.purpose, job.app.clone());
+                    let (kind, token, purpose, app) =
+                        (job.kind, job.token.as_str().to_owned(), job.purpose, job.app.clone());
                     self.pushes.push(Push { kind, token, purpose, app });
                     let outcome = self.outcome.clone();
                     self.feed(shard, Input::Pushed(job.wake, outcome));

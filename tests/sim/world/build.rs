@@ -40,6 +40,7 @@ impl World {
             resolver_delay: millis(20),
             push_modes: BTreeMap::new(),
             push_mode: PushMode::Accept(millis(50)),
+            push_script: VecDeque::new(),
             pushes: Vec::new(),
             pushes_outstanding: BTreeSet::new(),
             audit_delay: millis(5),
@@ -92,6 +93,12 @@ impl World {
 
     pub fn with_push(mut self, mode: PushMode) -> Self {
         self.push_mode = mode;
+        self
+    }
+
+    /// The call pushes to come get these outcomes, one after the other.
+    pub fn with_push_outcomes(mut self, outcomes: &[PushOutcome]) -> Self {
+        self.push_script = outcomes.iter().cloned().map(PushMode::Answer).collect();
         self
     }
 
@@ -221,7 +228,7 @@ pub fn targets(token: &str) -> Vec<PushTarget> {
         purpose,
         provider: Provider::Apns,
         app: "com.example.phone".to_owned(),
-        token: format!("{token}{suffix}"),
+        token: format!("{token}{suffix}").into(),
     };
     vec![target(PushPurpose::Call, ""), target(PushPurpose::Other, "/other")]
 }

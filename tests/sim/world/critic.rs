@@ -62,8 +62,8 @@ impl Critic {
         self.registers.insert(id, (number, branch));
     }
 
-    /// At most one call wake is outstanding for a call and device, and there are never more than two. A VoIP token carries
-    /// nothing but calls.
+    /// At most one call wake is outstanding for a call and device, and there are never more than three. A VoIP token
+    /// carries nothing but calls.
     pub(super) fn judge_push(&mut self, shard: ShardId, job: &PushJob) {
         let voip = job.provider == Provider::Apns && job.purpose == PushPurpose::Call;
         assert!(!voip || job.kind == WakeKind::Call, "{:?} on a VoIP token", job.kind);
@@ -74,7 +74,7 @@ impl Critic {
         assert!(!self.outstanding.values().any(|other| *other == ringing), "two wakes at once for one call");
         let wakes = self.wakes.entry(ringing.clone()).or_default();
         *wakes += 1;
-        assert!(*wakes <= 2, "a third wake for one call");
+        assert!(*wakes <= 3, "a fourth wake for one call");
         self.outstanding.insert((shard, job.wake), ringing);
     }
 

@@ -55,7 +55,7 @@ impl World {
 
     pub(super) fn push(&mut self, shard: ShardId, job: &PushJob) {
         // Handed over, or told in a Contact.
-        let token = job.token.split('/').next().unwrap_or_default();
+        let token = job.token.as_str().split('/').next().unwrap_or_default();
         let token = token.strip_prefix(OTHER_TOKEN).unwrap_or(token);
         let name = self.phones.values().find(|phone| token == phone.token);
         let name = name.map(|phone| phone.name.clone());
@@ -63,7 +63,7 @@ impl World {
             at: self.now.boot,
             kind: job.kind,
             call: job.call.map(|call| call.to_string()),
-            token: job.token.clone(),
+            token: job.token.as_str().to_owned(),
             purpose: job.purpose,
             expires_at: job.expires_at,
             deadline: job.deadline,
@@ -75,7 +75,9 @@ impl World {
         assert!(self.pushes_outstanding.insert((shard, job.wake)), "a wake id twice");
         self.critic.judge_push(shard, job);
         self.judge_cause(shard, job);
-        let mode = name.as_ref().and_then(|name| self.push_modes.get(name)).unwrap_or(&self.push_mode).clone();
+        let scripted = if job.kind == WakeKind::Call { self.push_script.pop_front() } else { None };
+        let usual = || name.as_ref().and_then(|name| self.push_modes.get(name)).unwrap_or(&self.push_mode).clone();
+        let mode = scripted.unwrap_or_else(usual);
         let wake = job.wake;
         match mode {
             PushMode::Accept(delay) => {

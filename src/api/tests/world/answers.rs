@@ -166,7 +166,7 @@ fn data_view() -> DataView {
         preferences: Preferences::default(),
         password: false,
         ha1: vec![("example.com".to_owned(), "SHA-256")],
-        push: vec![(PushPurpose::Call, Provider::Apns, "com.example.phone".to_owned())],
+        push: vec![(PushPurpose::Call, Provider::Apns, "com.example.phone".to_owned(), "token")],
         caller_key: CallerKey::new(CallerSuite::ChaCha20Poly1305, [9; 32]),
         handed_over: WallTime::from_unix_millis(1_795_291_200_000),
         held: held_view(),
