@@ -19,6 +19,7 @@ use super::schedule::Schedule;
 use crate::clock::Instant;
 use crate::sip::auth::Algorithm;
 use crate::sip::proxy::{self, Reply};
+use crate::sip::timers::TRANSACTION_TIMEOUT;
 use crate::sip::{HeaderName, Message, StatusCode, digest};
 
 /// How long a nonce of ours may be used.
@@ -27,6 +28,8 @@ const NONCE_LIFE: Duration = Duration::from_secs(120);
 const EXPIRES_MAX: u32 = 3600;
 /// Expiry where the device asks for none.
 const EXPIRES_DEFAULT: u32 = 600;
+/// A device whose flow died may come back by itself for so long: as long as its own transactions live.
+const RETURN: Duration = TRANSACTION_TIMEOUT;
 
 /// What this room asks of the engine.
 pub(crate) enum Event {
@@ -83,6 +86,8 @@ pub(crate) struct Edge {
     attached: HashMap<InstanceId, Attachment>,
     by_flow: HashMap<FlowId, BTreeSet<InstanceId>>,
     schedule: Schedule<InstanceId>,
+    /// Devices whose flow died, and until when they may come back. Each was attached, so `flows` bounds them.
+    returning: Schedule<InstanceId>,
     events: VecDeque<Event>,
 }
 
@@ -94,6 +99,7 @@ impl Edge {
             attached: HashMap::default(),
             by_flow: HashMap::default(),
             schedule: Schedule::default(),
+            returning: Schedule::default(),
             events: VecDeque::new(),
         }
     }
@@ -133,15 +139,15 @@ impl Edge {
     }
 
     /// A stream connection is gone.
-    pub(crate) fn handle_flow_closed(&mut self, flow: FlowId) {
+    pub(crate) fn handle_flow_closed(&mut self, flow: FlowId, now: Instant) {
         for instance in self.by_flow.remove(&flow).unwrap_or_default() {
-            self.detach(instance);
+            self.lose(instance, now);
         }
     }
 
     /// The device does not answer on its flow.
-    pub(crate) fn handle_silence(&mut self, instance: InstanceId) {
-        self.detach(instance);
+    pub(crate) fn handle_silence(&mut self, instance: InstanceId, now: Instant) {
+        self.lose(instance, now);
     }
 
     /// The instance is erased while it is in a call: its device cannot refresh any more, and is kept until the call ends.
@@ -155,6 +161,7 @@ impl Edge {
     /// The instance is erased, and nothing needs its device any more.
     pub(crate) fn release(&mut self, instance: InstanceId) {
         self.detach(instance);
+        self.returning.remove(instance);
     }
 
     /// Forgets devices whose registration ran out.
@@ -162,10 +169,11 @@ impl Edge {
         while let Some(instance) = self.schedule.pop_due(now) {
             self.detach(instance);
         }
+        while self.returning.pop_due(now).is_some() {}
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.schedule.next()
+        [self.schedule.next(), self.returning.next()].into_iter().flatten().min()
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
@@ -175,6 +183,11 @@ impl Edge {
     /// How the instance's device is reached now.
     pub(crate) fn device(&self, instance: InstanceId) -> Option<&Device> {
         self.attached.get(&instance).map(|attachment| &attachment.device)
+    }
+
+    /// Until when the instance's device may come back by itself, since its flow died.
+    pub(crate) fn returns_until(&self, instance: InstanceId) -> Option<Instant> {
+        self.returning.at(instance)
     }
 
     /// Whether a device of ours is on this flow.
@@ -195,6 +208,11 @@ impl Edge {
     /// Devices attached.
     pub(crate) fn len(&self) -> usize {
         self.attached.len()
+    }
+
+    /// Devices that may come back.
+    pub(crate) fn returning(&self) -> usize {
+        self.returning.len()
     }
 
     /// Checks the credentials; `Err(stale)` asks for a (new) challenge.
@@ -316,7 +334,16 @@ impl Edge {
         let expires = attachment.until.saturating_since(now);
         self.events.push_back(Event::Proven(attachment.device.peer.ip(), expires));
         self.schedule.set(instance, Some(attachment.until));
+        self.returning.remove(instance);
         self.attached.insert(instance, attachment);
+    }
+
+    /// Its flow died without its doing.
+    fn lose(&mut self, instance: InstanceId, now: Instant) {
+        if self.attached.contains_key(&instance) {
+            self.returning.set(instance, Some(now + RETURN));
+        }
+        self.detach(instance);
     }
 
     fn detach(&mut self, instance: InstanceId) {

@@ -153,8 +153,8 @@ impl Engine {
             Input::Command(command, reply) => self.handle_command(command, reply, now),
             Input::Sip(message, arrival) => self.handle_message(message, &arrival, now),
             Input::FlowClosed(flow) => {
-                self.edge.handle_flow_closed(flow);
-                self.pass.handle_flow_closed(flow);
+                self.edge.handle_flow_closed(flow, now.boot);
+                self.pass.handle_flow_closed(flow, now.boot);
                 self.calls.handle_flow_closed(flow);
             }
             Input::TrunkDown(trunk, fault) => {
@@ -301,7 +301,8 @@ impl Engine {
     /// How full each table is, by name: what a leak would show in.
     #[must_use]
     pub fn tables(&self) -> Vec<(&'static str, usize)> {
-        let mut tables = vec![("vault", self.vault.len()), ("edge", self.edge.len())];
+        let mut tables =
+            vec![("vault", self.vault.len()), ("edge", self.edge.len()), ("edge.returning", self.edge.returning())];
         self.leases.tables(&mut tables);
         self.bindings.tables(&mut tables);
         self.destinations.tables(&mut tables);

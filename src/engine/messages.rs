@@ -290,6 +290,7 @@ impl Engine {
             hand_over: instance.preferences.hand_over,
             caller: if told { caller_of(request) } else { None },
             device: self.edge.device(id).cloned(),
+            returns_until: self.edge.returns_until(id),
         })
     }
 

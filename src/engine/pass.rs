@@ -123,9 +123,9 @@ impl Pass {
     }
 
     /// A stream connection is gone.
-    pub(crate) fn handle_flow_closed(&mut self, flow: FlowId) {
+    pub(crate) fn handle_flow_closed(&mut self, flow: FlowId, now: Instant) {
         self.transits.lose_flow(flow);
-        for id in self.table.lose_flow(flow) {
+        for id in self.table.lose_flow(flow, now) {
             self.events.push_back(Event::Detached(id));
         }
         for lingering in self.lingering.values_mut() {
@@ -136,9 +136,9 @@ impl Pass {
     }
 
     /// The phone does not answer.
-    pub(crate) fn handle_silence(&mut self, id: InstanceId) {
+    pub(crate) fn handle_silence(&mut self, id: InstanceId, now: Instant) {
         let Some(binding) = self.table.get_mut(id) else { return };
-        binding.awake = Awake::No;
+        binding.awake = Awake::Gone(now);
         self.events.push_back(Event::Detached(id));
     }
 
@@ -211,6 +211,11 @@ impl Pass {
         self.table.get(id).filter(|binding| binding.is_awake(now)).map(|binding| &binding.device)
     }
 
+    /// Until when a phone that listens no more may come back by itself.
+    pub(crate) fn returns_until(&self, id: InstanceId) -> Option<Instant> {
+        self.table.get(id).and_then(Binding::returns_until)
+    }
+
     /// Where requests inside its calls go: a phone in a call keeps its datagrams' way open.
     pub(crate) fn device_in_call(&self, id: InstanceId, now: Instant) -> Option<&Device> {
         match self.table.get(id) {
@@ -250,7 +255,7 @@ impl Pass {
             self.schedule.remove((id, timer));
         }
         let Binding { device, target, awake, .. } = binding;
-        let reached = awake != Awake::No || matches!(device.hop, Hop::Datagram { .. });
+        let reached = !matches!(awake, Awake::Gone(_)) || matches!(device.hop, Hop::Datagram { .. });
         self.lingering.insert(id, Lingering { device: reached.then_some(device), target });
         self.events.push_back(Event::Ended(id));
         self.let_go(id);

@@ -102,8 +102,8 @@ impl Engine {
             Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
             Event::Wake(wanted) => self.send_call_wake(wanted, now),
             Event::Silent(instance) => {
-                self.edge.handle_silence(instance);
-                self.pass.handle_silence(instance);
+                self.edge.handle_silence(instance, now.boot);
+                self.pass.handle_silence(instance, now.boot);
             }
             Event::LastDialog(instance) if self.leases.get(instance).is_none_or(|it| it.restricted.is_some()) => {
                 self.edge.release(instance);

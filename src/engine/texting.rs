@@ -59,9 +59,9 @@ impl Engine {
             // Where the device has come by another flow meanwhile, that one counts.
             Event::Silent(instance, hop) => {
                 if self.edge.device(instance).is_some_and(|device| device.hop == hop) {
-                    self.edge.handle_silence(instance);
+                    self.edge.handle_silence(instance, now.boot);
                 } else if self.pass.device(instance, now.boot).is_some_and(|device| device.hop == hop) {
-                    self.pass.handle_silence(instance);
+                    self.pass.handle_silence(instance, now.boot);
                 }
             }
         }

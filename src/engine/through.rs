@@ -100,6 +100,7 @@ impl Engine {
             hand_over: CallHandOver::Relay,
             caller: if clear { caller_of(&request) } else { None },
             device: self.pass.device(instance, now.boot).cloned(),
+            returns_until: self.pass.returns_until(instance),
         };
         let incoming = Incoming {
             request,

@@ -77,3 +77,15 @@ fn a_push_that_google_does_not_take_at_first_is_sent_again_and_the_phone_rings()
     talk.caller.hang_up();
     talk.heard_by_phone().response(200, "BYE");
 }
+
+#[test]
+fn a_call_whose_push_is_refused_for_good_is_answered_at_once_and_the_operator_reads_why() {
+    let world = World::new("story-refused");
+    let setting = Setting::new(&world, Provider::Fcm, Transport::Udp);
+    setting.push.refuse_next(403, "SENDER_ID_MISMATCH");
+    let mut caller = setting.caller(CallerManners::default());
+    let id = caller.call("alice");
+    caller.trace.of_call(&id).response(480, "INVITE");
+    let listed = setting.daemon.calls();
+    assert!(listed.contains("misconfigured"), "{listed}");
+}

@@ -18,6 +18,7 @@ mod call_late;
 mod call_offers;
 mod call_races;
 mod call_refused;
+mod call_unwoken;
 mod call_woken_again;
 mod contact_style;
 mod dead_tokens;

@@ -24,6 +24,8 @@ pub(crate) struct Callee {
     pub(crate) caller: Option<Caller>,
     /// How it is reached, if it is attached.
     pub(crate) device: Option<Device>,
+    /// Until when it may come back by itself, if its flow died lately.
+    pub(crate) returns_until: Option<Instant>,
 }
 
 /// A callee of a call that has no final yet.
@@ -41,8 +43,12 @@ pub(super) struct Called {
     pub(super) wake_sends: u8,
     /// One was sent again with a fresh proof of who we are.
     pub(super) renewed: bool,
+    /// One of them may have been delivered, or was.
+    pub(super) in_doubt: bool,
     /// When one that was not taken goes out again.
     pub(super) wake_again: Option<Instant>,
+    /// Until when it may come back by itself, since its flow died.
+    pub(super) returns_until: Option<Instant>,
     /// It came for the call at least once.
     pub(super) attached: bool,
     /// A second wake was asked for, after its flow died.
@@ -115,7 +121,7 @@ pub(super) enum Why {
 
 impl Called {
     pub(super) fn new(callee: Callee) -> Self {
-        let Callee { instance, platform_ios, hand_over, caller, device: _ } = callee;
+        let Callee { instance, platform_ios, hand_over, caller, device: _, returns_until } = callee;
         Self {
             instance,
             ios: platform_ios,
@@ -127,7 +133,9 @@ impl Called {
             woken: false,
             wake_sends: 0,
             renewed: false,
+            in_doubt: false,
             wake_again: None,
+            returns_until,
             attached: false,
             rewoken: false,
             rewake_due: false,
@@ -142,6 +150,16 @@ impl Called {
     /// Whether its part is over, by an answer or without.
     pub(super) fn is_out(&self) -> bool {
         matches!(self.stage, Progress::Out | Progress::Answered)
+    }
+
+    /// Whether it is certain that no push was or will be delivered.
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.wake == Wake::Failed && !self.in_doubt && self.wake_again.is_none()
+    }
+
+    /// Whether nothing brings it to the call any more: no push reaches it, and no flow of it died just now.
+    pub(super) fn is_out_of_reach(&self, now: Instant) -> bool {
+        self.is_unreachable() && self.returns_until.is_none_or(|until| until <= now)
     }
 
     pub(super) fn state(&self) -> CallState {

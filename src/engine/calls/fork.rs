@@ -5,6 +5,10 @@ use super::callee::{Called, INVITE_SENDS_MAX, Progress, Wake};
 use super::ended::Late;
 use super::*;
 use crate::sip::Method;
+use crate::sip::timers::TRANSACTION_TIMEOUT;
+
+/// A device whose flow died may come back by itself for so long: as long as its own transactions live.
+const RETURN: Duration = TRANSACTION_TIMEOUT;
 
 impl Calls {
     /// The device is reachable (again): its calls go to it, and what it has not answered follows it.
@@ -40,6 +44,7 @@ impl Calls {
             }
             leg.rest(now);
             held.callees[place].stage = Progress::Waiting;
+            held.callees[place].returns_until = Some(now + RETURN);
             self.events.push_back(Event::Step(instance, held.uuid, Step::FlowLost));
             match cancelled {
                 Some(why) => self.end_callee(id, place, why, now),
@@ -123,6 +128,18 @@ impl Calls {
         self.conclude(id, desk, now);
     }
 
+    /// Devices whose flow died, and that no push reaches, have had the time to come back.
+    pub(super) fn handle_no_return(&mut self, id: RelayId, desk: &mut Desk<'_>, now: Instant) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        let gone = |called: &mut Called| {
+            called.is_unreachable() && called.returns_until.take_if(|until| *until <= now).is_some()
+        };
+        // All of them, not the first alone.
+        if held.callees.iter_mut().filter(|called| !called.is_out()).map(gone).fold(false, |any, gone| any | gone) {
+            self.conclude(id, desk, now);
+        }
+    }
+
     /// Gives the caller the best final if nobody can answer any more.
     pub(super) fn conclude(&mut self, id: RelayId, desk: &mut Desk<'_>, now: Instant) {
         let (Some(held), Some(relay)) = (self.held.get_mut(&id), self.relays.get(&id)) else { return };
@@ -131,7 +148,7 @@ impl Calls {
         let ending = held.best.as_ref().is_some_and(|best| best.code.code() >= 600);
         let may_answer = |called: &Called| match called.stage {
             Progress::Out | Progress::Answered => false,
-            Progress::Waiting => held.cancelled.is_none() && !held.overdue,
+            Progress::Waiting => held.cancelled.is_none() && !held.overdue && !called.is_out_of_reach(now),
             // A cancelled phone that never said anything is waited for only if nobody else has spoken.
             Progress::Forwarded => held.cancelled.is_none() || held.best.is_none() || heard(called),
             Progress::Ringing => true,
@@ -187,7 +204,9 @@ impl Calls {
         let answered = why == Why::Answered;
         called.stage = if answered { Progress::Answered } else { Progress::Out };
         called.declined = why == Why::Declined;
-        let (instance, woken, wake) = (called.instance, called.woken, called.wake);
+        // Where nothing was delivered, nothing is shown.
+        let woken = called.woken && !called.is_unreachable();
+        let (instance, wake) = (called.instance, called.wake);
         let (ios, sends, rang, dialog) = (called.ios, called.sends, called.rang, called.dialog);
         let caller = called.caller.take();
         if let Some(wake) = called.wake_id.take() {
@@ -259,7 +278,7 @@ fn places(held: &Held, test: impl Fn(&Called) -> bool) -> impl Iterator<Item = u
     held.callees.iter().enumerate().filter(move |(_, called)| test(called)).map(|(place, _)| place)
 }
 
-/// The hold is over, and nobody has said anything.
+/// The hold is over, or no device can be reached, and none has answered.
 fn nobody_came(held: &Held) -> Best {
     let unreached = held.callees.iter().all(|called| called.wake == Wake::Failed);
     let best = Best::own(StatusCode::TEMPORARILY_UNAVAILABLE, Why::NoDevice);

@@ -64,10 +64,13 @@ impl Held {
         }
     }
 
-    /// When the hold ends, a device counts as silent, or a wake goes out again.
+    /// When the hold ends, a device counts as silent, a wake goes out again, or a device is not expected back any more.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let hold = (!self.overdue).then_some(self.deadline);
-        let of = |called: &Called| [called.silence, called.wake_again].into_iter().flatten().min();
+        let of = |called: &Called| {
+            let returns_until = called.returns_until.filter(|_| called.is_unreachable());
+            [called.silence, called.wake_again, returns_until].into_iter().flatten().min()
+        };
         self.callees.iter().filter(|called| !called.is_out()).filter_map(of).chain(hold).min()
     }
 

@@ -158,6 +158,7 @@ impl Room {
             hand_over: CallHandOver::Relay,
             caller: None,
             device: None,
+            returns_until: None,
         };
         let incoming = Incoming {
             request: Message::parse_datagram(text.into_bytes()).expect("SIP"),

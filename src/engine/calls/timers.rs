@@ -14,6 +14,7 @@ impl Calls {
             self.handle_hold_timeout(id, desk, now);
             self.wake_silent(id, now);
             self.wake_again(id, now);
+            self.handle_no_return(id, desk, now);
             self.settle(id);
         }
         let again = self.farewells.handle_timeout(now);

@@ -81,7 +81,7 @@ impl Calls {
                 Step::WakeFailed(unsent.as_str())
             }
         };
-        let alone = called.stage == Progress::Waiting;
+        let alone = called.stage == Progress::Waiting && !called.in_doubt;
         self.events.push_back(Event::Step(instance, uuid, step));
         let hopeless = match sent {
             Err(Unsent::OverBudget) => Some(Why::Limited),
@@ -91,6 +91,8 @@ impl Calls {
         if let Some(why) = hopeless.filter(|_| alone) {
             self.offer(id, Best::own(StatusCode::TEMPORARILY_UNAVAILABLE, why));
             self.end_callee(id, place, why, now);
+        }
+        if sent.is_err() {
             self.conclude(id, desk, now);
         }
         self.settle(id);
@@ -114,13 +116,16 @@ impl Calls {
         let rewake = std::mem::take(&mut called.rewake_due) && called.stage == Progress::Waiting;
         let step = match outcome.fault() {
             None => {
-                called.wake = Wake::Accepted;
+                (called.wake, called.in_doubt) = (Wake::Accepted, true);
                 held.pass(Stage::PushAccepted, desk.tally, now);
                 Step::WakeAccepted
             }
             Some(why) => {
                 let remedy = if replaced { Remedy::FreshToken } else { outcome.remedy() };
                 called.wake_again = called.next_send(remedy, desk.random, now).filter(|at| *at < deadline);
+                // FCM and APNs deliver nothing before the time they name.
+                let beyond = matches!(remedy, Remedy::Pause(Some(after)) if now + after >= deadline);
+                called.in_doubt |= !outcome.is_refusal() && !beyond;
                 called.wake = Wake::Failed;
                 Step::WakeFailed(why)
             }
@@ -133,6 +138,7 @@ impl Calls {
             self.send_early(id, desk, now);
         } else {
             self.wake_again(id, now);
+            self.conclude(id, desk, now);
         }
         self.settle(id);
         self.held.get(&id).and_then(|held| held.callees.get(place)).is_some_and(Called::is_sent_again)

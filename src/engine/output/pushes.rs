@@ -229,6 +229,20 @@ impl PushOutcome {
             Self::Unavailable { after, .. } | Self::Later { after } => Remedy::Pause(*after),
         }
     }
+
+    /// Whether it was certainly not delivered and never will be.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::TokenDead { .. }
+            | Self::TokenRejected(_)
+            | Self::OurFault(_)
+            | Self::Unauthenticated(_)
+            | Self::Later { .. }
+            | Self::NotSent => true,
+            Self::Accepted | Self::Theirs(_) | Self::Unavailable { .. } => false,
+        }
+    }
 }
 
 /// Why no push was sent.

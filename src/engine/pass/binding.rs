@@ -2,9 +2,13 @@
 
 use super::*;
 use crate::engine::input::PushTarget;
+use crate::sip::timers::TRANSACTION_TIMEOUT;
 
 /// A datagram reaches a phone behind its NAT for about so long after the phone's last one.
 const DATAGRAM_AWAKE: Duration = Duration::from_secs(30);
+
+/// A phone that listens no more may come back by itself for so long: as long as its own transactions live.
+const RETURN: Duration = TRANSACTION_TIMEOUT;
 
 /// What stands for one Contact of a phone, on both sides.
 #[derive(Clone)]
@@ -32,7 +36,8 @@ pub(super) struct Named {
 /// Whether a phone listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Awake {
-    No,
+    /// Its connection is gone, or it left datagrams unanswered, since then.
+    Gone(Instant),
     /// As long as its connection is there.
     OnFlow,
     /// Datagrams reach it until then.
@@ -57,9 +62,17 @@ pub(super) struct Binding {
 impl Binding {
     pub(super) fn is_awake(&self, now: Instant) -> bool {
         match self.awake {
-            Awake::No => false,
+            Awake::Gone(_) => false,
             Awake::OnFlow => true,
             Awake::Until(until) => until > now,
+        }
+    }
+
+    /// Until when it may come back by itself.
+    pub(super) fn returns_until(&self) -> Option<Instant> {
+        match self.awake {
+            Awake::OnFlow => None,
+            Awake::Gone(since) | Awake::Until(since) => Some(since + RETURN),
         }
     }
 
@@ -156,11 +169,11 @@ impl Table {
     }
 
     /// The registrations whose connection this was, in the order of their ids: they are asleep now.
-    pub(super) fn lose_flow(&mut self, flow: FlowId) -> Vec<InstanceId> {
+    pub(super) fn lose_flow(&mut self, flow: FlowId, now: Instant) -> Vec<InstanceId> {
         let lost: Vec<InstanceId> = self.by_flow.get(&flow).into_iter().flatten().copied().collect();
         for id in &lost {
             if let Some(binding) = self.get_mut(*id) {
-                binding.awake = Awake::No;
+                binding.awake = Awake::Gone(now);
             }
         }
         lost

@@ -337,7 +337,7 @@ impl Pass {
         }
         let device = device_at(arrival, &named);
         let (peer, flow_lost) = (arrival.peer.ip(), *flow_lost);
-        let awake = if flow_lost { Awake::No } else { awake_by(&device, now) };
+        let awake = if flow_lost { Awake::Gone(now) } else { awake_by(&device, now) };
         let (aor, made_by) = (asked.aor.clone(), asked.made_by.clone());
         let (registrar, expires) = (asked.registrar.host.clone(), now + granted);
         self.supersede(&aor, &registrar, &named);

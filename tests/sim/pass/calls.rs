@@ -1,10 +1,12 @@
 //! Calls of phones that register through us, in both directions.
 
-use reveille::engine::output::WakeKind;
+use std::collections::BTreeSet;
+
+use reveille::engine::output::{PushOutcome, WakeKind};
 use reveille::sip::{HeaderName, Message, Method, Transport};
 
 use super::rig::{From, Mobile, Push, Rig, answered, handle_of, inside, line, outside, token, value};
-use crate::sip_text::{Dialog, code, contact, uri, values};
+use crate::sip_text::{Dialog, call_id, code, contact, uri, values};
 use crate::world::build::{DOMAIN, PBX, address};
 use crate::world::{millis, minutes, secs};
 
@@ -53,6 +55,46 @@ fn a_call_is_held_for_a_sleeping_phone_and_released_once_by_the_register_that_su
     assert_eq!(code(&ok), 200);
     assert!(!value(&ok, HeaderName::Contact).contains("pn-"), "the push token is told to nobody");
     assert_eq!(rig.pushed(), [WakeKind::Call]);
+}
+
+#[test]
+fn a_caller_is_answered_at_once_where_no_push_reaches_a_phone_that_is_long_away() {
+    for mut phone in [Mobile::tcp("alice", 5), Mobile::udp("alice", 9)] {
+        let mut rig = Rig::new();
+        rig.outcome = PushOutcome::OurFault("403 InvalidProviderToken".to_owned());
+        let handle = phone.come(&mut rig);
+        rig.close(5);
+        rig.pass(secs(63));
+        ring(&mut rig, &handle, "call");
+        assert_eq!(codes(&rig.take(PBX)), [100, 480]);
+        assert_eq!(rig.pushed().first(), Some(&WakeKind::Call));
+    }
+}
+
+#[test]
+fn a_phone_that_is_away_since_a_moment_may_come_back_though_no_push_reaches_it() {
+    let mut rig = Rig::new();
+    rig.outcome = PushOutcome::OurFault("403 InvalidProviderToken".to_owned());
+    let mut phone = Mobile::tcp("alice", 5);
+    let handle = phone.come(&mut rig);
+    rig.close(5);
+    rig.pass(secs(20));
+    ring(&mut rig, &handle, "call");
+    assert_eq!(codes(&rig.take(PBX)), [100]);
+    rig.pass(secs(10));
+    phone.at = From::Tcp(6, address("203.0.113.6:1"));
+    rig.receive(&phone.register(), phone.at);
+    let passed = rig.one(PBX);
+    rig.grant(&passed, 3600);
+    let out = rig.take("flow 6");
+    assert_eq!(line(&out[1]), format!("INVITE {} SIP/2.0", phone.uri));
+
+    rig.close(6);
+    rig.take("flow 6");
+    rig.pass(secs(40));
+    ring(&mut rig, &handle, "another");
+    let refused: BTreeSet<_> = rig.take(PBX).iter().filter(|it| code(it) == 480).map(call_id).collect();
+    assert_eq!(refused.len(), 2, "both calls");
 }
 
 #[test]
