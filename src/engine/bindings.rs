@@ -5,12 +5,14 @@
 //! asked is `destinations`'. It never removes a registration: that is `erasures`'.
 
 mod binding;
+mod cuts;
 mod dormant;
 mod restricted;
 mod sharing;
 mod trial;
 mod trunks;
 mod verdicts;
+mod view;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -30,7 +32,7 @@ use super::audit::Cause;
 use super::filter::target_allowed;
 use super::ids::{BindingId, BranchId, Capability, InstanceId, QueryId};
 use super::input::{LocateFault, Located, PermitOutcome};
-use super::output::{DestinationKey, Hop, RegistrationState, RegistrationView, TrunkKey};
+use super::output::{DestinationKey, Hop, RegistrationState, TrunkKey};
 use super::register::{Desk, Exchange, Identity, Leaving, Registered, Step, Target, Terms};
 use super::schedule::Schedule;
 use super::tally::{RegisterOutcome, Shed};
@@ -53,8 +55,6 @@ const TRIAL_PAUSE: Duration = Duration::from_secs(1);
 /// How long after a trial the next one for a further device has to wait: several `TRIAL_PAUSE`, so that a refresh gets its
 /// turn whoever keeps guessing.
 const TRIAL_REST: Duration = Duration::from_secs(10);
-/// A registrar that closes its connections by habit is not registered at more often than this on that account.
-const RECONNECT_PAUSE: Duration = Duration::from_secs(30);
 
 /// What this room asks of the engine.
 pub(crate) enum Event {
@@ -141,6 +141,8 @@ pub(crate) struct Bindings {
     events: VecDeque<Event>,
     queries: u64,
     census: [u64; RegistrationState::ALL.len()],
+    /// Bindings that may hold at their registrar, over a connection that is gone.
+    disconnected: u64,
 }
 
 impl Bindings {
@@ -338,6 +340,7 @@ impl Bindings {
         self.end_trial(id, now);
         let binding = *self.bindings.remove(&id)?;
         self.census[binding.counted as usize] -= 1;
+        self.disconnected -= u64::from(binding.counted_disconnected);
         for timer in Timer::ALL {
             self.schedule.remove((id, timer));
         }
@@ -360,41 +363,6 @@ impl Bindings {
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
-    }
-
-    /// How many bindings are in which state, by `RegistrationState::ALL`; `erasing` are elsewhere already.
-    pub(crate) fn census(&self, erasing: usize) -> [u64; RegistrationState::ALL.len()] {
-        let mut census = self.census;
-        census[RegistrationState::Erasing as usize] = erasing as u64;
-        census
-    }
-
-    /// The registration as the app may know it.
-    pub(crate) fn view(&self, id: BindingId, now: Instant) -> RegistrationView {
-        let Some(binding) = self.bindings.get(&id) else {
-            return RegistrationView {
-                state: RegistrationState::Erasing,
-                expires: None,
-                verdict: None,
-                other_contacts: 0,
-                dropped_contacts: 0,
-                replaced_contacts: 0,
-            };
-        };
-        let state = binding.state(now);
-        let counts = binding.identity.counts();
-        RegistrationView {
-            state,
-            expires: match state {
-                RegistrationState::Registered => binding.granted,
-                RegistrationState::Foreground => self.kept(id, now).map(|kept| kept.expires),
-                _ => None,
-            },
-            verdict: binding.verdict.clone(),
-            other_contacts: counts.other,
-            dropped_contacts: counts.dropped,
-            replaced_contacts: counts.replaced,
-        }
     }
 
     /// Whether the address is one the registrar or its proxy resolved to (now, or one expiry ago).

@@ -294,6 +294,7 @@ impl Engine {
             instances: self.bindings.census(self.erasures.under_way()),
             flows: self.edge.len() as u64,
             held_calls: self.calls.held() as u64,
+            disconnected: self.bindings.disconnected(),
             texts: self.texts.len() as u64,
         }
     }

@@ -227,6 +227,8 @@ pub struct Census {
     pub flows: u64,
     /// Calls held.
     pub held_calls: u64,
+    /// Bindings whose connection to the registrar is down.
+    pub disconnected: u64,
     /// Text messages held.
     pub texts: u64,
 }

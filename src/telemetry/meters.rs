@@ -35,6 +35,7 @@ enum PushVerdict {
 pub struct Meters {
     page: PrometheusHandle,
     instances: [Gauge; RegistrationState::ALL.len()],
+    disconnected: Gauge,
     flows: Gauge,
     held_calls: Gauge,
     texts: Gauge,
@@ -124,6 +125,7 @@ impl Meters {
             page: recorder.handle(),
             instances: RegistrationState::ALL
                 .map(|state| gauge(&recorder, Metric::Instances, &[("state", state.as_str())])),
+            disconnected: gauge(&recorder, Metric::Disconnected, &[]),
             flows: gauge(&recorder, Metric::Flows, &[]),
             held_calls: gauge(&recorder, Metric::HeldCalls, &[]),
             texts: gauge(&recorder, Metric::Texts, &[]),
@@ -172,6 +174,7 @@ impl Meters {
         for (place, gauge) in self.instances.iter().enumerate() {
             gauge.set(sum(&|census| census.instances[place]));
         }
+        self.disconnected.set(sum(&|census| census.disconnected));
         self.flows.set(sum(&|census| census.flows));
         self.held_calls.set(sum(&|census| census.held_calls));
         self.texts.set(sum(&|census| census.texts));
@@ -322,7 +325,10 @@ mod tests {
         }
         meters.publish_tally(&tally);
         for shard in 0..64 {
-            meters.publish_census(ShardId(shard), &Census { instances: [1; 6], flows: 1, held_calls: 1, texts: 1 });
+            meters.publish_census(
+                ShardId(shard),
+                &Census { instances: [1; 6], disconnected: 1, flows: 1, held_calls: 1, texts: 1 },
+            );
         }
         for provider in PROVIDERS {
             for kind in WakeKind::ALL {
@@ -381,6 +387,7 @@ mod tests {
         let meters = meters();
         let census = |registered, held_calls| Census {
             instances: [0, registered, 0, 0, 0, 1],
+            disconnected: 1,
             flows: 2,
             held_calls,
             texts: held_calls,
@@ -392,6 +399,7 @@ mod tests {
         for line in [
             "reveille_instances{state=\"registered\"} 12",
             "reveille_instances{state=\"erasing\"} 2",
+            "reveille_disconnected 2",
             "reveille_flows 4",
             "reveille_held_calls 1",
             "reveille_texts 1",

@@ -5,6 +5,8 @@
 pub enum Metric {
     /// Instances held, by state of their registration.
     Instances,
+    /// Bindings whose connection to the registrar is down.
+    Disconnected,
     /// REGISTER exchanges, by outcome.
     Registers,
     /// Calls that ended, by outcome.
@@ -61,8 +63,9 @@ const LAG_BUCKETS: &[f64] = &[0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Instances,
+        Self::Disconnected,
         Self::Registers,
         Self::Calls,
         Self::CallStageSeconds,
@@ -86,6 +89,7 @@ impl Metric {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Instances => "reveille_instances",
+            Self::Disconnected => "reveille_disconnected",
             Self::Registers => "reveille_registers_total",
             Self::Calls => "reveille_calls_total",
             Self::CallStageSeconds => "reveille_call_stage_seconds",
@@ -110,6 +114,7 @@ impl Metric {
     pub const fn help(self) -> &'static str {
         match self {
             Self::Instances => "Instances held, by state of their registration.",
+            Self::Disconnected => "Registrations whose connection to the registrar is down.",
             Self::Registers => "REGISTER exchanges, by outcome.",
             Self::Calls => "Calls that ended, by outcome.",
             Self::CallStageSeconds => "From the INVITE to a milestone of its call, by stage.",
@@ -140,9 +145,13 @@ impl Metric {
             | Self::Erasures
             | Self::TextsTotal
             | Self::Shed => MetricKind::Counter,
-            Self::Instances | Self::Flows | Self::HeldCalls | Self::Texts | Self::AuditBacklog | Self::SecretMemory => {
-                MetricKind::Gauge
-            }
+            Self::Instances
+            | Self::Disconnected
+            | Self::Flows
+            | Self::HeldCalls
+            | Self::Texts
+            | Self::AuditBacklog
+            | Self::SecretMemory => MetricKind::Gauge,
             Self::CallStageSeconds => MetricKind::Histogram(CALL_BUCKETS),
             Self::PushSeconds => MetricKind::Histogram(PUSH_BUCKETS),
             Self::ErasureSeconds => MetricKind::Histogram(ERASURE_BUCKETS),

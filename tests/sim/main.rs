@@ -22,6 +22,7 @@ mod call_unwoken;
 mod call_woken_again;
 mod contact_style;
 mod dead_tokens;
+mod disturbed;
 mod erase;
 mod floods;
 mod ha1;

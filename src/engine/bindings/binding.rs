@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::cuts::Cuts;
 use super::trial::Trial;
 use super::{REFUSALS_AT_HAND_OVER, UNPROVEN_DATAGRAMS_MAX};
 use crate::clock::Instant;
@@ -52,6 +53,9 @@ pub(crate) struct Binding {
     pub(super) ever_registered: bool,
     /// An exchange was cut off by its connection and went out again at once; the next cut counts as silence.
     pub(super) cut_off: bool,
+    /// The connection it registered over is gone, and no REGISTER was granted since: calls may not reach us.
+    pub(super) disconnected: bool,
+    pub(super) cuts: Cuts,
     pub(super) unproven_attempts: u8,
     pub(super) backoff_step: u32,
     pub(super) refusals: u8,
@@ -62,6 +66,9 @@ pub(crate) struct Binding {
     pub(super) trial_rest: Instant,
     /// As what the census counts it.
     pub(super) counted: RegistrationState,
+    pub(super) counted_disconnected: bool,
+    /// As what it was last told.
+    pub(super) told: RegistrationState,
 }
 
 /// A copy of the credentials that is not in use.
@@ -106,6 +113,8 @@ impl Binding {
             verdict: None,
             ever_registered: false,
             cut_off: false,
+            disconnected: false,
+            cuts: Cuts::default(),
             unproven_attempts: 0,
             backoff_step: 0,
             refusals: 0,
@@ -113,6 +122,8 @@ impl Binding {
             trial: None,
             trial_rest: Instant::default(),
             counted: RegistrationState::Registering,
+            counted_disconnected: false,
+            told: RegistrationState::Registering,
         }
     }
 
@@ -127,7 +138,7 @@ impl Binding {
             RegistrationState::Restricted
         } else if self.dormant {
             RegistrationState::Foreground
-        } else if self.is_registered(now) {
+        } else if self.is_registered(now) && !self.is_disconnected(now) {
             RegistrationState::Registered
         } else if self.verdict.is_some() {
             RegistrationState::Failing
@@ -140,9 +151,19 @@ impl Binding {
         self.registered_until.is_some_and(|until| until > now)
     }
 
+    /// The registrar may hold the registration, but calls cannot come over its connection.
+    pub(super) fn is_disconnected(&self, now: Instant) -> bool {
+        self.disconnected && self.is_registered(now) && !self.dormant
+    }
+
+    /// The last exchange failed, and its verdict says why.
+    pub(super) fn is_backing_off(&self) -> bool {
+        self.backoff_step > 0 || self.refusals > 0
+    }
+
     /// Registered, and the last exchange said so: no back-off is under way.
     pub(super) fn is_content(&self, now: Instant) -> bool {
-        !self.dormant && self.is_registered(now) && self.refusals == 0 && self.backoff_step == 0
+        !self.dormant && self.is_registered(now) && !self.is_backing_off()
     }
 
     pub(super) fn terms(&self, now: Instant) -> Terms {

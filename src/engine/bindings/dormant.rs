@@ -29,6 +29,7 @@ impl Bindings {
         let mut binding = Binding::new(identity, holder, account, lease_ends);
         binding.dormant = true;
         binding.counted = RegistrationState::Foreground;
+        binding.told = binding.counted;
         self.census[RegistrationState::Foreground as usize] += 1;
         self.bindings.insert(id, Box::new(binding));
     }

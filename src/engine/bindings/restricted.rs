@@ -23,6 +23,7 @@ impl Bindings {
         let mut binding = Binding::new(identity, holder, account, lease_ends);
         (binding.dormant, binding.restricted) = (true, true);
         binding.counted = RegistrationState::Restricted;
+        binding.told = binding.counted;
         self.census[RegistrationState::Restricted as usize] += 1;
         self.bindings.insert(id, Box::new(binding));
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::binding::Phase;
-use super::{Bindings, RECONNECT_PAUSE, Timer};
+use super::{Bindings, Timer};
 use crate::clock::Instant;
 use crate::engine::ids::BindingId;
 use crate::engine::input::TrunkFault;
@@ -39,6 +39,10 @@ impl Bindings {
     /// The connection of one binding is gone.
     fn handle_cut(&mut self, id: BindingId, fault: TrunkFault, desk: &mut Desk<'_>, now: Instant) {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
+        let again = binding.disconnected;
+        binding.disconnected |= binding.is_registered(now);
+        self.count(id, now);
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         match &binding.phase {
             Phase::Exchanging(exchange) => {
                 let branch = exchange.branch;
@@ -51,13 +55,10 @@ impl Bindings {
                     self.advance(id, branch, Step::Done(End::Silent), desk, now);
                 }
             }
-            Phase::Resting if fault == TrunkFault::Closed && binding.is_content(now) => {
-                let earliest = binding.registered_at.map_or(now, |at| at + RECONNECT_PAUSE);
-                if earliest <= now {
-                    self.register_again(id);
-                } else {
-                    self.schedule.set((id, Timer::Next), Some(earliest));
-                }
+            // Told twice where something else was sent on it meanwhile: one break, and its pause runs.
+            Phase::Resting if fault == TrunkFault::Closed && binding.is_content(now) && !again => {
+                let pause = binding.cuts.handle_cut(now);
+                self.schedule.set((id, Timer::Next), Some(now + pause));
             }
             Phase::Resting | Phase::Locating(_) | Phase::Waiting(_) => {}
         }

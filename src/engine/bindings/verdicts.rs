@@ -73,7 +73,7 @@ impl Bindings {
         binding.registered_until = Some(now + expires);
         binding.granted = Some(expires);
         binding.verdict = Some(verdict);
-        binding.cut_off = false;
+        (binding.cut_off, binding.disconnected) = (false, false);
         binding.backoff_step = 0;
         binding.refusals = 0;
         binding.first_refusal = None;
@@ -171,12 +171,10 @@ impl Bindings {
 
     /// Counts the binding as what it is now, and says so if that is news.
     pub(super) fn recount(&mut self, id: BindingId, code: Option<u16>, now: Instant) {
+        self.count(id, now);
         let Some(binding) = self.bindings.get_mut(&id) else { return };
-        let present = binding.state(now);
-        let former = std::mem::replace(&mut binding.counted, present);
-        if former != present {
-            self.census[former as usize] -= binding.members();
-            self.census[present as usize] += binding.members();
+        let present = binding.counted;
+        if std::mem::replace(&mut binding.told, present) != present {
             self.events.push_back(Event::Changed(id, present, code));
         }
     }

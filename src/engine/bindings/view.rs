@@ -1,0 +1,68 @@
+//! What others may know of a registration: its state in words, and how many are in which.
+
+use super::Bindings;
+use crate::clock::Instant;
+use crate::engine::ids::BindingId;
+use crate::engine::output::{RegistrationState, RegistrationView};
+
+/// The verdict on a registration that may hold at the registrar, over a connection that is gone.
+const DISCONNECTED: &str = "the connection to the registrar is down, and is being opened again";
+
+impl Bindings {
+    /// How many bindings are in which state, by `RegistrationState::ALL`; `erasing` are elsewhere already.
+    pub(crate) fn census(&self, erasing: usize) -> [u64; RegistrationState::ALL.len()] {
+        let mut census = self.census;
+        census[RegistrationState::Erasing as usize] = erasing as u64;
+        census
+    }
+
+    /// Bindings that may hold at their registrar, over a connection that is gone.
+    pub(crate) fn disconnected(&self) -> u64 {
+        self.disconnected
+    }
+
+    /// The registration as the app may know it.
+    pub(crate) fn view(&self, id: BindingId, now: Instant) -> RegistrationView {
+        let Some(binding) = self.bindings.get(&id) else {
+            return RegistrationView {
+                state: RegistrationState::Erasing,
+                expires: None,
+                verdict: None,
+                other_contacts: 0,
+                dropped_contacts: 0,
+                replaced_contacts: 0,
+            };
+        };
+        let state = binding.state(now);
+        let counts = binding.identity.counts();
+        RegistrationView {
+            state,
+            expires: match state {
+                RegistrationState::Registered => binding.granted,
+                RegistrationState::Foreground => self.kept(id, now).map(|kept| kept.expires),
+                _ => None,
+            },
+            verdict: if binding.is_disconnected(now) && !binding.is_backing_off() {
+                Some(DISCONNECTED.to_owned())
+            } else {
+                binding.verdict.clone()
+            },
+            other_contacts: counts.other,
+            dropped_contacts: counts.dropped,
+            replaced_contacts: counts.replaced,
+        }
+    }
+
+    /// Counts the binding as what it is now. What it was told as stays: a connection that breaks and is opened again at once is no
+    /// news.
+    pub(super) fn count(&mut self, id: BindingId, now: Instant) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
+        let (present, members) = (binding.state(now), binding.members());
+        let former = std::mem::replace(&mut binding.counted, present);
+        self.census[former as usize] -= members;
+        self.census[present as usize] += members;
+        let disconnected = binding.is_disconnected(now);
+        let was = std::mem::replace(&mut binding.counted_disconnected, disconnected);
+        self.disconnected = self.disconnected + u64::from(disconnected) - u64::from(was);
+    }
+}
