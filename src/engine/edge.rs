@@ -3,6 +3,8 @@
 //! A device registers here with its instance id and token; that opens a flow, on which held calls and dialogs reach it.
 //! A flow holds no secret and outlives the erasure of its instance until it ends by itself. This room forwards nothing.
 
+mod attempts;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use std::time::Duration;
 use ahash::HashMap;
 use aws_lc_rs::hmac;
 use bytes::Bytes;
+
+use attempts::Attempts;
 
 use super::device::{Device, reply_hop};
 use super::ids::{FlowId, InstanceId, base32, from_base32};
@@ -69,6 +73,16 @@ pub(crate) enum Standing {
     Erased,
 }
 
+/// Why a device was not let in.
+pub(crate) enum Refusal {
+    /// As every device is that has yet to show its token; or there are no calls to tell of it.
+    Challenged,
+    /// For this reason, in the words of a call's story.
+    Told(&'static str),
+    /// Its source tries too many wrong tokens: not even answered.
+    Slowed,
+}
+
 /// What the edge must know of an instance to let it attach.
 pub(crate) struct Known<'a> {
     pub(crate) instance: InstanceId,
@@ -89,6 +103,7 @@ pub(crate) struct Edge {
     /// Devices whose flow died, and until when they may come back. Each was attached, so `flows` bounds them.
     returning: Schedule<InstanceId>,
     events: VecDeque<Event>,
+    attempts: Attempts,
 }
 
 impl Edge {
@@ -101,14 +116,14 @@ impl Edge {
             schedule: Schedule::default(),
             returning: Schedule::default(),
             events: VecDeque::new(),
+            attempts: Attempts::default(),
         }
     }
 
     /// A REGISTER that names an instance: attached, refreshed, detached or asked.
     ///
     /// # Errors
-    /// Why it was not let in, in the words of a call's story; `None` for a challenge that every device gets, and where there
-    /// are no calls.
+    /// Why it was not let in.
     pub(crate) fn handle_register(
         &mut self,
         request: &Message,
@@ -116,7 +131,7 @@ impl Edge {
         known: Known<'_>,
         tag: &str,
         now: Instant,
-    ) -> Result<(), Option<&'static str>> {
+    ) -> Result<(), Refusal> {
         match (self.check(request, arrival, known.instance, known.ha1, now), known.standing) {
             (Ok(()), Standing::Held) => {
                 self.register(request, arrival, known, tag, now);
@@ -124,16 +139,19 @@ impl Edge {
             }
             (Ok(()), Standing::Restricted) => {
                 self.reply(request, arrival, StatusCode::FORBIDDEN, tag, &[]);
-                Err(None)
+                Err(Refusal::Challenged)
             }
             (Ok(()), Standing::Erased) => {
                 self.reply(request, arrival, StatusCode::NOT_FOUND, tag, &[]);
-                Err(Some("erased"))
+                Err(Refusal::Told("erased"))
             }
             (Err(stale), _) => {
+                let is_wrong = !stale && request.credentials(HeaderName::Authorization, &self.realm).is_some();
+                if is_wrong && !self.attempts.admit(arrival.peer.ip(), now) {
+                    return Err(Refusal::Slowed);
+                }
                 self.challenge(request, arrival, known.instance, stale, tag, now);
-                let tried = request.credentials(HeaderName::Authorization, &self.realm).is_some();
-                Err((tried && !stale).then_some("wrong-token"))
+                Err(if is_wrong { Refusal::Told("wrong-token") } else { Refusal::Challenged })
             }
         }
     }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::account::TrunkSources;
 use super::calls::{Callee, Incoming, Inside, Passing};
 use super::device::reply_hop;
-use super::edge::{Known, Standing};
+use super::edge::{Known, Refusal, Standing};
 use super::engine::{Drain, Effect, Engine};
 use super::foreground::takes_calls;
 use super::ids::{BindingId, BranchId, Capability, InstanceId};
@@ -208,8 +208,15 @@ impl Engine {
         let calls = self.calls.news(id);
         let tag = self.tags.of(request);
         let known = Known { instance: id, ha1, standing, calls };
-        if let Err(Some(reason)) = self.edge.handle_register(request, arrival, known, &tag, now.boot) {
-            self.calls.handle_attach_refused(id, reason);
+        match self.edge.handle_register(request, arrival, known, &tag, now.boot) {
+            Ok(()) | Err(Refusal::Challenged) => {}
+            Err(Refusal::Told(reason)) => self.calls.handle_attach_refused(id, reason),
+            Err(Refusal::Slowed) => {
+                self.tally.shed(Shed::WrongTokens);
+                if !arrival.flow.is_some_and(|flow| self.edge.has_flow(flow)) {
+                    self.shut_out(arrival);
+                }
+            }
         }
     }
 

@@ -140,11 +140,14 @@ pub enum Shed {
     Malformed,
     /// Several bindings bear the called name at that source, and nothing tells which is meant.
     Ambiguous,
+    /// A REGISTER at the edge with a wrong token, beyond what its source may try.
+    WrongTokens,
 }
 
 impl Shed {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 5] = [Self::Stranger, Self::Source, Self::Filtered, Self::Malformed, Self::Ambiguous];
+    pub const ALL: [Self; 6] =
+        [Self::Stranger, Self::Source, Self::Filtered, Self::Malformed, Self::Ambiguous, Self::WrongTokens];
 
     /// The name used in metrics.
     #[must_use]
@@ -155,6 +158,7 @@ impl Shed {
             Self::Filtered => "filtered",
             Self::Malformed => "malformed",
             Self::Ambiguous => "ambiguous",
+            Self::WrongTokens => "wrong-tokens",
         }
     }
 }
@@ -223,12 +227,12 @@ impl Tally {
 pub struct Census {
     /// Instances, by [`RegistrationState::ALL`].
     pub instances: [u64; RegistrationState::ALL.len()],
+    /// Bindings whose connection to the registrar is down.
+    pub disconnected: u64,
     /// Devices attached.
     pub flows: u64,
     /// Calls held.
     pub held_calls: u64,
-    /// Bindings whose connection to the registrar is down.
-    pub disconnected: u64,
     /// Text messages held.
     pub texts: u64,
 }

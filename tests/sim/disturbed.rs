@@ -1,10 +1,11 @@
 //! What a stranger, a caller or a broken connection may cost others: nothing.
 
 use reveille::engine::output::{Answer, InstanceView, RegistrationState};
+use reveille::engine::tally::Shed;
 
 use crate::hand_over::world_over_tcp;
 use crate::world::build::{PBX, address};
-use crate::world::{World, minutes, secs};
+use crate::world::{World, minutes, secs, seed};
 
 /// What the app of a phone is shown now.
 fn shown(world: &mut World, name: &str) -> (RegistrationState, Option<String>) {
@@ -61,4 +62,37 @@ fn a_connection_that_is_opened_again_at_once_is_no_news() {
         assert_eq!(shown(&mut world, "alice").0, RegistrationState::Registered);
     }
     assert_eq!(world.notes.len(), told);
+}
+
+#[test]
+fn a_stranger_that_tries_tokens_is_slowed_and_the_phone_behind_the_same_address_attaches() {
+    let mut world = World::new(seed(1306)).with_sleeping_phone("alice");
+    let (instance, _) = world.key_of("alice");
+    let phone = world.phone("alice").address;
+    let handed = world.phone("alice").account.as_ref().expect("handed over");
+    let (aor, realm) = (handed.aor.clone(), handed.realm.clone());
+    let stranger = format!("{}:{}", phone.ip(), phone.port() + 7);
+    let sent = world.sent.len();
+    for number in 0..1000 {
+        let request = format!(
+            "REGISTER sip:edge.test SIP/2.0\r\nVia: SIP/2.0/UDP {stranger};branch=z9hG4bKt{number}\r\n\
+             Max-Forwards: 70\r\nFrom: <{aor}>;tag=1\r\nTo: <{aor}>\r\nCall-ID: t\r\nCSeq: {number} REGISTER\r\n\
+             Contact: <sip:x@{stranger}>\r\nAuthorization: Digest username=\"{instance}\", realm=\"{realm}\", \
+             nonce=\"x\", uri=\"sip:edge.test\", response=\"{}\"\r\nContent-Length: 0\r\n\r\n",
+            "0".repeat(32),
+        );
+        world.stranger_sends(&stranger, request.as_bytes());
+    }
+    world.run_for(secs(1));
+    let answers = world.sent[sent..].len();
+    assert!((1..=20).contains(&answers), "{answers} answers to a thousand tries");
+    let slowed: u64 = world.take_tallies().iter().map(|tally| tally.shed[Shed::WrongTokens as usize]).sum();
+    assert_eq!(slowed, 1000 - answers as u64, "the others are counted");
+
+    world.phone("alice").attach();
+    world.run_until_quiet();
+    assert_eq!(world.phone("alice").verdicts, [401, 200]);
+    let call = world.pbx().invite("alice");
+    world.run_until_quiet();
+    assert_eq!(world.pbx().heard(call), [100, 180, 200]);
 }
