@@ -75,11 +75,14 @@ impl Effects {
     /// Carries out one output; `bytes` is what the engine has appended to. What it returns is the engine's next input.
     pub(crate) fn run(&mut self, output: Output, bytes: &[u8]) -> Option<Input> {
         match output {
-            Output::Send(hop, range) => match self.net.send(&hop, bytes.get(range).unwrap_or_default(), self.shard) {
-                Ok(()) => None,
-                Err(Unsent::Flow(flow)) => Some(Input::FlowClosed(flow)),
-                Err(Unsent::Trunk(key, fault)) => Some(Input::TrunkDown(key, fault)),
-            },
+            Output::Send(hop, range) => {
+                match self.net.send(&hop, bytes.get(range.clone()).unwrap_or_default(), self.shard) {
+                    Ok(()) => None,
+                    Err(Unsent::Flow(flow)) => Some(Input::FlowClosed(flow)),
+                    Err(Unsent::TooLarge) => net::unsent_response(bytes.get(range)?).map(Input::Unsent),
+                    Err(Unsent::Trunk(key, fault)) => Some(Input::TrunkDown(key, fault)),
+                }
+            }
             Output::Reply(to, answer) => {
                 self.replies.answer(to, *answer);
                 None
@@ -95,8 +98,12 @@ impl Effects {
                 self.net.close_flow(flow);
                 None
             }
-            Output::Proven(address, span) => {
-                self.net.remember_proven(address, span);
+            Output::Registrar(address, span) => {
+                self.net.remember_registrar(address, span);
+                None
+            }
+            Output::Device(peer, span) => {
+                self.net.remember_device(peer, span);
                 None
             }
             Output::Note(note) => {

@@ -42,6 +42,7 @@ mod hidden;
 mod instance;
 mod leases;
 mod mailboxes;
+mod malformed;
 mod messages;
 mod names;
 mod off_boarding;

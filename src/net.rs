@@ -12,11 +12,13 @@ mod counters;
 mod dns;
 mod envelope;
 mod flows;
+mod known;
 mod listeners;
+mod long;
 mod malformed;
 mod names;
-mod proven;
 mod queue;
+mod refusals;
 mod rules;
 mod stream;
 #[cfg(test)]
@@ -28,7 +30,7 @@ mod websocket;
 
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +40,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::interval;
 
 pub(crate) use believing::Believing;
+use bounds::DATAGRAM_MAX;
 pub use bounds::Timings;
 pub use counters::{Counters, Incident};
 pub use dns::LocateDone;
@@ -49,19 +52,22 @@ pub use tls::{ClientTls, ServerTls, TlsError, server_config};
 use accept::Acceptor;
 use dns::{Locates, Reach};
 use flows::Flows;
+use known::Sources;
 use listeners::BoundSocket;
-use proven::Proven;
+use long::LongBytes;
+use queue::Untaken;
+use refusals::Refusals;
 use trunks::Trunks;
 
 use crate::clock;
 use crate::engine::account::TrunkUri;
 use crate::engine::ids::{FlowId, ListenerId, ShardId};
-use crate::engine::input::{Arrival, TrunkFault};
+use crate::engine::input::{Arrival, Malformed, TrunkFault};
 use crate::engine::output::{Hop, TrunkKey};
 use crate::engine::policy::Listener;
 use crate::sip::{Message, Transport};
 
-/// How often addresses that are proven no more are forgotten.
+/// How often sources that nothing is known of any more are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Where messages and endings go. The router is one; a test is another.
@@ -69,6 +75,9 @@ pub trait Upward: Clone + Send + Sync + 'static {
     /// Hands up a message. For a datagram it never waits; for a stream it waits for room, and so the peer waits. Says
     /// which shard got it.
     fn deliver(&self, message: Message, arrival: Arrival) -> impl Future<Output = Option<ShardId>> + Send;
+
+    /// Hands up a malformed request of a registrar's that came as a datagram. Never waits.
+    fn deliver_malformed(&self, malformed: Malformed, arrival: Arrival);
 
     /// Tells a shard that a flow it has messages of is gone, behind those messages.
     fn flow_closed(&self, flow: FlowId, shard: ShardId) -> impl Future<Output = ()> + Send;
@@ -93,6 +102,12 @@ pub struct Settings {
     pub names: Arc<Names>,
 }
 
+/// What stands for the response of a peer that cannot be sent a request for its size ([`Unsent::TooLarge`]); `None` where
+/// nothing waits for one.
+pub(crate) fn unsent_response(request: &[u8]) -> Option<Message> {
+    malformed::unsent(request)
+}
+
 /// The running network side: owns its tasks.
 pub struct Net {
     tasks: JoinSet<()>,
@@ -115,7 +130,9 @@ struct Inner {
 /// What all tasks share.
 struct Shared {
     flows: Arc<Flows>,
-    proven: Proven,
+    sources: Sources,
+    long: Arc<LongBytes>,
+    refusals: Refusals,
     counters: Counters,
     timings: Timings,
 }
@@ -125,6 +142,8 @@ struct Shared {
 pub enum Unsent {
     /// The flow is gone.
     Flow(FlowId),
+    /// The way there is up and does not take these bytes, now or ever.
+    TooLarge,
     /// There is no room for another trunk.
     Trunk(Arc<TrunkKey>, TrunkFault),
 }
@@ -141,7 +160,9 @@ impl Net {
         }
         let shared = Arc::new(Shared {
             flows: Arc::new(Flows::new(settings.flows_max, settings.flows_per_source_max)),
-            proven: Proven::default(),
+            sources: Sources::default(),
+            long: Arc::default(),
+            refusals: Refusals::default(),
             counters: Counters::default(),
             timings: settings.timings,
         });
@@ -198,15 +219,24 @@ impl Handle {
     /// The flow is gone or a trunk cannot be had; nothing else will tell the shard.
     pub fn send(&self, hop: &Hop, bytes: &[u8], shard: ShardId) -> Result<(), Unsent> {
         match hop {
+            Hop::Datagram { .. } if bytes.len() > DATAGRAM_MAX => Err(Unsent::TooLarge),
             Hop::Datagram { listener, peer } => {
+                if bytes.starts_with(b"REGISTER ") {
+                    self.0.shared.sources.remember_asked(peer.ip(), clock::now().boot);
+                }
                 let socket = self.0.datagrams.get(usize::from(listener.0)).and_then(Option::as_ref);
                 if socket.is_none_or(|socket| udp::send(socket, bytes, *peer).is_err()) {
                     self.0.shared.counters.count(Incident::DatagramUnsent);
                 }
                 Ok(())
             }
-            Hop::Flow(flow) if self.0.shared.flows.send(*flow, bytes) => Ok(()),
-            Hop::Flow(flow) => Err(Unsent::Flow(*flow)),
+            Hop::Flow(flow) => self.0.shared.flows.send(*flow, bytes).map_err(|untaken| match untaken {
+                Untaken::Closed => Unsent::Flow(*flow),
+                Untaken::Full => {
+                    self.0.shared.counters.count(Incident::QueueFull);
+                    Unsent::TooLarge
+                }
+            }),
             Hop::Trunk(key) => self.0.trunks.send(key, bytes, shard).map_err(|fault| {
                 self.0.shared.counters.count(Incident::TrunksFull);
                 Unsent::Trunk(Arc::clone(key), fault)
@@ -219,9 +249,14 @@ impl Handle {
         self.0.shared.flows.close(flow);
     }
 
-    /// Remembers that `address` answered a REGISTER of ours.
-    pub fn remember_proven(&self, address: IpAddr, span: Duration) {
-        self.0.shared.proven.remember(address, span, clock::now().boot);
+    /// Remembers that `address` granted a REGISTER.
+    pub fn remember_registrar(&self, address: IpAddr, span: Duration) {
+        self.0.shared.sources.remember_registrar(address, span, clock::now().boot);
+    }
+
+    /// Remembers that a device attached from `peer`.
+    pub fn remember_device(&self, peer: SocketAddr, span: Duration) {
+        self.0.shared.sources.remember_device(peer, span, clock::now().boot);
     }
 
     /// Locates a registrar; `done` is called exactly once, perhaps before this returns.
@@ -304,7 +339,11 @@ async fn sweep(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             () = stopped(&mut stop) => return,
-            _ = ticks.tick() => shared.proven.sweep(clock::now().boot),
+            _ = ticks.tick() => {
+                let now = clock::now().boot;
+                shared.sources.sweep(now);
+                shared.refusals.sweep(now);
+            }
         }
     }
 }

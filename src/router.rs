@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use crate::effects::{Answers, Replies};
 use crate::engine::ids::{FlowId, ShardId};
-use crate::engine::input::{Arrival, Command, Input, TrunkFault};
+use crate::engine::input::{Arrival, Command, Input, Malformed, TrunkFault};
 use crate::engine::limits::Limits;
 use crate::engine::output::{Answer, Refusal, TrunkKey};
 use crate::engine::placement::Placement;
@@ -147,6 +147,14 @@ impl Upward for Router {
         }
     }
 
+    fn deliver_malformed(&self, malformed: Malformed, arrival: Arrival) {
+        let shard = self.0.placement.message(&malformed.request, &arrival);
+        let input = Input::Malformed(Box::new(malformed), arrival);
+        if self.traffic(shard).is_some_and(|traffic| traffic.try_send(input).is_err()) {
+            self.count_shed();
+        }
+    }
+
     /// Through the traffic inbox, because it must not overtake the flow's last message: an engine that learns of a flow
     /// after its end would keep it for ever.
     async fn flow_closed(&self, flow: FlowId, shard: ShardId) {
@@ -172,7 +180,7 @@ mod tests {
 
     use super::*;
     use crate::engine::ids::ListenerId;
-    use crate::sip::Transport;
+    use crate::sip::{StatusCode, Transport};
 
     const SHARD: ShardId = ShardId(0);
 
@@ -191,7 +199,7 @@ mod tests {
     fn arrival(flow: Option<FlowId>) -> Arrival {
         let peer: SocketAddr = "192.0.2.1:5060".parse().expect("a literal");
         let transport = if flow.is_some() { Transport::Tcp } else { Transport::Udp };
-        Arrival { listener: ListenerId(0), transport, peer, flow, trunk: None, registrar: false }
+        Arrival { listener: ListenerId(0), transport, peer, flow, trunk: None, registrar: false, device: false }
     }
 
     fn command() -> Command {
@@ -218,6 +226,16 @@ mod tests {
         };
         tokio::join!(stream, shard);
         assert_eq!(router.shed(), 2, "a stream loses nothing");
+    }
+
+    #[tokio::test]
+    async fn a_malformed_request_goes_up_as_one_and_is_shed_by_a_full_shard() {
+        let (router, mut inbox) = narrow();
+        let malformed = || Malformed { request: message(), code: StatusCode::BAD_REQUEST, paid: 1 };
+        router.deliver_malformed(malformed(), arrival(None));
+        router.deliver_malformed(malformed(), arrival(None));
+        assert_eq!(router.shed(), 1);
+        assert!(matches!(inbox.traffic.recv().await, Some(Input::Malformed(malformed, _)) if malformed.paid == 1));
     }
 
     #[tokio::test]

@@ -121,5 +121,5 @@ fn flow(transport: Transport, number: usize) -> Option<FlowId> {
 }
 
 fn arrival(peer: SocketAddr, transport: Transport, flow: Option<FlowId>) -> Arrival {
-    Arrival { listener: ListenerId(0), transport, peer, flow, trunk: None, registrar: false }
+    Arrival { listener: ListenerId(0), transport, peer, flow, trunk: None, registrar: false, device: false }
 }

@@ -227,7 +227,7 @@ impl World {
                 self.replies.push(*answer);
                 None
             }
-            Output::Proven(..) | Output::Note(_) => None,
+            Output::Registrar(..) | Output::Device(..) | Output::Note(_) => None,
             Output::Peer(..) | Output::CloseFlow(_) | Output::Drained => {
                 unreachable!("one shard, no streams, no shutdown")
             }
@@ -237,7 +237,7 @@ impl World {
 
 /// How a datagram from `peer` comes in.
 pub(crate) fn arrival(peer: SocketAddr, registrar: bool) -> Arrival {
-    Arrival { listener: LISTENER, transport: Transport::Udp, peer, flow: None, trunk: None, registrar }
+    Arrival { listener: LISTENER, transport: Transport::Udp, peer, flow: None, trunk: None, registrar, device: false }
 }
 
 fn policy() -> Policy {

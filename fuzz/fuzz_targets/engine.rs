@@ -32,6 +32,7 @@ fuzz_target!(|data: &[u8]| {
         flow: stream.then_some(FlowId(1)),
         trunk: None,
         registrar,
+        device: false,
     };
     let mut engine = engine();
     let received = message.bytes().len();

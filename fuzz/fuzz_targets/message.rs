@@ -10,6 +10,10 @@ fuzz_target!(|data: &[u8]| {
         assert!(salvaged.top_via().is_ok() && salvaged.method().is_some());
         look(&salvaged);
     }
+    if let Some(salvaged) = Message::salvage_registered(data) {
+        assert!(salvaged.top_via().is_ok() && salvaged.status().is_some());
+        look(&salvaged);
+    }
     let framed = Message::parse_frame(data.to_vec());
     let Ok(message) = Message::parse_datagram(data.to_vec()) else {
         assert!(framed.is_err(), "a frame is a datagram with an exact Content-Length");

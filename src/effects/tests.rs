@@ -11,7 +11,7 @@ use super::*;
 use crate::clock::{PATIENCE, WallTime};
 use crate::engine::audit::{AuditRecord, LifeEvent, Receipt};
 use crate::engine::ids::{FlowId, InstanceId, ListenerId, RecordId, ReplyTo, WakeId};
-use crate::engine::input::{Arrival, PushPurpose, TrunkFault};
+use crate::engine::input::{Arrival, Malformed, PushPurpose, TrunkFault};
 use crate::engine::output::{Answer, DestinationKey, Hop, ReceiptJob, Refusal, TrunkKey, WakeDetail, WakeKind};
 use crate::engine::policy::Provider;
 use crate::net::{ClientTls, ListenEntry, Net, Settings, Timings, Upward, plan_listeners};
@@ -165,6 +165,8 @@ impl Upward for Nobody {
     async fn deliver(&self, _message: Message, _arrival: Arrival) -> Option<ShardId> {
         None
     }
+
+    fn deliver_malformed(&self, _malformed: Malformed, _arrival: Arrival) {}
 
     async fn flow_closed(&self, _flow: FlowId, _shard: ShardId) {}
 

@@ -6,7 +6,7 @@
 mod attempts;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ahash::HashMap;
@@ -42,8 +42,8 @@ pub(crate) enum Event {
     Attached(InstanceId),
     /// The device's flow ended.
     Detached(InstanceId),
-    /// The source has proven itself for this long.
-    Proven(IpAddr, Duration),
+    /// The socket address has proven itself for this long.
+    Proven(SocketAddr, Duration),
 }
 
 struct Attachment {
@@ -350,7 +350,7 @@ impl Edge {
             self.by_flow.entry(flow).or_default().insert(instance);
         }
         let expires = attachment.until.saturating_since(now);
-        self.events.push_back(Event::Proven(attachment.device.peer.ip(), expires));
+        self.events.push_back(Event::Proven(attachment.device.peer, expires));
         self.schedule.set(instance, Some(attachment.until));
         self.returning.remove(instance);
         self.attached.insert(instance, attachment);
@@ -390,8 +390,8 @@ impl Edge {
         if proxy::write_reply(request, &reply, &mut out).is_err() {
             return;
         }
-        let proven = code == StatusCode::OK || arrival.registrar;
-        if arrival.flow.is_none() && !proven {
+        let proven = code == StatusCode::OK || arrival.is_reachable();
+        if !proven {
             if out.len() > request.bytes().len() {
                 out = compacted(&out);
             }

@@ -152,6 +152,8 @@ impl Engine {
         match input {
             Input::Command(command, reply) => self.handle_command(command, reply, now),
             Input::Sip(message, arrival) => self.handle_message(message, &arrival, now),
+            Input::Malformed(malformed, arrival) => self.handle_malformed(&malformed, &arrival, now),
+            Input::Unsent(response) => self.handle_response(&response, now),
             Input::FlowClosed(flow) => {
                 self.edge.handle_flow_closed(flow, now.boot);
                 self.pass.handle_flow_closed(flow, now.boot);
@@ -292,9 +294,9 @@ impl Engine {
     pub fn census(&self) -> Census {
         Census {
             instances: self.bindings.census(self.erasures.under_way()),
+            disconnected: self.bindings.disconnected(),
             flows: self.edge.len() as u64,
             held_calls: self.calls.held() as u64,
-            disconnected: self.bindings.disconnected(),
             texts: self.texts.len() as u64,
         }
     }

@@ -12,7 +12,7 @@ use super::output::{Consent, DestinationKey, PushOutcome, TrunkKey};
 use super::policy::Provider;
 use super::proof::TokenMessage;
 use super::push_token::PushToken;
-use crate::sip::{Message, Transport};
+use crate::sip::{Message, StatusCode, Transport};
 use crate::vault::Material;
 
 /// One thing that happened.
@@ -21,6 +21,10 @@ pub enum Input {
     Command(Command, ReplyTo),
     /// A SIP message came in.
     Sip(Message, Arrival),
+    /// A datagram of a registrar's that is meant to be a request and cannot be read.
+    Malformed(Box<Malformed>, Arrival),
+    /// The way to the peer of a request of ours is up and cannot take it for its size. The response that stands for the peer's.
+    Unsent(Message),
     /// A stream connection is gone.
     FlowClosed(FlowId),
     /// A connection we were asked to open could not be opened, or one we had opened is gone.
@@ -52,8 +56,28 @@ pub struct Arrival {
     pub flow: Option<FlowId>,
     /// The trunk, where we opened the connection ourselves.
     pub trunk: Option<Arc<TrunkKey>>,
-    /// Whether the source has answered one of our REGISTERs, and the granted expiry is not over.
+    /// Whether the source has granted a REGISTER, and the granted expiry is not over.
     pub registrar: bool,
+    /// Whether a device is attached at this very socket address. Says nothing of others behind the same address.
+    pub device: bool,
+}
+
+impl Arrival {
+    /// Whether the source receives what is sent to it, so that it may get more bytes than came.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        self.registrar || self.device || self.transport.is_reliable()
+    }
+}
+
+/// What is left of a request that cannot be read.
+pub struct Malformed {
+    /// A stand-in with everything an answer copies, and the Request-URI if that can be read.
+    pub request: Message,
+    /// What it is to be answered, if it is worth it.
+    pub code: StatusCode,
+    /// The bytes that came.
+    pub paid: usize,
 }
 
 /// One address found for a trunk, in order of preference.

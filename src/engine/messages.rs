@@ -36,7 +36,7 @@ impl Engine {
         }
     }
 
-    fn handle_response(&mut self, response: &Message, now: Now) {
+    pub(super) fn handle_response(&mut self, response: &Message, now: Now) {
         let Ok(via) = response.top_via() else { return };
         let Some(branch) = via.branch().and_then(|branch| BranchId::from_branch(branch.as_bytes())) else { return };
         let (bindings, mut desk) = self.for_bindings();
@@ -109,7 +109,7 @@ impl Engine {
 
     /// The instances a request to a binding may reach, in the order of their ids: those that take its source
     /// and whose app is not in the foreground by itself. `None`: the source is refused by all.
-    fn callees_of(&mut self, binding: BindingId, arrival: &Arrival, now: Now) -> Option<Vec<InstanceId>> {
+    pub(super) fn callees_of(&mut self, binding: BindingId, arrival: &Arrival, now: Now) -> Option<Vec<InstanceId>> {
         let pinned = arrival.trunk.is_some() || self.bindings.is_source(binding, arrival.peer.ip(), now.boot);
         let takes = |member: &&Instance| pinned || member.account.trunk_sources == TrunkSources::Any;
         let members: Vec<&Instance> = self.leases.members(binding).filter(takes).collect();
@@ -321,7 +321,7 @@ impl Engine {
     fn handle_stranger(&mut self, request: &Message, arrival: &Arrival, callee: Option<Capability>, now: Now) {
         let early = callee.is_some_and(|callee| self.calls.is_early_contact(&callee));
         let device = arrival.flow.is_some_and(|flow| self.edge.has_flow(flow));
-        let proven = arrival.registrar || arrival.trunk.is_some() || device || early;
+        let proven = arrival.registrar || arrival.device || arrival.trunk.is_some() || device || early;
         if !proven {
             self.tally.shed(Shed::Stranger);
             return self.shut_out(arrival);
@@ -376,8 +376,7 @@ impl Engine {
         if proxy::write_reply(request, &reply, &mut out).is_err() {
             return;
         }
-        let proven = arrival.flow.is_some() || arrival.registrar;
-        if !proven && out.len() > request.bytes().len() {
+        if !arrival.is_reachable() && out.len() > request.bytes().len() {
             // Never more bytes out than in before a source is proven.
             return;
         }

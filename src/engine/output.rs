@@ -46,8 +46,10 @@ pub enum Output {
     Peer(ShardId, PeerMessage),
     /// Close a connection: a stranger's, or one that broke the rules.
     CloseFlow(FlowId),
-    /// The address answered our REGISTER: it counts as a registrar for this long.
-    Proven(IpAddr, Duration),
+    /// The address granted a REGISTER: it counts as a registrar for this long.
+    Registrar(IpAddr, Duration),
+    /// A device attached from there: it gets what it asks for, and nothing that only a registrar may have, for this long.
+    Device(SocketAddr, Duration),
     /// Something an operator would notice.
     Note(Note),
     /// Everything is erased after `Input::Drain`.

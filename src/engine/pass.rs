@@ -62,7 +62,9 @@ pub(crate) enum Event {
     /// Wake the phone so that it renews its registration; worth sending until then.
     Refresh(InstanceId, Instant),
     /// The address has proven itself for this long.
-    Proven(IpAddr, Duration),
+    Registrar(IpAddr, Duration),
+    /// A phone registered from there.
+    Device(SocketAddr, Duration),
     /// A request inside a call that waited for its phone goes on.
     Release(Box<Waiting>),
 }

@@ -20,7 +20,7 @@ impl Engine {
                 self.destinations.report(destination, outcome, &mut self.random, now.boot);
             }
             Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
-            Event::Proven(address, span) => self.emit(Output::Proven(address, span)),
+            Event::Proven(address, span) => self.emit(Output::Registrar(address, span)),
             Event::Changed(binding, state, code) => {
                 self.trace_binding(binding, || match code {
                     Some(code) => format!("registration: {} ({code})", state.as_str()),
@@ -90,7 +90,7 @@ impl Engine {
                 let (calls, mut desk) = self.for_calls();
                 calls.handle_detached(instance, &mut desk, now.boot);
             }
-            Event::Proven(address, span) => self.emit(Output::Proven(address, span)),
+            Event::Proven(peer, span) => self.emit(Output::Device(peer, span)),
         }
         true
     }

@@ -168,7 +168,8 @@ impl Engine {
         match event {
             Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
             Event::Locate(query, uri) => self.emit(Output::Locate(query, uri)),
-            Event::Proven(address, span) => self.emit(Output::Proven(address, span)),
+            Event::Registrar(address, span) => self.emit(Output::Registrar(address, span)),
+            Event::Device(peer, span) => self.emit(Output::Device(peer, span)),
             Event::Attached(id) => {
                 let Some(device) = self.pass.device(id, now.boot).cloned() else { return true };
                 let (calls, mut desk) = self.for_calls();

@@ -126,6 +126,7 @@ impl<U: Upward> Acceptor<U> {
             flow: Some(enrolment.id),
             trunk: None,
             registrar: false,
+            device: false,
         };
         let connection = Connection {
             shared: &self.shared,

@@ -5,7 +5,28 @@
 
 use std::time::Duration;
 
+use crate::sip::framing::FrameLimits;
+use crate::sip::message::Bounds;
 use crate::sip::outbound::{PING_INTERVAL, PONG_TIMEOUT};
+
+/// What a registrar's messages may take: all that SIP knows, for what its callers send is not its choice.
+pub(super) const REGISTRAR_MESSAGE: Bounds = Bounds::LONG;
+/// What messages of attached devices and of strangers may take.
+pub(super) const EDGE_MESSAGE: Bounds = Bounds::SHORT;
+/// Longest body of a message that is too large and whose end is still waited for, on a connection of a registrar or an attached
+/// device; above it the connection is closed.
+pub(super) const SKIP_MAX: usize = 256 * 1024;
+/// Bytes that all messages longer than [`EDGE_MESSAGE`] take, from their head until nothing holds them any more; above it, or
+/// above a source's share, a long message is answered 513.
+pub(super) const LONG_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The share of one source.
+pub(super) const LONG_BYTES_PER_SOURCE_MAX: usize = 16 * 1024 * 1024;
+/// Malformed datagrams of one registrar that are answered within a second; the others get silence.
+pub(super) const REFUSALS_PER_SECOND: u8 = 5;
+/// Registrars whose answers are counted at once; above it a further one gets silence.
+pub(super) const REFUSAL_SOURCES_MAX: usize = 4_096;
+/// Largest message that a datagram carries, over IPv4.
+pub(super) const DATAGRAM_MAX: usize = 65_507;
 
 /// Largest UDP payload there is. A smaller buffer would cut an oversized datagram and make it look whole.
 pub(super) const DATAGRAM_BUFFER: usize = 64 * 1024;
@@ -17,25 +38,38 @@ pub(super) const READ_CHUNK: usize = 16 * 1024;
 pub(super) const UPGRADE_HEAD_MAX: usize = 8 * 1024;
 /// Connections the kernel completes before we accept them.
 pub(super) const LISTEN_BACKLOG: i32 = 1024;
-/// Bytes waiting for a device's connection; above it the flow is closed. Several whole messages, no more: a device that
-/// does not read them is gone.
+/// Bytes waiting for a device's connection. What does not fit is not sent, and a request answered 513; the flow stays, since a
+/// caller chooses the size of its messages. A device that reads nothing is gone by `Timings::write_stall`.
 pub(super) const FLOW_QUEUE_BYTES: usize = 128 * 1024;
 /// Bytes waiting for a trunk, also while it connects; above it the trunk counts as congested and is closed.
 pub(super) const TRUNK_QUEUE_BYTES: usize = 2 * 1024 * 1024;
-/// Malformed messages on one connection until it is closed.
+/// Malformed messages on a stranger's connection until it is closed.
 pub(super) const MALFORMED_MAX: u8 = 3;
 /// Connections we opened, live at once; above it a new destination is answered with `TrunkFault::Congested`.
 pub(super) const TRUNKS_MAX: usize = 20_000;
 /// Trunks that wait to be opened; above it the same answer.
 pub(super) const TRUNKS_OPENING: usize = 1_024;
-/// Proven addresses remembered; above it a new one is not, and counts as a stranger.
-pub(super) const PROVEN_MAX: usize = 200_000;
+/// Addresses of registrars remembered; above it a new one is not, and counts as a stranger.
+pub(super) const REGISTRARS_MAX: usize = 200_000;
+/// Socket addresses of attached devices remembered; above it a new one is not, and its device gets no more bytes than it sends.
+pub(super) const DEVICES_MAX: usize = 200_000;
+/// Addresses that were just asked; above it a new one is not, and its responses may be as long as a stranger's.
+pub(super) const ASKED_MAX: usize = 20_000;
+/// How long a response to a REGISTER may take: as long as its transaction (RFC 3261 §17.1.2.2) and a moment.
+pub(super) const ASKED_SPAN: Duration = Duration::from_secs(40);
 /// Questions of RFC 3263 answered at once.
 pub(super) const LOCATES_AT_ONCE: usize = 64;
 /// Questions that wait for their turn; above it they are answered with `LocateFault::Unanswered`.
 pub(super) const LOCATES_QUEUED: usize = 4_096;
 /// Free ports tried until one is found that is free for UDP and TCP alike.
 pub(super) const PORT_TRIES: usize = 32;
+
+/// How a registrar's stream is cut.
+pub(super) const REGISTRAR_FRAMES: FrameLimits = FrameLimits { message: REGISTRAR_MESSAGE.bytes, skip: SKIP_MAX };
+/// How an attached device's stream is cut.
+pub(super) const DEVICE_FRAMES: FrameLimits = FrameLimits { message: EDGE_MESSAGE.bytes, skip: SKIP_MAX };
+/// How a stranger's stream is cut.
+pub(super) const STRANGER_FRAMES: FrameLimits = FrameLimits { message: EDGE_MESSAGE.bytes, skip: 0 };
 
 /// Every span of time the network side waits.
 #[derive(Clone, Debug)]
@@ -53,6 +87,8 @@ pub struct Timings {
     /// How long a stranger's connection stays without a message. As long as a transaction of RFC 3261 §17, so that no
     /// answer of ours comes too late for it.
     pub stranger_idle: Duration,
+    /// How long a stranger's connection stays at all, whatever it sends: attaching and calling take two round trips.
+    pub stranger: Duration,
     /// How long a connection we opened stays without a message. Twice the longest expiry registrars usually grant: a
     /// trunk whose last binding was erased goes, one in use stays.
     pub trunk_idle: Duration,
@@ -79,6 +115,7 @@ impl Default for Timings {
             ping: PING_INTERVAL,
             pong: PONG_TIMEOUT,
             stranger_idle: Duration::from_secs(32),
+            stranger: Duration::from_secs(128),
             trunk_idle: Duration::from_secs(2 * 3600),
             write_stall: Duration::from_secs(30),
             flush: Duration::from_secs(2),

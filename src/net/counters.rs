@@ -37,7 +37,7 @@ pub enum Incident {
     TrunkIdle,
     /// A pong that did not come.
     PongMissing,
-    /// A connection whose write queue was full.
+    /// A message that did not fit what waits for a device, or a trunk closed for what waits for it.
     QueueFull,
     /// A connection that took no bytes for too long.
     WriteStalled,
@@ -49,13 +49,15 @@ pub enum Incident {
     TrunkUntrusted,
     /// A location that found the queue full.
     LocatesFull,
+    /// A message that was answered 513 and skipped: above its sender's limit, or above the memory that long ones share.
+    MessageTooLarge,
     /// A bug of ours that ended one connection.
     Panicked,
 }
 
 impl Incident {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::DatagramTooLarge,
         Self::Malformed,
         Self::DatagramUnsent,
@@ -76,6 +78,7 @@ impl Incident {
         Self::TrunkUnreachable,
         Self::TrunkUntrusted,
         Self::LocatesFull,
+        Self::MessageTooLarge,
         Self::Panicked,
     ];
 
@@ -103,6 +106,7 @@ impl Incident {
             Self::TrunkUnreachable => "trunk-unreachable",
             Self::TrunkUntrusted => "trunk-untrusted",
             Self::LocatesFull => "locates-full",
+            Self::MessageTooLarge => "message-too-large",
             Self::Panicked => "panicked",
         }
     }

@@ -5,8 +5,8 @@
 
 use super::queue::Closing;
 use super::websocket::{self, Decoder};
-use crate::sip::framing::{Frame, Framer};
-use crate::sip::message::ParseError;
+use crate::sip::framing::{Frame, FrameLimits, Framer};
+use crate::sip::message::{Bounds, ParseError};
 use crate::sip::outbound::PING;
 use crate::sip::{Message, StatusCode, Transport};
 
@@ -24,6 +24,10 @@ pub(super) enum Envelope {
 pub(super) enum Found {
     /// One whole message.
     Message(Vec<u8>),
+    /// The beginning of a message above the limit: the rest is skipped.
+    Oversized(Vec<u8>),
+    /// The end of a message above the limit.
+    Skipped,
     /// CRLFCRLF: to be answered with CRLF.
     Ping,
     /// A sign of life, perhaps the answer to our ping.
@@ -97,15 +101,40 @@ impl Envelope {
     }
 
     /// Parses what a [`Cutter`] found.
-    pub(super) fn parse(self, raw: Vec<u8>) -> Result<Message, ParseError> {
+    pub(super) fn parse(self, raw: Vec<u8>, bounds: Bounds) -> Result<Message, ParseError> {
         match self {
-            Self::Bare => Message::parse_frame(raw),
-            Self::WebSocket => Message::parse_enveloped(raw),
+            Self::Bare => Message::parse_frame_within(raw, bounds),
+            Self::WebSocket => Message::parse_enveloped(raw, bounds),
         }
     }
 }
 
 impl Cutter {
+    /// What the peer may send from the next message on.
+    pub(super) fn set_limits(&mut self, limits: FrameLimits) {
+        match self {
+            Self::Bare(framer) => framer.set_limits(limits),
+            Self::WebSocket(decoder) => decoder.set_limits(limits),
+        }
+    }
+
+    /// Bytes that are kept, or will be, for the message under way.
+    pub(super) fn wanted(&self) -> usize {
+        match self {
+            Self::Bare(framer) => framer.wanted(),
+            // Its limit is that of a device, whoever the peer is.
+            Self::WebSocket(_) => 0,
+        }
+    }
+
+    /// Skips the message under way instead of keeping it; its beginning, if enough of it is there to be told from the next.
+    pub(super) fn refuse(&mut self) -> Option<Vec<u8>> {
+        match self {
+            Self::Bare(framer) => framer.refuse(),
+            Self::WebSocket(_) => None,
+        }
+    }
+
     /// Takes bytes in.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         match self {
@@ -121,6 +150,8 @@ impl Cutter {
                 let frame = framer.next_frame().map_err(|error| Lost::Framing(error.status()))?;
                 Ok(frame.map(|frame| match frame {
                     Frame::Message(raw) => Found::Message(raw),
+                    Frame::Oversized(head) => Found::Oversized(head),
+                    Frame::Skipped => Found::Skipped,
                     Frame::Ping => Found::Ping,
                     Frame::Pong => Found::Pong,
                 }))

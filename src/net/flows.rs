@@ -33,9 +33,9 @@ pub(super) struct Flows {
     per_source_max: u32,
 }
 
-/// Who shares a cap: one IPv4 address, or one IPv6 /64.
+/// What shares a cap: one IPv4 address, or one IPv6 /64.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Source(IpAddr);
+pub(super) struct Source(IpAddr);
 
 /// A connection's place under the caps; gives it back when dropped.
 pub(super) struct Admission {
@@ -55,17 +55,12 @@ impl Flow {
         Self { queue: WriteQueue::new(queue_bytes, envelope), proven: AtomicBool::new(proven) }
     }
 
-    /// Queues a message of the engine's. A full queue closes the flow: the peer does not read, and a message lost on a
-    /// stream cannot be repeated.
+    /// Queues a message of the engine's, if it fits.
     pub(super) fn send(&self, bytes: &[u8]) -> Result<(), Untaken> {
         if !self.is_proven() && is_proof(bytes) {
             self.proven.store(true, Ordering::Relaxed);
         }
-        let sent = self.queue.push(bytes);
-        if sent == Err(Untaken::Full) {
-            self.queue.close(Closing::QueueFull);
-        }
-        sent
+        self.queue.push(bytes)
     }
 
     /// Whether its peer is more than a stranger.
@@ -120,9 +115,9 @@ impl Flows {
         Enrolment { flows: Arc::clone(self), id, flow }
     }
 
-    /// Queues a message; `false` if there is no such flow any more.
-    pub(super) fn send(&self, id: FlowId, bytes: &[u8]) -> bool {
-        self.table.get(&id).is_some_and(|flow| flow.send(bytes).is_ok())
+    /// Queues a message; a flow that is gone is closed.
+    pub(super) fn send(&self, id: FlowId, bytes: &[u8]) -> Result<(), Untaken> {
+        self.table.get(&id).ok_or(Untaken::Closed)?.send(bytes)
     }
 
     /// Begins to close a flow, if it is there.
@@ -145,7 +140,7 @@ impl Flows {
 }
 
 impl Source {
-    fn of(peer: IpAddr) -> Self {
+    pub(super) fn of(peer: IpAddr) -> Self {
         const HOST_BITS: u32 = 64;
         Self(match peer.to_canonical() {
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> HOST_BITS << HOST_BITS)),
@@ -221,23 +216,24 @@ mod tests {
     fn only_requests_and_kind_answers_prove_a_peer() {
         let flows = flows();
         let enrolment = flows.enrol(Envelope::Bare);
-        assert!(flows.send(enrolment.id, b"SIP/2.0 401 Unauthorized\r\n"));
+        assert_eq!(flows.send(enrolment.id, b"SIP/2.0 401 Unauthorized\r\n"), Ok(()));
         assert!(!enrolment.flow.is_proven());
-        assert!(flows.send(enrolment.id, b"SIP/2.0 200 OK\r\n"));
+        assert_eq!(flows.send(enrolment.id, b"SIP/2.0 200 OK\r\n"), Ok(()));
         assert!(enrolment.flow.is_proven());
 
         let id = enrolment.id;
         drop(enrolment);
-        assert!(!flows.send(id, b"SIP/2.0 200 OK\r\n"));
+        assert_eq!(flows.send(id, b"SIP/2.0 200 OK\r\n"), Err(Untaken::Closed));
         assert_eq!(flows.len(), 0);
     }
 
     #[test]
-    fn a_full_queue_closes_its_flow() {
+    fn what_does_not_fit_a_queue_leaves_its_flow_as_it_is() {
         let flows = flows();
         let enrolment = flows.enrol(Envelope::Bare);
-        assert!(flows.send(enrolment.id, &[b'x'; FLOW_QUEUE_BYTES]));
-        assert!(!flows.send(enrolment.id, b"x"));
-        assert_eq!(enrolment.flow.queue().push(b"x"), Err(Untaken::Closed));
+        assert_eq!(flows.send(enrolment.id, &[b'x'; FLOW_QUEUE_BYTES + 1]), Err(Untaken::Full));
+        assert_eq!(flows.send(enrolment.id, &[b'x'; FLOW_QUEUE_BYTES]), Ok(()));
+        assert_eq!(flows.send(enrolment.id, b"x"), Err(Untaken::Full));
+        assert_eq!(enrolment.flow.queue().push(b""), Ok(()), "it is open");
     }
 }

@@ -1,13 +1,15 @@
 //! What a message must have before anyone looks at what it means, and the answer to one that lacks it.
 //!
-//! Its own room because datagrams and streams share the first and only streams give the second. Refuses to answer
-//! responses, ACKs and what does not say whom to answer (`Message::salvage` decides that).
+//! Its own room because datagrams and streams share it. A stream answers by itself; whether a datagram is worth an answer
+//! depends on what the engine holds, which gets what is left of it. Refuses to answer responses, ACKs and what does not say
+//! where the answer goes (`Message::salvage` decides that).
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 
+use crate::engine::input::Malformed;
 use crate::sip::proxy::{Reply, write_reply};
-use crate::sip::{CSeq, Message, StatusCode};
+use crate::sip::{CSeq, HeaderName, Message, StatusCode};
 
 /// Whether the fields every message must have (RFC 3261 §8.1.1) are there and well-formed, and CSeq names the method.
 pub(super) fn is_wellformed(message: &Message) -> bool {
@@ -17,6 +19,29 @@ pub(super) fn is_wellformed(message: &Message) -> bool {
         && message.to().is_ok()
         && message.call_id().is_ok()
         && message.cseq().is_ok_and(cseq_fits)
+}
+
+/// What is left of a malformed datagram, if it is a request with all that an answer copies.
+pub(super) fn remains(raw: &[u8], code: StatusCode) -> Option<Malformed> {
+    let request = Message::salvage(raw)?;
+    let copied = [HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq];
+    let is_answerable = copied.into_iter().all(|name| request.header(name).is_some());
+    is_answerable.then_some(Malformed { request, code, paid: raw.len() })
+}
+
+/// What stands for the response of a peer that cannot be sent a request for its size; `None` where nothing waits for one.
+pub(super) fn unsent(request: &[u8]) -> Option<Message> {
+    let request = Message::salvage(request)?;
+    let reply = Reply {
+        code: StatusCode::MESSAGE_TOO_LARGE,
+        to_tag: Some("unsent"),
+        source: None,
+        record_route: false,
+        extra: &[],
+    };
+    let mut bytes = Vec::new();
+    write_reply(&request, &reply, &mut bytes).ok()?;
+    Message::parse_datagram(bytes).ok()
 }
 
 /// The answer to a malformed request, if its header tells enough to send one. `raw` may be cut anywhere.

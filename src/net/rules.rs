@@ -24,6 +24,7 @@ pub(super) struct StreamRules<'t> {
     heard: Instant,
     /// The last whole message that came, or the opening.
     message: Instant,
+    opened_at: Instant,
     first_message_came: bool,
     /// Since when a message is under way.
     started: Option<Instant>,
@@ -51,6 +52,7 @@ impl<'t> StreamRules<'t> {
             opened,
             heard: now,
             message: now,
+            opened_at: now,
             first_message_came: false,
             started: None,
             pinged: None,
@@ -64,10 +66,13 @@ impl<'t> StreamRules<'t> {
         self.heard = now;
     }
 
-    /// A whole message came, malformed or not.
-    pub(super) fn handle_message(&mut self, now: Instant) {
-        self.message = now;
-        self.first_message_came = true;
+    /// A whole message came. `counts`: it says that the peer is worth its connection. A stranger's well-formed request does; its
+    /// responses and what is malformed do not, for we asked it nothing.
+    pub(super) fn handle_message(&mut self, counts: bool, now: Instant) {
+        if counts {
+            self.message = now;
+            self.first_message_came = true;
+        }
         self.started = None;
         self.pinged = None;
     }
@@ -88,7 +93,7 @@ impl<'t> StreamRules<'t> {
         }
     }
 
-    /// A malformed message came; the reason to close after too many.
+    /// A malformed message of a stranger's came; the reason to close after too many.
     pub(super) fn handle_malformed(&mut self) -> Option<Closing> {
         self.malformed += 1;
         (self.malformed >= MALFORMED_MAX).then_some(Closing::Malformed)
@@ -132,7 +137,9 @@ impl<'t> StreamRules<'t> {
     fn idle_deadline(&self, proven: bool) -> Option<Instant> {
         match self.opened {
             Opened::ByPeer if proven => None,
-            Opened::ByPeer => Some(self.message + self.timings.stranger_idle),
+            Opened::ByPeer => {
+                Some((self.message + self.timings.stranger_idle).min(self.opened_at + self.timings.stranger))
+            }
             Opened::ByUs => Some(self.message + self.timings.trunk_idle),
         }
     }
@@ -190,7 +197,7 @@ mod tests {
         }
         assert_eq!(next_due(&mut rules, true), (Due::Close(Closing::MessageSlow), after(secs(10) + timings.message)));
 
-        rules.handle_message(after(secs(14)));
+        rules.handle_message(true, after(secs(14)));
         rules.handle_taken(true, after(secs(14)));
         assert_eq!(rules.poll_timeout(true), after(secs(14) + timings.message), "the next message has its own time");
     }
@@ -199,16 +206,44 @@ mod tests {
     fn a_stranger_leaves_and_a_proven_peer_stays() {
         let timings = Timings::default();
         let mut rules = StreamRules::new(Opened::ByPeer, &timings, START);
-        rules.handle_message(START);
+        rules.handle_message(true, START);
         assert_eq!(rules.handle_timeout(false, after(timings.stranger_idle)), Due::Close(Closing::StrangerIdle));
         assert_eq!(rules.handle_timeout(true, after(timings.stranger_idle)), Due::Nothing);
+    }
+
+    #[test]
+    fn what_a_stranger_sends_unasked_does_not_keep_its_connection() {
+        let timings = Timings::default();
+        let mut rules = StreamRules::new(Opened::ByPeer, &timings, START);
+        rules.handle_message(false, after(secs(4)));
+        assert_eq!(next_due(&mut rules, false), (Due::Close(Closing::MessageSlow), after(timings.message)));
+
+        let mut rules = StreamRules::new(Opened::ByPeer, &timings, START);
+        rules.handle_message(true, after(secs(1)));
+        for second in 1..8 {
+            rules.handle_message(false, after(secs(4 * second)));
+        }
+        let due = rules.handle_timeout(false, after(secs(1) + timings.stranger_idle));
+        assert_eq!(due, Due::Close(Closing::StrangerIdle));
+    }
+
+    #[test]
+    fn a_stranger_that_goes_on_asking_leaves_in_the_end() {
+        let timings = Timings::default();
+        let mut rules = StreamRules::new(Opened::ByPeer, &timings, START);
+        for second in 0..128 {
+            rules.handle_message(true, after(secs(second)));
+            assert!(!matches!(rules.handle_timeout(false, after(secs(second))), Due::Close(_)));
+        }
+        assert_eq!(rules.handle_timeout(false, after(timings.stranger)), Due::Close(Closing::StrangerIdle));
+        assert!(!matches!(rules.handle_timeout(true, after(timings.stranger)), Due::Close(_)));
     }
 
     #[test]
     fn a_missing_pong_counts_only_where_one_was_seen() {
         let timings = Timings::default();
         let mut rules = StreamRules::new(Opened::ByPeer, &timings, START);
-        rules.handle_message(START);
+        rules.handle_message(true, START);
         for round in 1..=3 {
             assert_eq!(next_due(&mut rules, true), (Due::Ping, after(timings.ping * round)), "silence is borne");
         }
@@ -225,7 +260,7 @@ mod tests {
     fn a_lone_crlf_without_a_ping_is_no_pong() {
         let timings = Timings::default();
         let mut rules = StreamRules::new(Opened::ByPeer, &timings, START);
-        rules.handle_message(START);
+        rules.handle_message(true, START);
         rules.handle_bytes(START);
         rules.handle_pong();
         assert_eq!(next_due(&mut rules, true).0, Due::Ping);

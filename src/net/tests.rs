@@ -1,6 +1,7 @@
 //! The network side against real sockets on loopback, with a channel in the router's place.
 
 mod datagrams;
+mod disturbed;
 mod streams;
 mod trunks;
 mod websockets;
@@ -24,6 +25,7 @@ const SHARD: ShardId = ShardId(3);
 /// What came up.
 enum Event {
     Message(Message, Arrival),
+    Malformed(Malformed, Arrival),
     FlowClosed(FlowId, ShardId),
     TrunkDown(ShardId, Arc<TrunkKey>, TrunkFault),
 }
@@ -34,6 +36,10 @@ struct Upstream(mpsc::Sender<Event>);
 impl Upward for Upstream {
     async fn deliver(&self, message: Message, arrival: Arrival) -> Option<ShardId> {
         self.0.send(Event::Message(message, arrival)).await.ok().map(|()| SHARD)
+    }
+
+    fn deliver_malformed(&self, malformed: Malformed, arrival: Arrival) {
+        let _ = self.0.try_send(Event::Malformed(malformed, arrival));
     }
 
     async fn flow_closed(&self, flow: FlowId, shard: ShardId) {
@@ -146,7 +152,7 @@ impl World {
     async fn message(&mut self) -> (Message, Arrival) {
         match self.next().await {
             Event::Message(message, arrival) => Some((message, arrival)),
-            Event::FlowClosed(..) | Event::TrunkDown(..) => None,
+            _ => None,
         }
         .expect("a message")
     }
@@ -154,7 +160,7 @@ impl World {
     async fn flow_closed(&mut self) -> (FlowId, ShardId) {
         match self.next().await {
             Event::FlowClosed(flow, shard) => Some((flow, shard)),
-            Event::Message(..) | Event::TrunkDown(..) => None,
+            _ => None,
         }
         .expect("the end of a flow")
     }
@@ -162,7 +168,7 @@ impl World {
     async fn trunk_down(&mut self) -> (ShardId, Arc<TrunkKey>, TrunkFault) {
         match self.next().await {
             Event::TrunkDown(shard, key, fault) => Some((shard, key, fault)),
-            Event::Message(..) | Event::FlowClosed(..) => None,
+            _ => None,
         }
         .expect("the end of a trunk")
     }

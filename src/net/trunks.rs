@@ -23,7 +23,7 @@ use super::accept::{note_panic, tune};
 use super::bounds::{TRUNK_QUEUE_BYTES, TRUNKS_MAX, TRUNKS_OPENING};
 use super::envelope::Envelope;
 use super::flows::Flow;
-use super::queue::Closing;
+use super::queue::{Closing, Untaken};
 use super::rules::Opened;
 use super::stream::{self, Connection, Halves};
 use super::tls::ClientTls;
@@ -118,8 +118,11 @@ impl Trunk {
                 senders.push(sender);
             }
         }
-        // Full closes the trunk, and closed is about to be told: either way the sender hears of it.
-        let _ = self.flow.send(bytes);
+        // Full closes the trunk, as a registrar that does not read is as good as gone; closed is about to be told. Either way
+        // the sender hears of it.
+        if self.flow.send(bytes) == Err(Untaken::Full) {
+            self.flow.queue().close(Closing::QueueFull);
+        }
     }
 
     fn senders(&self) -> MutexGuard<'_, Vec<ShardId>> {
@@ -214,6 +217,7 @@ impl<U: Upward> Context<U> {
             flow: Some(enrolment.id),
             trunk: Some(Arc::clone(&trunk.key)),
             registrar: false,
+            device: false,
         };
         let connection = Connection {
             shared: &self.shared,

@@ -6,6 +6,7 @@
 //! than to tell keep-alives from SIP.
 
 mod handshake;
+mod skip;
 #[cfg(test)]
 mod tests;
 
@@ -18,9 +19,11 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use zeroize::Zeroize;
 
 pub(super) use self::handshake::upgrade;
+use self::skip::Skip;
 
 use super::envelope::Found;
 use super::queue::Closing;
+use crate::sip::framing::FrameLimits;
 use crate::sip::message::MESSAGE_MAX;
 use crate::sip::outbound::{PING as CRLF_PING, PONG as CRLF_PONG};
 
@@ -31,7 +34,7 @@ pub(super) const PING: &[u8] = &[0x89, 0x00];
 const IDLE_CAPACITY_MAX: usize = 256;
 
 /// Finds messages in the bytes of a client. Holds at most one frame and one message of `MESSAGE_MAX` bytes beside what one
-/// `push` brought.
+/// `push` brought; of a longer one that is skipped, so much of its beginning.
 #[derive(Default)]
 pub(super) struct Decoder {
     buffer: Vec<u8>,
@@ -40,6 +43,20 @@ pub(super) struct Decoder {
     /// There while a message is under way in fragments: an idle connection needs none.
     context: Option<Box<WebSocketContext>>,
     broken: Option<u16>,
+    limits: FrameLimits,
+    skip: Option<Skip>,
+    /// The end of a skipped message is not reported yet.
+    has_skipped: bool,
+    /// Bytes of the fragments that came of the message under way.
+    kept: u64,
+}
+
+/// A frame's payload.
+#[derive(Clone, Copy)]
+struct Payload {
+    /// Where it begins.
+    begins: usize,
+    bytes: u64,
 }
 
 impl Decoder {
@@ -69,13 +86,36 @@ impl Decoder {
 
     /// Whether a message has begun and is not whole.
     pub(super) fn is_mid_message(&self) -> bool {
-        self.start < self.buffer.len() || self.context.is_some()
+        self.start < self.buffer.len() || self.context.is_some() || self.skip.is_some()
+    }
+
+    /// What the peer may send from the next message on.
+    pub(super) fn set_limits(&mut self, limits: FrameLimits) {
+        self.limits = limits;
     }
 
     fn advance(&mut self) -> Result<Option<Found>, CloseCode> {
         loop {
-            let Some((header, end)) = self.find_end()? else { return Ok(None) };
-            let found = self.feed(&header, end);
+            if std::mem::take(&mut self.has_skipped) {
+                return Ok(Some(Found::Skipped));
+            }
+            if let Some(skip) = self.skip.as_mut().filter(|skip| skip.is_in_frame()) {
+                self.start += skip.take(&mut self.buffer[self.start..]);
+                self.release();
+                if self.skip.as_ref().is_some_and(Skip::is_in_frame) {
+                    return Ok(None);
+                }
+            }
+            if let Some(skip) = self.skip.take_if(|skip| skip.is_over()) {
+                self.has_skipped = true;
+                return Ok(Some(Found::Oversized(skip.into_head())));
+            }
+            let Some((header, payload)) = self.parse_header()? else { return Ok(None) };
+            if self.is_skipped(&header, payload)? {
+                continue;
+            }
+            let Some(end) = self.find_end(payload)? else { return Ok(None) };
+            let found = self.feed(&header, payload, end);
             self.start = end;
             self.release();
             if let Some(found) = found? {
@@ -84,19 +124,45 @@ impl Decoder {
         }
     }
 
-    /// The header of the frame at `start` and where the frame ends, if it is whole.
-    fn find_end(&self) -> Result<Option<(FrameHeader, usize)>, CloseCode> {
+    /// The header of the frame at `start` and the bytes of its payload, if the header is whole.
+    fn parse_header(&self) -> Result<Option<(FrameHeader, Payload)>, CloseCode> {
         let mut cursor = Cursor::new(&self.buffer[self.start..]);
         let parsed = FrameHeader::parse(&mut cursor).map_err(|_| CloseCode::Protocol)?;
-        let Some((header, payload)) = parsed else { return Ok(None) };
-        let payload = usize::try_from(payload).ok().filter(|payload| *payload <= MESSAGE_MAX).ok_or(CloseCode::Size)?;
         let head = usize::try_from(cursor.position()).map_err(|_| CloseCode::Size)?;
-        let end = self.start + head + payload;
-        Ok((end <= self.buffer.len()).then_some((header, end)))
+        Ok(parsed.map(|(header, bytes)| (header, Payload { begins: self.start + head, bytes })))
+    }
+
+    /// Whether a frame belongs to a message that is skipped, or makes it one; if so, its header is taken.
+    fn is_skipped(&mut self, header: &FrameHeader, payload: Payload) -> Result<bool, CloseCode> {
+        let OpCode::Data(_) = header.opcode else { return Ok(false) };
+        let kept = self.kept.saturating_add(payload.bytes);
+        match &mut self.skip {
+            Some(skip) => {
+                skip.go_on(header, payload.bytes).then_some(()).ok_or(CloseCode::Size)?;
+            }
+            None if kept <= MESSAGE_MAX as u64 || self.limits.skip == 0 => return Ok(false),
+            None => {
+                let skip = Skip::begin(header, payload.bytes, self.limits.skip).ok_or(CloseCode::Size)?;
+                self.skip = Some(skip);
+                // Fragments that came before are gone with it, and so is the answer.
+                self.context = None;
+                self.kept = 0;
+            }
+        }
+        self.start = payload.begins;
+        Ok(true)
+    }
+
+    /// Where a frame that is kept ends, if it is whole.
+    fn find_end(&self, payload: Payload) -> Result<Option<usize>, CloseCode> {
+        let length =
+            usize::try_from(payload.bytes).ok().filter(|length| *length <= MESSAGE_MAX).ok_or(CloseCode::Size)?;
+        let end = payload.begins + length;
+        Ok((end <= self.buffer.len()).then_some(end))
     }
 
     /// Hands the library one whole frame.
-    fn feed(&mut self, header: &FrameHeader, end: usize) -> Result<Option<Found>, CloseCode> {
+    fn feed(&mut self, header: &FrameHeader, payload: Payload, end: usize) -> Result<Option<Found>, CloseCode> {
         let mut pipe = Pipe { input: &self.buffer[self.start..end], output: Vec::new() };
         let in_fragments = self.context.is_some();
         let mut context = self.context.take().unwrap_or_else(|| Box::new(context(pipe.input.len())));
@@ -106,6 +172,9 @@ impl Decoder {
             // A control frame may stand between fragments (RFC 6455 §5.4).
             OpCode::Control(_) => in_fragments,
         };
+        if let OpCode::Data(_) = header.opcode {
+            self.kept = if goes_on { self.kept + payload.bytes } else { 0 };
+        }
         self.context = goes_on.then_some(context);
         Ok(taken)
     }

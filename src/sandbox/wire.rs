@@ -19,8 +19,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::sip::framing::{Frame, Framer};
-use crate::sip::message::MESSAGE_MAX;
+use crate::sip::framing::{Frame, FrameLimits, Framer};
+use crate::sip::message::LONG_MESSAGE_MAX;
 use crate::sip::outbound::PONG;
 use crate::sip::{Message, Transport};
 
@@ -220,7 +220,7 @@ impl Wire {
             arrivals,
             arrivals_in,
             tasks: JoinSet::new(),
-            datagram: vec![0; MESSAGE_MAX],
+            datagram: vec![0; LONG_MESSAGE_MAX],
         }
     }
 
@@ -300,6 +300,7 @@ async fn carry<S>(
 {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut framer = Framer::default();
+    framer.set_limits(FrameLimits { message: LONG_MESSAGE_MAX, skip: 0 });
     let mut buffer = vec![0; 4096];
     loop {
         let written = tokio::select! {
@@ -339,7 +340,8 @@ async fn take_frames<W: AsyncWrite + Unpin>(
                 arrivals.send(incoming).await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
             }
             Frame::Ping => write(writer, PONG).await?,
-            Frame::Pong => {}
+            // Nothing is skipped: a stand-in's peer that sends too much has a bug.
+            Frame::Pong | Frame::Oversized(_) | Frame::Skipped => {}
         }
     }
     Ok(())

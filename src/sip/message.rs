@@ -4,9 +4,10 @@
 //! a proxy pays only for what it reads and forwards the rest byte-exact. Values are bytes: display names in Latin-1 occur
 //! in the wild. A message costs two allocations: the buffer it came in and the table of its fields.
 //!
-//! Refused while parsing: more than `MESSAGE_MAX` bytes or `HEADERS_MAX` fields, a CR or LF that ends no line (the next hop
-//! might see a header field where we see none), and every lie about Content-Length.
+//! Refused while parsing: more bytes or fields than the sender's [`Bounds`], a CR or LF that ends no line (the next hop might
+//! see a header field where we see none), and every lie about Content-Length.
 
+mod bounds;
 mod fields;
 mod method;
 mod name;
@@ -21,17 +22,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use zeroize::Zeroize;
 
+pub use self::bounds::{Bounds, HEADERS_MAX, LONG_HEADERS_MAX, LONG_MESSAGE_MAX, MESSAGE_MAX};
 pub use self::method::Method;
 pub use self::name::HeaderName;
 pub(crate) use self::parse::content_length;
 pub use self::reason::Reason;
 pub use self::status::StatusCode;
 use super::grammar::Elements;
-
-/// Longest message (bytes).
-pub const MESSAGE_MAX: usize = 16 * 1024;
-/// Most header fields in a message.
-pub const HEADERS_MAX: usize = 64;
 
 /// A parsed message. Folding is undone in place (CR and LF become spaces). Cloning shares everything.
 #[derive(Clone)]
@@ -76,10 +73,10 @@ pub enum ParseError {
     /// The bytes end before the empty line.
     #[error("ends before the empty line")]
     Truncated,
-    /// More than `MESSAGE_MAX` bytes.
+    /// More bytes than its sender may use.
     #[error("too large")]
     TooLarge,
-    /// More than `HEADERS_MAX` fields.
+    /// More fields than its sender may use.
     #[error("too many header fields")]
     TooManyHeaders,
     /// Missing on a stream, repeated, no number, or more than there is.
@@ -99,13 +96,21 @@ pub struct FieldError {
 }
 
 impl Message {
+    /// Parses one whole datagram within the widest bounds.
+    ///
+    /// # Errors
+    /// If the bytes are no SIP message.
+    pub fn parse_datagram(buffer: Vec<u8>) -> Result<Self, ParseError> {
+        Self::parse_datagram_within(buffer, Bounds::WIDEST)
+    }
+
     /// Parses one whole datagram: a body longer than Content-Length is cut, a shorter one is an error. Without
     /// Content-Length the body ends with the datagram (RFC 3261 §18.3).
     ///
     /// # Errors
-    /// If the bytes are no SIP message.
-    pub fn parse_datagram(mut buffer: Vec<u8>) -> Result<Self, ParseError> {
-        let head = parse::head(&mut buffer)?;
+    /// If the bytes are no SIP message, or one beyond `bounds`.
+    pub fn parse_datagram_within(mut buffer: Vec<u8>, bounds: Bounds) -> Result<Self, ParseError> {
+        let head = parse::head(&mut buffer, bounds)?;
         if let Some(length) = head.content_length {
             let length = usize::try_from(length).map_err(|_| ParseError::ContentLength)?;
             let rest = buffer.len() - head.body;
@@ -117,12 +122,20 @@ impl Message {
         Ok(Self::assemble(buffer, &head))
     }
 
-    /// Parses one frame cut from a stream by `framing` (Content-Length must be there and exact).
+    /// Parses one frame within the widest bounds.
     ///
     /// # Errors
     /// If the bytes are no SIP message.
-    pub fn parse_frame(mut buffer: Vec<u8>) -> Result<Self, ParseError> {
-        let head = parse::head(&mut buffer)?;
+    pub fn parse_frame(buffer: Vec<u8>) -> Result<Self, ParseError> {
+        Self::parse_frame_within(buffer, Bounds::WIDEST)
+    }
+
+    /// Parses one frame cut from a stream by `framing` (Content-Length must be there and exact).
+    ///
+    /// # Errors
+    /// If the bytes are no SIP message, or one beyond `bounds`.
+    pub fn parse_frame_within(mut buffer: Vec<u8>, bounds: Bounds) -> Result<Self, ParseError> {
+        let head = parse::head(&mut buffer, bounds)?;
         let rest = buffer.len() - head.body;
         if head.content_length.and_then(|length| usize::try_from(length).ok()) != Some(rest) {
             return Err(ParseError::ContentLength);
@@ -134,9 +147,9 @@ impl Message {
     /// necessary" there (RFC 7118 §4.2); where it stands it must be exact, as nothing may follow the message.
     ///
     /// # Errors
-    /// If the bytes are no SIP message.
-    pub fn parse_enveloped(mut buffer: Vec<u8>) -> Result<Self, ParseError> {
-        let head = parse::head(&mut buffer)?;
+    /// If the bytes are no SIP message, or one beyond `bounds`.
+    pub fn parse_enveloped(mut buffer: Vec<u8>, bounds: Bounds) -> Result<Self, ParseError> {
+        let head = parse::head(&mut buffer, bounds)?;
         let rest = u64::try_from(buffer.len() - head.body).ok();
         if head.content_length.is_some() && head.content_length != rest {
             return Err(ParseError::ContentLength);
@@ -145,7 +158,7 @@ impl Message {
     }
 
     fn assemble(buffer: Vec<u8>, head: &parse::Head) -> Self {
-        let fields = Arc::from(head.fields());
+        let fields = head.fields();
         Self { buffer: buffer.into(), start: head.start, fields, index: head.index, body: head.body }
     }
 
@@ -192,7 +205,7 @@ impl Message {
 
     /// The first field of that name.
     pub fn header(&self, name: HeaderName) -> Option<&[u8]> {
-        self.fields.get(self.index.first(name)?).map(|field| field.value.of(&self.buffer))
+        self.values(name).next()
     }
 
     /// The first field whose raw name equals `name` in any case (for extension headers).
@@ -224,11 +237,30 @@ impl Message {
         &self.buffer
     }
 
+    /// Lets `guard` live as long as any clone of the message or its bytes: what their memory is counted by. `wipe` has no
+    /// effect on such a message.
+    #[must_use]
+    pub fn guarded<G: Send + Sync + 'static>(self, guard: G) -> Self {
+        Self { buffer: Bytes::from_owner(Guarded { bytes: self.buffer, _guard: guard }), ..self }
+    }
+
     /// Overwrites the message, if no clone of it or its bytes is left.
     pub fn wipe(self) {
         if let Ok(mut bytes) = self.buffer.try_into_mut() {
             bytes.as_mut().zeroize();
         }
+    }
+}
+
+/// Bytes and what counts their memory.
+struct Guarded<G> {
+    bytes: Bytes,
+    _guard: G,
+}
+
+impl<G> AsRef<[u8]> for Guarded<G> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

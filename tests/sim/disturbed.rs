@@ -4,6 +4,7 @@ use reveille::engine::output::{Answer, InstanceView, RegistrationState};
 use reveille::engine::tally::Shed;
 
 use crate::hand_over::world_over_tcp;
+use crate::pbx::Invite;
 use crate::world::build::{PBX, address};
 use crate::world::{World, minutes, secs, seed};
 
@@ -65,6 +66,62 @@ fn a_connection_that_is_opened_again_at_once_is_no_news() {
 }
 
 #[test]
+fn behind_the_address_of_an_attached_phone_a_stranger_is_a_stranger() {
+    let mut world = World::new(seed(1304)).with_attached_phone("alice");
+    let (phone, sent) = (world.phone("alice").address, world.sent.len());
+    let neighbour = format!("{}:{}", phone.ip(), phone.port() + 7);
+    for method in ["OPTIONS", "INVITE", "BYE"] {
+        let request = format!(
+            "{method} sip:nobody@192.0.2.5 SIP/2.0\r\nVia: SIP/2.0/UDP {neighbour};branch=z9hG4bK{method}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:x@example.com>;tag=1\r\nTo: <sip:nobody@192.0.2.5>\r\n\
+             Call-ID: {method}\r\nCSeq: 1 {method}\r\nX-Long: {}\r\nContent-Length: 0\r\n\r\n",
+            "x".repeat(500)
+        );
+        world.stranger_sends(&neighbour, request.as_bytes());
+    }
+    world.run_for(secs(5));
+    assert_eq!(world.sent.len(), sent, "silence");
+}
+
+/// An INVITE with a bare comma in From, of about `length` bytes.
+fn malformed_invite(uri: &str, from: &str, length: usize) -> Vec<u8> {
+    format!(
+        "INVITE {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bKcomma\r\nMax-Forwards: 70\r\n\
+         From: Smith, Carol <sip:carol@example.com>;tag=1\r\nTo: <sip:alice@example.com>\r\nCall-ID: comma\r\n\
+         CSeq: 1 INVITE\r\nX-Long: {}\r\nContent-Length: 0\r\n\r\n",
+        "x".repeat(length.saturating_sub(330))
+    )
+    .into_bytes()
+}
+
+#[test]
+fn a_malformed_call_from_the_registrar_gets_a_400_if_it_is_for_us_and_pays_for_it() {
+    let mut world = World::new(seed(1305)).with_sleeping_phone("alice");
+    let contact = world.pbx().contacts("alice")[0].clone();
+    let pbx = PBX.to_owned();
+    let stranger = "198.51.100.77:5060";
+    let unheld = contact.replace("sip:a", "sip:b");
+    assert_ne!(unheld, contact);
+    let sent = world.sent.len();
+    world.stranger_sends(&pbx, &malformed_invite(&unheld, &pbx, 600));
+    world.stranger_sends(stranger, &malformed_invite(&contact, stranger, 600));
+    world.stranger_sends(&pbx, &malformed_invite(&contact, &pbx, 0)[..240]);
+    let ack = String::from_utf8(malformed_invite(&contact, &pbx, 600)).expect("text").replace("INVITE", "ACK");
+    world.stranger_sends(&pbx, ack.as_bytes());
+    world.run_for(secs(2));
+    assert_eq!(world.sent.len(), sent, "silence");
+
+    world.stranger_sends(&pbx, &malformed_invite(&contact, &pbx, 600));
+    world.run_for(secs(2));
+    let answers: Vec<String> =
+        world.sent[sent..].iter().map(|(_, _, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect();
+    let [answer] = &answers[..] else { panic!("one answer: {answers:?}") };
+    assert!(answer.starts_with("SIP/2.0 400 ") && answer.contains("Call-ID: comma\r\n"), "{answer}");
+    assert!(answer.len() <= 600);
+    assert!(world.pushes.is_empty(), "and no phone is woken");
+}
+
+#[test]
 fn a_stranger_that_tries_tokens_is_slowed_and_the_phone_behind_the_same_address_attaches() {
     let mut world = World::new(seed(1306)).with_sleeping_phone("alice");
     let (instance, _) = world.key_of("alice");
@@ -93,6 +150,28 @@ fn a_stranger_that_tries_tokens_is_slowed_and_the_phone_behind_the_same_address_
     world.run_until_quiet();
     assert_eq!(world.phone("alice").verdicts, [401, 200]);
     let call = world.pbx().invite("alice");
+    world.run_until_quiet();
+    assert_eq!(world.pbx().heard(call), [100, 180, 200]);
+}
+
+#[test]
+fn a_call_that_does_not_fit_what_waits_for_the_phone_gets_513_and_the_phone_stays_attached() {
+    let mut world = World::new(seed(1307)).with_attached_phone("alice");
+    world.room = 4_000;
+    let large = world.pbx().invite(Invite::to("alice").with_body(&[b'x'; 8_000]));
+    world.run_for(secs(40));
+    assert_eq!(world.pbx().heard(large).last(), Some(&513));
+    assert_eq!(world.table("edge"), 1);
+    let next = world.pbx().invite("alice");
+    world.run_until_quiet();
+    assert_eq!(world.pbx().heard(next), [100, 180, 200]);
+    assert!(world.pushes.is_empty() && world.closed.is_empty(), "on the flow it has");
+}
+
+#[test]
+fn a_call_as_large_as_sip_goes_rings() {
+    let mut world = World::new(seed(1308)).with_attached_phone("alice");
+    let call = world.pbx().invite(Invite::to("alice").with_body(&[b'x'; 60_000]));
     world.run_until_quiet();
     assert_eq!(world.pbx().heard(call), [100, 180, 200]);
 }

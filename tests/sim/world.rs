@@ -95,7 +95,8 @@ pub struct World {
     phones: BTreeMap<String, Phone>,
     connections: BTreeMap<u64, Connection>,
     connections_made: u64,
-    proven: BTreeMap<IpAddr, Instant>,
+    registrars: BTreeMap<IpAddr, Instant>,
+    devices: BTreeMap<SocketAddr, Instant>,
     /// What the resolver says.
     pub names: BTreeMap<String, Result<Vec<Located>, LocateFault>>,
     pub resolver_delay: Duration,
@@ -120,6 +121,8 @@ pub struct World {
     pub drained: usize,
     /// Datagrams that reached an address where nobody lives.
     pub mailbox: Vec<(SocketAddr, Vec<u8>)>,
+    /// Longest message that still fits what waits for a phone.
+    pub room: usize,
     /// UDP bytes from and to each address.
     pub meter: BTreeMap<SocketAddr, (usize, usize)>,
     /// Connections the engines closed.
@@ -310,9 +313,14 @@ impl World {
                 self.closed.push(flow.0);
                 self.close(flow.0, true);
             }
-            Output::Proven(address, span) => {
+            Output::Device(peer, span) => {
                 let until = self.now.boot + span;
-                let known = self.proven.entry(address).or_insert(until);
+                let known = self.devices.entry(peer).or_insert(until);
+                *known = (*known).max(until);
+            }
+            Output::Registrar(address, span) => {
+                let until = self.now.boot + span;
+                let known = self.registrars.entry(address).or_insert(until);
                 *known = until.max(*known);
             }
             Output::Note(note) => {

@@ -22,7 +22,7 @@ struct Account {
 impl Allowance {
     /// What a request outside any dialog brings along.
     pub(super) fn of(request: &Message, arrival: &Arrival) -> Self {
-        let proven = arrival.registrar || arrival.transport.is_reliable();
+        let proven = arrival.is_reachable();
         let paid = request.bytes().len();
         Self((!proven).then_some(Account { paid, left: paid }))
     }

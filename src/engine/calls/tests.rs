@@ -151,6 +151,7 @@ impl Room {
             flow: None,
             trunk: None,
             registrar: true,
+            device: false,
         };
         let callee = |number| Callee {
             instance: instance(number),

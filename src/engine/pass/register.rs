@@ -277,7 +277,7 @@ impl Pass {
     fn give_back(&mut self, id: TransitId, code: StatusCode, mut out: Vec<u8>, now: Instant) {
         let Some(transit) = self.transits.get_mut(id) else { return };
         let arrival = &transit.arrival;
-        let proven = code.is_success() || arrival.registrar || arrival.transport.is_reliable();
+        let proven = code.is_success() || arrival.is_reachable();
         let paid = transit.under_way.as_ref().map_or(0, |under_way| under_way.request.bytes().len());
         if !proven && out.len() > paid {
             let Some(short) = essential(&out) else { return };
@@ -336,14 +336,14 @@ impl Pass {
             return;
         }
         let device = device_at(arrival, &named);
-        let (peer, flow_lost) = (arrival.peer.ip(), *flow_lost);
+        let (peer, flow_lost) = (arrival.peer, *flow_lost);
         let awake = if flow_lost { Awake::Gone(now) } else { awake_by(&device, now) };
         let (aor, made_by) = (asked.aor.clone(), asked.made_by.clone());
         let (registrar, expires) = (asked.registrar.host.clone(), now + granted);
         self.supersede(&aor, &registrar, &named);
         let target = target.clone();
-        self.events.push_back(Event::Proven(peer, granted));
-        self.events.push_back(Event::Proven(target.address.ip(), granted));
+        self.events.push_back(Event::Device(peer, granted));
+        self.events.push_back(Event::Registrar(target.address.ip(), granted));
         self.table.insert(Binding { named, aor, registrar, device, awake, target, expires, confirmed: now, made_by });
         self.lingering.remove(&instance);
         self.schedule.set((instance, Timer::Expiry), Some(expires));
@@ -387,7 +387,7 @@ impl Pass {
         if proxy::write_reply(request, &reply, &mut out).is_err() {
             return;
         }
-        let proven = arrival.registrar || arrival.transport.is_reliable();
+        let proven = arrival.is_reachable();
         if proven || out.len() <= request.bytes().len() {
             self.events.push_back(Event::Send(back.clone(), Bytes::from(out)));
         }
@@ -425,7 +425,7 @@ fn outward(transit: &Transit, target: &Target, branch: BranchId, policy: &Policy
     };
     let mut out = Vec::with_capacity(changed.bytes().len() + 256);
     proxy::write_forward(&changed, Some((transit.arrival.peer, transit.arrival.transport)), &forward, &mut out);
-    (out.len() <= crate::sip::message::MESSAGE_MAX).then(|| Bytes::from(out))
+    (out.len() <= crate::sip::message::LONG_MESSAGE_MAX).then(|| Bytes::from(out))
 }
 
 /// A refusal cut to what the phone needs to try again.

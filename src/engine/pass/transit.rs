@@ -77,7 +77,7 @@ impl Transit {
     /// Whether the phone is where it says: over a stream, or in the registrar's or our own experience.
     pub(super) fn is_proven(&self) -> bool {
         let confirmed = self.server.final_code().is_some_and(crate::sip::StatusCode::is_success);
-        confirmed || self.arrival.registrar || self.arrival.transport.is_reliable()
+        confirmed || self.arrival.is_reachable()
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {

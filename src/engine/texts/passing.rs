@@ -4,7 +4,7 @@ use zeroize::Zeroize;
 
 use super::transit::{Leg, Origin};
 use super::*;
-use crate::sip::message::MESSAGE_MAX;
+use crate::sip::message::LONG_MESSAGE_MAX;
 use crate::sip::proxy::{self, Forward, OwnVia, Reply};
 use crate::sip::transaction::{NonInviteClient, Timeout, Verdict};
 
@@ -247,5 +247,5 @@ pub(super) fn write(
     };
     let mut out = Vec::with_capacity(request.bytes().len() + 512);
     proxy::write_forward(request, received, &change, &mut out);
-    (out.len() <= MESSAGE_MAX).then(|| Bytes::from(out))
+    (out.len() <= LONG_MESSAGE_MAX).then(|| Bytes::from(out))
 }

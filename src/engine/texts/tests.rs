@@ -140,6 +140,7 @@ impl Shard {
             flow: None,
             trunk: None,
             registrar: true,
+            device: false,
         };
         let recipients = recipients
             .iter()

@@ -82,13 +82,7 @@ impl MergeKey {
 
 impl Origin {
     pub(super) fn new(request: Message, arrival: &Arrival, back: Hop) -> Self {
-        Self {
-            request,
-            back,
-            source: arrival.peer,
-            transport: arrival.transport,
-            proven: arrival.registrar || arrival.transport.is_reliable(),
-        }
+        Self { request, back, source: arrival.peer, transport: arrival.transport, proven: arrival.is_reachable() }
     }
 
     /// Whether so many bytes may go back: never more out than in before a source is proven.

@@ -45,9 +45,9 @@ async fn what_is_not_sip_gets_silence() {
 }
 
 #[tokio::test]
-async fn a_proven_address_is_a_registrar_on_any_port() {
+async fn an_address_that_granted_a_registration_is_a_registrar_on_any_port() {
     let mut world = World::start(Wishes::none());
-    world.handle().remember_proven("127.0.0.1".parse().expect("a literal"), Duration::from_secs(60));
+    world.handle().remember_registrar("127.0.0.1".parse().expect("a literal"), Duration::from_secs(60));
     let registrar = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
     registrar.send_to(&request("one"), world.udp()).await.expect("sent");
     assert!(world.message().await.1.registrar);

@@ -197,20 +197,21 @@ async fn a_flow_closed_by_the_engine_sends_first_what_waits() {
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_read_is_closed() {
-    let mut world = World::start(Wishes::none());
+async fn a_peer_that_does_not_read_keeps_its_flow_until_a_write_makes_no_progress() {
+    let mut world = World::start(Wishes::timings(|timings| timings.write_stall = SOON));
     let mut phone = connect(world.tcp()).await;
     write(&mut phone, &request("one")).await;
     let flow = world.message().await.1.flow.expect("a flow");
     let handle = world.handle();
     within(async {
-        while handle.send(&Hop::Flow(flow), &[b'x'; 16 * 1024], SHARD).is_ok() {
+        while handle.send(&Hop::Flow(flow), &[b'x'; 15_000], SHARD).is_ok() {
             tokio::task::yield_now().await;
         }
     })
     .await;
+    assert_eq!(handle.send(&Hop::Flow(flow), b"SIP/2.0 200 OK\r\n", SHARD), Ok(()), "it is open");
     assert_eq!(world.flow_closed().await, (flow, SHARD));
-    assert_eq!(world.total(Incident::QueueFull), 1);
+    assert_eq!((world.total(Incident::QueueFull), world.total(Incident::WriteStalled)), (1, 1));
 }
 
 #[tokio::test]
@@ -225,6 +226,7 @@ async fn a_write_without_progress_ends_the_connection() {
         flow: Some(enrolment.id),
         trunk: None,
         registrar: false,
+        device: false,
     };
     let (near, _far) = tokio::io::duplex(64);
     enrolment.flow.send(&[b'x'; 65]).expect("room");

@@ -130,6 +130,33 @@ async fn fragments_are_joined_and_a_ping_between_them_is_answered() {
 }
 
 #[tokio::test]
+async fn what_is_malformed_or_too_large_does_not_end_the_flow_of_an_attached_device() {
+    let mut world = World::start(Wishes::none());
+    let mut phone = upgraded(&world).await;
+    write(&mut phone, &framed(FIN | TEXT, &request("one"))).await;
+    let flow = world.message().await.1.flow.expect("a flow");
+    world.handle().send(&Hop::Flow(flow), b"SIP/2.0 200 OK\r\n", SHARD).expect("it is up");
+    read_exactly(&mut phone, 18).await;
+
+    let kinds: Vec<Vec<u8>> = disturbed::malformed_kinds().into_iter().map(|(_, text)| text.into_bytes()).collect();
+    let half = disturbed::request_of("huge", 10_000);
+    let frames = kinds.iter().map(|message| framed(FIN | TEXT, message)).chain([
+        framed(FIN | BINARY, &disturbed::request_of("huge", 17_000)),
+        framed(FIN | BINARY, &disturbed::request_of("huge", 200_000)),
+        [framed(TEXT, &half), framed(FIN | PING, b"p"), framed(0, &half), framed(FIN, &half)].concat(),
+        [framed(TEXT, &disturbed::request_of("huge", 20_000)), framed(FIN | PING, b"p"), framed(FIN, b"x")].concat(),
+    ]);
+    for (number, frame) in frames.enumerate() {
+        write(&mut phone, &[frame, framed(FIN | TEXT, &request("next"))].concat()).await;
+        assert_eq!(call_id(&world.message().await.0), "next", "after the {number}th");
+    }
+    assert_eq!(world.total(Incident::MessageTooLarge), 4);
+    write(&mut phone, &[&[FIN | BINARY, 0xff][..], &300_000u64.to_be_bytes(), &[0; 4]].concat()).await;
+    world.flow_closed().await;
+    world.assert_nothing_came();
+}
+
+#[tokio::test]
 async fn who_breaks_the_protocol_is_told_how_and_closed() {
     let mut world = World::start(Wishes::none());
     let half = vec![b'x'; MESSAGE_MAX / 2 + 1];

@@ -100,6 +100,114 @@ fn a_message_of_the_largest_size_passes_and_one_byte_more_does_not() {
     assert_eq!(frames(endless.chunks(1)), Err(ParseError::TooLarge));
 }
 
+/// What a sender may send whose messages end no stream.
+const PATIENT: FrameLimits = FrameLimits { message: 200, skip: 400 };
+
+/// Feeds the pieces to a framer with limits and drains after each.
+fn frames_within<'p>(
+    limits: FrameLimits,
+    pieces: impl IntoIterator<Item = &'p [u8]>,
+) -> (Vec<Frame>, Option<ParseError>) {
+    let mut framer = Framer::default();
+    framer.set_limits(limits);
+    let mut frames = Vec::new();
+    for piece in pieces {
+        framer.push(piece);
+        loop {
+            match framer.next_frame() {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break,
+                Err(error) => return (frames, Some(error)),
+            }
+        }
+    }
+    (frames, None)
+}
+
+#[test]
+fn a_body_that_is_too_long_is_skipped_wherever_it_is_cut() {
+    let head = |length: usize| format!("OPTIONS sip:a SIP/2.0\r\nl: {length}\r\n\r\n").into_bytes();
+    let huge = |length: usize| [head(length), vec![b'\r'; length]].concat();
+    for length in [200, 399, 400] {
+        let stream = [&huge(length)[..], REGISTER, &huge(length), &huge(length), OPTIONS].concat();
+        let skipped = || [Frame::Oversized(head(length)), Frame::Skipped];
+        let expected: Vec<Frame> = skipped()
+            .into_iter()
+            .chain([message(REGISTER)])
+            .chain(skipped())
+            .chain(skipped())
+            .chain([message(OPTIONS)])
+            .collect();
+        for size in 1..stream.len() {
+            assert_eq!(frames_within(PATIENT, stream.chunks(size)), (expected.clone(), None), "{length} by {size}");
+        }
+    }
+    let beyond = frames_within(PATIENT, [&huge(401)[..]]);
+    assert_eq!(beyond, (Vec::new(), Some(ParseError::TooLarge)), "there is an end to it");
+    let impatient = frames_within(FrameLimits { skip: 0, ..PATIENT }, [&huge(200)[..]]);
+    assert_eq!(impatient, (Vec::new(), Some(ParseError::TooLarge)));
+}
+
+#[test]
+fn a_message_may_be_refused_before_it_is_whole() {
+    let mut framer = Framer::default();
+    framer.push(&OPTIONS[..OPTIONS.len() - 2]);
+    assert_eq!(framer.next_frame(), Ok(None));
+    assert_eq!(framer.wanted(), OPTIONS.len());
+    assert_eq!(framer.refuse(), Some(OPTIONS[..OPTIONS.len() - 5].to_vec()));
+    assert!(framer.is_mid_message());
+    framer.push(&OPTIONS[OPTIONS.len() - 2..]);
+    framer.push(REGISTER);
+    assert_eq!(framer.next_frame(), Ok(Some(Frame::Skipped)));
+    assert_eq!(framer.next_frame(), Ok(Some(message(REGISTER))));
+    framer.push(&OPTIONS[..20]);
+    assert_eq!((framer.next_frame(), framer.wanted(), framer.refuse()), (Ok(None), 20, None));
+}
+
+#[test]
+fn what_is_malformed_has_an_end_where_its_length_is_told_once() {
+    let with = |lines: &str| format!("INVITE sip:a SIP/2.0\r\n{lines}\r\n\r\nbody").into_bytes();
+    let ends = [
+        "l: 4",
+        "Content no colon\r\nl: 4",
+        "no colon\r\nl: 4",
+        "X: a\rb\r\nl: 4",
+        "X: a\nY: b\r\nl: 4",
+        "X: a\nl: 4\nY: b",
+        "l: 4\r\n: y",
+        "X: \0\r\nl : 4",
+    ];
+    for lines in ends {
+        let stream = [with(lines), REGISTER.to_vec()].concat();
+        assert_eq!(frames([&stream[..]]), Ok(vec![message(&with(lines)), message(REGISTER)]), "{lines:?}");
+    }
+    let lost = [
+        // Each of these has another end for a sender that takes every LF for the end of a line.
+        "l: 4\r\nX: a\nl: 0",
+        "X: a\nl: 4\r\nl: 4",
+        "X: a\nContent-Length\r\n : 9\r\nl: 4",
+        "l: 4\r\nX: a\n\nY: b",
+        "l: 4\r\nX: a\n\r\nY: b",
+        "l: 4\r\nX: a\r\r\n\nY: b",
+        "l: 4x",
+        "l:",
+    ];
+    for lines in lost {
+        assert!(frames([&with(lines)[..]]).is_err(), "{lines:?}");
+    }
+}
+
+#[test]
+fn where_a_sender_is_worth_it_what_begins_like_no_message_is_waited_for() {
+    for start in [" INVITE sip:a SIP/2.0", "\"x\" y", "\x16\x03", "\rx"] {
+        let bad = format!("{start}\r\nl: 2\r\n\r\nab").into_bytes();
+        let stream = [bad.clone(), REGISTER.to_vec()].concat();
+        let expected = vec![message(&bad), message(REGISTER)];
+        assert_eq!(frames_within(PATIENT, stream.chunks(1)), (expected, None), "{start:?}");
+        assert!(frames([&bad[..]]).is_err(), "{start:?}");
+    }
+}
+
 #[test]
 fn what_is_no_sip_is_refused_at_its_first_byte() {
     for bytes in [&b"\x16\x03\x01"[..], b" OPTIONS", b"\n\n", b"\rx", b"<html>"] {

@@ -3,24 +3,26 @@
 //! Its own room because it is the one place that decides where a line ends, for datagrams and for streams alike. It does
 //! not look into values, except Content-Length's.
 
-use super::{HEADERS_MAX, HeaderName, MESSAGE_MAX, ParseError, StatusCode};
+use std::sync::Arc;
+
+use super::{Bounds, HEADERS_MAX, HeaderName, LONG_MESSAGE_MAX, ParseError, StatusCode};
 use crate::sip::grammar;
 
-/// A stretch of the buffer. `MESSAGE_MAX` fits 16 bits, so a field of the table takes ten bytes.
+/// A stretch of the buffer. `LONG_MESSAGE_MAX` fits 16 bits, so a field of the table takes ten bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     start: u16,
     end: u16,
 }
 
-const _: () = assert!(MESSAGE_MAX <= u16::MAX as usize, "a Span holds every offset of a message");
+const _: () = assert!(LONG_MESSAGE_MAX <= u16::MAX as usize, "a Span holds every offset of a message");
 
 impl Span {
     const EMPTY: Self = Self { start: 0, end: 0 };
 
-    /// `end` lies within a buffer of at most `MESSAGE_MAX` bytes.
+    /// `end` lies within a buffer of at most `LONG_MESSAGE_MAX` bytes.
     fn new(start: usize, end: usize) -> Self {
-        let offset = |at| u16::try_from(at).expect("head() refuses buffers longer than MESSAGE_MAX");
+        let offset = |at| u16::try_from(at).expect("head() refuses buffers longer than LONG_MESSAGE_MAX");
         Self { start: offset(start), end: offset(end) }
     }
 
@@ -50,23 +52,26 @@ pub(super) struct Index {
 }
 
 const ABSENT: u8 = u8::MAX;
+/// Stands for itself and all places behind it: few messages have so many fields, and each message an index.
+const FAR: u8 = ABSENT - 1;
 
-const _: () = assert!(HEADERS_MAX < ABSENT as usize && HeaderName::COUNT <= u64::BITS as usize);
+const _: () = assert!(HeaderName::COUNT <= u64::BITS as usize);
 
 impl Index {
     const EMPTY: Self = Self { first: [ABSENT; HeaderName::COUNT], repeated: 0 };
 
     /// Notes the field at `position`; `false` if one of that name came before.
-    fn note(&mut self, name: HeaderName, position: u8) -> bool {
+    fn note(&mut self, name: HeaderName, position: usize) -> bool {
         let slot = &mut self.first[name as usize];
         if *slot == ABSENT {
-            *slot = position;
+            *slot = u8::try_from(position).unwrap_or(FAR).min(FAR);
             return true;
         }
         self.repeated |= 1 << name as u8;
         false
     }
 
+    /// Where to look for the first field of that name: nothing of it stands before.
     pub(super) fn first(&self, name: HeaderName) -> Option<usize> {
         Some(self.first[name as usize]).filter(|&position| position != ABSENT).map(usize::from)
     }
@@ -86,8 +91,12 @@ pub(super) enum StartLine {
 /// Everything before the body.
 pub(super) struct Head {
     pub(super) start: StartLine,
+    /// As many as most messages have, without an allocation.
     table: [Field; HEADERS_MAX],
-    length: u8,
+    /// The rest.
+    more: Vec<Field>,
+    length: u16,
+    fields_max: usize,
     pub(super) index: Index,
     /// Where the body begins.
     pub(super) body: usize,
@@ -95,14 +104,21 @@ pub(super) struct Head {
 }
 
 impl Head {
-    pub(super) fn fields(&self) -> &[Field] {
-        &self.table[..usize::from(self.length)]
+    pub(super) fn fields(&self) -> Arc<[Field]> {
+        let first = &self.table[..usize::from(self.length).min(HEADERS_MAX)];
+        if self.more.is_empty() { Arc::from(first) } else { first.iter().chain(&self.more).copied().collect() }
     }
 
     fn push(&mut self, field: Field, value: &[u8]) -> Result<(), ParseError> {
-        let slot = self.table.get_mut(usize::from(self.length)).ok_or(ParseError::TooManyHeaders)?;
-        *slot = field;
-        let is_first = self.index.note(field.name, self.length);
+        let place = usize::from(self.length);
+        if place >= self.fields_max.min(Bounds::WIDEST.fields) {
+            return Err(ParseError::TooManyHeaders);
+        }
+        match self.table.get_mut(place) {
+            Some(slot) => *slot = field,
+            None => self.more.push(field),
+        }
+        let is_first = self.index.note(field.name, place);
         self.length += 1;
         if field.name == HeaderName::ContentLength {
             // Two that agree are refused as well: the next hop may read the one we do not.
@@ -114,15 +130,23 @@ impl Head {
 }
 
 /// Parses start line and header fields; undoes folding in place.
-pub(super) fn head(buffer: &mut [u8]) -> Result<Head, ParseError> {
-    if buffer.len() > MESSAGE_MAX {
+pub(super) fn head(buffer: &mut [u8], bounds: Bounds) -> Result<Head, ParseError> {
+    if buffer.len() > bounds.bytes.min(LONG_MESSAGE_MAX) {
         return Err(ParseError::TooLarge);
     }
     let end = line_end(buffer, 0).ok_or(ParseError::StartLine)?;
     let start = start_line(&buffer[..end])?;
     let table = [Field::EMPTY; HEADERS_MAX];
-    let mut head =
-        Head { start, table, length: 0, index: Index::EMPTY, body: end + LINE_END.len(), content_length: None };
+    let mut head = Head {
+        start,
+        table,
+        more: Vec::new(),
+        length: 0,
+        fields_max: bounds.fields,
+        index: Index::EMPTY,
+        body: end + LINE_END.len(),
+        content_length: None,
+    };
     while !buffer[head.body..].starts_with(LINE_END) {
         let line = head.body;
         let (name_end, colon) = name(buffer, line)?;
@@ -138,24 +162,55 @@ pub(super) fn head(buffer: &mut [u8]) -> Result<Head, ParseError> {
 }
 
 /// Content-Length of a header section that ends with its empty line, for framing. Agrees with `head` wherever that accepts
-/// the section; `parse_frame` refuses what the two see differently.
-pub(crate) fn content_length(section: &[u8]) -> Result<Option<u64>, ParseError> {
+/// the section. Of a section that `head` refuses for anything else it is still found, so that the message after it is, too: if
+/// it stands there exactly once, whether lines end with CRLF or with any LF. An empty line that only the second reading sees
+/// may be where the sender's header section ends, so that no length says what follows.
+pub(crate) fn content_length(section: &[u8]) -> Result<u64, ParseError> {
     let mut length = None;
-    let mut line = line_end(section, 0).ok_or(ParseError::StartLine)? + LINE_END.len();
-    while !section[line..].starts_with(LINE_END) {
-        let mut end = line_end(section, line).ok_or(ParseError::HeaderField)?;
-        // Folds are rare, and rarer in this field: joined only where the name asks for it.
-        if matches!(section[line], b'c' | b'C' | b'l' | b'L') {
-            let (name_end, colon) = name(section, line)?;
-            end = folded_end(section, end)?;
-            if HeaderName::parse(&section[line..name_end]) == HeaderName::ContentLength {
-                let value = grammar::number(section[colon + 1..end].trim_ascii()).filter(|_| length.is_none());
-                length = Some(value.ok_or(ParseError::ContentLength)?);
-            }
+    let mut rest = section.strip_suffix(LINE_END).unwrap_or(section);
+    let _start_line = take_line(&mut rest);
+    while let Some(line) = take_field(&mut rest) {
+        if matches!(line, b"" | b"\r") {
+            return Err(ParseError::HeaderField);
         }
-        line = end + LINE_END.len();
+        let Some(value) = length_value(line) else { continue };
+        // Two that agree are refused as well: the next hop may read the one we do not.
+        let value = grammar::number(value.trim_ascii()).filter(|_| length.is_none());
+        length = Some(value.ok_or(ParseError::ContentLength)?);
     }
-    Ok(length)
+    length.ok_or(ParseError::ContentLength)
+}
+
+/// Takes the line up to the next LF, without a CRLF or LF at its end; the last one may lack it.
+fn take_line<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    if rest.is_empty() {
+        return None;
+    }
+    let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+    let (line, after) = rest.split_at(end);
+    *rest = after.get(1..).unwrap_or_default();
+    Some(line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+/// Takes a line and those folded into it, line ends between them included.
+fn take_field<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let whole = *rest;
+    let first = take_line(rest)?;
+    let mut length = first.len();
+    while rest.first().is_some_and(|&byte| grammar::is_space(byte)) {
+        let before = rest.len();
+        let Some(line) = take_line(rest) else { break };
+        length = whole.len() - before + line.len();
+    }
+    Some(&whole[..length])
+}
+
+/// The value of a field, if it is Content-Length.
+fn length_value(line: &[u8]) -> Option<&[u8]> {
+    matches!(line.first(), Some(b'c' | b'C' | b'l' | b'L')).then_some(())?;
+    let name_end = line.iter().position(|&byte| !grammar::is_token_byte(byte))?;
+    let value = line[name_end..].trim_ascii_start().strip_prefix(b":")?;
+    (HeaderName::parse(&line[..name_end]) == HeaderName::ContentLength).then_some(value)
 }
 
 const LINE_END: &[u8] = b"\r\n";
@@ -172,14 +227,6 @@ fn unfold(buffer: &mut [u8], from: usize) -> Result<usize, ParseError> {
     while continues(buffer, end)? {
         buffer[end..end + LINE_END.len()].fill(b' ');
         end = field_line_end(buffer, end)?;
-    }
-    Ok(end)
-}
-
-/// The same where nothing may be changed.
-fn folded_end(buffer: &[u8], mut end: usize) -> Result<usize, ParseError> {
-    while continues(buffer, end)? {
-        end = field_line_end(buffer, end + LINE_END.len())?;
     }
     Ok(end)
 }

@@ -184,11 +184,82 @@ fn content_length_is_there_and_exact_on_streams() {
 #[test]
 fn limits_hold_to_the_field_and_to_the_byte() {
     let fields = |count: usize| format!("OPTIONS sip:a SIP/2.0\r\n{}\r\n", "X: y\r\n".repeat(count));
-    assert_eq!(datagram(&fields(HEADERS_MAX)).map(|message| message.headers().count()), Ok(HEADERS_MAX));
-    assert_eq!(datagram(&fields(HEADERS_MAX + 1)).err(), Some(ParseError::TooManyHeaders));
     let sized = |size: usize| format!("OPTIONS sip:a SIP/2.0\r\n\r\n{}", "x".repeat(size - 25));
-    assert_eq!(datagram(&sized(MESSAGE_MAX)).map(|message| message.bytes().len()), Ok(MESSAGE_MAX));
-    assert_eq!(datagram(&sized(MESSAGE_MAX + 1)).err(), Some(ParseError::TooLarge));
+    for bounds in [Bounds::SHORT, Bounds::LONG, Bounds { bytes: 1000, fields: 3 }] {
+        let parse = |text: String| Message::parse_datagram_within(text.into_bytes(), bounds);
+        let count = |message: Message| message.headers().count();
+        assert_eq!(parse(fields(bounds.fields)).map(count), Ok(bounds.fields));
+        assert_eq!(parse(fields(bounds.fields + 1)).err(), Some(ParseError::TooManyHeaders));
+        assert_eq!(parse(sized(bounds.bytes)).map(|message| message.bytes().len()), Ok(bounds.bytes));
+        assert_eq!(parse(sized(bounds.bytes + 1)).err(), Some(ParseError::TooLarge));
+    }
+}
+
+#[test]
+fn the_last_of_many_fields_is_found_as_the_first() {
+    let many = "X: y\r\n".repeat(LONG_HEADERS_MAX - 2);
+    let text = format!("OPTIONS sip:a SIP/2.0\r\n{many}To: <sip:b>\r\nl: 0\r\n\r\n");
+    let message = Message::parse_frame(text.into_bytes()).expect("within the widest bounds");
+    assert_eq!(message.to().map(|to| to.raw().to_vec()), Ok(b"<sip:b>".to_vec()));
+    assert_eq!(message.values(HeaderName::To).count(), 1);
+    assert_eq!(message.headers().last().map(|header| header.name), Some(HeaderName::ContentLength));
+}
+
+#[test]
+fn a_guard_lives_as_long_as_the_bytes() {
+    let guard = Arc::new(());
+    let message = datagram("OPTIONS sip:a SIP/2.0\r\n\r\nbody").expect("sound").guarded(Arc::clone(&guard));
+    let (copy, bytes) = (message.clone(), message.bytes().slice(..7));
+    message.wipe();
+    drop(copy);
+    assert_eq!((&bytes[..], Arc::strong_count(&guard)), (&b"OPTIONS"[..], 2));
+    drop(bytes);
+    assert_eq!(Arc::strong_count(&guard), 1);
+}
+
+#[test]
+fn a_final_response_to_register_that_cannot_be_read_stands_for_a_failure() {
+    let response = |start: &str, cseq: &str, contacts: usize| {
+        let contacts = "m: <sip:x@y>\r\n".repeat(contacts);
+        format!(
+            "{start}\r\nv: SIP/2.0/UDP a;branch=b\r\nf: <sip:a>;tag=1\r\nt: <sip:a>;tag=2\r\ni: c\r\nCSeq: {cseq}\r\n{contacts}l: 0\r\n\r\n"
+        )
+    };
+    for start in ["SIP/2.0 200 OK", "SIP/2.0 401 Unauthorized", "sip/2.0 603 No"] {
+        let text = response(start, "1 REGISTER", 300);
+        let salvaged = Message::salvage_registered(text.as_bytes()).expect("an exchange waits for it");
+        assert_eq!(salvaged.status().map(StatusCode::code), Some(502));
+        assert_eq!(salvaged.top_via().map(|via| via.branch()), Ok(Some("b")));
+        assert_eq!((salvaged.contacts().count(), salvaged.challenges().count()), (0, 0));
+    }
+    for text in [
+        response("SIP/2.0 100 Trying", "1 REGISTER", 1),
+        response("SIP/2.0 200 OK", "1 INVITE", 1),
+        response("REGISTER sip:a SIP/2.0", "1 REGISTER", 1),
+        response("SIP/2.0 200 OK", "1 REGISTER", 1).replace("v:", "x:"),
+    ] {
+        assert!(Message::salvage_registered(text.as_bytes()).is_none(), "{text}");
+    }
+}
+
+#[test]
+fn the_request_uri_of_a_malformed_request_is_kept_where_it_can_be_read() {
+    let salvaged = |line: &str| {
+        let text = format!("{line}\r\nv: SIP/2.0/UDP a;branch=b\r\nf: Smith, Carol <sip:a>\r\n\r\n");
+        Message::salvage(text.as_bytes()).and_then(|message| message.request_uri().map(<[u8]>::to_vec))
+    };
+    assert_eq!(salvaged("INVITE sip:me@b;cap=x SIP/2.0"), Some(b"sip:me@b;cap=x".to_vec()));
+    assert_eq!(salvaged("INVITE  sip:me@b  SIP/2.0"), Some(b"sip:me@b".to_vec()));
+    assert_eq!(salvaged("INVITE sip:me @b SIP/2.0"), Some(b"sip:malformed.invalid".to_vec()));
+    assert_eq!(salvaged("INVITE SIP/2.0"), Some(b"sip:malformed.invalid".to_vec()));
+}
+
+#[test]
+fn what_is_long_is_salvaged_too() {
+    let long = "x".repeat(20_000);
+    let text =
+        format!("BYE sip:a SIP/2.0\r\nX: {long}\r\nv: SIP/2.0/UDP a;branch=b\r\nX: {long}\r\nl: 99999\r\n\r\n{long}");
+    assert!(Message::salvage(text.as_bytes()).is_some());
 }
 
 #[test]

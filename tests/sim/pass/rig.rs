@@ -47,7 +47,8 @@ pub struct Rig {
     pub outcome: PushOutcome,
     pub names: BTreeMap<String, Vec<Located>>,
     pub located: usize,
-    proven: BTreeMap<IpAddr, Instant>,
+    registrars: BTreeMap<IpAddr, Instant>,
+    devices: BTreeMap<SocketAddr, Instant>,
     pub closed: Vec<u64>,
 }
 
@@ -78,7 +79,8 @@ impl Rig {
             outcome: PushOutcome::Accepted,
             names: BTreeMap::from([(DOMAIN.to_owned(), located)]),
             located: 0,
-            proven: BTreeMap::new(),
+            registrars: BTreeMap::new(),
+            devices: BTreeMap::new(),
             closed: Vec::new(),
         }
     }
@@ -90,8 +92,10 @@ impl Rig {
             From::Udp(peer) => (0, Transport::Udp, peer, None),
             From::Tcp(flow, peer) => (1, Transport::Tcp, peer, Some(FlowId(flow))),
         };
-        let registrar = self.proven.get(&peer.ip()).is_some_and(|until| *until > self.now.boot);
-        let arrival = Arrival { listener: ListenerId(listener), transport, peer, flow, trunk: None, registrar };
+        let registrar = self.registrars.get(&peer.ip()).is_some_and(|until| *until > self.now.boot);
+        let device = self.devices.get(&peer).is_some_and(|until| *until > self.now.boot);
+        let listener = ListenerId(listener);
+        let arrival = Arrival { listener, transport, peer, flow, trunk: None, registrar, device };
         let shard = self.placement.message(&message, &arrival);
         self.feed(shard, Input::Sip(message, arrival));
     }
@@ -216,8 +220,11 @@ impl Rig {
                     let outcome = self.outcome.clone();
                     self.feed(shard, Input::Pushed(job.wake, outcome));
                 }
-                Output::Proven(address, span) => {
-                    self.proven.insert(address, self.now.boot + span);
+                Output::Device(peer, span) => {
+                    self.devices.insert(peer, self.now.boot + span);
+                }
+                Output::Registrar(address, span) => {
+                    self.registrars.insert(address, self.now.boot + span);
                 }
                 Output::Peer(to, message) => self.feed(to, Input::Peer(shard, message)),
                 Output::CloseFlow(flow) => self.closed.push(flow.0),

@@ -2,12 +2,12 @@
 
 use super::build::address;
 use super::*;
-use crate::sip_text::{call_id, first_line, gist, uri};
+use crate::sip_text::{Answer, call_id, first_line, gist, uri};
 use crate::transactions::{Out, Path};
 use reveille::engine::ids::{FlowId, ListenerId};
-use reveille::engine::input::Arrival;
+use reveille::engine::input::{Arrival, Malformed};
 use reveille::engine::output::Hop;
-use reveille::sip::{Message, Method, Transport};
+use reveille::sip::{Message, Method, StatusCode, Transport};
 
 /// A stream connection, known to both sides by its number.
 pub(super) struct Connection {
@@ -34,6 +34,9 @@ impl World {
         let message = message.unwrap_or_else(|fault| panic!("an engine sent no SIP: {fault}: {}", first_line(bytes)));
         self.forgive();
         self.critic.judge_sent(&message);
+        if self.is_too_large(hop, &message) {
+            return;
+        }
         match hop {
             Hop::Datagram { listener, peer } => {
                 let from = self.listener_address(*listener);
@@ -293,16 +296,20 @@ impl World {
         let ours = self.policy.listeners.iter().position(|it| it.advertise == to.to_string());
         if let Some(place) = ours {
             self.story.tell(self.now.boot, &format!("   {from} came {}", gist(&bytes)));
-            let Ok(message) = Message::parse_datagram(bytes) else { return };
             let arrival = Arrival {
                 listener: ListenerId(u16::try_from(place).expect("few listeners")),
                 transport: Transport::Udp,
                 peer: from,
                 flow: None,
                 trunk: None,
-                registrar: self.is_proven(from.ip()),
+                registrar: self.is_registrar(from.ip()),
+                device: self.is_device(from),
             };
-            return self.message_arrives(message, arrival);
+            return match Message::parse_datagram(bytes.clone()) {
+                Ok(message) if message.from().is_ok() => self.message_arrives(message, arrival),
+                Ok(_) => self.malformed_arrives(&bytes, StatusCode::BAD_REQUEST, arrival),
+                Err(error) => self.malformed_arrives(&bytes, error.status(), arrival),
+            };
         }
         let now = self.now.boot;
         let path = Path::Datagram { own: to, peer: from };
@@ -334,7 +341,8 @@ impl World {
                 peer,
                 flow: Some(FlowId(stream)),
                 trunk: connection.trunk.clone(),
-                registrar: self.is_proven(peer.ip()),
+                registrar: self.is_registrar(peer.ip()),
+                device: self.is_device(peer),
             };
             return self.message_arrives(message, arrival);
         }
@@ -350,6 +358,29 @@ impl World {
                 phone.handle(message, Path::Stream(stream));
             }
             Resident::Nobody => self.mailbox.push((peer, bytes)),
+        }
+    }
+
+    /// Whether a message does not fit what waits for a phone; if so, the engines hear of it.
+    fn is_too_large(&mut self, hop: &Hop, message: &Message) -> bool {
+        if message.bytes().len() <= self.room || matches!(hop, Hop::Trunk(_)) {
+            return false;
+        }
+        let reply = Answer { tag: Some("unsent"), ..Answer::plain(513) };
+        let ours = self.listener_address(ListenerId(0));
+        if message.method().is_some_and(|method| method != Method::Ack) {
+            let response = reply.write(message, ours);
+            self.feed_all(|| Input::Unsent(response.clone()));
+        }
+        true
+    }
+
+    /// What the network side hands up of a datagram that cannot be read.
+    fn malformed_arrives(&mut self, bytes: &[u8], code: StatusCode, arrival: Arrival) {
+        if let Some(request) = Message::salvage(bytes).filter(|_| arrival.registrar) {
+            let shard = self.placement.message(&request, &arrival);
+            let malformed = Malformed { request, code, paid: bytes.len() };
+            self.feed(shard, Input::Malformed(Box::new(malformed), arrival));
         }
     }
 
@@ -376,8 +407,12 @@ impl World {
         }
     }
 
-    fn is_proven(&self, address: IpAddr) -> bool {
-        self.proven.get(&address).is_some_and(|until| *until > self.now.boot)
+    fn is_registrar(&self, address: IpAddr) -> bool {
+        self.registrars.get(&address).is_some_and(|until| *until > self.now.boot)
+    }
+
+    fn is_device(&self, peer: SocketAddr) -> bool {
+        self.devices.get(&peer).is_some_and(|until| *until > self.now.boot)
     }
 
     fn resident(&self, at: SocketAddr) -> Resident {
