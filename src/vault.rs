@@ -148,6 +148,54 @@ impl Vault {
         }
     }
 
+    /// Adds to hashes those of `other` that are not among them, as far as there is room. The caller knows that both come from
+    /// one password; nothing is added to a password, which makes them all.
+    pub fn complete(&mut self, id: &CredentialId, other: &CredentialId) {
+        let (owner, key) = (id.0 as u64, Arc::clone(&self.key));
+        let (present, further) = (self.credential(id), self.credential(other));
+        let Some(hashes) = further.hashes.as_ref().filter(|_| present.password.is_none()) else { return };
+        let room = HA1S_MAX.saturating_sub(present.labels.len());
+        let made: Vec<Ha1> = scrubbed(|| {
+            hashes.open(&key, other.0 as u64, |plain| {
+                let missing = further.labels.iter().enumerate();
+                let missing = missing.filter(|(_, label)| present.place_of(&label.realm, label.algorithm).is_none());
+                missing.take(room).filter_map(|(place, label)| copy_of(plain, place, label)).collect()
+            })
+        });
+        if !made.is_empty() {
+            self.credential_mut(id).add(&made, owner, &key);
+        }
+    }
+
+    /// A further credential that holds the same, for another registration of one account.
+    pub fn duplicate(&mut self, id: &CredentialId) -> CredentialId {
+        let original = self.credential(id);
+        let keep = original.keep;
+        let material = match (&original.password, &original.hashes) {
+            (Some(password), _) => scrubbed(|| {
+                password.open(&self.key, id.0 as u64, |plain| {
+                    let copy = Zeroizing::new(read_password(plain).to_vec());
+                    Password::new(copy).map_or_else(|| Material::Ha1(Vec::new()), Material::Password)
+                })
+            }),
+            (None, Some(hashes)) => scrubbed(|| {
+                hashes.open(&self.key, id.0 as u64, |plain| {
+                    let labels = original.labels.iter().enumerate();
+                    Material::Ha1(labels.filter_map(|(place, label)| copy_of(plain, place, label)).collect())
+                })
+            }),
+            (None, None) => Material::Ha1(Vec::new()),
+        };
+        self.admit(material, keep)
+    }
+
+    /// Whether a password waits to become HA1s.
+    #[must_use]
+    pub fn is_undistilled(&self, id: &CredentialId) -> bool {
+        let credential = self.credential(id);
+        credential.password.is_some() && credential.keep == Keep::UntilAccepted
+    }
+
     /// Wipes the HA1s of a realm that are weaker than `accepted`, so that a later downgrade cannot be answered.
     ///
     /// A password is left alone: [`Vault::distill`] takes its place first, and a tenant that keeps it takes the downgrade.
@@ -350,6 +398,13 @@ impl Credential {
 /// One hash of those in a slot.
 fn hash_at(plain: &[u8], place: usize, algorithm: Ha1Algorithm) -> &[u8] {
     &plain[place * HASH_ROOM..][..algorithm.hash_len()]
+}
+
+/// A hash that lies open, on its way into another slot.
+fn copy_of(plain: &[u8], place: usize, label: &Label) -> Option<Ha1> {
+    let mut digits = Zeroizing::new([0; HEX_ROOM]);
+    let text = hex_into(hash_at(plain, place, label.algorithm), &mut digits);
+    Ha1::new(label.realm.clone(), label.algorithm, Zeroizing::new(text.to_owned()))
 }
 
 fn same(a: &[u8], b: &[u8]) -> bool {

@@ -47,6 +47,40 @@ fn a_wiped_place_is_used_again_and_the_others_keep_their_content() {
 }
 
 #[test]
+fn a_duplicate_holds_the_same_and_outlives_its_original() {
+    let mut vault = Vault::plain();
+    let typed = vault.admit(password("secret"), Keep::UntilAccepted);
+    let copy = vault.duplicate(&typed);
+    vault.distill(&typed, "r", &[Ha1Algorithm::Md5], toy_ha1);
+    let hashed = vault.duplicate(&typed);
+    assert_eq!((held(&vault, &copy).as_str(), held(&vault, &hashed).as_str()), ("password", "r Md5"));
+    let known = shown(&vault, &typed, "r", Ha1Algorithm::Md5);
+
+    let _proof = vault.wipe(typed);
+
+    assert_eq!(shown(&vault, &hashed, "r", Ha1Algorithm::Md5), known);
+    assert_eq!(shown(&vault, &copy, "r", Ha1Algorithm::Md5), "password secret");
+}
+
+#[test]
+fn hashes_are_completed_by_those_of_the_same_password_and_a_password_by_nothing() {
+    let mut vault = Vault::plain();
+    let more = vault.admit(password("secret"), Keep::UntilAccepted);
+    vault.distill(&more, "r", &[Ha1Algorithm::Md5, Ha1Algorithm::Sha256], toy_ha1);
+    let less = vault.admit(password("secret"), Keep::UntilAccepted);
+    vault.distill(&less, "r", &[Ha1Algorithm::Sha256], toy_ha1);
+    let typed = vault.admit(password("secret"), Keep::UntilAccepted);
+
+    vault.complete(&less, &more);
+    vault.complete(&typed, &more);
+
+    assert_eq!(held(&vault, &less), "r Sha256, r Md5");
+    assert_eq!(shown(&vault, &less, "r", Ha1Algorithm::Md5), shown(&vault, &more, "r", Ha1Algorithm::Md5));
+    assert_eq!(held(&vault, &typed), "password");
+    assert!(vault.is_undistilled(&typed) && !vault.is_undistilled(&less));
+}
+
+#[test]
 fn distilling_puts_ha1_in_the_place_of_the_password() {
     let mut vault = Vault::plain();
     let id = vault.admit(password("secret"), Keep::UntilAccepted);
