@@ -49,6 +49,7 @@ pub(crate) struct Letter {
     /// `password` or `ha1`.
     pub(crate) member: &'static str,
     pub(crate) registrar: String,
+    pub(crate) proxy: Option<String>,
     pub(crate) app: &'static str,
     pub(crate) device: u128,
     pub(crate) key: &'static str,
@@ -75,6 +76,7 @@ impl Act {
             secret: self.stage.secrets[account].json(styles[account % styles.len()]),
             member: "password",
             registrar: self.stage.registrar_uri(account),
+            proxy: None,
             app: APP,
             device: account as u128,
             key: APP_KEY,
@@ -84,10 +86,11 @@ impl Act {
     /// The letter as a body.
     pub(crate) fn body(&self, account: usize, letter: &Letter) -> String {
         let user = &self.stage.secrets[account].user;
-        let Letter { lease_seconds, secret, member, registrar, app, device, .. } = letter;
+        let Letter { lease_seconds, secret, member, registrar, proxy, app, device, .. } = letter;
+        let proxy = proxy.as_ref().map(|proxy| format!(r#","outbound_proxy":"{proxy}""#)).unwrap_or_default();
         let device = uuid::Uuid::from_u128(0x5000_0000_0000_4000_8000_0000_0000_0000 + device);
         format!(
-            r#"{{"account":{{"aor":"sip:{user}@pbx.test","registrar":"{registrar}","auth_username":"{user}",
+            r#"{{"account":{{"aor":"sip:{user}@pbx.test","registrar":"{registrar}"{proxy},"auth_username":"{user}",
 "{member}":{secret}}},"device":{{"id":"urn:uuid:{device}","platform":"android","push":[{{"for":"call",
 "provider":"sandbox","app":"{app}","token":"token-of-{user}"}}]}},"lease_seconds":{lease_seconds}}}"#
         )
@@ -123,7 +126,8 @@ impl Act {
         self.held.insert(account, held);
         until("the account to be registered", || {
             let shown = self.about(account, "GET", "", "").ok()?;
-            (shown.body["registration"]["state"] == "registered").then_some(())
+            let registration = &shown.body["registration"];
+            (registration["state"] == "registered" && registration.get("move").is_none()).then_some(())
         });
         self.last_hand_over = Instant::now();
         Ok(())

@@ -15,12 +15,16 @@ const SHORTEST_LEASE: u64 = 60;
 /// What the device id of an app grows by when it is installed anew.
 const REINSTALLED: u128 = 1_000_000;
 
-pub(crate) const WAYS: [Part; 11] = [
+pub(crate) const WAYS: [Part; 15] = [
     way("DELETE", hand_over, delete),
     way("HA1 handed over, then DELETE", hand_over_ha1, delete),
     way("handed over again, then DELETE", hand_over, replace_and_delete),
     way("replaced by a reinstalled app, then DELETE", hand_over, reinstall_and_delete),
     way("rectified to another registrar, then DELETE", hand_over, rectify_and_delete),
+    way("moved by hand-over, then DELETE", hand_over, move_and_delete),
+    way("handed over to a dead place, then DELETE", hand_over, move_nowhere_and_delete),
+    way("rectified to a dead place, then DELETE", hand_over, rectify_nowhere_and_delete),
+    way("move refused by the new place, then DELETE", hand_over, be_refused_elsewhere_and_delete),
     way("dead push token", hand_over, die),
     way("refused credentials", nothing, be_refused),
     way("off-boarding of a device", hand_over_one_device, off_board_device),
@@ -125,20 +129,78 @@ fn reinstall_and_delete(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()>
 fn rectify_and_delete(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
     for account in accounts {
         let password = act.letter(*account).secret;
-        let other = act.stage.registrar_uri(*account);
-        let other = match other.strip_suffix("udp") {
-            Some(rest) => format!("{rest}tcp"),
-            None => other.replace("=tcp", "=udp"),
-        };
+        let other = other_place(act, *account);
         let body = format!(r#"{{"account":{{"registrar":"{other}","password":{password}}}}}"#);
         let answer = act.about(*account, "PATCH", "", &body)?;
-        ensure!(answer.status == 200, "not rectified: {answer:?}");
+        ensure!(matches!(answer.status, 200 | 202), "not rectified: {answer:?}");
         until("the account to be registered anew", || {
             let shown = act.about(*account, "GET", "", "").ok()?;
-            (shown.body["registration"]["state"] == "registered").then_some(())
+            let registration = &shown.body["registration"];
+            (registration["state"] == "registered" && registration.get("move").is_none()).then_some(())
         });
     }
     delete(act, accounts)
+}
+
+/// Where an account's PBX listens too.
+fn other_place(act: &Act, account: usize) -> String {
+    let here = act.stage.registrar_uri(account);
+    match here.strip_suffix("udp") {
+        Some(rest) => format!("{rest}tcp"),
+        None => here.replace("=tcp", "=udp"),
+    }
+}
+
+fn move_and_delete(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
+    for account in accounts {
+        let mut letter = act.letter(*account);
+        letter.proxy = Some(other_place(act, *account));
+        act.hand_over(*account, &letter)?;
+    }
+    delete(act, accounts)
+}
+
+fn move_nowhere_and_delete(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
+    for account in accounts {
+        let mut letter = act.letter(*account);
+        letter.proxy = Some(silent_place(act)?);
+        let answer = act.post(*account, &letter)?;
+        ensure!(
+            answer.body["type"] == "urn:reveille:problem:registrar-unreachable",
+            "a dead place was taken: {answer:?}"
+        );
+    }
+    delete(act, accounts)
+}
+
+fn rectify_nowhere_and_delete(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
+    for account in accounts {
+        let (password, place) = (act.letter(*account).secret, silent_place(act)?);
+        let body = format!(r#"{{"account":{{"outbound_proxy":"{place}","password":{password}}}}}"#);
+        let answer = act.about(*account, "PATCH", "", &body)?;
+        ensure!(
+            answer.body["type"] == "urn:reveille:problem:registrar-unreachable",
+            "a dead place was taken: {answer:?}"
+        );
+    }
+    delete(act, accounts)
+}
+
+/// The password that goes to the new place is a neighbour's.
+fn be_refused_elsewhere_and_delete(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
+    for (place, account) in accounts.iter().enumerate() {
+        let wrong = act.letter(accounts[(place + 1) % accounts.len()]).secret;
+        let proxy = other_place(act, *account);
+        let body = format!(r#"{{"account":{{"outbound_proxy":"{proxy}","password":{wrong}}}}}"#);
+        let answer = act.about(*account, "PATCH", "", &body)?;
+        ensure!(answer.body["type"] == "urn:reveille:problem:registrar-refused", "refused otherwise: {answer:?}");
+    }
+    delete(act, accounts)
+}
+
+/// A place that takes what comes and says nothing.
+fn silent_place(act: &Act) -> anyhow::Result<String> {
+    Ok(format!("sip:{};transport=udp", act.stage.silent.local_addr()?))
 }
 
 fn die(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()> {
