@@ -53,6 +53,7 @@ type CallInPath = Result<Path<(String, String)>, PathRejection>;
 ///
 /// The registrar's verdict is waited for; where it takes too long the answer is 202 and `GET` tells it later. The same
 /// tenant, device and account again replaces its predecessor (200): same instance, new token, and the old token is dead.
+/// Where it changes the place (proxy, user, …), the new one is tried beside the former, which stays until the new one grants.
 /// Another device of the tenant that hands over the same account, with the same credentials, shares its registration.
 #[utoipa::path(
     post, path = "/v1/instances", tag = "instances",
@@ -129,9 +130,9 @@ pub(crate) async fn show<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: H
 
 /// Change push targets, account or preferences
 ///
-/// Members left out stay. Where the change sends the credentials elsewhere, or they are someone else's, the held secret
-/// is wiped first and the request must bring it again; if the new place refuses it then, the instance is erased, and the
-/// problem's `detail` says so.
+/// Members left out stay. Where the change leads to another registrar, proxy or user, the request must bring the
+/// credentials again. The new place is tried beside the former one, which stays until the new one grants; if it refuses or
+/// says nothing, nothing changes.
 #[utoipa::path(
     patch, path = "/v1/instances/{id}", tag = "instances",
     params(("id" = String, Path, description = "The instance")),
@@ -139,6 +140,8 @@ pub(crate) async fn show<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: H
     security(("instance_token" = [])),
     responses(
         (status = 200, description = "The instance after the change", body = InstanceBody),
+        (status = 202, description = "The new place has not decided yet: the former one stays until it grants",
+            body = InstanceBody),
         RectifyProblems, InstanceProblems, BodyProblems,
     )
 )]
@@ -155,7 +158,7 @@ pub(crate) async fn rectify<A: Ask>(State(api): Shared<A>, id: IdInPath, request
     let change = body::parse::<RectificationBody<'_>>(&bytes)?;
     let change = change.check(&account, preferences, api.policy.tenant(&tenant))?;
     drop(bytes);
-    views::answered(api.command(shard, Command::Rectify(id, token, Box::new(change))).await?)
+    views::rectified(api.command(shard, Command::Rectify(id, token, Box::new(change))).await?)
 }
 
 /// Start the lease anew

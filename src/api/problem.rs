@@ -345,13 +345,6 @@ impl From<Refusal> for Problem {
                  internet, and for TLS its certificate.",
                 "no verdict from the registrar",
             ),
-            Refusal::ErasedByMove(refusal) => {
-                let mut problem = Self::from(*refusal);
-                let told = " The credentials for the former place were wiped when the account moved, so the instance is \
-                            erased: hand the account over again.";
-                problem.0.body.detail.to_mut().push_str(told);
-                problem
-            }
             Refusal::WrongMode => Self::new(
                 Kind::InvalidRequest,
                 "mode: the instance's mode is \"always\", which keeps the credentials in the foreground too; change it to \

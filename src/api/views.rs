@@ -20,7 +20,7 @@ use super::push_proof;
 use super::traces::{self, TraceBody};
 use crate::engine::audit::{Inclusion, Receipt};
 use crate::engine::output::{
-    Answer, AttachView, CallView, ForegroundView, HandedOver, InstanceView, Refusal, RegistrationState,
+    Answer, AttachView, CallView, ForegroundView, HandedOver, InstanceView, MoveView, Refusal, RegistrationState,
     RegistrationView,
 };
 use crate::engine::story::{Moment, Story};
@@ -68,6 +68,22 @@ pub(crate) struct RegistrationBody {
     dropped_contacts: u32,
     /// Contacts whose place ours took (mode `takeover`). They get it back when ours ends.
     replaced_contacts: u32,
+    /// A change of place (registrar, proxy, user, …) that has not come about; all else here is of the former place. Absent
+    /// where there is none.
+    #[serde(rename = "move", skip_serializing_if = "Option::is_none")]
+    moving: Option<MoveBody>,
+}
+
+/// A change of place.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Move)]
+pub(crate) struct MoveBody {
+    /// `waiting`: the new place has not decided yet. `failed`: it refused, or was given up; the former place stays.
+    #[schema(value_type = String, example = "waiting")]
+    state: &'static str,
+    /// The new registrar's verdict in words, where it failed.
+    #[schema(example = "403 Forbidden")]
+    verdict: Option<String>,
 }
 
 /// How the woken app attaches: the account of its SIP stack.
@@ -241,14 +257,25 @@ impl From<ForegroundView> for ForegroundAnswer {
 
 impl From<RegistrationView> for RegistrationBody {
     fn from(view: RegistrationView) -> Self {
-        let RegistrationView { state, expires, verdict, other_contacts, dropped_contacts, replaced_contacts } = view;
+        let RegistrationView { state, expires, verdict, other_contacts, dropped_contacts, replaced_contacts, moving } =
+            view;
         Self {
+            moving: moving.map(MoveBody::from),
             state: state.as_str(),
             expires: expires.map(|expires| expires.as_secs()),
             verdict,
             other_contacts,
             dropped_contacts,
             replaced_contacts,
+        }
+    }
+}
+
+impl From<MoveView> for MoveBody {
+    fn from(view: MoveView) -> Self {
+        match view {
+            MoveView::Waiting => Self { state: "waiting", verdict: None },
+            MoveView::Failed(verdict) => Self { state: "failed", verdict: Some(verdict) },
         }
     }
 }
@@ -307,10 +334,12 @@ fn step_bodies(story: &Story) -> Vec<StepBody> {
     story.moments.iter().map(body).collect()
 }
 
-/// The response to a hand-over: 202 while the registrar has not spoken, 200 in a predecessor's place, else 201.
+/// The response to a hand-over: 202 while the registrar, or that of a new place, has not spoken, 200 in a predecessor's
+/// place, else 201.
 pub(crate) fn handed_over(view: HandedOver) -> Response {
     let HandedOver { instance, token, lease_ends, registration, attach, caller_in_push, push_proof, replaced } = view;
     let status = match (registration.state, replaced) {
+        _ if is_moving(&registration) => StatusCode::ACCEPTED,
         (RegistrationState::Registering, _) => StatusCode::ACCEPTED,
         (_, true) => StatusCode::OK,
         (_, false) => StatusCode::CREATED,
@@ -330,6 +359,20 @@ pub(crate) fn handed_over(view: HandedOver) -> Response {
     let location = HeaderValue::try_from(format!("/v1/instances/{instance}"));
     response.headers_mut().insert(LOCATION, location.expect("an instance id is letters and digits"));
     response
+}
+
+/// The response to a change: 202 while a new place has not spoken.
+pub(crate) fn rectified(answer: Answer) -> Result<Response, Problem> {
+    match answer {
+        Answer::Instance(view) if is_moving(&view.registration) => {
+            Ok(json(StatusCode::ACCEPTED, &InstanceBody::from(*view)))
+        }
+        other => answered(other),
+    }
+}
+
+fn is_moving(registration: &RegistrationView) -> bool {
+    registration.moving == Some(MoveView::Waiting)
 }
 
 /// The response to any other command.

@@ -5,6 +5,8 @@
 //! asked is `destinations`'. It never removes a registration: that is `erasures`'.
 
 mod binding;
+mod candidates;
+mod curing;
 mod cuts;
 mod dormant;
 mod restricted;
@@ -23,6 +25,7 @@ use ahash::HashMap;
 use bytes::Bytes;
 
 use binding::{Binding, Phase, destination_of};
+pub(crate) use candidates::Prospect;
 pub(crate) use dormant::Rested;
 use trial::Trial;
 pub(crate) use trial::Tried;
@@ -33,7 +36,7 @@ use super::filter::target_allowed;
 use super::ids::{BindingId, BranchId, Capability, InstanceId, QueryId};
 use super::input::{LocateFault, Located, PermitOutcome};
 use super::output::{DestinationKey, Hop, RegistrationState, TrunkKey};
-use super::register::{Desk, Exchange, Identity, Leaving, Registered, Step, Target, Terms};
+use super::register::{Desk, Exchange, Identity, Leaving, Step, Target, Terms};
 use super::schedule::Schedule;
 use super::tally::{RegisterOutcome, Shed};
 use crate::clock::Instant;
@@ -73,6 +76,8 @@ pub(crate) enum Event {
     Spoken(BindingId, Spoken),
     /// Keeping it is hopeless.
     GiveUp(BindingId, Cause),
+    /// Nothing held here signs what the registrar wants, and only the app can help.
+    Incurable(BindingId),
     /// How a trial of other credentials ended.
     Tried(BindingId, Tried),
     /// The binding bears the account's name at that registrar now, or nowhere any more.
@@ -174,22 +179,6 @@ impl Bindings {
         let at_rest = matches!(binding.phase, Phase::Resting);
         if at_rest && !self.schedule.has((id, Timer::Next)) {
             self.schedule_refresh(id, desk, now);
-        }
-    }
-
-    /// The account is reached another way from now on: located anew, registered there with the same Contact.
-    pub(crate) fn redirect(&mut self, id: BindingId, account: &Account) {
-        let Some(binding) = self.bindings.get_mut(&id) else { return };
-        binding.next_hop = binding::next_hop(account);
-        binding.spki_sha256 = account.tls_spki_sha256;
-        if binding.dormant {
-            return;
-        }
-        if matches!(binding.phase, Phase::Exchanging(_)) {
-            binding.moved = true;
-        } else {
-            self.cease(id);
-            self.locate(id);
         }
     }
 
@@ -339,7 +328,7 @@ impl Bindings {
         self.cease(id);
         self.end_trial(id, now);
         let binding = *self.bindings.remove(&id)?;
-        self.census[binding.counted as usize] -= 1;
+        self.census[binding.counted as usize] -= u64::from(!binding.candidate);
         self.disconnected -= u64::from(binding.counted_disconnected);
         for timer in Timer::ALL {
             self.schedule.remove((id, timer));
@@ -349,42 +338,6 @@ impl Bindings {
             self.events.push_back(Event::Borne(id, None));
         }
         Some(Leaving { identity: binding.identity, bound_at: binding.bound_at })
-    }
-
-    /// How full each table is.
-    pub(crate) fn tables(&self, out: &mut Vec<(&'static str, usize)>) {
-        out.extend([
-            ("bindings", self.bindings.len()),
-            ("bindings.branches", self.by_branch.len()),
-            ("bindings.queries", self.by_query.len()),
-            ("bindings.trunks", self.by_trunk.len()),
-        ]);
-    }
-
-    pub(crate) fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
-    }
-
-    /// Whether the address is one the registrar or its proxy resolved to (now, or one expiry ago).
-    pub(crate) fn is_source(&self, id: BindingId, address: IpAddr, now: Instant) -> bool {
-        self.bindings.get(&id).is_some_and(|binding| {
-            let (former, until) = &binding.former_sources;
-            binding.sources.contains(&address)
-                || (*until > now && former.contains(&address))
-                || binding.target.as_ref().is_some_and(|target| target.address.ip() == address)
-        })
-    }
-
-    /// The trunk a binding is registered over, for dialogs whose own connection is gone.
-    pub(crate) fn trunk(&self, id: BindingId) -> Option<&Target> {
-        self.bindings.get(&id)?.target.as_ref()
-    }
-
-    /// A registration, while it holds.
-    pub(crate) fn registered(&self, id: BindingId, now: Instant) -> Option<Registered<'_>> {
-        let binding = self.bindings.get(&id).filter(|binding| binding.is_registered(now))?;
-        let target = binding.target.as_ref()?;
-        Some(Registered { identity: &binding.identity, target, lease_ends: binding.lease_ends })
     }
 
     fn locate(&mut self, id: BindingId) {

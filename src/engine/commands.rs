@@ -134,7 +134,8 @@ impl Engine {
 
     /// The registration as this member of its binding may know it.
     pub(super) fn registration_view(&self, instance: &Instance, now: Now) -> RegistrationView {
-        self.bindings.view(instance.binding, now.boot)
+        let moving = self.hand_overs.move_view(instance.id);
+        RegistrationView { moving, ..self.bindings.view(instance.binding, now.boot) }
     }
 
     pub(super) fn attach_view(&self, id: InstanceId) -> AttachView {

@@ -349,6 +349,7 @@ impl Engine {
             self.edge.release(id);
         }
         self.abandon_hand_over(&instance, cause, now);
+        self.forget_departures(id);
         self.erasures.forget_foreground(id);
         self.bury(instance, Sentence { cause, wakes, reply }, now);
     }

@@ -5,30 +5,32 @@
 //! written. A tombstone holds no credential.
 
 mod aside;
+mod departing;
 mod leaving;
 mod pacing;
+mod recording;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::HashMap;
-use aws_lc_rs::hmac;
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use aside::Aside;
 pub(crate) use aside::Wiped;
+use departing::Departures;
 use pacing::{Pacing, Turn};
+use recording::Subject;
+pub(crate) use recording::life_record;
 
-use super::account::TenantId;
-use super::audit::{AuditRecord, Cause, Ending, LifeEvent, Receipt, Unregister, WakeCounts};
+use super::audit::{Cause, Receipt, Unregister, WakeCounts};
 use super::ids::{BranchId, InstanceId, RecordId, ReplyTo};
 use super::input::{Recorded, TokenHash};
 use super::instance::{Instance, owned_by};
 use super::limits::share;
-use super::output::{Answer, Hop, Note, ReceiptJob, RecordJob, Refusal, TrunkKey};
+use super::output::{Answer, Hop, Note, RecordJob, Refusal, TrunkKey};
 use super::policy::Policy;
 use super::register::{Desk, End, Exchange, Identity, Leaving, Step, Target, Terms};
 use super::schedule::Schedule;
@@ -87,14 +89,6 @@ pub(crate) struct Sentence {
     pub(crate) reply: Option<ReplyTo>,
 }
 
-/// What the record needs of the instance.
-struct Subject {
-    instance: InstanceId,
-    tenant: TenantId,
-    salt: [u8; 32],
-    wakes: WakeCounts,
-}
-
 struct Grave {
     token: TokenHash,
     /// The same for the edge, which tells nobody else that it is a grave.
@@ -121,6 +115,7 @@ pub(crate) struct Erasures {
     /// At most one for each instance that is held.
     asides: HashMap<InstanceId, Aside>,
     asides_by_record: HashMap<RecordId, InstanceId>,
+    departures: Departures,
     /// The oldest tombstone first; some may be gone already.
     buried: VecDeque<InstanceId>,
     schedule: Schedule<(InstanceId, Timer)>,
@@ -141,6 +136,7 @@ impl Erasures {
             by_record: HashMap::default(),
             asides: HashMap::default(),
             asides_by_record: HashMap::default(),
+            departures: Departures::default(),
             buried: VecDeque::new(),
             schedule: Schedule::default(),
             pacing: Pacing::new(policy.registrars.rate, shards),
@@ -245,7 +241,9 @@ impl Erasures {
         desk: &mut Desk<'_>,
         now: Now,
     ) -> bool {
-        let Some(&id) = self.by_branch.get(&branch) else { return false };
+        let Some(&id) = self.by_branch.get(&branch) else {
+            return self.handle_departure_response(branch, response, desk, now.boot);
+        };
         let Some(leaving) = self.leaving(id) else { return true };
         let Removal::Asked(exchange) = &mut leaving.removal else { return true };
         let step = exchange.handle_response(response, &mut leaving.identity, desk, now.boot);
@@ -255,6 +253,7 @@ impl Erasures {
 
     /// A trunk connection is gone: what was asked over it will not be answered.
     pub(crate) fn handle_trunk_down(&mut self, trunk: &Arc<TrunkKey>, desk: &mut Desk<'_>, now: Now) {
+        self.handle_departures_cut(trunk, desk);
         if self.under_way == 0 {
             return;
         }
@@ -293,6 +292,7 @@ impl Erasures {
 
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, desk: &mut Desk<'_>, now: Now) {
+        self.handle_departures_due(desk, now.boot);
         while let Some((hop, request)) = self.pacing.pop_due(now.boot) {
             self.events.push_back(Event::Send(hop, request));
         }
@@ -380,6 +380,7 @@ impl Erasures {
             ("erasures.records", self.by_record.len() + self.asides_by_record.len()),
             ("erasures.asides", self.asides.len()),
             ("erasures.put_off", self.pacing.waiting()),
+            ("erasures.departing", self.departures.len()),
         ]);
     }
 
@@ -388,7 +389,7 @@ impl Erasures {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        [self.schedule.next(), self.pacing.poll_timeout()].into_iter().flatten().min()
+        [self.schedule.next(), self.pacing.poll_timeout(), self.departures.poll_timeout()].into_iter().flatten().min()
     }
 
     fn leaving(&mut self, id: InstanceId) -> Option<&mut Deregistering> {
@@ -412,7 +413,7 @@ impl Erasures {
             Step::Done(end) => {
                 let unregister = match end {
                     End::Granted { .. } => Unregister::Confirmed,
-                    End::Refused { .. } | End::Failed { .. } => Unregister::Refused,
+                    End::Refused { .. } | End::Unsignable { .. } | End::Failed { .. } => Unregister::Refused,
                     End::Silent => Unregister::Unanswered,
                 };
                 self.wipe(id, unregister, desk, now);
@@ -458,36 +459,9 @@ impl Erasures {
     }
 }
 
-impl Subject {
-    fn record(self, proof: WipeReceipt, cause: Cause, unregister: Unregister, id: RecordId, now: Now) -> RecordJob {
-        let Self { instance, tenant, salt, wakes } = self;
-        let end = Ending { cause, unregister, wakes };
-        RecordJob {
-            record: AuditRecord::erased(proof, end, subject(instance, &salt), &tenant, now.wall),
-            receipt: Some(ReceiptJob { id, instance, salt }),
-        }
-    }
-}
-
 /// An exchange that removes the binding at `target`.
 fn start(identity: &mut Identity, target: Target, desk: &mut Desk<'_>, now: Instant) -> (Exchange, Bytes) {
     let (expires, expires_max) = (Duration::ZERO, Duration::ZERO);
     let terms = Terms { expires, expires_max, refusals_max: 1, datagrams_max: None };
     Exchange::start(identity, target, terms, desk, now)
-}
-
-/// How an instance appears in records: an HMAC of its id under its salt.
-fn subject(instance: InstanceId, salt: &[u8; 32]) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, salt);
-    let tag = hmac::sign(&key, instance.to_string().as_bytes());
-    tag.as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String never refuses");
-        text
-    })
-}
-
-/// A record of any other life event.
-pub(crate) fn life_record(instance: &Instance, event: LifeEvent, now: Now) -> RecordJob {
-    let subject = subject(instance.id, &instance.salt);
-    RecordJob { record: AuditRecord::life(event, subject, &instance.tenant, now.wall), receipt: None }
 }

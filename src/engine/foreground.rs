@@ -33,6 +33,7 @@ impl Engine {
         let (tenant, salt) = (instance.tenant.clone(), instance.salt);
         let (binding, account) = (instance.binding, instance.account.clone());
         self.end_own_trial(id, now);
+        self.forget_departures(id);
         self.forget_mailbox(id, now);
         let kept = self.bindings.kept(binding, now.boot);
         let rested = match self.bindings.leave(binding, id) {

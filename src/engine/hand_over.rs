@@ -1,7 +1,9 @@
 //! Handing over: a new instance, a further device of an account, and a newer hand-over of one we hold; each may have to
 //! wait for the registrar before its app is answered.
 
+mod candidates;
 mod leave;
+mod renewals;
 mod seats;
 mod successors;
 mod trials;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use ahash::HashMap;
 use zeroize::Zeroizing;
 
+use candidates::Candidates;
 use seats::Compared;
 
 use super::account::{Account, TenantId};
@@ -23,9 +26,8 @@ use super::input::{HandOver, TokenHash};
 use super::instance::Instance;
 use super::leases::Minted;
 use super::limits::share;
-use super::output::{Answer, HandedOver, Note, Output, Refusal};
+use super::output::{Answer, HandedOver, MoveView, Note, Output, Refusal};
 use super::rectify::Amendment;
-use super::register::ha1_of;
 use super::schedule::Schedule;
 use crate::clock::{Instant, Now};
 use crate::sip::auth::Algorithm;
@@ -50,6 +52,8 @@ pub(super) struct HandOvers {
     trials: HashMap<BindingId, Trial>,
     /// The binding on which other credentials of an instance are tried: its own, or one of its account's other devices.
     tried_on: HashMap<InstanceId, BindingId>,
+    /// Other places that are tried.
+    candidates: Candidates,
     schedule: Schedule<Wait>,
 }
 
@@ -60,6 +64,8 @@ enum Wait {
     First(InstanceId),
     /// A trial on a binding.
     Trial(BindingId),
+    /// Another place for an instance.
+    Candidate(BindingId),
 }
 
 /// A first registration that somebody waits for.
@@ -112,6 +118,7 @@ impl HandOvers {
             waiting: HashMap::default(),
             trials: HashMap::default(),
             tried_on: HashMap::default(),
+            candidates: Candidates::default(),
             schedule: Schedule::default(),
         }
     }
@@ -130,6 +137,7 @@ impl HandOvers {
             ("hand_overs.trials", self.trials.len()),
             ("hand_overs.tried_on", self.tried_on.len()),
         ]);
+        self.candidates.tables(out);
     }
 
     pub(super) fn is_waiting(&self, instance: InstanceId) -> bool {
@@ -141,6 +149,12 @@ impl HandOvers {
         self.trials.contains_key(&instance.binding)
             || self.waiting.contains_key(&instance.id)
             || self.tried_on.contains_key(&instance.id)
+            || self.candidates.is_asked(instance.id)
+    }
+
+    /// What the app may know of a change of place.
+    pub(super) fn move_view(&self, instance: InstanceId) -> Option<MoveView> {
+        self.candidates.view(instance)
     }
 }
 
@@ -191,10 +205,9 @@ impl Engine {
                 }
             };
             let (id, token) = self.open_instance(&hand_over, binding, now);
-            let (bindings, mut desk) = self.for_bindings();
-            bindings.join(binding, id, credential, &username, &mut desk);
+            let asked = self.join_binding(binding, id, credential, &username, now);
             self.take_place_of(idle, id, now);
-            return self.welcome(id, token, reply, now);
+            return self.welcome(id, token, asked, reply, now);
         }
         self.doubt(&compared, Some(reply));
         let alike = self.leases.alike(&hand_over.tenant, &hand_over.account);
@@ -221,12 +234,13 @@ impl Engine {
         self.wait_for(id, reply, Kind::HandOver { token, replaced: false }, until);
     }
 
-    /// A further device shares a binding: answered at once, if the registrar has spoken to it before.
-    fn welcome(&mut self, id: InstanceId, token: Zeroizing<String>, reply: ReplyTo, now: Now) {
+    /// A further device shares a binding: answered at once, if the registrar has spoken to it before and is not being asked
+    /// on its account (`asked`).
+    fn welcome(&mut self, id: InstanceId, token: Zeroizing<String>, asked: bool, reply: ReplyTo, now: Now) {
         let Some(binding) = self.leases.get(id).map(|instance| instance.binding) else { return };
         self.adjust_binding(binding, now);
         self.succeed(id, now);
-        if self.bindings.has_spoken(binding, now.boot) {
+        if !asked && self.bindings.has_spoken(binding, now.boot) {
             self.reply_handed_over(id, token, false, reply, now);
         } else {
             let kind = Kind::HandOver { token, replaced: false };
@@ -259,87 +273,6 @@ impl Engine {
         self.vault.admit(std::mem::replace(&mut hand_over.material, Material::Ha1(Vec::new())), keep)
     }
 
-    /// A hand-over of an account this device has handed over before: at once if the credentials are the same, else when
-    /// they have registered by themselves. Until then the predecessor stays as it is.
-    fn replace(&mut self, id: InstanceId, mut hand_over: Box<HandOver>, reply: ReplyTo, now: Now) {
-        let credential = self.admit(&mut hand_over);
-        let Some(instance) = self.leases.get(id) else {
-            let _ = self.vault.wipe(credential);
-            return;
-        };
-        let (binding, present) = (instance.binding, instance.account.auth_username.clone());
-        let busy = self.hand_overs.is_busy(instance);
-        let own_trial = self.hand_overs.tried_on.contains_key(&id);
-        let username = hand_over.account.auth_username.clone();
-        let equals = |held| self.vault.matches(held, &credential, ha1_of(&username));
-        // In the foreground its own slot is empty, and equals nothing; another device's may do.
-        let compared = match (instance.foreground, self.bindings.credential(binding)) {
-            (Some(_), _) => self.compare(&instance.tenant, &hand_over.account, &credential),
-            (None, Some(held)) if present == username && equals(held) => Compared::Same(binding),
-            (None, Some(_)) if present == username => Compared::Other,
-            (None, _) => Compared::Nothing,
-        };
-        let same = matches!(compared, Compared::Same(place) if place == binding || !self.is_full(place));
-        let one_under_way = self.hand_overs.waiting.contains_key(&id) || own_trial;
-        if !one_under_way {
-            // Else the answer is the same whatever the comparison says: nothing was guessed.
-            self.doubt(&compared, Some(reply));
-        }
-        if one_under_way || (busy && !same) {
-            let _ = self.vault.wipe(credential);
-            return self.reply(reply, Answer::Refused(Refusal::RateLimited { after: self.policy.register_wait }));
-        }
-        if same {
-            self.renew(id, &hand_over, Some(credential), reply, now);
-        } else {
-            let place = self.trial_place(id, &hand_over, now).unwrap_or(binding);
-            self.begin_trial(place, credential, &username, Change::Renew(id, hand_over), reply, now);
-        }
-    }
-
-    /// The newer hand-over takes its predecessor's place: same instance, Call-ID and Contact; new token. `credential` is
-    /// what it brought, unless the binding has taken it over already.
-    fn renew(
-        &mut self,
-        id: InstanceId,
-        hand_over: &HandOver,
-        credential: Option<CredentialId>,
-        reply: ReplyTo,
-        now: Now,
-    ) {
-        let Some(former) = self.leases.get(id).map(|instance| instance.account.clone()) else { return };
-        let moves =
-            self.must_move(id, &hand_over.account) || self.has_company(id, &hand_over.account, credential.as_ref());
-        // Its owner wants it processed again, and has the credentials.
-        self.lift(id, now);
-        let (token, hash, edge_ha1) = self.mint_token(id);
-        self.leases.renew(id, hand_over, hash, edge_ha1, now);
-        self.review_proof(id, now);
-        self.watch_lease(id, now);
-        self.record(id, LifeEvent::HandedOver, now);
-        if moves {
-            let own = self.unseat(id, now);
-            let (fresh, stale) = match credential {
-                Some(fresh) => (Some(fresh), own),
-                None => (own, None),
-            };
-            stale.map(|stale| self.vault.wipe(stale));
-            let Some(fresh) = fresh else { return };
-            self.seat(id, &hand_over.account, fresh, Some(reply), now);
-            let kind = Kind::HandOver { token, replaced: true };
-            return self.wait_for_seat(id, reply, kind, now);
-        }
-        credential.map(|unused| self.vault.wipe(unused));
-        let Some(binding) = self.leases.get(id).map(|instance| instance.binding) else { return };
-        self.adjust_binding(binding, now);
-        self.bindings.resume(binding, true, now.boot);
-        if leads_elsewhere(&former, &hand_over.account) {
-            self.bindings.redirect(binding, &hand_over.account);
-        }
-        self.succeed(id, now);
-        self.reply_handed_over(id, token, true, reply, now);
-    }
-
     /// Waits for the verdict on a binding an instance was moved to; not at all where there is one.
     pub(super) fn wait_for_seat(&mut self, id: InstanceId, reply: ReplyTo, kind: Kind, now: Now) {
         let spoken = self.leases.get(id).is_some_and(|it| self.bindings.has_spoken(it.binding, now.boot));
@@ -352,9 +285,14 @@ impl Engine {
 
     /// The registrar has spoken: to all who share the binding.
     pub(super) fn handle_spoken(&mut self, binding: BindingId, spoken: &Spoken, now: Now) {
+        if self.handle_candidate_spoken(binding, spoken, now) {
+            return;
+        }
         for member in self.members_of(binding) {
             self.review_mailbox(member, now);
-            self.settle_late(member, spoken, now);
+            if !self.hand_overs.candidates.is_moving(member) {
+                self.settle_late(member, spoken, now);
+            }
             if !self.answer_hand_over(member, spoken, now)
                 && let Spoken::Refused(_) = spoken
             {
@@ -369,7 +307,7 @@ impl Engine {
         match spoken {
             Spoken::Verdict => self.release(id, now),
             Spoken::Refused(verdict) => {
-                waiting.refusal = Some(waiting.kind.refusal(Refusal::RegistrarRefused(verdict.clone())));
+                waiting.refusal = Some(Refusal::RegistrarRefused(verdict.clone()));
                 self.erase(id, Cause::Refused, None, now);
             }
             Spoken::Unreachable => waiting.unreachable = true,
@@ -388,6 +326,7 @@ impl Engine {
         if let Some(reply) = self.take_own_trial(instance.id, now) {
             self.reply(reply, Answer::Refused(unfinished(cause)));
         }
+        self.drop_candidate(instance.id, Some(cause), now);
     }
 
     pub(super) fn handle_hand_over_timeouts(&mut self, now: Now) {
@@ -402,10 +341,11 @@ impl Engine {
                     let Some(Trial { reply, .. }) = self.end_wait(id) else { continue };
                     self.reply(reply, Answer::Refused(refusal));
                 }
+                Wait::Candidate(id) => self.handle_candidate_timeout(id, now),
                 Wait::First(id) => {
                     let Some(waiting) = self.hand_overs.waiting.get_mut(&id) else { continue };
-                    if waiting.unreachable {
-                        waiting.refusal = Some(waiting.kind.refusal(Refusal::RegistrarUnreachable));
+                    if waiting.unreachable && waiting.kind.is_new() {
+                        waiting.refusal = Some(Refusal::RegistrarUnreachable);
                         self.erase(id, Cause::Unregistrable, None, now);
                     } else {
                         self.release(id, now);
@@ -461,12 +401,9 @@ impl Engine {
 }
 
 impl Kind {
-    /// What the app is told when the registrar does not take a moved account: the instance is gone with it.
-    fn refusal(&self, refusal: Refusal) -> Refusal {
-        match self {
-            Self::HandOver { replaced: false, .. } => refusal,
-            Self::HandOver { replaced: true, .. } | Self::Rectify => Refusal::ErasedByMove(Box::new(refusal)),
-        }
+    /// Whether the instance came with it: one that was held before is kept, whatever becomes of the wish.
+    fn is_new(&self) -> bool {
+        matches!(self, Self::HandOver { replaced: false, .. })
     }
 }
 
@@ -483,9 +420,4 @@ fn unfinished(cause: Cause) -> Refusal {
         | Cause::Foreground
         | Cause::Replaced => Refusal::Gone { cause, receipt: None },
     }
-}
-
-/// Whether REGISTERs of the two accounts go to different places.
-pub(super) fn leads_elsewhere(a: &Account, b: &Account) -> bool {
-    a.registrar != b.registrar || a.outbound_proxy != b.outbound_proxy || a.tls_spki_sha256 != b.tls_spki_sha256
 }

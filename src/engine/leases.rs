@@ -76,7 +76,7 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    /// Names a new binding for the account, found by `capability`; it needs a first member at once.
+    /// Names a new binding for the account, found by `capability`; it needs a first member, or is laid off again.
     pub(crate) fn found(&mut self, tenant: &TenantId, account: &Account, capability: Capability) -> BindingId {
         self.bindings += 1;
         let id = BindingId(self.bindings);
@@ -185,6 +185,23 @@ impl Leases {
         if let Some(binding) = self.get(id).map(|instance| instance.binding) {
             self.stand_up(binding, id);
         }
+    }
+
+    /// A binding that got no member after all is forgotten.
+    pub(crate) fn lay_off(&mut self, binding: BindingId) {
+        if self.benches.get(&binding).is_some_and(|bench| bench.members.is_empty())
+            && let Some(bench) = self.benches.remove(&binding)
+        {
+            self.by_capability.remove(&bench.capability);
+            forget_binding(&mut self.by_aor, bench.aor, binding);
+        }
+    }
+
+    /// The bindings of the account that have no member yet.
+    pub(crate) fn vacant(&self, tenant: &TenantId, account: &Account) -> usize {
+        self.of_aor(tenant, account)
+            .filter(|id| self.benches.get(id).is_some_and(|bench| bench.members.is_empty()))
+            .count()
     }
 
     /// New preferences.

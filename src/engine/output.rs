@@ -266,6 +266,17 @@ pub struct RegistrationView {
     pub dropped_contacts: u32,
     /// Contacts whose place ours took, as the app asked for; it is given back when ours ends.
     pub replaced_contacts: u32,
+    /// A change of place that has not come about: the registration told of here is at the former place.
+    pub moving: Option<MoveView>,
+}
+
+/// What became of a change of place so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MoveView {
+    /// The new place has not decided yet.
+    Waiting,
+    /// The new place refused or could not be reached, in words.
+    Failed(String),
 }
 
 /// Where a registration stands.
@@ -404,8 +415,6 @@ pub enum Refusal {
     RegistrarRefused(String),
     /// No verdict came: DNS, connect, TLS and filter alike.
     RegistrarUnreachable,
-    /// The account was moved, its former credentials are wiped, and the new place refused: the instance is erased.
-    ErasedByMove(Box<Refusal>),
     /// The instance's mode keeps the credentials in the foreground too.
     WrongMode,
     /// The instance is restricted: it is held, and nothing is done with it.

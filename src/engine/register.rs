@@ -137,6 +137,8 @@ pub(crate) enum End {
     Granted { expires: Duration, verdict: String },
     /// The credentials were refused.
     Refused { verdict: String },
+    /// Nothing that is held can sign the challenge: another realm or algorithm.
+    Unsignable { verdict: String },
     /// Another final answer.
     Failed { code: u16, verdict: String, retry_after: Option<Duration> },
     /// No final answer.
@@ -226,8 +228,8 @@ impl Exchange {
             return Step::Done(End::Refused { verdict });
         }
         if !identity.take_challenge(response, desk.vault) {
-            // Nothing here that we could sign: an unknown algorithm, a weaker one than before, or another realm.
-            return Step::Done(End::Refused { verdict });
+            // An unknown algorithm, a weaker one than before, or another realm: it tells nothing of the credentials.
+            return Step::Done(End::Unsignable { verdict });
         }
         self.challenges.answer();
         self.resend(identity, desk, now)

@@ -40,10 +40,14 @@ impl Engine {
                 self.review_heirs(binding, now);
             }
             Event::GiveUp(binding, cause) => {
+                if self.handle_candidate_given_up(binding, now) {
+                    return true;
+                }
                 for member in self.members_of(binding) {
                     self.erase(member, cause, None, now);
                 }
             }
+            Event::Incurable(binding) => self.call_for_credentials(binding, now),
             Event::Tried(binding, tried) => self.handle_tried(binding, tried, now),
             Event::Borne(binding, Some(at)) => self.names.bear(binding, at.user, at.address, at.trunk),
             Event::Borne(binding, None) => self.names.lay_down(binding),

@@ -114,6 +114,13 @@ impl Engine {
         });
     }
 
+    /// The instance is about to leave its binding, and is still registered by it: its subscription ends there.
+    pub(super) fn leave_mailbox(&mut self, id: InstanceId, now: Now) {
+        self.at_mailbox(id, now, |mailboxes, registered, desk| {
+            mailboxes.review(id, false, registered, desk, now.boot);
+        });
+    }
+
     /// The instance is being erased; its binding is still there.
     pub(super) fn forget_mailbox(&mut self, id: InstanceId, now: Now) {
         self.at_mailbox(id, now, |mailboxes, registered, desk| mailboxes.forget(id, registered, desk, now.boot));
@@ -139,7 +146,9 @@ impl Engine {
         let mut desk = register::Desk { shard: *shard, policy, random, vault, tally };
         let registered = binding.and_then(|binding| bindings.registered(binding, now.boot));
         let registered = registered.map(|registered| registered.identity);
-        let identity = registered.or_else(|| erasures.identity(id));
+        // What was asked at a place the instance has left is signed by what it was there.
+        let known = [registered, erasures.departing(id), erasures.identity(id)];
+        let identity = known.into_iter().flatten().find(|identity| mailboxes.speaks_for(branch, identity));
         mailboxes.handle_response(branch, response, identity, &mut desk, now.boot);
         true
     }

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::audit::Cause;
 use super::engine::Engine;
-use super::ids::{InstanceId, ReplyTo, WakeId};
+use super::ids::{BindingId, InstanceId, ReplyTo, WakeId};
 use super::input::TokenHash;
 use super::instance::{Instance, ends_on};
 use super::output::{
@@ -117,6 +117,14 @@ impl Engine {
             let reason = Reason { until: Some(ends.boot), ..Reason::plain(WakeKind::Expiring, detail) };
             // No target for it is no fault: the app knows when its lease ends.
             let _ = self.send_wake(instance, reason, now);
+        }
+    }
+
+    /// Only the apps can cure a binding: their devices are asked to hand over again.
+    pub(super) fn call_for_credentials(&mut self, binding: BindingId, now: Now) {
+        for member in self.members_of(binding) {
+            // No target for it is no fault: the app finds out when it asks.
+            let _ = self.send_wake(member, Reason::plain(WakeKind::Reprovision, WakeDetail::None), now);
         }
     }
 

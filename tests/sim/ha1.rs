@@ -58,18 +58,20 @@ fn needs_the_app_again(seed: u64, change: fn(&mut Pbx)) {
     let before = world.pbx().registers.len();
 
     world.run_until(hours(2), |world| world.pbx().registers.len() > before);
-    world.run_for(minutes(50));
+    world.run_for(minutes(4));
     assert_eq!(world.pushed(WakeKind::Reprovision), 0, "a PBX in reload challenges everyone: not at the first time");
-    world.run_until(hours(2), |world| world.table("leases") == 0);
+    world.run_for(minutes(30));
+    assert_eq!(world.pushed(WakeKind::Reprovision), 1);
+    world.run_until(hours(13), |world| world.table("leases") == 0);
     world.run_until_quiet();
 
     let seen = &world.pbx().registers[before..];
     let nonces: Vec<_> = seen.iter().filter_map(|register| register.nonce.as_deref()).collect();
     assert!(seen.iter().all(|register| register.code == 401));
     assert!(nonces.iter().all(|nonce| *nonce == nonces[0]), "no new challenge was answered: {nonces:?}");
-    assert_eq!(world.pushed(WakeKind::Reprovision), 1);
+    assert_eq!(world.pushed(WakeKind::Reprovision), 2, "and once more when it is over");
     let last = world.records.last().expect("a record");
-    assert!(matches!(last.event, AuditEvent::Erased { cause: Cause::Refused, .. }), "erased for it");
+    assert!(matches!(last.event, AuditEvent::Erased { cause: Cause::Unregistrable, .. }), "erased for it");
     world.assert_empty();
 }
 

@@ -16,13 +16,13 @@ fn handing_over_again_with_the_same_password_replaces_at_once_and_kills_the_old_
     let (instance, old_token) = world.key_of("alice");
     let registers = world.pbx().registers.len();
     let asked = world.hand_over("alice");
-    world.run_for(millis(10));
+    world.run_for(millis(3));
 
     let handed = world.handed_over(asked);
     assert!(handed.replaced);
     assert_eq!(handed.instance, instance);
     assert_eq!(handed.registration.state, RegistrationState::Registered);
-    assert_eq!(world.pbx().registers.len(), registers, "nothing had to be asked");
+    assert_eq!(world.pbx().registers.len(), registers, "no answer of the registrar was waited for");
     let with_old = world.command(Command::Show(instance, old_token));
     assert_eq!(world.refusal(with_old), Some(Refusal::NotFound));
     let with_new = world.show("alice");
@@ -179,8 +179,10 @@ fn patching_the_destination_with_credentials_moves_the_registration() {
         ..Rectification::default()
     };
     let asked = world.command(Command::Rectify(id, token, Box::new(change)));
-    assert_eq!(world.table("vault"), 1, "the former secret is wiped before anything else happens");
+    world.run_for(millis(10));
+    assert_eq!(world.table("vault"), 2, "the former secret is held until the new place grants");
     world.run_until_quiet();
+    assert_eq!(world.table("vault"), 1, "and is wiped then");
 
     let Some(Answer::Instance(view)) = world.answer(asked) else { panic!("a view") };
     assert_eq!(view.registration.state, RegistrationState::Registered);

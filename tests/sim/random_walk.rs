@@ -32,7 +32,10 @@ const FAILED_BEFORE: [u64; 20] =
     [243, 271, 283, 387, 513, 539, 565, 641, 726, 903, 917, 1017, 1417, 1698, 1726, 1827, 1861, 1950, 1997, 2419];
 
 /// Tables that are empty when everyone has been gone for days.
-const EMPTY_AT_LAST: [&str; 30] = [
+const EMPTY_AT_LAST: [&str; 33] = [
+    "hand_overs.candidates",
+    "hand_overs.failed_moves",
+    "erasures.departing",
     "names.placed",
     "hand_overs.tried_on",
     "calls.refused",
@@ -257,14 +260,19 @@ impl Walk {
     fn check(&mut self) {
         let tables = self.world.tables();
         let (leases, vault) = (tables["leases"], tables["vault"]);
+        let (moves, left) = (tables["hand_overs.candidates"], tables["erasures.departing"]);
+        assert!(moves <= leases && tables["hand_overs.failed_moves"] <= leases, "{tables:?}");
         assert_eq!(tables["bindings"], tables["leases.benches"], "{tables:?}");
         assert_eq!(tables["leases.capabilities"], tables["leases.benches"], "{tables:?}");
         assert_eq!(tables["leases.accounts"], leases, "{tables:?}");
-        assert!(tables["leases.benches"] <= leases && tables["leases.ways"] <= tables["leases.benches"], "{tables:?}");
+        assert!(
+            tables["leases.benches"] <= leases + moves && tables["leases.ways"] <= tables["leases.benches"],
+            "{tables:?}"
+        );
         assert!(tables["names"] <= tables["bindings"] && tables["erasures.asides"] <= leases, "{tables:?}");
         assert!(vault >= leases, "an instance without its secret: {tables:?}");
         assert!(
-            vault <= leases + tables["erasures.under_way"] + tables["hand_overs.trials"],
+            vault <= leases + tables["erasures.under_way"] + tables["hand_overs.trials"] + moves + left,
             "a secret too many: {tables:?}"
         );
         for name in ["wakes.budgets", "wakes.notices", "wakes.tests"] {

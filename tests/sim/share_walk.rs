@@ -186,15 +186,20 @@ impl Walk {
     fn check(&self) {
         let tables = self.world.tables();
         let (leases, vault) = (tables["leases"], tables["vault"]);
+        let (moves, left) = (tables["hand_overs.candidates"], tables["erasures.departing"]);
+        assert!(moves <= leases && tables["hand_overs.failed_moves"] <= leases, "{tables:?}");
         assert!(vault >= leases, "an instance without its slot: {tables:?}");
         assert!(
-            vault <= leases + tables["erasures.under_way"] + tables["hand_overs.trials"],
+            vault <= leases + tables["erasures.under_way"] + tables["hand_overs.trials"] + moves + left,
             "a secret too many: {tables:?}"
         );
         assert_eq!(tables["bindings"], tables["leases.benches"], "{tables:?}");
         assert_eq!(tables["leases.capabilities"], tables["leases.benches"], "{tables:?}");
         assert_eq!(tables["leases.accounts"], leases, "{tables:?}");
-        assert!(tables["leases.benches"] <= leases && tables["leases.ways"] <= tables["leases.benches"], "{tables:?}");
+        assert!(
+            tables["leases.benches"] <= leases + moves && tables["leases.ways"] <= tables["leases.benches"],
+            "{tables:?}"
+        );
         assert!(tables["names"] <= tables["bindings"] && tables["erasures.asides"] <= leases, "{tables:?}");
     }
 

@@ -393,7 +393,9 @@ impl World {
 }
 
 /// Tables that something waits in.
-const TRANSIENT: [&str; 11] = [
+const TRANSIENT: [&str; 13] = [
+    "hand_overs.asked_moves",
+    "erasures.departing",
     "bindings.branches",
     "bindings.queries",
     "destinations.outstanding",

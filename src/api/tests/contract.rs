@@ -10,13 +10,13 @@ use super::super::openapi;
 use super::super::problem::Kind;
 use super::super::views::ReceiptBody;
 use super::world::{
-    APP_KEY, CALL, DEVICE, DOMAIN, Settings, TOKEN, World, changed, empty, hand_over_body, handed_over, instance, path,
-    post, receipt, request, test_view,
+    APP_KEY, CALL, DEVICE, DOMAIN, Settings, TOKEN, World, changed, empty, hand_over_body, handed_over, instance,
+    moving, path, post, receipt, request, test_view, usual_answer, with_body,
 };
 use crate::engine::audit::Cause;
 use crate::engine::input::{Command, Decline, DeclineReason, Parting};
 use crate::engine::limits::Limits;
-use crate::engine::output::{Refusal, RegistrationState};
+use crate::engine::output::{MoveView, Refusal, RegistrationState};
 
 /// The document as it was last reviewed.
 const REVIEWED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");
@@ -56,6 +56,27 @@ async fn a_hand_over_answers_201_200_or_202_with_the_token() {
                             "registration": registration, "attach": attach(), "caller_in_push": "sealed",
                             "push_proof": "pending"});
         assert_eq!(reply.json(), wanted);
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_place_that_has_not_come_about_is_told_and_answered_202_while_it_waits() {
+    let world = World::new();
+    for (view, status, told) in [
+        (MoveView::Waiting, 202, json!({"state": "waiting", "verdict": null})),
+        (MoveView::Failed("403 Forbidden".to_owned()), 200, json!({"state": "failed", "verdict": "403 Forbidden"})),
+    ] {
+        world.engine.answers(move |command| match command {
+            Command::HandOver(_) => moving(handed_over(RegistrationState::Registered, true), &view),
+            other => moving(usual_answer(other), &view),
+        });
+        let body = json!({"account": {"outbound_proxy": "sip:proxy.example;transport=tls", "password": "new"}});
+        let change = with_body(Method::PATCH, &path(""), TOKEN, body.to_string());
+        for reply in [world.hand_over(&hand_over_body()).await, world.send(change).await] {
+            assert_eq!((reply.status.as_u16(), &reply.json()["registration"]["move"]), (status, &told));
+        }
+        let shown = world.ask(Method::GET, &path(""), TOKEN).await;
+        assert_eq!((shown.status.as_u16(), &shown.json()["registration"]["move"]), (200, &told));
     }
 }
 
@@ -209,7 +230,6 @@ async fn every_refusal_becomes_its_problem() {
         (Refusal::RegistrarNotAllowed("the engine's words".to_owned()), 422, "registrar-not-allowed", None),
         (Refusal::RegistrarRefused("403 Forbidden".to_owned()), 422, "registrar-refused", None),
         (Refusal::RegistrarUnreachable, 422, "registrar-unreachable", None),
-        (Refusal::ErasedByMove(Box::new(Refusal::RegistrarUnreachable)), 422, "registrar-unreachable", None),
         (Refusal::WrongMode, 400, "invalid-request", None),
         (Refusal::Restricted, 403, "forbidden", None),
         (Refusal::CallOver, 404, "not-found", None),
@@ -234,9 +254,6 @@ async fn every_refusal_becomes_its_problem() {
                 );
             }
             Refusal::RegistrarRefused(verdict) => assert_eq!(json["verdict"], verdict),
-            Refusal::ErasedByMove(_) => {
-                assert!(json["detail"].as_str().expect("a detail").contains("the instance is erased"));
-            }
             Refusal::InvalidAccount(words) | Refusal::RegistrarNotAllowed(words) => assert_eq!(json["detail"], words),
             _ => assert!(json.get("cause").is_none() && json.get("verdict").is_none()),
         }

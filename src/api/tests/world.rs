@@ -36,7 +36,7 @@ use crate::engine::output::{Answer, Refusal};
 use crate::engine::placement::Placement;
 use crate::engine::policy::{AppPolicy, Policy, Provider, RegistrarPolicy, TenantPolicy};
 
-pub(super) use answers::{account, handed_over, order_view, receipt, test_view, usual_answer};
+pub(super) use answers::{account, handed_over, moving, order_view, receipt, test_view, usual_answer};
 
 pub(super) const APP_KEY: &str = "acme-app-key-of-many-characters";
 pub(super) const SECOND_APP_KEY: &str = "acme-app-key-that-comes-next";

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::curing::Cure;
 use super::cuts::Cuts;
 use super::trial::Trial;
 use super::{REFUSALS_AT_HAND_OVER, UNPROVEN_DATAGRAMS_MAX};
@@ -43,8 +44,8 @@ pub(crate) struct Binding {
     /// Those of the former location, good for one expiry more.
     pub(super) former_sources: (Vec<IpAddr>, Instant),
     pub(super) phase: Phase,
-    /// The way there changed while an exchange was under way: located anew after it.
-    pub(super) moved: bool,
+    /// It has no member yet, and counts as none: it is tried beside the one its holder is registered by.
+    pub(super) candidate: bool,
     pub(super) permit_proven: bool,
     pub(super) registered_at: Option<Instant>,
     pub(super) registered_until: Option<Instant>,
@@ -60,6 +61,12 @@ pub(crate) struct Binding {
     pub(super) backoff_step: u32,
     pub(super) refusals: u8,
     pub(super) first_refusal: Option<Instant>,
+    /// Whether only its app can help.
+    pub(super) cure: Cure,
+    /// No hand-over brings its next REGISTER forward before.
+    pub(super) early_from: Instant,
+    /// The registrar asked not to be asked before.
+    pub(super) not_before: Instant,
     /// Rare, and larger than most of the rest together.
     pub(super) trial: Option<Box<Trial>>,
     /// No credentials of further devices are tried before.
@@ -105,7 +112,7 @@ impl Binding {
             sources: Vec::new(),
             former_sources: (Vec::new(), Instant::default()),
             phase: Phase::Resting,
-            moved: false,
+            candidate: false,
             permit_proven: false,
             registered_at: None,
             registered_until: None,
@@ -119,6 +126,9 @@ impl Binding {
             backoff_step: 0,
             refusals: 0,
             first_refusal: None,
+            cure: Cure::default(),
+            early_from: Instant::default(),
+            not_before: Instant::default(),
             trial: None,
             trial_rest: Instant::default(),
             counted: RegistrationState::Registering,
@@ -129,7 +139,7 @@ impl Binding {
 
     /// How many devices share it.
     pub(super) fn members(&self) -> u64 {
-        1 + self.spare.len() as u64
+        if self.candidate { 0 } else { 1 + self.spare.len() as u64 }
     }
 
     /// Where the registration stands.

@@ -93,11 +93,6 @@ impl Bindings {
         self.bindings.get(&id).is_some_and(|binding| binding.holder == member)
     }
 
-    /// Whether the registrar's last word was a grant that still holds.
-    pub(crate) fn is_content(&self, id: BindingId, now: Instant) -> bool {
-        self.bindings.get(&id).is_some_and(|binding| binding.is_content(now))
-    }
-
     /// The credential a binding registers with, for comparing.
     pub(crate) fn credential(&self, id: BindingId) -> Option<&CredentialId> {
         self.bindings.get(&id).map(|binding| &binding.identity.credential)

@@ -147,7 +147,7 @@ impl Bindings {
                 let (former, username) = trial.twin.into_credential();
                 Tried::Accepted(former, username)
             }
-            End::Refused { verdict } => Tried::Refused(trial.twin.credential, verdict),
+            End::Refused { verdict } | End::Unsignable { verdict } => Tried::Refused(trial.twin.credential, verdict),
             End::Failed { verdict, .. } => Tried::Failed(trial.twin.credential, verdict),
             End::Silent => Tried::Unreachable(trial.twin.credential),
         };

@@ -27,7 +27,7 @@ impl Bindings {
             return self.parted(id, &end);
         }
         let outcome = match &end {
-            End::Granted { .. } | End::Refused { .. } => PermitOutcome::Answered,
+            End::Granted { .. } | End::Refused { .. } | End::Unsignable { .. } => PermitOutcome::Answered,
             End::Failed { code: 500 | 503, retry_after: Some(span), .. } => PermitOutcome::RetryAfter(*span),
             End::Failed { .. } => PermitOutcome::Answered,
             End::Silent => PermitOutcome::Silent,
@@ -45,6 +45,14 @@ impl Bindings {
                 desk.tally.register(RegisterOutcome::Refused);
                 self.refused(id, verdict, desk, now);
             }
+            End::Unsignable { verdict } if self.was_registered(id) => {
+                desk.tally.register(RegisterOutcome::Failed);
+                self.unsignable(id, &verdict, desk, now);
+            }
+            End::Unsignable { verdict } => {
+                desk.tally.register(RegisterOutcome::Refused);
+                self.refused(id, verdict, desk, now);
+            }
             End::Failed { code, verdict, retry_after } => {
                 desk.tally.register(RegisterOutcome::Failed);
                 self.failed(id, code, verdict, retry_after.unwrap_or_default(), desk, now);
@@ -54,7 +62,6 @@ impl Bindings {
                 self.silent(id, desk, now);
             }
         }
-        self.follow_move(id);
         self.resume_trial(id);
     }
 
@@ -77,6 +84,7 @@ impl Bindings {
         binding.backoff_step = 0;
         binding.refusals = 0;
         binding.first_refusal = None;
+        binding.cure.end();
         binding.ever_registered = true;
         (binding.dormant, binding.restricted, binding.parts) = (false, false, false);
         if let Some(target) = &binding.target {
@@ -122,6 +130,7 @@ impl Bindings {
         let pause = desk.random.jitter(REFUSAL_PAUSE, 100, 110);
         self.schedule.set((id, Timer::Next), Some(now + pause));
         self.recount(id, Some(401), now);
+        self.events.push_back(Event::Spoken(id, Spoken::Verdict));
     }
 
     fn failed(
@@ -137,6 +146,7 @@ impl Bindings {
         binding.verdict = Some(verdict);
         let pause = backoff(binding.backoff_step, desk.random).max(at_least);
         binding.backoff_step += 1;
+        binding.not_before = now + at_least;
         self.schedule.set((id, Timer::Next), Some(now + pause));
         self.recount(id, Some(code), now);
         self.events.push_back(Event::Spoken(id, Spoken::Verdict));
@@ -185,13 +195,8 @@ impl Bindings {
         }
     }
 
-    /// The way there changed during the exchange that just ended.
-    fn follow_move(&mut self, id: BindingId) {
-        let Some(binding) = self.bindings.get_mut(&id) else { return };
-        if std::mem::take(&mut binding.moved) {
-            self.cease(id);
-            self.locate(id);
-        }
+    fn was_registered(&self, id: BindingId) -> bool {
+        self.bindings.get(&id).is_some_and(|binding| binding.ever_registered)
     }
 }
 

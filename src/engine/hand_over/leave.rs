@@ -14,7 +14,7 @@ use crate::engine::bindings::Spoken;
 use crate::engine::engine::Engine;
 use crate::engine::ids::{InstanceId, ReplyTo};
 use crate::engine::input::{HandOver, Holder, Rectification, TokenHash};
-use crate::engine::output::{Answer, Output, Refusal, RegistrationState, RegistrationView};
+use crate::engine::output::{Answer, MoveView, Output, Refusal, RegistrationState, RegistrationView};
 use crate::engine::{guesses, places};
 
 /// A guess that is paid for.
@@ -149,6 +149,8 @@ impl Engine {
             _ => return self.guesses.settle(guess.ticket, guess.differs),
         };
         match registration.state {
+            // The word of the place where it is now says nothing of the credentials for another.
+            _ if registration.moving == Some(MoveView::Waiting) => {}
             RegistrationState::Registering | RegistrationState::Foreground | RegistrationState::Restricted => {}
             RegistrationState::Registered | RegistrationState::Failing | RegistrationState::Erasing => {
                 return self.guesses.settle(guess.ticket, guess.was_wrong(registration));
@@ -184,6 +186,13 @@ impl Engine {
             Spoken::Unreachable => guess.differs,
         };
         self.guesses.settle(guess.ticket, was_wrong);
+    }
+
+    /// A change of place that was answered 202 came to nothing.
+    pub(super) fn settle_move(&mut self, id: InstanceId, refused: bool) {
+        if let Some(guess) = self.hand_overs.unjudged.remove(&id) {
+            self.guesses.settle(guess.ticket, guess.differs || refused);
+        }
     }
 
     /// The instance is gone before its registrar spoke. One that is deleted has still to be removed at the registrar, and its
@@ -304,9 +313,5 @@ fn was_refused(registration: &RegistrationView) -> bool {
 }
 
 fn is_the_registrars(refusal: &Refusal) -> bool {
-    match refusal {
-        Refusal::RegistrarRefused(_) | Refusal::Gone { cause: Cause::Refused, .. } => true,
-        Refusal::ErasedByMove(refusal) => is_the_registrars(refusal),
-        _ => false,
-    }
+    matches!(refusal, Refusal::RegistrarRefused(_) | Refusal::Gone { cause: Cause::Refused, .. })
 }

@@ -63,7 +63,8 @@ impl Engine {
 
     /// Whether the account has no room for a further binding. Each is credentials of their own, which nobody has judged yet.
     pub(super) fn is_crowded(&self, tenant: &TenantId, account: &Account) -> bool {
-        self.kept_for(tenant, account).count() >= self.policy.limits.devices_per_account as usize
+        let kept = self.kept_for(tenant, account).count() + self.leases.vacant(tenant, account);
+        kept >= self.policy.limits.devices_per_account as usize
     }
 
     /// The bindings of the account that are kept registered, the oldest first: those of apps in the foreground hold nothing
@@ -94,8 +95,7 @@ impl Engine {
         match compared {
             Compared::Same(binding) if !self.is_full(binding) => {
                 self.leases.reseat(id, binding);
-                let (bindings, mut desk) = self.for_bindings();
-                bindings.join(binding, id, credential, &account.auth_username, &mut desk);
+                self.join_binding(binding, id, credential, &account.auth_username, now);
                 self.adjust_binding(binding, now);
             }
             Compared::Same(_) | Compared::Other | Compared::Nothing => {
@@ -159,14 +159,6 @@ impl Engine {
         if let Some(stale) = self.bindings.adopt(id, member, former, username, &mut self.vault) {
             let _ = self.vault.wipe(stale);
         }
-    }
-
-    /// Whether this form of the account cannot stay in the instance's binding: it is presented in another way, or others
-    /// share the binding and it is not theirs.
-    pub(in crate::engine) fn must_move(&self, id: InstanceId, account: &Account) -> bool {
-        let Some(instance) = self.leases.get(id) else { return false };
-        let shared = self.leases.members(instance.binding).nth(1).is_some();
-        (shared && !self.leases.stays(id, account)) || instance.account.contact_style != account.contact_style
     }
 
     /// Takes an instance out of its binding; its credentials come back. Those that share the binding go on with it. Where

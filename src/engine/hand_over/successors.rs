@@ -74,9 +74,8 @@ impl Engine {
             Some((credential, Compared::Same(binding))) if self.has_forerunner(binding, &hand_over) => {
                 self.places.take(Holder::Tenant(hand_over.tenant.clone()), now.boot);
                 let (id, token) = self.open_instance(&hand_over, binding, now);
-                let (bindings, mut desk) = self.for_bindings();
-                bindings.join(binding, id, credential, &username, &mut desk);
-                return self.welcome(id, token, reply, now);
+                let asked = self.join_binding(binding, id, credential, &username, now);
+                return self.welcome(id, token, asked, reply, now);
             }
             Some((credential, _)) => _ = self.vault.wipe(credential),
             None => {}
@@ -128,6 +127,7 @@ impl Engine {
             hand_over: instance.preferences.hand_over,
             caller: None,
             device: self.edge.device(heir).cloned(),
+            returns_until: self.edge.returns_until(heir),
         };
         let (calls, mut desk) = self.for_calls();
         calls.pass_on(older, &callee, &mut desk, now.boot);

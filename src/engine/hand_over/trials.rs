@@ -65,11 +65,12 @@ impl Engine {
             Change::Renew(member, hand_over) => {
                 self.adopt(id, member, former, username);
                 self.move_in(member, id, now);
-                self.renew(member, &hand_over, None, reply, now);
+                self.renew(member, hand_over, reply, now);
             }
             Change::Rectify(member, amendment) => {
                 self.adopt(id, member, former, username);
                 self.come_back(member);
+                self.drop_candidate(member, None, now);
                 self.amend(member, *amendment, reply, now);
             }
             Change::Join(hand_over) => {
@@ -86,7 +87,7 @@ impl Engine {
                 let (member, token) = self.open_instance(&hand_over, id, now);
                 self.adopt(id, member, former, username);
                 self.take_place_of(idle, member, now);
-                self.welcome(member, token, reply, now);
+                self.welcome(member, token, false, reply, now);
             }
         }
     }
@@ -129,8 +130,9 @@ impl Engine {
         Some(trial)
     }
 
-    /// Gives up a trial of this instance's credentials: they are not wanted any more.
+    /// Gives up trials of this instance's credentials, and changes of its place: they are not wanted any more.
     pub(in crate::engine) fn end_own_trial(&mut self, id: InstanceId, now: Now) {
+        self.drop_candidate(id, None, now);
         if let Some(reply) = self.take_own_trial(id, now) {
             self.reply(reply, Answer::Refused(Refusal::RateLimited { after: self.policy.register_wait }));
         }

@@ -64,6 +64,20 @@ impl Mailboxes {
         }
     }
 
+    /// Whether the request with this branch of ours came from that registrant.
+    pub(crate) fn speaks_for(&self, branch: BranchId, identity: &Identity) -> bool {
+        let asking = match self.by_branch.get(&branch) {
+            Some(Awaited::Subscription(instance)) => {
+                let phase = self.boxes.get(instance).and_then(|it| it.subscription.as_ref()).map(|it| &it.phase);
+                if let Some(Phase::Asking(asking)) = phase { Some(&**asking) } else { None }
+            }
+            Some(Awaited::Leaving(instance)) => self.leaving.get(instance).map(|leaving| &leaving.asking),
+            Some(Awaited::Handing(_)) | None => None,
+        };
+        let contact = asking.and_then(|asking| asking.contact.strip_prefix('<')?.strip_suffix('>'));
+        contact.is_some() && contact == identity.contact_uri()
+    }
+
     /// A response to a request of ours, with what the instance still is at its registrar.
     pub(crate) fn handle_response(
         &mut self,

@@ -221,6 +221,11 @@ impl Identity {
         }
     }
 
+    /// Forgets what is known of other contacts; whether ours is to take their place is said anew.
+    pub(crate) fn forget_others(&mut self) {
+        self.others = None;
+    }
+
     /// The registration begins anew after a time without one.
     pub(crate) fn begin_anew(&mut self) {
         if let Some(others) = &mut self.others {

@@ -112,6 +112,7 @@ impl World {
             "guesses",
             "guesses.paid",
             "hand_overs.unjudged",
+            "hand_overs.failed_moves",
             "mailboxes",
             "wakes.budgets",
             "wakes.notices",

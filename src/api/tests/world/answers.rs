@@ -13,8 +13,8 @@ use crate::engine::caller_key::{CallerKey, CallerSuite};
 use crate::engine::input::{Command, Parting, Preferences, PushPurpose};
 use crate::engine::output::{
     Answer, AttachView, CallState, CallView, Consent, ConsentView, DataView, ForegroundView, HandedOver, HeldView,
-    InstanceView, KeptContact, MailboxView, OrderView, Refusal, RegistrationState, RegistrationView, Step, TestView,
-    TraceEntry, TraceKind, TraceView, WakeKind,
+    InstanceView, KeptContact, MailboxView, MoveView, OrderView, Refusal, RegistrationState, RegistrationView, Step,
+    TestView, TraceEntry, TraceKind, TraceView, WakeKind,
 };
 use crate::engine::policy::{CallerInPush, Provider};
 use crate::engine::proof::ProofState;
@@ -46,6 +46,7 @@ fn registration(state: RegistrationState) -> RegistrationView {
         other_contacts: u32::from(registered),
         dropped_contacts: 0,
         replaced_contacts: 0,
+        moving: None,
     }
 }
 
@@ -75,6 +76,16 @@ fn attach() -> AttachView {
         username: instance.to_string(),
         realm: DOMAIN.to_owned(),
     }
+}
+
+/// The same answer while a change of place has not come about.
+pub(crate) fn moving(mut answer: Answer, view: &MoveView) -> Answer {
+    match &mut answer {
+        Answer::HandedOver(it) => it.registration.moving = Some(view.clone()),
+        Answer::Instance(it) => it.registration.moving = Some(view.clone()),
+        _ => {}
+    }
+    answer
 }
 
 fn instance_view() -> InstanceView {
