@@ -115,8 +115,7 @@ fn reinstall_and_delete(act: &mut Act, accounts: &[usize]) -> anyhow::Result<()>
         let mut letter = act.letter(*account);
         letter.device += REINSTALLED;
         act.hand_over(*account, &letter)?;
-        let patience = std::time::Duration::from_secs(20);
-        let gone = within(patience, "the older instance to be replaced", || {
+        let gone = until("the older instance to be replaced", || {
             let shown = act.daemon.ask(&act.stage, "GET", &path, &token, "").ok()?;
             (shown.status == 410).then_some(shown)
         });
