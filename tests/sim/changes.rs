@@ -125,15 +125,15 @@ fn equal_credentials_for_a_registration_that_holds_are_answered_at_once_and_sign
     assert_eq!(world.pbx().verdicts().last(), Some(&200));
     assert!(!holds_password(&mut world));
 
-    // Not for each of many.
+    // Three in a row at most, not for each of many.
     for _ in 0..5 {
         let asked = world.hand_over("alice");
         world.run_for(secs(1));
         assert!(world.handed_over(asked).replaced);
     }
-    assert_eq!(world.pbx().registers.len(), registers + 1);
+    assert_eq!(world.pbx().registers.len(), registers + 3);
     world.run_for(secs(30));
-    assert_eq!(world.pbx().registers.len(), registers + 2);
+    assert_eq!(world.pbx().registers.len(), registers + 4);
     assert!(!holds_password(&mut world));
     assert_eq!(world.table("vault"), 1);
     world.assert_nothing_left();
@@ -195,7 +195,8 @@ fn equal_credentials_make_a_binding_in_back_off_register_now_but_not_in_a_row() 
             world.hand_over("alice");
             world.run_for(secs(1));
         }
-        assert!(world.pbx().registers.len() <= before + 1, "{verdict:?}");
+        // Two are left of three in a row.
+        assert!(world.pbx().registers.len() <= before + 2, "{verdict:?}");
     }
 }
 
