@@ -56,6 +56,8 @@ struct Queue {
     /// Those among them that are passed over: searching the line for each would take long when all leave at once.
     withdrawn: HashSet<BindingId>,
     asked: u32,
+    /// The destination was silent when a permit was last asked for.
+    withheld: bool,
 }
 
 /// A destination whose home is here.
@@ -73,6 +75,8 @@ struct Down {
     until: Instant,
     step: u32,
     probing: bool,
+    /// It did not answer; else it asked for the pause itself.
+    silent: bool,
 }
 
 impl Destinations {
@@ -122,6 +126,9 @@ impl Destinations {
             PeerMessage::PermitsWanted { destination, count } => {
                 self.home(destination).wanted.push_back((from, count));
                 self.grant(destination, random, now);
+                if self.homes.get(&destination).is_some_and(|home| home.is_silent(now)) {
+                    self.tell(from, PeerMessage::PermitsWithheld(destination), random, now);
+                }
             }
             PeerMessage::PermitUsed { destination, outcome } => {
                 self.home(destination).settle(outcome, random, now);
@@ -129,6 +136,11 @@ impl Destinations {
             }
             PeerMessage::PermitsGranted { destination, count, proven } => {
                 self.hand_out(destination, count, proven, random, now);
+            }
+            PeerMessage::PermitsWithheld(destination) => {
+                if let Some(queue) = self.waiting.get_mut(&destination) {
+                    queue.withheld = true;
+                }
             }
             // Words of others; the engine never routes them here.
             _ => {}
@@ -151,6 +163,11 @@ impl Destinations {
         self.schedule.next()
     }
 
+    /// Whether those that wait for a permit wait for a destination that says nothing, rather than for their turn.
+    pub(crate) fn is_withheld(&self, destination: &DestinationKey) -> bool {
+        self.waiting.get(destination).is_some_and(|queue| queue.withheld)
+    }
+
     /// How full each table is.
     pub(crate) fn tables(&self, out: &mut Vec<(&'static str, usize)>) {
         let outstanding: u32 = self.homes.values().map(|home| home.outstanding).sum();
@@ -168,6 +185,7 @@ impl Destinations {
     fn hand_out(&mut self, destination: DestinationKey, count: u32, proven: bool, random: &mut Random, now: Instant) {
         let mut unused = 0;
         if let Some(queue) = self.waiting.get_mut(&destination) {
+            queue.withheld = false;
             for _ in 0..count {
                 queue.asked = queue.asked.saturating_sub(1);
                 match queue.pop() {
@@ -293,7 +311,7 @@ impl Home {
             PermitOutcome::RetryAfter(span) => {
                 self.proven = true;
                 let span = span.min(BACKOFF_MAX);
-                self.down = Some(Down { until: now + span, step: 0, probing: false });
+                self.down = Some(Down { until: now + span, step: 0, probing: false, silent: false });
             }
             PermitOutcome::Silent => {
                 let step = match &self.down {
@@ -301,7 +319,7 @@ impl Home {
                     Some(_) => return,
                     None => 0,
                 };
-                self.down = Some(Down { until: now + backoff(step, random), step, probing: false });
+                self.down = Some(Down { until: now + backoff(step, random), step, probing: false, silent: true });
             }
             PermitOutcome::Unused => {
                 if let Some(down) = &mut self.down {
@@ -309,6 +327,10 @@ impl Home {
                 }
             }
         }
+    }
+
+    fn is_silent(&self, now: Instant) -> bool {
+        self.down.as_ref().is_some_and(|down| down.silent && now < down.until)
     }
 
     fn is_idle(&self) -> bool {

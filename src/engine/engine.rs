@@ -183,6 +183,7 @@ impl Engine {
             Input::Peer(from, message) => match message {
                 PeerMessage::PermitsWanted { .. }
                 | PeerMessage::PermitsGranted { .. }
+                | PeerMessage::PermitsWithheld(_)
                 | PeerMessage::PermitUsed { .. } => {
                     self.destinations.handle_peer(from, &message, &mut self.random, now.boot);
                 }

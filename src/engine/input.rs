@@ -139,6 +139,8 @@ pub enum PeerMessage {
         /// Whether the destination has ever answered validly.
         proven: bool,
     },
+    /// From the home shard: the destination is silent, and nothing goes there for a while.
+    PermitsWithheld(DestinationKey),
     /// To the home shard of a device or tenant: one more instance wants to be held for it.
     PlaceWanted {
         /// Whose.

@@ -37,6 +37,22 @@ fn a_dead_proxy_is_422_and_nothing_changes_by_post_and_by_patch() {
 }
 
 #[test]
+fn a_proxy_that_is_known_to_be_dead_is_422_too_without_being_asked() {
+    let mut world = World::new(seed(823)).with_sleeping_phone("alice");
+    let dead = "sip:198.51.100.99;transport=tcp";
+    let asked = post_via(&mut world, dead);
+    world.run_for(secs(4));
+    assert_eq!(world.refusal(asked), Some(Refusal::RegistrarUnreachable));
+    let asked = patch_via(&mut world, dead);
+    world.run_for(secs(4));
+    assert_eq!(world.refusal(asked), Some(Refusal::RegistrarUnreachable));
+    assert_eq!(state(&mut world), RegistrationState::Registered);
+    assert_eq!((world.table("vault"), world.table("bindings")), (1, 1));
+    calls_come(&mut world);
+    world.assert_nothing_left();
+}
+
+#[test]
 fn back_from_a_dead_proxy_is_as_if_it_had_never_been() {
     let mut world = World::new(seed(802)).with_sleeping_phone("alice");
     let asked = post_via(&mut world, DEAD);

@@ -7,6 +7,7 @@ use super::binding::{Binding, Phase};
 use super::{Bindings, Opening, Timer, UNREGISTERED_MAX};
 use crate::clock::Instant;
 use crate::engine::ids::BindingId;
+use crate::engine::output::DestinationKey;
 use crate::engine::register::{Desk, Identity};
 
 /// How far a candidate is.
@@ -57,6 +58,14 @@ impl Bindings {
             Some(_) => Prospect::Silent,
             None if binding.bound_at.is_some() || matches!(binding.phase, Phase::Waiting(_)) => Prospect::Open,
             None => Prospect::Silent,
+        }
+    }
+
+    /// The destination whose permit it waits for.
+    pub(crate) fn waits_for(&self, id: BindingId) -> Option<DestinationKey> {
+        match self.bindings.get(&id)?.phase {
+            Phase::Waiting(destination) => Some(destination),
+            Phase::Locating(_) | Phase::Exchanging(_) | Phase::Resting => None,
         }
     }
 

@@ -234,7 +234,8 @@ impl Engine {
     /// The wait of the app is over.
     pub(super) fn handle_candidate_timeout(&mut self, binding: BindingId, now: Now) {
         let Some(candidate) = self.hand_overs.candidates.by_binding.get(&binding) else { return };
-        let silent = candidate.unreachable || self.bindings.prospect(binding, now.boot) == Prospect::Silent;
+        let withheld = self.bindings.waits_for(binding).is_some_and(|it| self.destinations.is_withheld(&it));
+        let silent = withheld || candidate.unreachable || self.bindings.prospect(binding, now.boot) == Prospect::Silent;
         if silent || !candidate.proven {
             self.reject_candidate(binding, Refusal::RegistrarUnreachable, now);
         } else {
