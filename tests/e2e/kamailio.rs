@@ -89,7 +89,7 @@ impl Kamailio {
         fs::write(&file, configuration).expect("the test directory is writable");
         let process = Process::start("kamailio", &directory, &installed("kamailio"), |command| {
             // -DD: no daemon, but all workers. -m and -M: shared and private memory, in MiB.
-            command.args(["-DD", "-E", "-m", "64", "-M", "8", "-f"]).arg(&file).arg("-Y").arg(world.sockets());
+            command.args(["-DD", "-E", "-m", "256", "-M", "8", "-f"]).arg(&file).arg("-Y").arg(world.sockets());
         });
         let mut kamailio = Self { process, port, tls_port, rpc, answers: world.sockets().join("kamailio-answers") };
         until("Kamailio to answer", || {
