@@ -62,7 +62,11 @@ fn a_full_disk_stops_hand_overs_and_no_erasure_and_all_is_well_when_there_is_roo
     let world = World::new("audit-full-disk");
     let mut setting = Setting::new(&world, Provider::Apns, Transport::Udp);
     let berta = setting.daemon.hand_over(&setting.kamailio, &setting.push, "berta", Transport::Udp);
-    let size = fs::metadata(setting.daemon.audit_log()).expect("there").len();
+    // Hand-overs are answered before their records are on disk; the checkpoint over both is the last that is written.
+    let size = until("both hand-overs to be on record", || {
+        let log = fs::read_to_string(setting.daemon.audit_log()).expect("there");
+        (log.contains(r"reveille-audit\n2\n") && log.ends_with('\n')).then_some(log.len() as u64)
+    });
 
     setting.daemon.limit_files(Some(size + 10));
     let answer = setting.daemon.erase(&berta);
