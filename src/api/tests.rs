@@ -9,6 +9,7 @@ mod hand_over;
 mod jwt;
 mod policy;
 mod push_proof;
+mod push_targets;
 mod silence;
 mod traces;
 mod transport;
