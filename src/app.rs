@@ -29,7 +29,7 @@ use crate::config::{OpsListen, Settings, TlsFiles};
 use crate::effects::Sinks;
 use crate::engine::ids::ShardId;
 use crate::engine::input::Command;
-use crate::engine::output::{Answer, Note};
+use crate::engine::output::{Answer, Note, RegistrationReason};
 use crate::engine::placement::Placement;
 use crate::engine::policy::{Listener, Policy};
 use crate::engine::{Engine, Start};
@@ -429,8 +429,9 @@ fn sinks(pusher: &Arc<Pusher>, audit: &Arc<AuditLog>) -> Sinks {
 fn log_note(note: &Note) {
     match note {
         Note::HandedOver(instance) => info!(instance = %Redacted(instance), "handed over"),
-        Note::Registration(instance, state, code) => {
-            info!(instance = %Redacted(instance), state = state.as_str(), code, "registration");
+        Note::Registration(instance, state, reason, code) => {
+            let reason = reason.map(RegistrationReason::as_str);
+            info!(instance = %Redacted(instance), state = state.as_str(), reason, code, "registration");
         }
         Note::CallEnded(call, instance, outcome) => {
             // Its story says the same and more.

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use utoipa::openapi::response::{Response as ApiResponse, ResponseBuilder};
-use utoipa::openapi::schema::{Object, ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{Object, ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, Header, Ref, RefOr};
 use utoipa::{IntoResponses, Modify, OpenApi};
@@ -13,7 +13,7 @@ use utoipa::{IntoResponses, Modify, OpenApi};
 use super::problem::{Kind, ProblemBody};
 use super::{administration, handlers, push_proof, rights, traces};
 use crate::engine::audit::Cause;
-use crate::engine::output::{CallState, RegistrationState, Step, TraceKind};
+use crate::engine::output::{CallState, RegistrationReason, RegistrationState, Step, TraceKind};
 use crate::engine::proof::ProofState;
 
 #[derive(OpenApi)]
@@ -205,6 +205,14 @@ pub(crate) fn problem_types() -> Schema {
 pub(crate) fn registration_states() -> Schema {
     let about = "Where it stands; `failing` is tried again by and by.";
     names(RegistrationState::ALL.map(RegistrationState::as_str), about)
+}
+
+/// Why a registration fails or waits; null where there is nothing to say.
+pub(crate) fn registration_reasons() -> Schema {
+    let known = RegistrationReason::ALL.map(RegistrationReason::as_str).join("`, `");
+    let about = format!("Why it fails or waits, or what is unusual about it: `{known}`, or one that is added later.");
+    let kinds = SchemaType::from_iter([Type::String, Type::Null]);
+    ObjectBuilder::new().schema_type(kinds).description(Some(about)).examples(["disconnected"]).into()
 }
 
 /// Where a call may stand.

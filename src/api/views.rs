@@ -20,8 +20,8 @@ use super::push_proof;
 use super::traces::{self, TraceBody};
 use crate::engine::audit::{Inclusion, Receipt};
 use crate::engine::output::{
-    Answer, AttachView, CallView, ForegroundView, HandedOver, InstanceView, MoveView, Refusal, RegistrationState,
-    RegistrationView,
+    Answer, AttachView, CallView, ForegroundView, HandedOver, InstanceView, MoveView, Refusal, RegistrationReason,
+    RegistrationState, RegistrationView,
 };
 use crate::engine::story::{Moment, Story};
 
@@ -59,6 +59,8 @@ pub(crate) struct RegistrationBody {
     /// The granted expiry in seconds, while registered.
     #[schema(example = 600)]
     expires: Option<u64>,
+    #[schema(schema_with = super::openapi::registration_reasons)]
+    reason: Option<&'static str>,
     /// The registrar's last verdict in words, or what went wrong instead of one.
     #[schema(example = "200 OK")]
     verdict: Option<String>,
@@ -257,12 +259,21 @@ impl From<ForegroundView> for ForegroundAnswer {
 
 impl From<RegistrationView> for RegistrationBody {
     fn from(view: RegistrationView) -> Self {
-        let RegistrationView { state, expires, verdict, other_contacts, dropped_contacts, replaced_contacts, moving } =
-            view;
+        let RegistrationView {
+            state,
+            expires,
+            reason,
+            verdict,
+            other_contacts,
+            dropped_contacts,
+            replaced_contacts,
+            moving,
+        } = view;
         Self {
             moving: moving.map(MoveBody::from),
             state: state.as_str(),
             expires: expires.map(|expires| expires.as_secs()),
+            reason: reason.map(RegistrationReason::as_str),
             verdict,
             other_contacts,
             dropped_contacts,

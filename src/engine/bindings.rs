@@ -35,7 +35,7 @@ use super::audit::Cause;
 use super::filter::target_allowed;
 use super::ids::{BindingId, BranchId, Capability, InstanceId, QueryId};
 use super::input::{LocateFault, Located, PermitOutcome};
-use super::output::{DestinationKey, Hop, RegistrationState, TrunkKey};
+use super::output::{DestinationKey, Hop, RegistrationReason, RegistrationState, TrunkKey};
 use super::register::{Desk, Exchange, Identity, Leaving, Step, Target, Terms};
 use super::schedule::Schedule;
 use super::tally::{RegisterOutcome, Shed};
@@ -69,7 +69,7 @@ pub(crate) enum Event {
     /// The address answered us validly; it is a registrar for this long.
     Proven(IpAddr, Duration),
     /// The state changed, with the code that changed it.
-    Changed(BindingId, RegistrationState, Option<u16>),
+    Changed(BindingId, RegistrationState, Option<RegistrationReason>, Option<u16>),
     /// The registrar refused the credentials.
     Refused(BindingId),
     /// What a hand-over waits for.
@@ -146,8 +146,7 @@ pub(crate) struct Bindings {
     events: VecDeque<Event>,
     queries: u64,
     census: [u64; RegistrationState::ALL.len()],
-    /// Bindings that may hold at their registrar, over a connection that is gone.
-    disconnected: u64,
+    reasons: [u64; RegistrationReason::ALL.len()],
 }
 
 impl Bindings {
@@ -329,7 +328,9 @@ impl Bindings {
         self.end_trial(id, now);
         let binding = *self.bindings.remove(&id)?;
         self.census[binding.counted as usize] -= u64::from(!binding.candidate);
-        self.disconnected -= u64::from(binding.counted_disconnected);
+        if let Some(reason) = binding.counted_reason {
+            self.reasons[reason as usize] -= 1;
+        }
         for timer in Timer::ALL {
             self.schedule.remove((id, timer));
         }

@@ -295,7 +295,7 @@ impl Engine {
     pub fn census(&self) -> Census {
         Census {
             instances: self.bindings.census(self.erasures.under_way()),
-            disconnected: self.bindings.disconnected(),
+            reasons: self.bindings.reasons(),
             flows: self.edge.len() as u64,
             held_calls: self.calls.held() as u64,
             texts: self.texts.len() as u64,

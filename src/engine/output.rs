@@ -3,6 +3,7 @@
 mod calls;
 mod held;
 mod pushes;
+mod registration;
 mod traces;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ pub use calls::{CallOutcome, CallState, CallView, Step};
 pub use held::{HeldView, MailboxView};
 pub use pushes::Unsent;
 pub use pushes::{Caller, PushJob, PushOutcome, Remedy, ToldCaller, WakeDetail, WakeKind};
+pub use registration::RegistrationReason;
 pub use traces::{Consent, ConsentView, TraceEntry, TraceKind, TraceView};
 
 /// One effect.
@@ -258,6 +260,8 @@ pub struct RegistrationView {
     pub state: RegistrationState,
     /// Granted expiry, while registered.
     pub expires: Option<Duration>,
+    /// Why it fails or waits, or what is unusual about it.
+    pub reason: Option<RegistrationReason>,
     /// The registrar's last verdict in words, or what went wrong instead of one.
     pub verdict: Option<String>,
     /// Contacts that the registrar's last 200 listed beside ours.
@@ -455,7 +459,7 @@ pub enum Note {
     /// An instance was handed over.
     HandedOver(InstanceId),
     /// A registration changed its state.
-    Registration(InstanceId, RegistrationState, Option<u16>),
+    Registration(InstanceId, RegistrationState, Option<RegistrationReason>, Option<u16>),
     /// A call ended.
     CallEnded(CallUuid, InstanceId, CallOutcome),
     /// The same call's story, once it is over.

@@ -21,13 +21,14 @@ impl Engine {
             }
             Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
             Event::Proven(address, span) => self.emit(Output::Registrar(address, span)),
-            Event::Changed(binding, state, code) => {
-                self.trace_binding(binding, || match code {
-                    Some(code) => format!("registration: {} ({code})", state.as_str()),
-                    None => format!("registration: {}", state.as_str()),
+            Event::Changed(binding, state, reason, code) => {
+                self.trace_binding(binding, || {
+                    let reason = reason.map(|reason| format!(", {}", reason.as_str())).unwrap_or_default();
+                    let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
+                    format!("registration: {}{reason}{code}", state.as_str())
                 });
                 for member in self.members_of(binding) {
-                    self.emit(Output::Note(Note::Registration(member, state, code)));
+                    self.emit(Output::Note(Note::Registration(member, state, reason, code)));
                 }
             }
             Event::Refused(binding) => {

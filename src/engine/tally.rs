@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::audit::Cause;
-use super::output::{CallOutcome, RegistrationState, Unsent};
+use super::output::{CallOutcome, RegistrationReason, RegistrationState, Unsent};
 
 /// What became of a REGISTER exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,8 +227,8 @@ impl Tally {
 pub struct Census {
     /// Instances, by [`RegistrationState::ALL`].
     pub instances: [u64; RegistrationState::ALL.len()],
-    /// Bindings whose connection to the registrar is down.
-    pub disconnected: u64,
+    /// Registrations that have a reason to be told, by [`RegistrationReason::ALL`].
+    pub reasons: [u64; RegistrationReason::ALL.len()],
     /// Devices attached.
     pub flows: u64,
     /// Calls held.

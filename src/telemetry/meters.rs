@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 use super::metric::{Metric, MetricKind};
 use crate::engine::audit::Cause;
 use crate::engine::ids::ShardId;
-use crate::engine::output::{CallOutcome, PushOutcome, RegistrationState, Unsent, WakeKind};
+use crate::engine::output::{CallOutcome, PushOutcome, RegistrationReason, RegistrationState, Unsent, WakeKind};
 use crate::engine::policy::Provider;
 use crate::engine::tally::{Census, RegisterOutcome, Shed, Stage, Tally, TextOutcome};
 use crate::vault::Protection;
@@ -35,7 +35,7 @@ enum PushVerdict {
 pub struct Meters {
     page: PrometheusHandle,
     instances: [Gauge; RegistrationState::ALL.len()],
-    disconnected: Gauge,
+    reasons: [Gauge; RegistrationReason::ALL.len()],
     flows: Gauge,
     held_calls: Gauge,
     texts: Gauge,
@@ -125,7 +125,8 @@ impl Meters {
             page: recorder.handle(),
             instances: RegistrationState::ALL
                 .map(|state| gauge(&recorder, Metric::Instances, &[("state", state.as_str())])),
-            disconnected: gauge(&recorder, Metric::Disconnected, &[]),
+            reasons: RegistrationReason::ALL
+                .map(|reason| gauge(&recorder, Metric::RegistrationReasons, &[("reason", reason.as_str())])),
             flows: gauge(&recorder, Metric::Flows, &[]),
             held_calls: gauge(&recorder, Metric::HeldCalls, &[]),
             texts: gauge(&recorder, Metric::Texts, &[]),
@@ -174,7 +175,9 @@ impl Meters {
         for (place, gauge) in self.instances.iter().enumerate() {
             gauge.set(sum(&|census| census.instances[place]));
         }
-        self.disconnected.set(sum(&|census| census.disconnected));
+        for (place, gauge) in self.reasons.iter().enumerate() {
+            gauge.set(sum(&|census| census.reasons[place]));
+        }
         self.flows.set(sum(&|census| census.flows));
         self.held_calls.set(sum(&|census| census.held_calls));
         self.texts.set(sum(&|census| census.texts));
@@ -327,7 +330,13 @@ mod tests {
         for shard in 0..64 {
             meters.publish_census(
                 ShardId(shard),
-                &Census { instances: [1; 6], disconnected: 1, flows: 1, held_calls: 1, texts: 1 },
+                &Census {
+                    instances: [1; 6],
+                    reasons: [1; RegistrationReason::ALL.len()],
+                    flows: 1,
+                    held_calls: 1,
+                    texts: 1,
+                },
             );
         }
         for provider in PROVIDERS {
@@ -387,7 +396,7 @@ mod tests {
         let meters = meters();
         let census = |registered, held_calls| Census {
             instances: [0, registered, 0, 0, 0, 1],
-            disconnected: 1,
+            reasons: [1; RegistrationReason::ALL.len()],
             flows: 2,
             held_calls,
             texts: held_calls,
@@ -399,7 +408,7 @@ mod tests {
         for line in [
             "reveille_instances{state=\"registered\"} 12",
             "reveille_instances{state=\"erasing\"} 2",
-            "reveille_disconnected 2",
+            "reveille_registration_reasons{reason=\"disconnected\"} 2",
             "reveille_flows 4",
             "reveille_held_calls 1",
             "reveille_texts 1",

@@ -5,8 +5,8 @@
 pub enum Metric {
     /// Instances held, by state of their registration.
     Instances,
-    /// Bindings whose connection to the registrar is down.
-    Disconnected,
+    /// Registrations that fail, wait or are unusual, by reason.
+    RegistrationReasons,
     /// REGISTER exchanges, by outcome.
     Registers,
     /// Calls that ended, by outcome.
@@ -65,7 +65,7 @@ impl Metric {
     /// All metrics.
     pub const ALL: [Self; 18] = [
         Self::Instances,
-        Self::Disconnected,
+        Self::RegistrationReasons,
         Self::Registers,
         Self::Calls,
         Self::CallStageSeconds,
@@ -89,7 +89,7 @@ impl Metric {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Instances => "reveille_instances",
-            Self::Disconnected => "reveille_disconnected",
+            Self::RegistrationReasons => "reveille_registration_reasons",
             Self::Registers => "reveille_registers_total",
             Self::Calls => "reveille_calls_total",
             Self::CallStageSeconds => "reveille_call_stage_seconds",
@@ -114,7 +114,7 @@ impl Metric {
     pub const fn help(self) -> &'static str {
         match self {
             Self::Instances => "Instances held, by state of their registration.",
-            Self::Disconnected => "Registrations whose connection to the registrar is down.",
+            Self::RegistrationReasons => "Registrations that fail, wait or are unusual, by reason.",
             Self::Registers => "REGISTER exchanges, by outcome.",
             Self::Calls => "Calls that ended, by outcome.",
             Self::CallStageSeconds => "From the INVITE to a milestone of its call, by stage.",
@@ -146,7 +146,7 @@ impl Metric {
             | Self::TextsTotal
             | Self::Shed => MetricKind::Counter,
             Self::Instances
-            | Self::Disconnected
+            | Self::RegistrationReasons
             | Self::Flows
             | Self::HeldCalls
             | Self::Texts

@@ -1,6 +1,8 @@
 //! What a stranger, a caller or a broken connection may cost others: nothing.
 
-use reveille::engine::output::{Answer, InstanceView, RegistrationState};
+use std::time::Duration;
+
+use reveille::engine::output::{Answer, InstanceView, RegistrationReason, RegistrationState};
 use reveille::engine::tally::Shed;
 
 use crate::hand_over::world_over_tcp;
@@ -9,11 +11,11 @@ use crate::world::build::{PBX, address};
 use crate::world::{World, minutes, secs, seed};
 
 /// What the app of a phone is shown now.
-fn shown(world: &mut World, name: &str) -> (RegistrationState, Option<String>) {
+fn shown(world: &mut World, name: &str) -> (RegistrationState, Option<RegistrationReason>, Option<String>) {
     let asked = world.show(name);
     let Some(Answer::Instance(view)) = world.answer(asked) else { panic!("an instance") };
     let InstanceView { registration, .. } = view.as_ref();
-    (registration.state, registration.verdict.clone())
+    (registration.state, registration.reason, registration.verdict.clone())
 }
 
 #[test]
@@ -42,14 +44,16 @@ fn while_the_connection_is_down_the_registration_is_not_called_registered() {
     let told = world.notes.len();
     world.pbx().registrar.listens = false;
     world.break_connections(address(PBX));
+    world.run_for(Duration::from_millis(50));
+    assert_eq!(shown(&mut world, "alice").1, Some(RegistrationReason::Disconnected));
     world.run_for(secs(5));
-    let (state, verdict) = shown(&mut world, "alice");
-    assert_eq!(state, RegistrationState::Failing);
+    let (state, reason, verdict) = shown(&mut world, "alice");
+    assert_eq!((state, reason), (RegistrationState::Failing, Some(RegistrationReason::Unreachable)));
     assert!(verdict.is_some_and(|verdict| verdict.contains("registrar")), "it says why");
 
     world.pbx().registrar.listens = true;
     world.run_for(minutes(2));
-    assert_eq!(shown(&mut world, "alice"), (RegistrationState::Registered, Some("200 OK".to_owned())));
+    assert_eq!(shown(&mut world, "alice"), (RegistrationState::Registered, None, Some("200 OK".to_owned())));
     assert_eq!(world.notes.len() - told, 2, "failing, and registered again");
 }
 

@@ -27,7 +27,7 @@ fn attach() -> Value {
 }
 
 fn registered() -> Value {
-    json!({"state": "registered", "expires": 600, "verdict": "200 OK",
+    json!({"state": "registered", "expires": 600, "reason": null, "verdict": "200 OK",
            "other_contacts": 1, "dropped_contacts": 0, "replaced_contacts": 0})
 }
 
@@ -49,7 +49,7 @@ async fn a_hand_over_answers_201_200_or_202_with_the_token() {
         assert_eq!(reply.header("cache-control"), Some("no-store"));
         let registration = match state {
             RegistrationState::Registered => registered(),
-            _ => json!({"state": state.as_str(), "expires": null, "verdict": null,
+            _ => json!({"state": state.as_str(), "expires": null, "reason": null, "verdict": null,
                         "other_contacts": 0, "dropped_contacts": 0, "replaced_contacts": 0}),
         };
         let wanted = json!({"instance": instance().to_string(), "token": TOKEN, "lease_ends": "2026-11-24T20:00:00Z",

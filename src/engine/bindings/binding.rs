@@ -12,7 +12,7 @@ use crate::clock::Instant;
 use crate::engine::account::{Account, TrunkUri};
 use crate::engine::ids::{InstanceId, QueryId};
 use crate::engine::input::Located;
-use crate::engine::output::{DestinationKey, RegistrationState};
+use crate::engine::output::{DestinationKey, RegistrationReason, RegistrationState};
 use crate::engine::policy::Policy;
 use crate::engine::register::{Exchange, Identity, Target, Terms};
 use crate::vault::CredentialId;
@@ -50,7 +50,10 @@ pub(crate) struct Binding {
     pub(super) registered_at: Option<Instant>,
     pub(super) registered_until: Option<Instant>,
     pub(super) granted: Option<Duration>,
+    /// What the last exchange ended with, in words.
     pub(super) verdict: Option<String>,
+    /// Why it ended so, or what is unusual about the grant.
+    pub(super) judged: Option<RegistrationReason>,
     pub(super) ever_registered: bool,
     /// An exchange was cut off by its connection and went out again at once; the next cut counts as silence.
     pub(super) cut_off: bool,
@@ -73,7 +76,7 @@ pub(crate) struct Binding {
     pub(super) trial_rest: Instant,
     /// As what the census counts it.
     pub(super) counted: RegistrationState,
-    pub(super) counted_disconnected: bool,
+    pub(super) counted_reason: Option<RegistrationReason>,
     /// As what it was last told.
     pub(super) told: RegistrationState,
 }
@@ -118,6 +121,7 @@ impl Binding {
             registered_until: None,
             granted: None,
             verdict: None,
+            judged: None,
             ever_registered: false,
             cut_off: false,
             disconnected: false,
@@ -132,7 +136,7 @@ impl Binding {
             trial: None,
             trial_rest: Instant::default(),
             counted: RegistrationState::Registering,
-            counted_disconnected: false,
+            counted_reason: None,
             told: RegistrationState::Registering,
         }
     }
@@ -155,6 +159,22 @@ impl Binding {
         } else {
             RegistrationState::Registering
         }
+    }
+
+    /// Why it fails or waits, or what is unusual about it.
+    pub(super) fn reason(&self, now: Instant) -> Option<RegistrationReason> {
+        if self.dormant || self.restricted {
+            None
+        } else if self.is_disconnected(now) && !self.is_backing_off() {
+            Some(RegistrationReason::Disconnected)
+        } else {
+            self.judged
+        }
+    }
+
+    /// Keeps what an exchange ended with.
+    pub(super) fn judge(&mut self, reason: impl Into<Option<RegistrationReason>>, verdict: String) {
+        (self.judged, self.verdict) = (reason.into(), Some(verdict));
     }
 
     pub(super) fn is_registered(&self, now: Instant) -> bool {

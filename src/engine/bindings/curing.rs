@@ -9,6 +9,7 @@ use super::binding::{Binding, Phase, Spare};
 use super::{Bindings, Event, Spoken, Timer};
 use crate::clock::Instant;
 use crate::engine::ids::{BindingId, InstanceId};
+use crate::engine::output::RegistrationReason;
 use crate::engine::register::Desk;
 use crate::engine::schedule::backoff;
 use crate::vault::CredentialId;
@@ -111,7 +112,8 @@ impl Bindings {
     /// A challenge that nothing held here can sign.
     pub(super) fn unsignable(&mut self, id: BindingId, verdict: &str, desk: &mut Desk<'_>, now: Instant) {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
-        binding.verdict = Some(format!("{verdict}; no credentials for the realm or algorithm of its challenge"));
+        let words = format!("{verdict}; no credentials for the realm or algorithm of its challenge");
+        binding.judge(RegistrationReason::ChallengeUnsupported, words);
         let least = desk.random.jitter(UNSIGNABLE_PAUSE, 100, 110);
         let pause = backoff(binding.backoff_step, desk.random).max(least);
         binding.backoff_step += 1;

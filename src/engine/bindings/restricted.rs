@@ -78,7 +78,7 @@ impl Bindings {
         self.schedule.remove((id, Timer::Next));
         if held && !trying {
             binding.dormant = false;
-            binding.verdict = None;
+            (binding.judged, binding.verdict) = (None, None);
             self.schedule.set((id, Timer::GiveUp), Some(now + UNREGISTERED_MAX));
             self.locate(id);
         }

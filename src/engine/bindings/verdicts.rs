@@ -8,6 +8,7 @@ use crate::clock::Instant;
 use crate::engine::audit::Cause;
 use crate::engine::ids::BindingId;
 use crate::engine::input::PermitOutcome;
+use crate::engine::output::RegistrationReason;
 use crate::engine::random::Random;
 use crate::engine::register::{Desk, End};
 use crate::engine::schedule::backoff;
@@ -79,7 +80,7 @@ impl Bindings {
         binding.registered_at = Some(now);
         binding.registered_until = Some(now + expires);
         binding.granted = Some(expires);
-        binding.verdict = Some(verdict);
+        binding.judge(None, verdict);
         (binding.cut_off, binding.disconnected) = (false, false);
         binding.backoff_step = 0;
         binding.refusals = 0;
@@ -113,7 +114,7 @@ impl Bindings {
 
     fn refused(&mut self, id: BindingId, verdict: String, desk: &mut Desk<'_>, now: Instant) {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
-        binding.verdict = Some(verdict.clone());
+        binding.judge(RegistrationReason::Refused, verdict.clone());
         self.events.push_back(Event::Refused(id));
         if !binding.ever_registered {
             binding.bound_at = None;
@@ -143,7 +144,7 @@ impl Bindings {
         now: Instant,
     ) {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
-        binding.verdict = Some(verdict);
+        binding.judge(RegistrationReason::Rejected, verdict);
         let pause = backoff(binding.backoff_step, desk.random).max(at_least);
         binding.backoff_step += 1;
         binding.not_before = now + at_least;
@@ -171,7 +172,7 @@ impl Bindings {
         if binding.dormant {
             return self.finish_trial(id, End::Silent, desk, now);
         }
-        binding.verdict = Some("the registrar cannot be reached".to_owned());
+        binding.judge(RegistrationReason::Unreachable, "the registrar cannot be reached".to_owned());
         let pause = backoff(binding.backoff_step, desk.random);
         binding.backoff_step += 1;
         self.schedule.set((id, Timer::Next), Some(now + pause));
@@ -185,7 +186,8 @@ impl Bindings {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
         let present = binding.counted;
         if std::mem::replace(&mut binding.told, present) != present {
-            self.events.push_back(Event::Changed(id, present, code));
+            let reason = binding.counted_reason;
+            self.events.push_back(Event::Changed(id, present, reason, code));
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{Bindings, Event};
 use crate::clock::Instant;
 use crate::engine::ids::BindingId;
-use crate::engine::output::{RegistrationState, RegistrationView};
+use crate::engine::output::{RegistrationReason, RegistrationState, RegistrationView};
 use crate::engine::register::{Registered, Target};
 
 /// The verdict on a registration that may hold at the registrar, over a connection that is gone.
@@ -33,9 +33,9 @@ impl Bindings {
         census
     }
 
-    /// Bindings that may hold at their registrar, over a connection that is gone.
-    pub(crate) fn disconnected(&self) -> u64 {
-        self.disconnected
+    /// How many registrations have which reason, by `RegistrationReason::ALL`.
+    pub(crate) fn reasons(&self) -> [u64; RegistrationReason::ALL.len()] {
+        self.reasons
     }
 
     /// The registration as the app may know it.
@@ -44,6 +44,7 @@ impl Bindings {
             return RegistrationView {
                 state: RegistrationState::Erasing,
                 expires: None,
+                reason: None,
                 verdict: None,
                 other_contacts: 0,
                 dropped_contacts: 0,
@@ -52,6 +53,7 @@ impl Bindings {
             };
         };
         let state = binding.state(now);
+        let reason = binding.reason(now);
         let counts = binding.identity.counts();
         RegistrationView {
             state,
@@ -60,10 +62,10 @@ impl Bindings {
                 RegistrationState::Foreground => self.kept(id, now).map(|kept| kept.expires),
                 _ => None,
             },
-            verdict: if binding.is_disconnected(now) && !binding.is_backing_off() {
-                Some(DISCONNECTED.to_owned())
-            } else {
-                binding.verdict.clone()
+            reason,
+            verdict: match reason {
+                Some(RegistrationReason::Disconnected) => Some(DISCONNECTED.to_owned()),
+                _ => binding.verdict.clone(),
             },
             other_contacts: counts.other,
             dropped_contacts: counts.dropped,
@@ -102,8 +104,13 @@ impl Bindings {
         let former = std::mem::replace(&mut binding.counted, present);
         self.census[former as usize] -= members;
         self.census[present as usize] += members;
-        let disconnected = binding.is_disconnected(now);
-        let was = std::mem::replace(&mut binding.counted_disconnected, disconnected);
-        self.disconnected = self.disconnected + u64::from(disconnected) - u64::from(was);
+        let reason = binding.reason(now);
+        let former = std::mem::replace(&mut binding.counted_reason, reason);
+        if let Some(former) = former {
+            self.reasons[former as usize] -= 1;
+        }
+        if let Some(reason) = reason {
+            self.reasons[reason as usize] += 1;
+        }
     }
 }

@@ -42,6 +42,7 @@ fn registration(state: RegistrationState) -> RegistrationView {
     RegistrationView {
         state,
         expires: registered.then_some(Duration::from_secs(600)),
+        reason: None,
         verdict: registered.then(|| "200 OK".to_owned()),
         other_contacts: u32::from(registered),
         dropped_contacts: 0,
