@@ -157,7 +157,9 @@ impl BranchId {
     /// Reads a branch parameter; `None` if we did not mint it.
     #[must_use]
     pub fn from_branch(branch: &[u8]) -> Option<Self> {
-        Self::parse(branch.strip_prefix(MAGIC_COOKIE.as_bytes())?)
+        let (cookie, name) = branch.split_at_checked(MAGIC_COOKIE.len())?;
+        // A branch is a token, and has no case (RFC 3261 §7.3.1).
+        cookie.eq_ignore_ascii_case(MAGIC_COOKIE.as_bytes()).then(|| Self::parse(name))?
     }
 }
 
@@ -212,6 +214,19 @@ mod tests {
         assert_eq!(InstanceId::parse(text.as_bytes()), Some(id));
         assert_eq!(InstanceId::parse(text.to_uppercase().as_bytes()), Some(id));
         assert_eq!(id.shard(), ShardId(513));
+    }
+
+    #[test]
+    fn a_branch_is_known_in_either_case() {
+        let id = BranchId::mint(ShardId(513), *b"0123456789abcdef");
+        let branch = id.branch();
+        for text in [branch.to_uppercase(), branch.to_lowercase(), branch.replace("z9hG4bK", "Z9hg4Bk"), branch.clone()]
+        {
+            assert_eq!(BranchId::from_branch(text.as_bytes()), Some(id), "{text}");
+        }
+        for text in ["", "z9hG4b", &branch[1..], &format!("{branch}a")] {
+            assert_eq!(BranchId::from_branch(text.as_bytes()), None, "{text}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use aws_lc_rs::hmac;
 
 use super::ids::base32;
+use crate::sip::transaction::ServerKey;
 use crate::sip::{HeaderName, Message};
 
 /// Bytes of a tag before encoding; RFC 3261 §19.3 asks for at least 32 random bits.
@@ -23,7 +24,9 @@ impl Tags {
     /// Call-ID and CSeq number of its INVITE (RFC 3261 §17.1.1.3).
     pub(crate) fn of(&self, request: &Message) -> String {
         let mut context = hmac::Context::with_key(&self.0);
-        let via = request.list(HeaderName::Via).next();
+        // The transaction, which is the same however its Via is written; what has none of a malformed Via.
+        let transaction = ServerKey::of(request);
+        let via = transaction.as_ref().map(ServerKey::as_bytes).ok().or_else(|| request.list(HeaderName::Via).next());
         for part in [via, request.header(HeaderName::From), request.header(HeaderName::CallId)] {
             context.update(part.unwrap_or_default());
             context.update(b"\n");

@@ -34,7 +34,7 @@ pub(crate) struct Transaction {
 impl Transaction {
     /// The one a message's Via of this place (from 0) names.
     pub(crate) fn at(message: &Message, place: usize) -> Option<Self> {
-        let branch = message.vias().nth(place)?.ok()?.branch()?.to_owned();
+        let branch = message.vias().nth(place)?.ok()?.branch()?.to_ascii_lowercase();
         Some(Self { call_id: message.call_id().ok()?.to_vec(), branch })
     }
 }

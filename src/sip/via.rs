@@ -117,6 +117,11 @@ impl<'a> Via<'a> {
         Transport::from_param(self.transport)
     }
 
+    /// The transport as written.
+    pub fn transport_name(&self) -> &'a str {
+        self.transport
+    }
+
     /// The host of sent-by as written, brackets of an IPv6 reference included, without the port.
     pub fn sent_by(&self) -> &'a str {
         self.sent_by

@@ -34,6 +34,7 @@ mod kept_registered;
 mod lease_ends;
 mod mailbox;
 mod manners;
+mod matching;
 mod misuse;
 mod modes;
 mod moves;

@@ -1,13 +1,15 @@
 //! Which server transaction a request belongs to (RFC 3261 §17.2.3), and which INVITE a CANCEL means (§9.2).
 
 use super::super::message::{FieldError, HeaderName, Message, Method};
+use super::super::uri::Host;
+use super::super::via::{Transport, Via};
 
 /// What every branch made by RFC 3261 begins with (§8.1.1.7).
 const MAGIC_COOKIE: &str = "z9hG4bK";
 
 /// Names a server transaction: two requests with equal keys belong to one. An ACK has the key of its INVITE.
 ///
-/// Made of branch, sent-by and method; for clients older than RFC 3261 (no magic cookie) of Request-URI, From tag,
+/// Made of branch (in any case, §7.3.1), sent-by and method; for clients older than RFC 3261 (no magic cookie) of Request-URI, From tag,
 /// Call-ID, CSeq and top Via. Has no `Debug`: the old form holds addresses of people.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerKey(Box<[u8]>);
@@ -33,23 +35,29 @@ impl ServerKey {
         Self::build(cancel, Method::Invite)
     }
 
+    /// The bytes that all requests of one transaction share.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     fn build(request: &Message, method: Method<'_>) -> Result<Self, FieldError> {
         let via = request.top_via()?;
         let mut key = Key::default();
         match via.branch().filter(|branch| has_cookie(branch)) {
             Some(branch) => {
                 key.part(b"3261");
-                key.part(branch.as_bytes());
-                key.part(via.sent_by().to_ascii_lowercase().as_bytes());
-                key.part(&via.sent_by_port().unwrap_or(0).to_be_bytes());
+                key.part(branch.to_ascii_lowercase().as_bytes());
+                key.sent_by(&via);
             }
             None => {
                 key.part(b"2543");
                 key.part(request.request_uri().unwrap_or_default());
-                key.part(request.from()?.tag().unwrap_or_default().as_bytes());
+                key.part(request.from()?.tag().unwrap_or_default().to_ascii_lowercase().as_bytes());
                 key.part(request.call_id()?);
                 key.part(&request.cseq()?.number.to_be_bytes());
-                key.part(via.raw());
+                key.part(via.transport_name().to_ascii_lowercase().as_bytes());
+                key.part(via.branch().unwrap_or_default().to_ascii_lowercase().as_bytes());
+                key.sent_by(&via);
             }
         }
         key.part(method.as_str().as_bytes());
@@ -66,10 +74,15 @@ pub fn cancels(cancel: &Message, invite: &Message) -> bool {
             && invite.method() == Some(Method::Invite)
             && ServerKey::of_cancelled(cancel)? == ServerKey::of(invite)?
             && cancel.call_id()? == invite.call_id()?
-            && cancel.from()?.tag() == invite.from()?.tag()
+            && same_tag(cancel.from()?.tag(), invite.from()?.tag())
             && cancel.cseq()?.number == invite.cseq()?.number)
     };
     same().unwrap_or(false)
+}
+
+/// A tag is a token, and has no case (RFC 3261 §7.3.1).
+fn same_tag(a: Option<&str>, b: Option<&str>) -> bool {
+    a.unwrap_or_default().eq_ignore_ascii_case(b.unwrap_or_default())
 }
 
 /// The cookie alone names nothing (RFC 4475 §3.2.1), so it counts as absent.
@@ -87,6 +100,17 @@ impl Key {
         self.0.extend_from_slice(&bytes.len().to_be_bytes());
         self.0.extend_from_slice(bytes);
     }
+
+    /// Host and port as they are compared: an address by its value, a name in any case, and where no port is written the
+    /// one that the transport has by default (RFC 3261 §19.1.2).
+    fn sent_by(&mut self, via: &Via<'_>) {
+        match via.host() {
+            Host::Address(address) => self.part(address.to_canonical().to_string().as_bytes()),
+            Host::Name(name) => self.part(name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().as_bytes()),
+        }
+        let default = via.transport().unwrap_or(Transport::Udp).default_port();
+        self.part(&via.sent_by_port().unwrap_or(default).to_be_bytes());
+    }
 }
 
 #[cfg(test)]
@@ -103,6 +127,33 @@ mod tests {
     }
 
     #[test]
+    fn a_branch_has_no_case_and_a_port_that_is_the_transports_own_need_not_be_written() {
+        let via = |sent: &str, branch: &str| format!("SIP/2.0/{sent};branch={branch}");
+        for (first, again) in [
+            ("UDP pbx.example.com:5060", "UDP PBX.Example.com"),
+            ("UDP pbx.example.com", "udp pbx.example.com. : 5060"),
+            ("TCP 192.0.2.1", "TCP 192.0.2.1:5060"),
+            ("TLS pbx.example.com", "TLS pbx.example.com:5061"),
+            ("WS pbx.example.com", "WS pbx.example.com:80"),
+            ("UDP [2001:db8::1]", "UDP [2001:DB8:0:0:0:0:0:1]:5060"),
+            ("UDP [::ffff:192.0.2.1]", "UDP 192.0.2.1:5060"),
+            ("SCTP pbx.example.com", "SCTP pbx.example.com:5060"),
+        ] {
+            let invite = request("INVITE", &via(first, "z9hG4bKaBc"), 1, "", "c1", "f1");
+            let cancel = request("CANCEL", &via(again, "Z9HG4BKAbC"), 1, "", "c1", "F1");
+            assert!(cancels(&cancel, &invite), "{first} {again}");
+            let ack = key("ACK", &via(again, "z9hg4bkabc;rport=5060;received=192.0.2.1"), 1, ";tag=ours");
+            assert!(ServerKey::of(&invite).expect("a key") == ack, "{first} {again}");
+        }
+        for (first, other) in
+            [("UDP h", "UDP h:5061"), ("TLS h", "TLS h:5060"), ("UDP [2001:db8::1]", "UDP [2001:db8::2]")]
+        {
+            let invite = key("INVITE", &via(first, "z9hG4bKa"), 1, "");
+            assert!(invite != key("INVITE", &via(other, "z9hG4bKa"), 1, ""), "{other}");
+        }
+    }
+
+    #[test]
     fn branch_sent_by_and_method_each_make_another_transaction() {
         let invite = key("INVITE", BRANCH, 1, "");
         for other in [
@@ -110,7 +161,6 @@ mod tests {
             key("OPTIONS", BRANCH, 1, ""),
             key("INVITE", &BRANCH.replace("abc", "abd"), 1, ""),
             key("INVITE", &BRANCH.replace(":5060", ":5061"), 1, ""),
-            key("INVITE", &BRANCH.replace(":5060", ""), 1, ""),
             key("INVITE", &BRANCH.replace("pbx", "pby"), 1, ""),
         ] {
             assert!(invite != other);
@@ -124,6 +174,8 @@ mod tests {
             assert!(invite == key("ACK", via, 1, ";tag=ours"));
             assert!(invite != key("INVITE", via, 2, ""));
             assert!(invite != key("INVITE", &via.replace(" h", " i"), 1, ""));
+            let odd = via.replace("SIP/2.0/UDP h", "sip/2.0/udp H:5060").replace("z9hG4bK", "Z9HG4BK");
+            assert!(invite == key("INVITE", &odd, 1, ""), "{odd}");
             assert!(invite != key("CANCEL", via, 1, ""));
             assert!(invite == ServerKey::of_cancelled(&request("CANCEL", via, 1, "", "c1", "f1")).expect("a key"));
         }
