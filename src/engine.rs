@@ -24,6 +24,7 @@ pub mod tally;
 mod access;
 mod allowance;
 mod bindings;
+mod caller;
 mod calls;
 mod challenges;
 mod commands;

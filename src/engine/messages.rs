@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::account::TrunkSources;
+use super::caller::caller_of;
 use super::calls::{Callee, Incoming, Inside, Passing};
 use super::device::reply_hop;
 use super::edge::{Known, Refusal, Standing};
@@ -12,7 +13,7 @@ use super::ids::{BindingId, BranchId, Capability, InstanceId};
 use super::input::{Arrival, CalledByName, PeerMessage};
 use super::instance::Instance;
 use super::names::Meant;
-use super::output::{Caller, Output, WakeKind};
+use super::output::{Output, WakeKind};
 use super::placement::{called_user, capability_of, names_a_shard};
 use super::policy::CallerInPush;
 use super::tally::Shed;
@@ -398,11 +399,4 @@ pub(super) fn registering(request: &Message) -> Option<InstanceId> {
         return None;
     }
     InstanceId::parse(request.to().ok()?.uri().user()?)
-}
-
-pub(super) fn caller_of(request: &Message) -> Option<Caller> {
-    let from = request.from().ok()?;
-    let uri = from.uri();
-    let number = String::from_utf8_lossy(uri.user().unwrap_or(uri.raw())).into_owned();
-    Some(Caller { name: from.display().filter(|name| !name.is_empty()), number })
 }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use super::caller::caller_of;
 use super::calls::{self, Incoming, Outside, Passing, Towards};
 use super::device::Device;
 use super::engine::{Drain, Effect, Engine};
 use super::ids::InstanceId;
 use super::input::{Arrival, CallHandOver};
-use super::messages::{ALLOWED, caller_of};
+use super::messages::ALLOWED;
 use super::output::{Hop, Output, WakeDetail, WakeKind};
 use super::pass::{self, Callee, Pass, Waiting};
 use super::policy::CallerInPush;

@@ -51,8 +51,10 @@ fn caller(job: &PushJob, told: &ToldCaller) -> Option<Value> {
             if let Some(name) = &caller.name {
                 told.insert("name".to_owned(), json!(name));
             }
-            told.insert("number".to_owned(), json!(caller.number));
-            Some(Value::Object(told))
+            if !caller.number.is_empty() {
+                told.insert("number".to_owned(), json!(caller.number));
+            }
+            (!told.is_empty()).then_some(Value::Object(told))
         }
         ToldCaller::Sealed(key, caller) => {
             let bound = sealed::Bound { tenant: &job.tenant, instance: job.instance, call: job.call? };

@@ -49,12 +49,12 @@ impl<'a> Address<'a> {
         self.uri
     }
 
-    /// Display name with quotes and escapes undone; lossy where it is not UTF-8.
+    /// Display name with quotes and escapes undone, see [`decoded`].
     pub fn display(&self) -> Option<String> {
         match self.display {
             Display::None => None,
-            Display::Quoted(inside) => Some(String::from_utf8_lossy(&grammar::unquote(inside)).into_owned()),
-            Display::Bare(text) => Some(String::from_utf8_lossy(text).into_owned()),
+            Display::Quoted(inside) => Some(decoded(&grammar::unquote(inside))),
+            Display::Bare(text) => Some(decoded(text)),
         }
     }
 
@@ -79,6 +79,16 @@ impl<'a> Address<'a> {
 impl fmt::Debug for Address<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Address").field("uri", &self.uri).finish_non_exhaustive()
+    }
+}
+
+/// Text that should be UTF-8 (RFC 3261 §7.3.1), and is read as Latin-1 where it is not: older phones and gateways write that,
+/// and any bytes have a reading in it.
+#[must_use]
+pub fn decoded(text: &[u8]) -> String {
+    match std::str::from_utf8(text) {
+        Ok(text) => text.to_owned(),
+        Err(_) => text.iter().copied().map(char::from).collect(),
     }
 }
 

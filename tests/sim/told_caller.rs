@@ -28,6 +28,33 @@ fn the_caller_is_in_the_push_only_where_the_tenant_wants_it() {
 }
 
 #[test]
+fn a_number_is_told_as_an_address_book_has_it_and_none_where_none_is_told() {
+    for (from, name, number) in [
+        (&b"<tel:+4930123456;phone-context=example.com>"[..], None, "+4930123456"),
+        (b"<sip:%2B4930%23@x.example>", None, "+4930#"),
+        (b"<sip:+1555;phone-context=y@x.example>", None, "+1555"),
+        (b"\"Anonymous\" <sip:anonymous@anonymous.invalid>", Some("Anonymous"), ""),
+        (b"\"J\xfcrgen\" <sip:+1-555-0100@x.example>", Some("J\u{fc}rgen"), "+15550100"),
+    ] {
+        let mut world = World::new(seed(110))
+            .with_policy(|policy| policy.tenants[0].caller_in_push = CallerInPush::Clear)
+            .with_push(PushMode::Swallow(millis(50)))
+            .with_sleeping_phone("alice");
+        let capability = world.pbx().capability("alice").expect("registered");
+        let head =
+            "Via: SIP/2.0/UDP 203.0.113.77:5060;branch=z9hG4bK1\r\nMax-Forwards: 70\r\nCall-ID: 1\r\nCSeq: 1 INVITE";
+        let mut invite =
+            format!("INVITE sip:{capability}@192.0.2.5 SIP/2.0\r\n{head}\r\nTo: <sip:alice@x>\r\nFrom: ").into_bytes();
+        invite.extend_from_slice(from);
+        invite.extend_from_slice(b";tag=1\r\nContact: <sip:203.0.113.77:5060>\r\nContent-Length: 0\r\n\r\n");
+        world.stranger_sends("203.0.113.77:5060", &invite);
+        world.run_for(secs(1));
+        let Some(ToldCaller::Clear(caller)) = world.pushes[0].caller.clone() else { panic!("the caller in clear") };
+        assert_eq!((caller.name.as_deref(), caller.number.as_str()), (name, number));
+    }
+}
+
+#[test]
 fn a_sealed_caller_goes_to_devices_with_a_key_and_to_no_others() {
     let sealed = |policy: &mut Policy| {
         policy.tenants[0].caller_in_push = CallerInPush::Sealed;

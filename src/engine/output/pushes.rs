@@ -86,7 +86,7 @@ pub enum ToldCaller {
 pub struct Caller {
     /// Display name, if any.
     pub name: Option<String>,
-    /// User part or whole URI.
+    /// The number as an address book has it, or the user part where that is none; empty if it is not told.
     pub number: String,
 }
 
