@@ -4,6 +4,8 @@
 //! A flow holds no secret and outlives the erasure of its instance until it ends by itself. This room forwards nothing.
 
 mod attempts;
+mod challenge;
+mod short;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -16,18 +18,16 @@ use bytes::Bytes;
 use attempts::Attempts;
 
 use super::device::{Device, reply_hop};
-use super::ids::{FlowId, InstanceId, base32, from_base32};
+use super::ids::{FlowId, InstanceId};
 use super::input::Arrival;
 use super::output::Hop;
+use super::policy::Policy;
 use super::schedule::Schedule;
 use crate::clock::Instant;
-use crate::sip::auth::Algorithm;
 use crate::sip::proxy::{self, Reply};
 use crate::sip::timers::TRANSACTION_TIMEOUT;
-use crate::sip::{HeaderName, Message, StatusCode, digest};
+use crate::sip::{HeaderName, Message, StatusCode};
 
-/// How long a nonce of ours may be used.
-const NONCE_LIFE: Duration = Duration::from_secs(120);
 /// Longest registration at the edge, for a device that keeps its flow alive.
 const EXPIRES_MAX: u32 = 3600;
 /// Expiry where the device asks for none.
@@ -91,6 +91,8 @@ pub(crate) struct Known<'a> {
     pub(crate) standing: Standing,
     /// `Reveille-Call` values for the 200.
     pub(crate) calls: Vec<String>,
+    /// Whose hosts are ours.
+    pub(crate) policy: &'a Policy,
 }
 
 /// The room.
@@ -132,7 +134,17 @@ impl Edge {
         tag: &str,
         now: Instant,
     ) -> Result<(), Refusal> {
+        // Before the credentials are looked at (RFC 3261 §10.3): no extension of REGISTER changes what we do.
+        if proxy::requires_anything(request) {
+            let extra = [("Unsupported", proxy::unsupported(request))];
+            self.reply(request, arrival, StatusCode::BAD_EXTENSION, tag, &extra);
+            return Err(Refusal::Challenged);
+        }
         match (self.check(request, arrival, known.instance, known.ha1, now), known.standing) {
+            (Ok(()), _) if !challenge::is_meant_for_us(request, &self.realm, known.policy) => {
+                self.reply(request, arrival, StatusCode::BAD_REQUEST, tag, &[]);
+                Err(Refusal::Told("wrong-uri"))
+            }
             (Ok(()), Standing::Held) => {
                 self.register(request, arrival, known, tag, now);
                 Ok(())
@@ -233,75 +245,6 @@ impl Edge {
         self.returning.len()
     }
 
-    /// Checks the credentials; `Err(stale)` asks for a (new) challenge.
-    fn check(
-        &self,
-        request: &Message,
-        arrival: &Arrival,
-        instance: InstanceId,
-        ha1: &str,
-        now: Instant,
-    ) -> Result<(), bool> {
-        let credentials = request.credentials(HeaderName::Authorization, &self.realm).ok_or(false)?;
-        if InstanceId::parse(credentials.username.as_bytes()) != Some(instance)
-            || !matches!(credentials.algorithm, None | Some(Algorithm::Md5))
-            || !digest::verify(&credentials, ha1, Algorithm::Md5, "REGISTER")
-        {
-            return Err(false);
-        }
-        let fresh = self.nonce_age(&credentials.nonce, arrival, instance, now).is_some_and(|age| age <= NONCE_LIFE);
-        if fresh { Ok(()) } else { Err(true) }
-    }
-
-    /// A nonce is a time and its MAC under source and instance: nothing is stored, and one seen on the way is useless from
-    /// elsewhere.
-    fn nonce(&self, arrival: &Arrival, instance: InstanceId, at: Instant) -> String {
-        let mut bytes = [0u8; 20];
-        bytes[..8].copy_from_slice(&at.as_nanos().to_be_bytes());
-        bytes[8..].copy_from_slice(&self.nonce_mac(arrival, instance, at));
-        let mut text = String::with_capacity(32);
-        base32(&bytes, &mut text);
-        text
-    }
-
-    fn nonce_age(&self, nonce: &str, arrival: &Arrival, instance: InstanceId, now: Instant) -> Option<Duration> {
-        let bytes: [u8; 20] = from_base32(nonce.as_bytes())?;
-        let mut nanos = [0u8; 8];
-        nanos.copy_from_slice(&bytes[..8]);
-        let at = Instant::from_nanos(u64::from_be_bytes(nanos));
-        let mac = self.nonce_mac(arrival, instance, at);
-        aws_lc_rs::constant_time::verify_slices_are_equal(&mac, &bytes[8..]).ok()?;
-        (at <= now).then(|| now.saturating_since(at))
-    }
-
-    fn nonce_mac(&self, arrival: &Arrival, instance: InstanceId, at: Instant) -> [u8; 12] {
-        let mut context = hmac::Context::with_key(&self.nonce_key);
-        context.update(&at.as_nanos().to_be_bytes());
-        context.update(instance.as_bytes());
-        context.update(arrival.peer.to_string().as_bytes());
-        context.update(arrival.transport.as_param().as_bytes());
-        let mut mac = [0; 12];
-        mac.copy_from_slice(&context.sign().as_ref()[..12]);
-        mac
-    }
-
-    fn challenge(
-        &mut self,
-        request: &Message,
-        arrival: &Arrival,
-        instance: InstanceId,
-        stale: bool,
-        tag: &str,
-        now: Instant,
-    ) {
-        let nonce = self.nonce(arrival, instance, now);
-        let stale = if stale { ",stale=true" } else { "" };
-        // Without `algorithm` it is MD5 (RFC 7616 §3.3); each byte counts here.
-        let value = format!("Digest realm=\"{}\",nonce=\"{nonce}\",qop=\"auth\"{stale}", self.realm);
-        let extra = [("WWW-Authenticate", value)];
-        self.reply(request, arrival, StatusCode::UNAUTHORIZED, tag, &extra);
-    }
-
     fn register(&mut self, request: &Message, arrival: &Arrival, known: Known<'_>, tag: &str, now: Instant) {
         let instance = known.instance;
         let default = request.expires().ok().flatten().unwrap_or(EXPIRES_DEFAULT);
@@ -385,44 +328,11 @@ impl Edge {
     }
 
     fn reply(&mut self, request: &Message, arrival: &Arrival, code: StatusCode, tag: &str, extra: &[(&str, String)]) {
-        let mut out = Vec::with_capacity(512);
         let reply = Reply { code, to_tag: Some(tag), source: Some(arrival.peer), record_route: false, extra };
-        if proxy::write_reply(request, &reply, &mut out).is_err() {
-            return;
-        }
         let proven = code == StatusCode::OK || arrival.is_reachable();
-        if !proven {
-            if out.len() > request.bytes().len() {
-                out = compacted(&out);
-            }
-            // Never more bytes out than in before a source is proven: a forged source address is not worth an answer.
-            if out.len() > request.bytes().len() {
-                return;
-            }
-        }
-        self.events.push_back(Event::Send(reply_hop(request, arrival), Bytes::from(out)));
+        // Never more bytes out than in before a source is proven: a forged source address is not worth an answer.
+        let most = if proven { usize::MAX } else { request.bytes().len() };
+        let answer = short::Form::ALL.into_iter().find_map(|form| short::write(request, &reply, form, most));
+        self.events.extend(answer.map(|answer| Event::Send(reply_hop(request, arrival), answer)));
     }
-}
-
-/// The same response with header names in their compact forms (RFC 3261 §7.3.3), for short requests of small phones.
-fn compacted(response: &[u8]) -> Vec<u8> {
-    const FORMS: [(&[u8], &[u8]); 6] = [
-        (b"Via: ", b"v:"),
-        (b"From: ", b"f:"),
-        (b"To: ", b"t:"),
-        (b"Call-ID: ", b"i:"),
-        (b"CSeq: ", b"CSeq:"),
-        (b"Content-Length: ", b"l:"),
-    ];
-    let mut out = Vec::with_capacity(response.len());
-    for line in response.split_inclusive(|&byte| byte == b'\n') {
-        match FORMS.iter().find(|(long, _)| line.starts_with(long)) {
-            Some((long, short)) => {
-                out.extend_from_slice(short);
-                out.extend_from_slice(&line[long.len()..]);
-            }
-            None => out.extend_from_slice(line),
-        }
-    }
-    out
 }

@@ -208,7 +208,7 @@ impl Engine {
         let Some(ha1) = held.or_else(|| self.erasures.edge_ha1(id)) else { return };
         let calls = self.calls.news(id);
         let tag = self.tags.of(request);
-        let known = Known { instance: id, ha1, standing, calls };
+        let known = Known { instance: id, ha1, standing, calls, policy: &self.policy };
         match self.edge.handle_register(request, arrival, known, &tag, now.boot) {
             Ok(()) | Err(Refusal::Challenged) => {}
             Err(Refusal::Told(reason)) => self.calls.handle_attach_refused(id, reason),
@@ -237,6 +237,9 @@ impl Engine {
             return self.shut_out(arrival);
         };
         self.trace_request(&request, &callees);
+        if matches!(request.method(), Some(Method::Options | Method::Notify)) && proxy::requires_anything(&request) {
+            return self.answer_unforwardable(&request, arrival, Unforwardable::BadExtension);
+        }
         let inside = request.to().is_ok_and(|to| to.tag().is_some());
         match request.method() {
             Some(Method::Ack) => {}

@@ -181,6 +181,7 @@ impl Happened {
 fn refusal(reason: &str) -> String {
     match reason {
         "wrong-token" => "attached with a wrong token".to_owned(),
+        "wrong-uri" => "attached with credentials for another host".to_owned(),
         "erased" => "attached to an instance that is erased".to_owned(),
         _ => format!("the phone was not let in: {reason}"),
     }

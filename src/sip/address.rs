@@ -41,7 +41,12 @@ impl<'a> Address<'a> {
         let (display, uri, params) = cut(raw).ok_or(AddressError)?;
         let uri = Uri::parse(uri).map_err(|_| AddressError)?;
         let params = Parameters::new(params);
-        if params.are_well_formed() { Ok(Self { raw, display, uri, params }) } else { Err(AddressError) }
+        let names_nothing = params.find("tag") == Some(Some(""));
+        if params.are_well_formed() && !names_nothing {
+            Ok(Self { raw, display, uri, params })
+        } else {
+            Err(AddressError)
+        }
     }
 
     /// The URI.

@@ -195,6 +195,11 @@ impl<'a> Parameters<'a> {
             return Some(Parameter { name, value: None });
         };
         let rest = trim_start(rest);
+        // `;expires=`: an empty value, which whoever reads the parameter judges. Nothing can be misread for it.
+        if rest.is_empty() || rest.starts_with(b";") {
+            self.rest = rest;
+            return Some(Parameter { name, value: Some(b"") });
+        }
         let (value, rest) = if rest.starts_with(b"\"") { quoted(rest)? } else { bare_value(rest)? };
         self.rest = trim_start(rest);
         Some(Parameter { name, value: Some(value) })

@@ -32,7 +32,7 @@ pub enum Unforwardable {
     TooManyHops,
     /// It has been here before.
     Loop,
-    /// Proxy-Require names an extension: we have none. The answer lists them, see [`unsupported`].
+    /// Proxy-Require names an extension, or Require in a request that ends with us: we have none. The answer lists them, see [`unsupported`].
     BadExtension,
 }
 
@@ -66,11 +66,18 @@ pub fn validate(request: &Message) -> Result<(), Unforwardable> {
     Ok(())
 }
 
-/// The value of Unsupported in a 420: everything Proxy-Require names.
+/// Whether Require names an extension, for requests that end with us: we have none (RFC 3261 §8.2.2.3).
+#[must_use]
+pub fn requires_anything(request: &Message) -> bool {
+    request.list(HeaderName::Require).next().is_some()
+}
+
+/// The value of Unsupported in a 420: everything Proxy-Require names; where it is not that, everything Require names.
 #[must_use]
 pub fn unsupported(request: &Message) -> String {
-    let names: Vec<_> = request.list(HeaderName::ProxyRequire).map(String::from_utf8_lossy).collect();
-    names.join(", ")
+    let names = |name| request.list(name).map(String::from_utf8_lossy).collect::<Vec<_>>().join(", ");
+    let of_proxy = names(HeaderName::ProxyRequire);
+    if of_proxy.is_empty() { names(HeaderName::Require) } else { of_proxy }
 }
 
 /// Where a response goes by the top Via (RFC 3261 §18.2.2, RFC 3581): over a stream and with `rport` to where the

@@ -109,7 +109,8 @@ impl<'a> Via<'a> {
     /// # Errors
     /// If the value does not follow the grammar.
     pub fn parse(raw: &'a [u8]) -> Result<Self, ViaError> {
-        cut(grammar::trim(raw)).filter(|via| via.params.are_well_formed()).ok_or(ViaError)
+        let sound = |via: &Self| via.params.are_well_formed() && via.branch() != Some("");
+        cut(grammar::trim(raw)).filter(sound).ok_or(ViaError)
     }
 
     /// `None` for a transport we do not know.

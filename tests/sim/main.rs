@@ -10,6 +10,7 @@
     reason = "peers complain by panicking, and a failed world tells its story"
 )]
 
+mod attach_manners;
 mod call;
 mod call_attached;
 mod call_ends;

@@ -163,3 +163,27 @@ fn response(status: &str) -> Message {
     let text = format!("SIP/2.0 {status}\r\nContent-Length: 0\r\n\r\n");
     Message::parse_datagram(text.into_bytes()).expect("a response")
 }
+
+#[test]
+fn a_parameter_without_a_value_is_as_good_as_none() {
+    let own = OwnContact { unguessable: "cap", named: None, instance: "urn:uuid:1" };
+    for contact in [
+        "<sip:cap@203.0.113.5>;expires=",
+        "<sip:cap@203.0.113.5>;expires= ;q=",
+        "<sip:cap@203.0.113.5>;q=;expires",
+        "<sip:cap@203.0.113.5>;expires=\"\"",
+        "<sip:cap@203.0.113.5>;expires=soon;x=",
+        "<sip:else@203.0.113.5>;+sip.instance=\"<urn:uuid:1>\";expires=;reg-id=",
+    ] {
+        for (expires, expected) in
+            [("Expires: 300\r\n", Duration::from_secs(300)), ("Expires: \r\n", ASKED), ("", ASKED)]
+        {
+            let text = format!(
+                "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>;tag=2\r\n\
+                 Call-ID: 1\r\nCSeq: 1 REGISTER\r\nContact: {contact}\r\n{expires}\r\n"
+            );
+            let response = Message::parse_datagram(text.into_bytes()).expect("a response");
+            assert_eq!(granted(&response, &own, ASKED), Some(expected), "{contact} {expires}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use reveille::engine::output::{TrunkKey, WakeKind};
 use reveille::sip::{HeaderName, Method, Transport};
 
 use super::rig::{From, Mobile, Rig, handle_of, line, other_token, outside, value};
-use crate::sip_text::{code, values};
+use crate::sip_text::{Answer, code, values};
 use crate::world::build::{DOMAIN, PBX, address};
 use crate::world::{minutes, secs};
 
@@ -38,6 +38,28 @@ fn it_passes_with_our_contact_and_the_phones_own_credentials_and_comes_back_with
     rig.pass(secs(40));
     assert_eq!(rig.table("pass.transits"), 0, "nothing of the request is kept");
     rig.assert_silent();
+}
+
+#[test]
+fn a_response_is_known_by_its_branch_in_any_case() {
+    let mut rig = Rig::new();
+    let mut phone = Mobile::udp("alice", 1);
+    rig.receive(&phone.register(), phone.at);
+    let passed = rig.one(PBX);
+    let branch = passed.top_via().expect("Via").branch().expect("a branch").to_owned();
+    let source = address("192.0.2.5:5060");
+    let extra = vec![
+        ("Contact", format!("{};expires=;q=", value(&passed, HeaderName::Contact))),
+        ("Expires", "600".to_owned()),
+    ];
+    let answer = Answer { code: 200, tag: Some("pbx"), record_route: false, extra, body: b"" }.write(&passed, source);
+    let text = String::from_utf8(answer.bytes().to_vec()).expect("ASCII");
+    let odd = text.replacen(&branch, &branch.to_uppercase(), 1).replacen("192.0.2.5:5060", "192.0.2.5", 1);
+    assert_ne!(text, odd);
+    rig.receive(&reveille::sip::Message::parse_datagram(odd.into_bytes()).expect("SIP"), From::Udp(address(PBX)));
+    let answer = rig.one(&phone.name());
+    assert_eq!((code(&answer), rig.table("pass.bindings")), (200, 1));
+    assert_eq!(value(&answer, HeaderName::Contact), format!("<{}>;expires=600", phone.uri));
 }
 
 #[test]
