@@ -16,6 +16,7 @@ mod held;
 mod in_dialog;
 mod leg;
 mod media_address;
+mod naming;
 mod orphans;
 mod outgoing;
 mod refused;
@@ -42,6 +43,7 @@ use farewells::Farewells;
 pub(crate) use held::Incoming;
 use held::{Held, MergeKey};
 pub(crate) use in_dialog::{Inside, Passing};
+use naming::Naming;
 use orphans::Orphans;
 pub(crate) use outgoing::{Outside, Towards};
 use refused::Refused;
@@ -176,6 +178,11 @@ impl Calls {
                 }
                 // It bears the tag of our answer: the source is where it says.
                 relay.allowance = Allowance::PROVEN;
+                // The attempt is over for its sender: one with the same names from now on is another attempt (a proxy that
+                // hunts), and no copy of this one.
+                if let Some(merge) = relay.merge.take() {
+                    self.by_merge.remove(&merge);
+                }
             }
             Some(Method::Cancel) => self.handle_cancel(id, request, arrival, back, desk, now),
             _ => {
@@ -235,7 +242,7 @@ impl Calls {
 
     /// The edge did not let somebody in who spoke for the instance: calls that wait for its device tell of it.
     pub(crate) fn handle_attach_refused(&mut self, instance: InstanceId, reason: &'static str) {
-        let held: Vec<CallUuid> = self.held_of(instance).filter_map(|id| Some(self.held.get(&id)?.uuid)).collect();
+        let held: Vec<CallUuid> = self.names_at(instance).collect();
         let steps = held.into_iter().map(|uuid| Event::Step(instance, uuid, Step::AttachRefused(reason)));
         self.events.extend(steps);
     }
@@ -251,8 +258,7 @@ impl Calls {
 
     /// The calls of an instance: those it is called by, and those that ended lately.
     pub(crate) fn uuids(&self, instance: InstanceId) -> Vec<CallUuid> {
-        let held = self.held_of(instance).filter_map(|id| self.held.get(&id)).map(|held| held.uuid);
-        held.chain(self.ended.uuids(instance)).collect()
+        self.names_at(instance).chain(self.ended.uuids(instance)).collect()
     }
 
     /// Calls held now.
@@ -306,7 +312,17 @@ impl Calls {
 
     /// The held call of that name, while the instance takes part in it.
     fn find_call(&self, instance: InstanceId, uuid: CallUuid) -> Option<RelayId> {
-        self.held_of(instance).find(|id| self.held.get(id).is_some_and(|held| held.uuid == uuid))
+        self.held_of(instance).find(|id| self.name_at(*id, instance) == Some(uuid))
+    }
+
+    /// What a held call is called at a device that takes part in it.
+    fn name_at(&self, id: RelayId, instance: InstanceId) -> Option<CallUuid> {
+        let held = self.held.get(&id)?;
+        Some(held.callees.get(held.place_of(instance)?)?.uuid)
+    }
+
+    fn names_at(&self, instance: InstanceId) -> impl Iterator<Item = CallUuid> {
+        self.held_of(instance).filter_map(move |id| self.name_at(id, instance))
     }
 
     fn of_instance(&self, instance: InstanceId) -> Vec<RelayId> {

@@ -192,7 +192,7 @@ pub struct ReplyTo(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId(pub u64);
 
-/// The `call` id that push, INVITE and API share: a UUID (version 5 form) made from the SIP Call-ID.
+/// The `call` id that push, INVITE and API share: a UUID (version 5) of one INVITE at one instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallUuid(pub uuid::Uuid);
 

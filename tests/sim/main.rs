@@ -15,6 +15,7 @@ mod call;
 mod call_attached;
 mod call_ends;
 mod call_fork;
+mod call_hunted;
 mod call_late;
 mod call_offers;
 mod call_races;

@@ -4,7 +4,7 @@
 
 use crate::clock::Instant;
 use crate::engine::device::Device;
-use crate::engine::ids::{InstanceId, WakeId};
+use crate::engine::ids::{CallUuid, InstanceId, WakeId};
 use crate::engine::input::CallHandOver;
 use crate::engine::output::{CallOutcome, CallState, Caller};
 use crate::engine::route_token::DialogId;
@@ -31,6 +31,8 @@ pub(crate) struct Callee {
 /// A callee of a call that has no final yet.
 pub(super) struct Called {
     pub(super) instance: InstanceId,
+    /// What the call is called there.
+    pub(super) uuid: CallUuid,
     pub(super) ios: bool,
     pub(super) hand_over: CallHandOver,
     pub(super) caller: Option<Caller>,
@@ -120,10 +122,11 @@ pub(super) enum Why {
 }
 
 impl Called {
-    pub(super) fn new(callee: Callee) -> Self {
+    pub(super) fn new(callee: Callee, uuid: CallUuid) -> Self {
         let Callee { instance, platform_ios, hand_over, caller, device: _, returns_until } = callee;
         Self {
             instance,
+            uuid,
             ios: platform_ios,
             hand_over,
             caller,

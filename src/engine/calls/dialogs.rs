@@ -8,7 +8,7 @@ use std::time::Duration;
 use ahash::HashMap;
 
 use crate::clock::Instant;
-use crate::engine::ids::{FlowId, InstanceId, ListenerId};
+use crate::engine::ids::{CallUuid, FlowId, InstanceId, ListenerId};
 use crate::engine::output::Hop;
 use crate::engine::route_token::{self, DialogId, Mint};
 use crate::engine::schedule::Schedule;
@@ -18,6 +18,8 @@ use crate::sip::{Message, Method};
 /// A call that may have requests inside.
 pub(crate) struct Dialog {
     pub(crate) instance: InstanceId,
+    /// What the call is called at the device, if it was called.
+    pub(crate) call: Option<CallUuid>,
     pub(crate) call_id: Vec<u8>,
     /// The From tag of the INVITE: whoever uses it speaks for the side the INVITE came from.
     pub(crate) caller_tag: String,

@@ -80,6 +80,16 @@ impl EndedCalls {
         keys.into_iter().filter_map(|key| Some((key.1, self.late.remove(&key)?))).collect()
     }
 
+    /// Drops the late INVITEs of earlier attempts of this call. A phone takes one of those and the INVITE of the new attempt
+    /// for copies (RFC 3261 §8.2.2.2) and refuses one of them. The 200 to its REGISTER says that the earlier attempt is over.
+    pub(super) fn forget_late(&mut self, instance: InstanceId, call_id: &[u8]) {
+        let same = |late: &Late| late.request.call_id().ok() == Some(call_id);
+        let keys: Vec<Key> = range(&self.late, instance).filter(|(_, late)| same(late)).map(|(key, _)| *key).collect();
+        for key in keys {
+            self.late.remove(&key);
+        }
+    }
+
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         while let Some(key) = self.until.pop_due(now) {
             self.forget(key);

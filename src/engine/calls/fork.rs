@@ -45,7 +45,7 @@ impl Calls {
             leg.rest(now);
             held.callees[place].stage = Progress::Waiting;
             held.callees[place].returns_until = Some(now + RETURN);
-            self.events.push_back(Event::Step(instance, held.uuid, Step::FlowLost));
+            self.events.push_back(Event::Step(instance, held.callees[place].uuid, Step::FlowLost));
             match cancelled {
                 Some(why) => self.end_callee(id, place, why, now),
                 None if held.overdue => {}
@@ -80,7 +80,7 @@ impl Calls {
             return;
         }
         if !std::mem::replace(&mut called.attached, true) {
-            self.events.push_back(Event::Step(instance, held.uuid, Step::Attached));
+            self.events.push_back(Event::Step(instance, called.uuid, Step::Attached));
         }
         held.pass(Stage::Attached, desk.tally, now);
         self.forward_call(id, place, device, desk, now);
@@ -177,9 +177,10 @@ impl Calls {
     /// The call has its final: counted, told, its other devices called off.
     pub(super) fn finish(&mut self, id: RelayId, outcome: CallOutcome, why: Why, desk: &mut Desk<'_>, now: Instant) {
         let Some(held) = self.held.get(&id) else { return };
-        let (uuid, invited) = (held.uuid, held.invited);
+        let invited = held.invited;
         let answered = held.callees.iter().find(|called| called.state() == CallState::Answered);
-        let Some(told) = answered.or(held.callees.first()).map(|called| called.instance) else { return };
+        let told = answered.or(held.callees.first()).map(|called| (called.instance, called.uuid));
+        let Some((told, uuid)) = told else { return };
         for place in 0..held.callees.len() {
             self.end_callee(id, place, why, now);
         }
@@ -194,7 +195,6 @@ impl Calls {
     /// A callee's part is over: it is called off where it rings, told where it was woken, and remembered for a late attach.
     pub(super) fn end_callee(&mut self, id: RelayId, place: usize, why: Why, now: Instant) {
         let Some(held) = self.held.get_mut(&id) else { return };
-        let uuid = held.uuid;
         let declined = held.callees.iter().any(|called| called.declined);
         let Some(called) = held.callees.get_mut(place).filter(|called| !called.is_out()) else { return };
         let why = match why {
@@ -206,7 +206,7 @@ impl Calls {
         called.declined = why == Why::Declined;
         // Where nothing was delivered, nothing is shown.
         let woken = called.woken && !called.is_unreachable();
-        let (instance, wake) = (called.instance, called.wake);
+        let (instance, uuid, wake) = (called.instance, called.uuid, called.wake);
         let (ios, sends, rang, dialog) = (called.ios, called.sends, called.rang, called.dialog);
         let caller = called.caller.take();
         if let Some(wake) = called.wake_id.take() {

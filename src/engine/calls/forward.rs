@@ -46,13 +46,13 @@ impl Calls {
         let record_routes = self.record_routes(id, dialog, device, desk);
         let (Some(held), Some(relay)) = (self.held.get_mut(&id), self.relays.get_mut(&id)) else { return };
         let called = &mut held.callees[place];
-        let instance = called.instance;
+        let (instance, uuid) = (called.instance, called.uuid);
         let known = relay.legs.iter().position(|leg| leg.instance == instance);
         let known = known.map(|place| relay.legs.remove(place)).map(|leg| (leg.branch, leg.listener));
         called.stage = if called.rang { Progress::Ringing } else { Progress::Forwarded };
         called.sends = called.sends.saturating_add(1);
         held.pass(Stage::Forwarded, desk.tally, now);
-        self.events.push_back(Event::Step(instance, held.uuid, Step::Forwarded));
+        self.events.push_back(Event::Step(instance, uuid, Step::Forwarded));
         let way = Way {
             hop: device.hop.clone(),
             listener: known.map_or(device.listener, |(_, listener)| listener),
@@ -64,7 +64,7 @@ impl Calls {
             request_uri: device.contact.clone(),
             routes_dropped: 0,
             record_routes,
-            extra: vec![("Reveille-Call", held.uuid.to_string())],
+            extra: vec![("Reveille-Call", uuid.to_string())],
         };
         if !self.send_on(id, &way, &carried, known.map(|(branch, _)| branch), desk, now) {
             self.offer(id, Best::own(StatusCode::MESSAGE_TOO_LARGE, Why::Failed));
@@ -199,7 +199,7 @@ impl Calls {
         }
         called.stage = Progress::Ringing;
         if !std::mem::replace(&mut called.rang, true) {
-            self.events.push_back(Event::Step(instance, held.uuid, Step::Ringing));
+            self.events.push_back(Event::Step(instance, called.uuid, Step::Ringing));
         }
         held.pass(Stage::Ringing, desk.tally, now);
     }
@@ -288,6 +288,7 @@ impl Calls {
         let request = &relay.request;
         let dialog = Dialog {
             instance: called.instance,
+            call: Some(called.uuid),
             call_id: request.call_id().ok()?.to_vec(),
             caller_tag: request.from().ok()?.tag().unwrap_or_default().to_owned(),
             trunk: in_dialog::trunk_hop(request, &relay.back, relay.source, relay.listener, desk.policy),

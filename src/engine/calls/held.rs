@@ -7,8 +7,6 @@ use super::relay::Came;
 use super::*;
 use crate::sip::{HeaderName, Method};
 
-/// RFC 8141 name-based UUIDs: the namespace of call ids, itself a random UUID.
-const CALL_NAMESPACE: uuid::Uuid = uuid::uuid!("6d1a7c1e-52a5-4b8f-9a6e-3c0e2f7b9d41");
 /// Retry-After when the process is full.
 pub(super) const FULL_RETRY_SECONDS: u32 = 10;
 
@@ -37,7 +35,6 @@ pub(crate) struct Incoming<'a> {
 
 /// A call without a final response.
 pub(super) struct Held {
-    pub(super) uuid: CallUuid,
     pub(super) invited: Instant,
     pub(super) deadline: Instant,
     /// `deadline` has passed: who has not come by now is not waited for.
@@ -101,7 +98,11 @@ impl Calls {
         if self.replaces_early_answer(&incoming) {
             return self.turn_away(&incoming, StatusCode::CALL_DOES_NOT_EXIST, &[], desk, now);
         }
-        let refused = self.over_limit(&mut incoming, desk);
+        let names = Naming::of(&incoming.request);
+        if self.is_called_already(&mut incoming, &names) {
+            return self.turn_away(&incoming, StatusCode::LOOP_DETECTED, &[], desk, now);
+        }
+        let refused = self.over_limit(&mut incoming, &names, desk);
         if let Some((code, extra)) = refused {
             desk.tally.call(CallOutcome::Limited);
             return self.turn_away(&incoming, code, &extra, desk, now);
@@ -109,16 +110,14 @@ impl Calls {
         let id = self.mint_relay();
         let Incoming { request, arrival, back, early, callees, .. } = incoming;
         let devices: Vec<Option<Device>> = callees.iter().map(|callee| callee.device.clone()).collect();
-        let uuid = call_uuid(request.call_id().unwrap_or_default());
         let held = Held {
-            uuid,
             invited: now,
             deadline: now + ring_time(&request, desk.policy.hold),
             overdue: false,
             early: early.filter(|_| !request.requires("100rel")),
             early_sent: false,
             cancelled: None,
-            callees: callees.into_iter().map(Called::new).collect(),
+            callees: callees.into_iter().map(|callee| names.called(callee)).collect(),
             best: None,
             stages: 0,
         };
@@ -129,13 +128,10 @@ impl Calls {
         if let Some(trying) = relay.answer(StatusCode::TRYING, false, &[], now) {
             self.events.push_back(Event::Send(relay.back.clone(), trying));
         }
+        let call_id = relay.request.call_id().unwrap_or_default();
         for called in &held.callees {
-            self.ended.forget((called.instance, uuid));
-            self.by_instance.insert((called.instance, id));
-            self.events.push_back(Event::Step(called.instance, uuid, Step::Invited));
-            if private {
-                self.events.push_back(Event::Step(called.instance, uuid, Step::PrivateMediaAddress));
-            }
+            self.ended.forget_late(called.instance, call_id);
+            self.admit(id, (called.instance, called.uuid), private);
         }
         self.by_key.insert(key, id);
         relay.merge = Some(merge.clone());
@@ -150,6 +146,16 @@ impl Calls {
         }
         self.conclude(id, desk, now);
         self.settle(id);
+    }
+
+    /// A device takes part in a call from now on.
+    pub(super) fn admit(&mut self, id: RelayId, (instance, uuid): (InstanceId, CallUuid), private: bool) {
+        self.ended.forget((instance, uuid));
+        self.by_instance.insert((instance, id));
+        self.events.push_back(Event::Step(instance, uuid, Step::Invited));
+        if private {
+            self.events.push_back(Event::Step(instance, uuid, Step::PrivateMediaAddress));
+        }
     }
 
     /// A device that is attached gets the call at once, and a wake beside it if it stays silent.
@@ -178,11 +184,22 @@ impl Calls {
         let Some(replaces) = incoming.request.header(HeaderName::Replaces) else { return false };
         let replaces = String::from_utf8_lossy(replaces);
         let mut parts = replaces.split(';').map(str::trim);
-        let uuid = call_uuid(parts.next().unwrap_or_default().as_bytes());
+        let call_id = parts.next().unwrap_or_default().as_bytes();
         let tags: Vec<&str> =
             parts.filter_map(|part| part.strip_prefix("to-tag=").or_else(|| part.strip_prefix("from-tag="))).collect();
-        let calls = incoming.callees.iter().filter_map(|callee| self.find_call(callee.instance, uuid));
-        calls.filter_map(|id| self.relays.get(&id)).any(|relay| tags.contains(&relay.tag.as_str()))
+        let calls = incoming.callees.iter().flat_map(|callee| self.held_of(callee.instance));
+        let relays = calls.filter_map(|id| self.relays.get(&id));
+        relays
+            .filter(|relay| relay.request.call_id().ok() == Some(call_id))
+            .any(|relay| tags.contains(&relay.tag.as_str()))
+    }
+
+    /// Takes out the callees that have a call of that name already: a device that can be called by two capabilities, and
+    /// an INVITE that was copied with its branch. Returns whether there were such and none is left.
+    fn is_called_already(&self, incoming: &mut Incoming<'_>, names: &Naming) -> bool {
+        let before = incoming.callees.len();
+        incoming.callees.retain(|callee| self.find_call(callee.instance, names.at(callee.instance)).is_none());
+        incoming.callees.is_empty() && before > 0
     }
 
     fn turn_away(
@@ -200,6 +217,7 @@ impl Calls {
     fn over_limit(
         &mut self,
         incoming: &mut Incoming<'_>,
+        names: &Naming,
         desk: &Desk<'_>,
     ) -> Option<(StatusCode, Vec<(&'static str, String)>)> {
         let limits = &desk.policy.limits;
@@ -208,31 +226,23 @@ impl Calls {
             return Some((StatusCode::SERVICE_UNAVAILABLE, later));
         }
         let most = limits.held_calls_per_instance as usize;
-        let uuid = call_uuid(incoming.request.call_id().unwrap_or_default());
         let (taking, full): (Vec<_>, Vec<_>) = std::mem::take(&mut incoming.callees)
             .into_iter()
             .partition(|callee| self.held_of(callee.instance).count() < most);
         incoming.callees = taking;
-        self.tell_full(&full, uuid);
+        self.tell_full(&full, names);
         incoming.callees.truncate(limits.devices_per_account as usize);
         incoming.callees.is_empty().then_some((StatusCode::TEMPORARILY_UNAVAILABLE, Vec::new()))
     }
 
     /// Devices that have calls enough do not hear of a further one; the story of it says so.
-    fn tell_full(&mut self, full: &[Callee], uuid: CallUuid) {
+    fn tell_full(&mut self, full: &[Callee], names: &Naming) {
         for Callee { instance, .. } in full {
-            // The story of a call of that name which it has is not over.
-            if self.find_call(*instance, uuid).is_none() {
-                let steps = [Step::Invited, Step::Ended(Why::Limited.as_str())];
-                self.events.extend(steps.map(|step| Event::Step(*instance, uuid, step)));
-            }
+            let uuid = names.at(*instance);
+            let steps = [Step::Invited, Step::Ended(Why::Limited.as_str())];
+            self.events.extend(steps.map(|step| Event::Step(*instance, uuid, step)));
         }
     }
-}
-
-/// The `call` id of a Call-ID.
-pub(super) fn call_uuid(call_id: &[u8]) -> CallUuid {
-    CallUuid(uuid::Uuid::new_v5(&CALL_NAMESPACE, call_id))
 }
 
 /// `calls.hold`, or less where the INVITE itself expires sooner (RFC 3261 §13.2.1).
@@ -251,7 +261,8 @@ fn merge_key(incoming: &Incoming<'_>) -> Option<MergeKey> {
     Some(MergeKey {
         capability: incoming.capability,
         call_id: request.call_id().ok()?.to_vec(),
-        from_tag: request.from().ok()?.tag().unwrap_or_default().to_owned(),
+        // A tag is a token, and has no case (RFC 3261 §7.3.1).
+        from_tag: request.from().ok()?.tag().unwrap_or_default().to_ascii_lowercase(),
         cseq: request.cseq().ok()?.number,
     })
 }

@@ -176,8 +176,10 @@ impl Calls {
             return;
         };
         let Some(Inside { dialog, .. }) = relay.inside else { return };
-        if let Some(known) = self.dialogs.get(dialog) {
-            let key = (known.instance, held::call_uuid(&known.call_id));
+        if let Some(known) = self.dialogs.get(dialog)
+            && let Some(call) = known.call
+        {
+            let key = (known.instance, call);
             let ended = Ended { state: CallState::Ended, reason: "hung-up", woken: false };
             self.ended.add(key, ended, None, now);
         }

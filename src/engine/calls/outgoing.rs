@@ -86,6 +86,7 @@ impl Calls {
             if outgoing { (way.hop.clone(), way.listener) } else { (relay.back.clone(), relay.listener) };
         let dialog = Dialog {
             instance: way.instance,
+            call: None,
             call_id: call_id.to_vec(),
             caller_tag: from.tag().unwrap_or_default().to_owned(),
             trunk,

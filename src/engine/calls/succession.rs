@@ -14,8 +14,8 @@ impl Calls {
         let held: Vec<RelayId> = self.held_of(older).collect();
         for id in held {
             let room = self.held_of(heir.instance).count() < most;
-            let Some(uuid) = self.held.get(&id).map(|held| held.uuid).filter(|_| room) else { continue };
-            if self.find_call(heir.instance, uuid).is_some() {
+            let Some(relay) = self.relays.get(&id).filter(|_| room) else { continue };
+            if self.is_called_by(heir.instance, &relay.request) {
                 continue;
             }
             let Some(held) = self.held.get_mut(&id) else { continue };
@@ -26,10 +26,10 @@ impl Calls {
             }
             let caller = held.callees[former].caller.clone();
             let place = held.callees.len();
-            held.callees.push(Called::new(Callee { caller, ..heir.clone() }));
-            self.ended.forget((heir.instance, uuid));
-            self.by_instance.insert((heir.instance, id));
-            self.events.push_back(Event::Step(heir.instance, uuid, Step::Invited));
+            // It is one phone, and may show the call already: a second push under the same name is no second call there.
+            let uuid = held.callees[former].uuid;
+            held.callees.push(Called::new(Callee { caller, ..heir.clone() }, uuid));
+            self.admit(id, (heir.instance, uuid), false);
             match &heir.device {
                 Some(device) => self.forward_first(id, place, device, desk, now),
                 None => self.want_wake(id, place),
@@ -38,5 +38,11 @@ impl Calls {
             self.end_callee(id, former, Why::Erased, now);
             self.settle(id);
         }
+    }
+
+    /// Whether the same call, or a fork of it, is held for the device.
+    fn is_called_by(&self, instance: InstanceId, invite: &Message) -> bool {
+        let same = |relay: &Relay| relay.request.call_id().ok() == invite.call_id().ok();
+        self.held_of(instance).any(|id| self.relays.get(&id).is_some_and(same))
     }
 }

@@ -80,6 +80,7 @@ struct Room {
     slow: bool,
     wakes: HashMap<InstanceId, WakeId>,
     invites: HashMap<FlowId, Message>,
+    names: HashMap<InstanceId, CallUuid>,
     sent: u64,
     flow: FlowId,
 }
@@ -99,6 +100,7 @@ impl Room {
             slow: false,
             wakes: HashMap::default(),
             invites: HashMap::default(),
+            names: HashMap::default(),
             sent: 0,
             flow: FlowId(0),
         }
@@ -116,7 +118,7 @@ impl Room {
         while let Some(event) = self.calls.poll_event() {
             match event {
                 Event::Step(instance, uuid, step) => {
-                    assert_eq!(uuid, held::call_uuid(b"1"));
+                    assert_eq!(uuid, *self.names.entry(instance).or_insert(uuid), "one name at a device");
                     self.steps.push((instance, step));
                 }
                 Event::Wake(wanted) if wanted.kind == WakeKind::Call && !self.slow => {

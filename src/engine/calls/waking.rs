@@ -37,7 +37,7 @@ impl Calls {
             call: id,
             instance: called.instance,
             kind: WakeKind::Call,
-            uuid: held.uuid,
+            uuid: called.uuid,
             caller: called.caller.clone(),
             until: held.deadline,
             detail: WakeDetail::None,
@@ -65,8 +65,9 @@ impl Calls {
         now: Instant,
     ) {
         let Some(held) = self.held.get_mut(&id) else { return };
-        let (uuid, Some(place)) = (held.uuid, held.place_of(instance)) else { return };
+        let Some(place) = held.place_of(instance) else { return };
         let Some(called) = held.callees.get_mut(place) else { return };
+        let uuid = called.uuid;
         let step = match sent {
             Ok(wake) => {
                 called.wake = Wake::Sent;
@@ -110,8 +111,9 @@ impl Calls {
     ) -> bool {
         let Some((id, instance)) = self.by_wake.remove(&wake) else { return false };
         let Some(held) = self.held.get_mut(&id) else { return false };
-        let (uuid, deadline, Some(place)) = (held.uuid, held.deadline, held.place_of(instance)) else { return false };
+        let (deadline, Some(place)) = (held.deadline, held.place_of(instance)) else { return false };
         let Some(called) = held.callees.get_mut(place) else { return false };
+        let uuid = called.uuid;
         called.wake_id = None;
         let rewake = std::mem::take(&mut called.rewake_due) && called.stage == Progress::Waiting;
         let step = match outcome.fault() {

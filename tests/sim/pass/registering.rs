@@ -59,7 +59,10 @@ fn a_response_is_known_by_its_branch_in_any_case() {
     rig.receive(&reveille::sip::Message::parse_datagram(odd.into_bytes()).expect("SIP"), From::Udp(address(PBX)));
     let answer = rig.one(&phone.name());
     assert_eq!((code(&answer), rig.table("pass.bindings")), (200, 1));
-    assert_eq!(value(&answer, HeaderName::Contact), format!("<{}>;expires=600", phone.uri));
+    rig.pass(secs(599));
+    assert_eq!(rig.table("pass.bindings"), 1, "the Expires header counts");
+    rig.pass(secs(2));
+    assert_eq!(rig.table("pass.bindings"), 0);
 }
 
 #[test]

@@ -28,7 +28,7 @@ impl Walk {
             }
             7 | 8 => Command::Foreground(id, token, *self.dice.pick(&[Parting::Release, Parting::Keep])),
             _ => {
-                let Some(call) = self.world.calls_of(user_of(name)).pop() else { return };
+                let Some(call) = self.world.calls_at(name, user_of(name)).pop() else { return };
                 let reason =
                     *self.dice.pick(&[DeclineReason::Busy, DeclineReason::Decline, DeclineReason::Unavailable]);
                 let decline = Decline { reason, everywhere: self.dice.chance(40) };

@@ -9,12 +9,17 @@ impl World {
     pub(super) fn judge_cause(&self, shard: ShardId, job: &PushJob) {
         let held = |table: &str| self.engines[usize::from(shard.0)].tables().iter().any(|it| it.0 == table && it.1 > 0);
         let call = || job.call.expect("a call");
+        // A reinstalled app has the calls of its older instance under the names they had there.
+        let older = self.notes.iter().filter_map(|note| if let Note::HandedOver(id) = note { Some(*id) } else { None });
+        let named = || [job.instance].into_iter().chain(older.clone()).collect::<Vec<_>>();
         match job.kind {
-            WakeKind::Call => assert!(self.ringing.waits(call(), self.now.boot), "a call wake, and no INVITE waits"),
+            WakeKind::Call => {
+                assert!(self.ringing.waits(&named(), call(), self.now.boot), "a call wake, and no INVITE waits")
+            }
             WakeKind::CallEnded => {
                 assert!(self.critic.woke(job.instance, &call().to_string()), "who was not woken hears of the end");
             }
-            WakeKind::MissedCall => assert!(self.ringing.knows(call()), "a missed call that never came"),
+            WakeKind::MissedCall => assert!(self.ringing.knows(&named(), call()), "a missed call that never came"),
             WakeKind::Message => assert!(held("texts.held"), "a message wake, and no text is kept"),
             WakeKind::Voicemail => assert!(held("mailboxes"), "a voicemail wake, and no mailbox is known"),
             WakeKind::Test => assert!(held("wakes.tests"), "a test wake that nobody asked for"),

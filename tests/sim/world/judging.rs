@@ -42,10 +42,16 @@ impl World {
         *self.tables().get(name).unwrap_or_else(|| panic!("no table {name}"))
     }
 
-    /// The `call` ids of calls placed to a phone's account so far, by the Call-IDs of the PBX.
+    /// The `call` ids of calls placed to a phone's account so far, by the INVITEs of the PBX.
     pub fn calls_of(&mut self, user: &str) -> Vec<CallUuid> {
+        self.calls_at(user, user)
+    }
+
+    /// The `call` ids that a phone has for the calls placed to an account.
+    pub fn calls_at(&mut self, phone: &str, user: &str) -> Vec<CallUuid> {
+        let instance = self.phone(phone).instance();
         let calls = self.pbx().calls().filter(|(_, call)| call.user == user);
-        calls.map(|(_, call)| ringing::uuid_of(&call_id(&call.invite))).collect()
+        calls.map(|(_, call)| ringing::uuid_of(&call.invite, instance)).collect()
     }
 
     /// Every message the engines sent to an address, in order.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reveille::clock::Instant;
-use reveille::engine::ids::CallUuid;
+use reveille::engine::ids::{CallUuid, InstanceId};
 use reveille::sip::timers::TRANSACTION_TIMEOUT;
 use reveille::sip::{HeaderName, Message, Method};
 
@@ -18,6 +18,8 @@ type Called = (String, String, String);
 /// An INVITE of the PBX.
 #[derive(Default)]
 struct Upstream {
+    /// Its CSeq number.
+    cseq: u32,
     /// The engines answered it, be it with 100. Until then no CANCEL may come (RFC 3261 §9.1), and one that does finds an
     /// INVITE that was perhaps met with silence, and will be repeated.
     taken: bool,
@@ -62,6 +64,7 @@ impl Ringing {
         match message.method() {
             Some(Method::Invite) if tag(message).is_none() => {
                 let it = self.upstream.entry(called).or_default().entry(branch(message)).or_default();
+                it.cseq = message.cseq().expect("CSeq").number;
                 it.over &= !std::mem::take(&mut it.refused);
             }
             Some(Method::Ack) => {
@@ -161,14 +164,14 @@ impl Ringing {
         }
     }
 
-    /// Whether an INVITE of that call waits for its final.
-    pub(super) fn waits(&self, call: CallUuid, now: Instant) -> bool {
-        self.of(call).any(|it| !it.over || it.passed_on_until.is_some_and(|until| now <= until))
+    /// Whether an INVITE of that call, by its name at one of these, waits for its final.
+    pub(super) fn waits(&self, instances: &[InstanceId], call: CallUuid, now: Instant) -> bool {
+        self.of(instances, call).is_some_and(|it| !it.over || it.passed_on_until.is_some_and(|until| now <= until))
     }
 
     /// Whether that call ever came in.
-    pub(super) fn knows(&self, call: CallUuid) -> bool {
-        self.of(call).next().is_some()
+    pub(super) fn knows(&self, instances: &[InstanceId], call: CallUuid) -> bool {
+        self.of(instances, call).is_some()
     }
 
     /// A phone's flow is gone: nothing can be told on it any more.
@@ -222,16 +225,33 @@ impl Ringing {
         }
     }
 
-    fn of(&self, call: CallUuid) -> impl Iterator<Item = &Upstream> {
-        let of_call = move |id: &str| uuid_of(id) == call;
-        self.upstream.iter().filter(move |((id, ..), _)| of_call(id)).flat_map(|(_, it)| it.values())
+    fn of(&self, instances: &[InstanceId], call: CallUuid) -> Option<&Upstream> {
+        let attempts = || self.upstream.iter().flat_map(|(called, it)| it.iter().map(move |it| (called, it)));
+        let at = |instance: &InstanceId| {
+            let is_it = |((id, tag, _), (branch, it)): &(&Called, (&String, &Upstream))| {
+                name_of([id, tag, &it.cseq.to_string(), branch], *instance) == call
+            };
+            attempts().find(is_it)
+        };
+        instances.iter().find_map(at).map(|(_, (_, it))| it)
     }
 }
 
-/// The `call` id of a Call-ID.
-pub(super) fn uuid_of(call_id: &str) -> CallUuid {
+/// The `call` id of an INVITE at an instance.
+pub(super) fn uuid_of(invite: &Message, instance: InstanceId) -> CallUuid {
+    let ((id, tag, _), cseq) = (called(invite), invite.cseq().expect("CSeq").number.to_string());
+    name_of([&id, &tag, &cseq, &branch(invite)], instance)
+}
+
+/// As docs/api.md has it.
+fn name_of([call_id, tag, cseq, branch]: [&str; 4], instance: InstanceId) -> CallUuid {
     let namespace = uuid::uuid!("6d1a7c1e-52a5-4b8f-9a6e-3c0e2f7b9d41");
-    CallUuid(uuid::Uuid::new_v5(&namespace, call_id.as_bytes()))
+    let mut name = Vec::new();
+    for part in [call_id, tag, cseq, &branch.to_lowercase(), &instance.to_string()] {
+        name.extend_from_slice(&u32::try_from(part.len()).expect("short").to_be_bytes());
+        name.extend_from_slice(part.as_bytes());
+    }
+    CallUuid(uuid::Uuid::new_v5(&namespace, &name))
 }
 
 fn called(message: &Message) -> Called {
