@@ -18,8 +18,8 @@ use zeroize::Zeroizing;
 use super::body;
 use super::hand_over::{DeclineBody, HandOverBody, RectificationBody};
 use super::openapi::{
-    BodyProblems, ForegroundProblems, HandOverProblems, InstanceProblems, RecordedProblems, RectifyProblems,
-    TestProblems,
+    BodyProblems, CallProblems, ForegroundProblems, HandOverProblems, InstanceProblems, RecordedProblems,
+    RectifyProblems, TestProblems, TestedProblems,
 };
 use super::preferences::ForegroundBody;
 use super::problem::{Kind, Problem};
@@ -242,7 +242,7 @@ pub(crate) async fn data<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: H
     security(("instance_token" = [])),
     responses(
         (status = 200, description = "The call", body = CallBody),
-        InstanceProblems,
+        CallProblems,
     )
 )]
 pub(crate) async fn call<A: Ask>(State(api): Shared<A>, path: CallInPath, headers: HeaderMap) -> Answered {
@@ -259,7 +259,7 @@ pub(crate) async fn call<A: Ask>(State(api): Shared<A>, path: CallInPath, header
     security(("instance_token" = [])),
     responses(
         (status = 200, description = "The call after the decline", body = CallBody),
-        InstanceProblems, BodyProblems,
+        CallProblems, BodyProblems,
     )
 )]
 pub(crate) async fn decline<A: Ask>(State(api): Shared<A>, path: CallInPath, request: Request) -> Answered {
@@ -298,7 +298,7 @@ pub(crate) async fn begin_test<A: Ask>(State(api): Shared<A>, id: IdInPath, head
     security(("instance_token" = [])),
     responses(
         (status = 200, description = "The self-test, its times null where not yet", body = TestBody),
-        InstanceProblems,
+        TestedProblems,
     )
 )]
 pub(crate) async fn test<A: Ask>(State(api): Shared<A>, path: CallInPath, headers: HeaderMap) -> Answered {
@@ -316,7 +316,7 @@ pub(crate) async fn test<A: Ask>(State(api): Shared<A>, path: CallInPath, header
     security(("instance_token" = [])),
     responses(
         (status = 200, description = "The self-test with its times", body = TestBody),
-        InstanceProblems,
+        TestedProblems,
     )
 )]
 pub(crate) async fn test_arrived<A: Ask>(State(api): Shared<A>, path: CallInPath, headers: HeaderMap) -> Answered {

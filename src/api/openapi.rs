@@ -113,6 +113,24 @@ problem_set! {
 }
 
 problem_set! {
+    /// What any call about a call may answer.
+    CallProblems,
+    [Kind::Unauthorized, Kind::Forbidden, Kind::NotFound, Kind::CallOver, Kind::InstanceErased, Kind::Busy]
+}
+
+problem_set! {
+    /// What any call about a self-test that was begun may answer.
+    TestedProblems,
+    [Kind::Unauthorized, Kind::Forbidden, Kind::NotFound, Kind::TestOver, Kind::InstanceErased, Kind::Busy]
+}
+
+problem_set! {
+    /// What reading a trace may answer.
+    TraceProblems,
+    [Kind::Unauthorized, Kind::Forbidden, Kind::NotFound, Kind::NoTrace, Kind::InstanceErased, Kind::Busy]
+}
+
+problem_set! {
     /// What beginning a self-test may answer besides.
     TestProblems,
     [Kind::NoUsablePushTarget, Kind::RateLimited]

@@ -38,6 +38,9 @@ pub(crate) enum Kind {
     Unauthorized,
     Forbidden,
     NotFound,
+    CallOver,
+    TestOver,
+    NoTrace,
     InstanceErased,
     TooLarge,
     RateLimited,
@@ -47,7 +50,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// All types, in the order of the documentation.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::InvalidRequest,
         Self::InvalidAccount,
         Self::NoUsablePushTarget,
@@ -58,6 +61,9 @@ impl Kind {
         Self::Unauthorized,
         Self::Forbidden,
         Self::NotFound,
+        Self::CallOver,
+        Self::TestOver,
+        Self::NoTrace,
         Self::InstanceErased,
         Self::TooLarge,
         Self::RateLimited,
@@ -78,6 +84,9 @@ impl Kind {
             Self::Unauthorized => "urn:reveille:problem:unauthorized",
             Self::Forbidden => "urn:reveille:problem:forbidden",
             Self::NotFound => "urn:reveille:problem:not-found",
+            Self::CallOver => "urn:reveille:problem:call-over",
+            Self::TestOver => "urn:reveille:problem:test-over",
+            Self::NoTrace => "urn:reveille:problem:no-trace",
             Self::InstanceErased => "urn:reveille:problem:instance-erased",
             Self::TooLarge => "urn:reveille:problem:too-large",
             Self::RateLimited => "urn:reveille:problem:rate-limited",
@@ -104,6 +113,9 @@ impl Kind {
             Self::Unauthorized => "Authentication is missing or wrong",
             Self::Forbidden => "These credentials may not do this",
             Self::NotFound => "Nothing here",
+            Self::CallOver => "The call is over",
+            Self::TestOver => "The self-test is over",
+            Self::NoTrace => "There is no trace",
             Self::InstanceErased => "The instance is erased",
             Self::TooLarge => "The body is too large",
             Self::RateLimited => "Too many requests",
@@ -124,7 +136,7 @@ impl Kind {
             | Self::RegistrarUnreachable => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::CallOver | Self::TestOver | Self::NoTrace => StatusCode::NOT_FOUND,
             Self::InstanceErased => StatusCode::GONE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateLimited | Self::TooManyDevices => StatusCode::TOO_MANY_REQUESTS,
@@ -273,6 +285,33 @@ impl Problem {
         )
     }
 
+    /// A call that the instance has no more; the instance is as it was.
+    fn call_over() -> Self {
+        Self::new(
+            Kind::CallOver,
+            "The call is over or answered, or it ended more than two minutes ago and is forgotten. The instance is held as before.",
+            "a call that is over",
+        )
+    }
+
+    /// A self-test that the instance has no more.
+    fn test_over() -> Self {
+        Self::new(
+            Kind::TestOver,
+            "There is no such self-test, or it began more than ten minutes ago and is forgotten. The instance is held as before.",
+            "a self-test that is over",
+        )
+    }
+
+    /// A trace that the instance does not have.
+    fn no_trace() -> Self {
+        Self::new(
+            Kind::NoTrace,
+            "The device has consented to no trace, or the time it consented to is over. The instance is held as before.",
+            "a trace that is not kept",
+        )
+    }
+
     /// An account that is held for as many devices as it may be.
     fn too_many_devices(after: Duration) -> Self {
         Self::new(
@@ -357,11 +396,9 @@ impl From<Refusal> for Problem {
                 "The processing of this instance is restricted; DELETE /v1/instances/{id}/restrict ends that.",
                 "asked of a restricted instance",
             ),
-            Refusal::CallOver => Self::new(
-                Kind::NotFound,
-                "The call is over or answered; there is nothing left to decline.",
-                "decline of a call that is over",
-            ),
+            Refusal::CallOver => Self::call_over(),
+            Refusal::TestOver => Self::test_over(),
+            Refusal::NoTrace => Self::no_trace(),
             Refusal::NoPushTarget => Self::new(
                 Kind::NoUsablePushTarget,
                 "The device has no push target for this: on iOS it needs one \"for\": \"other\" beside the one for calls.",

@@ -10,7 +10,9 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::handlers::{Answered, IdInPath, Shared};
-use super::openapi::{BodyProblems, InstanceProblems, RecordedProblems, TenantProblems, UnknownProblems};
+use super::openapi::{
+    BodyProblems, InstanceProblems, RecordedProblems, TenantProblems, TraceProblems, UnknownProblems,
+};
 use super::problem::Problem;
 use super::sources::Source;
 use super::{Ask, body, views};
@@ -52,7 +54,7 @@ pub(crate) async fn consent<A: Ask>(State(api): Shared<A>, id: IdInPath, request
     security(("instance_token" = [])),
     responses(
         (status = 200, description = "What was written, the oldest first", body = TraceBody),
-        RecordedProblems, InstanceProblems,
+        RecordedProblems, TraceProblems,
     )
 )]
 pub(crate) async fn read<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: HeaderMap) -> Answered {

@@ -207,7 +207,7 @@ impl Calls {
         }
     }
 
-    /// The device declines over HTTPS. `false`: no such call, or it is over.
+    /// The device declines over HTTPS; once more, it changes nothing. `false`: no such call, or it is over otherwise.
     pub(crate) fn decline(
         &mut self,
         instance: InstanceId,
@@ -216,7 +216,7 @@ impl Calls {
         desk: &mut Desk<'_>,
         now: Instant,
     ) -> bool {
-        let Some(id) = self.find_call(instance, uuid) else { return false };
+        let Some(id) = self.find_call(instance, uuid) else { return self.ended.is_declined((instance, uuid)) };
         let Some(place) = self.held.get(&id).and_then(|held| held.place_of(instance)) else { return false };
         let code = match decline.reason {
             DeclineReason::Busy | DeclineReason::Decline if decline.everywhere => StatusCode::DECLINE,

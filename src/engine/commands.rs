@@ -35,7 +35,7 @@ impl Engine {
                 let Some(()) = self.check(id, &token, reply) else { return };
                 let answer = match self.call_view(id, uuid) {
                     Some(view) => Answer::Call(view),
-                    None => Answer::Refused(Refusal::NotFound),
+                    None => Answer::Refused(Refusal::CallOver),
                 };
                 self.reply(reply, answer);
             }
@@ -47,10 +47,8 @@ impl Engine {
                     self.settle(now);
                     let ended = CallView::new(CallState::Ended, Some("declined"));
                     Answer::Call(self.call_view(id, uuid).unwrap_or(ended))
-                } else if self.calls.view(id, uuid).is_some() {
-                    Answer::Refused(Refusal::CallOver)
                 } else {
-                    Answer::Refused(Refusal::NotFound)
+                    Answer::Refused(Refusal::CallOver)
                 };
                 self.reply(reply, answer);
             }

@@ -402,7 +402,7 @@ pub struct TestView {
 /// Why a command was refused. `api` maps it to a problem type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// No such instance for that token, or no such call.
+    /// No such instance for that token.
     NotFound,
     /// The token is right; the instance is erased.
     Gone {
@@ -423,8 +423,12 @@ pub enum Refusal {
     WrongMode,
     /// The instance is restricted: it is held, and nothing is done with it.
     Restricted,
-    /// The call cannot be declined any more.
+    /// The instance has no such call any more, or it cannot be declined any more.
     CallOver,
+    /// The instance has no such self-test any more.
+    TestOver,
+    /// The instance has no trace.
+    NoTrace,
     /// No push target of the device takes this kind of wake.
     NoPushTarget,
     /// The operator has switched this off for the tenant.

@@ -36,7 +36,7 @@ impl Engine {
             return self.reply(reply, Answer::Refused(Refusal::Busy { after: COME_AGAIN }));
         }
         self.record(id, LifeEvent::TraceConsented, now);
-        let answer = self.traces.consent(id).map_or(Answer::Refused(Refusal::NotFound), Answer::Consent);
+        let answer = self.traces.consent(id).map_or(Answer::Refused(Refusal::NoTrace), Answer::Consent);
         self.reply(reply, answer);
     }
 
@@ -76,7 +76,7 @@ impl Engine {
     fn tell_trace(&mut self, id: InstanceId, reader: Reader, reply: ReplyTo, now: Now) {
         self.traces.handle_timeout(now);
         let Some(view) = self.traces.view(id) else {
-            return self.reply(reply, Answer::Refused(Refusal::NotFound));
+            return self.reply(reply, Answer::Refused(Refusal::NoTrace));
         };
         if let Err(after) = self.leases.take_reading(id, reader, now.boot) {
             return self.reply(reply, Answer::Refused(Refusal::RateLimited { after }));

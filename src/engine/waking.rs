@@ -201,6 +201,6 @@ impl Engine {
     }
 
     fn reply_test(&mut self, view: Option<TestView>, reply: ReplyTo) {
-        self.reply(reply, view.map_or(Answer::Refused(Refusal::NotFound), Answer::Test));
+        self.reply(reply, view.map_or(Answer::Refused(Refusal::TestOver), Answer::Test));
     }
 }

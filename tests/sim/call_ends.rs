@@ -145,8 +145,12 @@ fn declining_over_https_is_486_and_603_only_if_asked_for_everywhere() {
         assert_eq!(world.pbx().final_response(call), Some(expected));
         assert_eq!(world.outcomes(), [CallOutcome::Declined]);
         assert_eq!(world.pushes.len(), 1, "no call-ended push to who declined");
-        let again = decline(&mut world, "alice", reason, everywhere);
-        assert_eq!(world.refusal(again), Some(Refusal::CallOver));
+        let again = decline(&mut world, "alice", DeclineReason::Unavailable, false);
+        let Some(Told::Call(view)) = world.answer(again) else { panic!("{:?}", world.refusal(again)) };
+        assert_eq!((view.state, view.reason), (CallState::Ended, Some("declined")), "the first answer once more");
+        world.run_for(minutes(2));
+        let late = decline(&mut world, "alice", reason, everywhere);
+        assert_eq!(world.refusal(late), Some(Refusal::CallOver), "forgotten");
         world.assert_nothing_left();
     }
 }
@@ -181,7 +185,7 @@ fn a_call_is_shown_as_waking_ringing_answered_and_ended() {
     let (id, token) = world.key_of("alice");
     let uuid = uuid_of(&world, 0);
     let asked = world.command(Command::Call(id, token, uuid));
-    assert_eq!(world.refusal(asked), Some(Refusal::NotFound), "call state is gone 120 s after its end");
+    assert_eq!(world.refusal(asked), Some(Refusal::CallOver), "call state is gone 120 s after its end");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Attempts that follow one another: a proxy that hunts comes back with the same INVITE on another branch, and each attempt is
 //! a call of its own, while copies that come at the same time are one.
 
-use reveille::engine::input::Command;
-use reveille::engine::output::{Answer, CallState, WakeKind};
+use reveille::engine::input::{Command, Decline, DeclineReason};
+use reveille::engine::output::{Answer, CallState, Refusal, WakeKind};
 
 use crate::pbx::Invite;
 use crate::world::{PushMode, World, millis, secs, seed};
@@ -125,4 +125,9 @@ fn each_device_of_an_account_has_a_name_of_its_own_for_a_call() {
         let asked = world.command(Command::Call(id, token, call));
         assert!(matches!(world.answer(asked), Some(Answer::Call(view)) if view.state == CallState::Waking));
     }
+    let foreign = world.calls_at("tablet", "alice")[0];
+    let (id, token) = world.key_of("alice");
+    let decline = Decline { reason: DeclineReason::Busy, everywhere: true };
+    let asked = world.command(Command::Decline(id, token, foreign, decline));
+    assert_eq!(world.refusal(asked), Some(Refusal::CallOver), "another device's name for it");
 }

@@ -48,7 +48,7 @@ fn without_a_consent_nothing_is_written_down_and_nothing_can_be_read() {
     world.run_until_quiet();
     assert_eq!((world.table("traces"), world.table("traces.bytes")), (0, 0));
     let asked = read(&mut world, "alice");
-    assert_eq!(world.refusal(asked), Some(Refusal::NotFound));
+    assert_eq!(world.refusal(asked), Some(Refusal::NoTrace));
     let (id, token) = world.key_of("alice");
     let asked = world.command(Command::WithdrawTrace(id, token));
     assert!(matches!(world.answer(asked), Some(Answer::TraceEnded(false))));

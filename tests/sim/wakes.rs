@@ -50,7 +50,7 @@ fn shown(world: &World, asked: u64) -> Option<TestView> {
     match world.answer(asked) {
         Some(Answer::Test(view)) => Some(view.clone()),
         _ => {
-            assert_eq!(world.refusal(asked), Some(Refusal::NotFound));
+            assert_eq!(world.refusal(asked), Some(Refusal::TestOver));
             None
         }
     }

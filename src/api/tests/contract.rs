@@ -232,7 +232,9 @@ async fn every_refusal_becomes_its_problem() {
         (Refusal::RegistrarUnreachable, 422, "registrar-unreachable", None),
         (Refusal::WrongMode, 400, "invalid-request", None),
         (Refusal::Restricted, 403, "forbidden", None),
-        (Refusal::CallOver, 404, "not-found", None),
+        (Refusal::CallOver, 404, "call-over", None),
+        (Refusal::TestOver, 404, "test-over", None),
+        (Refusal::NoTrace, 404, "no-trace", None),
         (Refusal::NoPushTarget, 422, "no-usable-push-target", None),
         (Refusal::SwitchedOff, 403, "forbidden", None),
         (Refusal::RateLimited { after: seconds(30) }, 429, "rate-limited", Some("30")),
@@ -282,6 +284,9 @@ async fn every_problem_type_is_reached() {
     seen.insert(world.send(request(Method::GET, &path("")).body(empty()).expect("a request")).await.problem());
     for refusal in [
         Refusal::NotFound,
+        Refusal::CallOver,
+        Refusal::TestOver,
+        Refusal::NoTrace,
         Refusal::Gone { cause: Cause::Deleted, receipt: None },
         Refusal::RegistrarNotAllowed("no".to_owned() + " such registrar"),
         Refusal::RegistrarRefused("403 Forbidden".to_owned()),

@@ -26,6 +26,8 @@ pub(super) struct Ended {
     pub(super) reason: &'static str,
     /// The device was woken for it.
     pub(super) woken: bool,
+    /// Its user declined there.
+    pub(super) declined: bool,
 }
 
 /// An INVITE for a device that was woken and never got it.
@@ -98,6 +100,11 @@ impl EndedCalls {
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.until.next()
+    }
+
+    /// Whether its user declined the call.
+    pub(super) fn is_declined(&self, key: Key) -> bool {
+        self.calls.get(&key).is_some_and(|ended| ended.declined)
     }
 
     pub(super) fn view(&self, key: Key) -> Option<CallView> {

@@ -216,7 +216,7 @@ impl Calls {
         let step = if answered { Step::Answered } else { Step::Ended(why.as_str()) };
         self.events.push_back(Event::Step(instance, uuid, step));
         if answered {
-            let ended = Ended { state: CallState::Answered, reason: why.as_str(), woken };
+            let ended = Ended { state: CallState::Answered, reason: why.as_str(), woken, declined: false };
             return self.ended.add((instance, uuid), ended, None, now);
         }
         let reached = self.call_off(id, instance, why, now);
@@ -244,7 +244,8 @@ impl Calls {
             tell(WakeKind::MissedCall, WakeDetail::None, caller);
         }
         let late = (ios && woken && sends == 0 && why.is_shown_late()).then(|| self.late(id, why)).flatten();
-        self.ended.add((instance, uuid), Ended { state: CallState::Ended, reason: why.as_str(), woken }, late, now);
+        let ended = Ended { state: CallState::Ended, reason: why.as_str(), woken, declined: why == Why::Declined };
+        self.ended.add((instance, uuid), ended, late, now);
     }
 
     /// Cancels the device's leg and leaves it to itself. Returns whether the device had heard of the call.

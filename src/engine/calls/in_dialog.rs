@@ -180,7 +180,7 @@ impl Calls {
             && let Some(call) = known.call
         {
             let key = (known.instance, call);
-            let ended = Ended { state: CallState::Ended, reason: "hung-up", woken: false };
+            let ended = Ended { state: CallState::Ended, reason: "hung-up", woken: false, declined: false };
             self.ended.add(key, ended, None, now);
         }
         self.dialogs.end(dialog, now);
