@@ -92,6 +92,14 @@ pub(crate) struct WakeWanted {
     pub(crate) again: bool,
 }
 
+impl WakeWanted {
+    /// For a call that was missed and is no more.
+    fn missed(instance: InstanceId, uuid: CallUuid, caller: Option<Caller>) -> Self {
+        let (kind, detail) = (WakeKind::MissedCall, WakeDetail::Missed(1));
+        Self { call: RelayId(0), instance, kind, uuid, caller, until: Instant::default(), detail, again: false }
+    }
+}
+
 /// What this room borrows from its shard.
 pub(crate) struct Desk<'a> {
     pub(crate) shard: ShardId,

@@ -216,6 +216,7 @@ impl Engine {
         self.begin_endings(now);
         self.orders.handle_timeout(now.boot);
         self.send_notices(now);
+        self.send_sums(now);
         self.wakes.handle_timeout(now.boot);
         self.proofs.handle_timeout(now.boot);
         self.destinations.handle_timeout(&mut self.random, now.boot);

@@ -155,6 +155,10 @@ impl Engine {
         if !self.calls.is_wanted(&wanted) {
             return;
         }
+        if wanted.kind == WakeKind::MissedCall {
+            let missed = wakes::Missed { count: 1, call: wanted.uuid, caller: wanted.caller };
+            return self.tell_missed(wanted.instance, missed, now);
+        }
         let call_wake = wanted.kind == WakeKind::Call;
         let reason = wakes::Reason {
             kind: wanted.kind,

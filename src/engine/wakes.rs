@@ -7,6 +7,7 @@
 
 mod budget;
 mod expiry;
+mod missed;
 mod self_test;
 mod suspects;
 #[cfg(test)]
@@ -30,10 +31,12 @@ use super::push_token::PushToken;
 use crate::clock::{Instant, Now, WallTime};
 use budget::Ledger;
 use expiry::Expiry;
+use missed::Sums;
 use self_test::SelfTests;
 use suspects::{AppKey, Suspects};
 
 pub(crate) use expiry::Notice;
+pub(crate) use missed::Missed;
 pub(crate) use self_test::TEST_LIFE;
 
 /// No provider is tried for longer, however long the wake is worth something: until then its outcome is waited for.
@@ -118,6 +121,7 @@ pub(crate) struct Wakes {
     /// What each instance has spent, and what waits for its device. An instance that was never woken has none.
     ledgers: HashMap<InstanceId, Ledger>,
     expiry: Expiry,
+    missed: Sums,
     tests: SelfTests,
     suspects: Suspects,
     jobs: VecDeque<PushJob>,
@@ -211,6 +215,28 @@ impl Wakes {
         self.expiry.pop(now)
     }
 
+    /// A call was missed. Given back: it is to be told at once, and not summed up with those that follow.
+    pub(crate) fn miss(
+        &mut self,
+        instance: InstanceId,
+        missed: Missed,
+        limits: &Limits,
+        now: Instant,
+    ) -> Option<Missed> {
+        let ledger = self.ledgers.entry(instance).or_default();
+        if !self.missed.has(instance) && ledger.tells_missed_at_once(limits, now) {
+            return Some(missed);
+        }
+        let allowed = ledger.missed_allowed(limits, now);
+        self.missed.add(instance, missed, allowed, now);
+        None
+    }
+
+    /// Missed calls that are to be told now, summed up.
+    pub(crate) fn pop_missed(&mut self, now: Instant) -> Option<(InstanceId, Missed)> {
+        self.missed.pop(now)
+    }
+
     /// When the instance may begin another self-test, if not now.
     pub(crate) fn test_wait(&self, instance: InstanceId, now: Instant) -> Option<Duration> {
         self.tests.wait(instance, now)
@@ -246,9 +272,9 @@ impl Wakes {
         self.tests.handle_timeout(now);
     }
 
-    /// When [`Self::handle_timeout`] or [`Self::pop_notice`] has something to do.
+    /// When [`Self::handle_timeout`], [`Self::pop_notice`] or [`Self::pop_missed`] has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        [self.tests.poll_timeout(), self.expiry.poll_timeout()].into_iter().flatten().min()
+        [self.tests.poll_timeout(), self.expiry.poll_timeout(), self.missed.poll_timeout()].into_iter().flatten().min()
     }
 
     /// The wakes that were sent to an instance so far.
@@ -260,6 +286,7 @@ impl Wakes {
     pub(crate) fn forget(&mut self, instance: InstanceId) {
         self.ledgers.remove(&instance);
         self.expiry.forget(instance);
+        self.missed.forget(instance);
         self.tests.forget(instance);
         self.suspects.forget(instance);
     }
@@ -275,6 +302,7 @@ impl Wakes {
             ("wakes.pending", self.pending.len()),
             ("wakes.budgets", self.ledgers.len()),
             ("wakes.notices", self.expiry.len()),
+            ("wakes.missed", self.missed.len()),
             ("wakes.tests", self.tests.len()),
             ("wakes.suspects", self.suspects.len()),
         ]);

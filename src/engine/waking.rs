@@ -11,10 +11,10 @@ use super::output::{
     Answer, Caller, Note, Output, PushOutcome, Refusal, TestView, ToldCaller, Unsent, WakeDetail, WakeKind,
 };
 use super::policy::CallerInPush;
-use super::wakes::{Addressee, Notice, Reason, Verdict};
+use super::wakes::{Addressee, Missed, Notice, Reason, Verdict};
 use crate::clock::{Now, WallTime};
 
-/// How many devices are told in one turn that their leases end; leases that began together end together.
+/// How many devices are told in one turn that their leases end, or of missed calls; leases that began together end together.
 const NOTICES_MAX: usize = 256;
 
 impl Engine {
@@ -106,6 +106,32 @@ impl Engine {
         if let Some(instance) = self.leases.get(id) {
             self.wakes.watch_lease(id, instance.lease, instance.lease_ends(), now);
         }
+    }
+
+    /// Tells a device of a missed call, at once or with those that follow. Nothing is kept for a device that is gone.
+    pub(super) fn tell_missed(&mut self, id: InstanceId, missed: Missed, now: Now) {
+        if self.leases.get(id).is_none() && self.pass.push(id).is_none() {
+            return;
+        }
+        if let Some(missed) = self.wakes.miss(id, missed, &self.policy.limits, now.boot) {
+            self.send_missed(id, missed, now);
+        }
+    }
+
+    /// Tells devices of missed calls that were summed up, so many in a turn.
+    pub(super) fn send_sums(&mut self, now: Now) {
+        for _ in 0..NOTICES_MAX {
+            let Some((id, missed)) = self.wakes.pop_missed(now.boot) else { return };
+            self.send_missed(id, missed, now);
+        }
+    }
+
+    fn send_missed(&mut self, id: InstanceId, missed: Missed, now: Now) {
+        let Missed { count, call, caller } = missed;
+        let caller = self.told_caller(id, WakeKind::MissedCall, caller);
+        let plain = Reason::plain(WakeKind::MissedCall, WakeDetail::Missed(count));
+        // No target for it is no fault: the phone has its own list of calls.
+        let _ = self.send_wake(id, Reason { call: Some(call), caller, ..plain }, now);
     }
 
     /// Tells devices whose leases end soon, so many in a turn.

@@ -192,7 +192,7 @@ struct Plan {
 }
 
 fn plan(job: &PushJob, texts: &Texts) -> Result<Plan, PushOutcome> {
-    let alert = || json!({ "alert": { "body": texts.of(job.kind) }, "sound": "default", "mutable-content": 1 });
+    let alert = || json!({ "alert": { "body": texts.shown(job) }, "sound": "default", "mutable-content": 1 });
     match (job.kind, job.purpose) {
         (WakeKind::Call, PushPurpose::Call) => {
             Ok(Plan { voip: true, push_type: "voip", priority: "10", body_max: VOIP_BODY_MAX, aps: json!({}) })

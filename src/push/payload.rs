@@ -37,6 +37,7 @@ pub(crate) fn members(job: &PushJob, detail: Detail) -> Map<String, Value> {
         WakeDetail::None => {}
         WakeDetail::Voicemail { new, old } => put("voicemail", json!({ "new": new, "old": old })),
         WakeDetail::Expiring { lease_ends, .. } => put("lease_ends", json!(lease_ends.rfc3339())),
+        WakeDetail::Missed(count) => put("missed", json!(count)),
         WakeDetail::Ended(reason) => put("reason", json!(reason)),
         WakeDetail::Test(test) => put("test", json!(test.to_string())),
         WakeDetail::Proof(challenge) => put("challenge", json!(challenge.text())),
@@ -68,7 +69,7 @@ fn caller(job: &PushJob, told: &ToldCaller) -> Option<Value> {
 pub(crate) fn members_with_text(job: &PushJob, texts: &Texts, detail: Detail) -> Map<String, Value> {
     let mut members = members(job, detail);
     if is_shown(job) {
-        members.insert("text".to_owned(), json!(texts.of(job.kind)));
+        members.insert("text".to_owned(), json!(texts.shown(job)));
     }
     members
 }
@@ -110,6 +111,15 @@ impl Texts {
     #[must_use]
     pub fn new(own: Vec<(WakeKind, String)>) -> Self {
         Self { own }
+    }
+
+    /// What the user reads of this push. One that stands for several calls says how many, in figures.
+    pub(crate) fn shown(&self, job: &PushJob) -> String {
+        let text = self.of(job.kind);
+        match job.detail {
+            WakeDetail::Missed(count @ 2..) => format!("{text} ({count})"),
+            _ => text.to_owned(),
+        }
     }
 
     pub(crate) fn of(&self, kind: WakeKind) -> &str {
@@ -157,6 +167,7 @@ mod tests {
         let lease_ends = crate::clock::WallTime::from_unix_millis(1_795_550_400_000);
         for (kind, detail, member, value) in [
             (WakeKind::CallEnded, WakeDetail::Ended("cancelled"), "reason", json!("cancelled")),
+            (WakeKind::MissedCall, WakeDetail::Missed(3), "missed", json!(3)),
             (WakeKind::Voicemail, WakeDetail::Voicemail { new: 2, old: 5 }, "voicemail", json!({ "new": 2, "old": 5 })),
             (
                 WakeKind::Expiring,
@@ -179,6 +190,9 @@ mod tests {
         let text = |job: &PushJob| members_with_text(job, &texts, Detail::Full).remove("text");
         assert_eq!(text(&job(WakeKind::Message)), Some(json!("Sie haben Post")));
         assert_eq!(text(&job(WakeKind::MissedCall)), Some(json!("Missed call")));
+        let missed = |count| PushJob { detail: WakeDetail::Missed(count), ..job(WakeKind::MissedCall) };
+        assert_eq!(text(&missed(1)), Some(json!("Missed call")));
+        assert_eq!(text(&missed(3)), Some(json!("Missed call (3)")));
         let lease_ends = crate::clock::WallTime::from_unix_millis(0);
         let expiring =
             |visible| PushJob { detail: WakeDetail::Expiring { lease_ends, visible }, ..job(WakeKind::Expiring) };

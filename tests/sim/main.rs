@@ -37,6 +37,7 @@ mod lease_ends;
 mod mailbox;
 mod manners;
 mod matching;
+mod missed_calls;
 mod misuse;
 mod modes;
 mod moves;

@@ -218,7 +218,7 @@ impl Why {
 
     /// Whether the user missed it, as far as the device knows nothing of it.
     pub(super) fn is_missed(self) -> bool {
-        matches!(self, Self::Cancelled | Self::NoDevice)
+        matches!(self, Self::Cancelled | Self::NoDevice | Self::Limited)
     }
 
     /// Whether a call screen that stands for it has to be closed by SIP when the device comes after all.

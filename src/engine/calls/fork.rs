@@ -223,25 +223,14 @@ impl Calls {
         if let Some(dialog) = dialog {
             self.dialogs.end(dialog, now);
         }
-        let mut tell = |kind, detail, caller| {
-            let until = now + ended::ENDED_KEPT;
-            let again = false;
-            self.events.push_back(Event::Wake(WakeWanted {
-                call: id,
-                instance,
-                kind,
-                uuid,
-                caller,
-                until,
-                detail,
-                again,
-            }));
-        };
         if matches!(wake, Wake::Sent | Wake::Accepted) && !reached && why.is_told() {
-            tell(WakeKind::CallEnded, WakeDetail::Ended(why.as_str()), None);
+            let (kind, detail) = (WakeKind::CallEnded, WakeDetail::Ended(why.as_str()));
+            let until = now + ended::ENDED_KEPT;
+            let wanted = WakeWanted { call: id, instance, kind, uuid, caller: None, until, detail, again: false };
+            self.events.push_back(Event::Wake(wanted));
         }
         if why.is_missed() && !rang && !declined {
-            tell(WakeKind::MissedCall, WakeDetail::None, caller);
+            self.events.push_back(Event::Wake(WakeWanted::missed(instance, uuid, caller)));
         }
         let late = (ios && woken && sends == 0 && why.is_shown_late()).then(|| self.late(id, why)).flatten();
         let ended = Ended { state: CallState::Ended, reason: why.as_str(), woken, declined: why == Why::Declined };

@@ -237,10 +237,11 @@ impl Calls {
 
     /// Devices that have calls enough do not hear of a further one; the story of it says so.
     fn tell_full(&mut self, full: &[Callee], names: &Naming) {
-        for Callee { instance, .. } in full {
+        for Callee { instance, caller, .. } in full {
             let uuid = names.at(*instance);
             let steps = [Step::Invited, Step::Ended(Why::Limited.as_str())];
             self.events.extend(steps.map(|step| Event::Step(*instance, uuid, step)));
+            self.events.push_back(Event::Wake(WakeWanted::missed(*instance, uuid, caller.clone())));
         }
     }
 }

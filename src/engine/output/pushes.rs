@@ -64,6 +64,8 @@ pub enum WakeDetail {
         /// Whether the user sees it; else only the app.
         visible: bool,
     },
+    /// Missed-call: how many calls it stands for.
+    Missed(u32),
     /// Call-ended: why.
     Ended(&'static str),
     /// Test: which one.

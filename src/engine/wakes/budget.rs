@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::audit::WakeCounts;
 use super::super::limits::Limits;
 use super::super::output::{Unsent, WakeKind};
+use super::missed::AT_ONCE_MAX;
 use crate::clock::Instant;
 
 /// How many wakes of one kind other than calls an instance may send at once before `limits.other_wakes_per_hour` counts.
@@ -59,6 +60,17 @@ impl Ledger {
             self.message_told = Some(now + MESSAGES_TOLD_FOR);
         }
         Ok(())
+    }
+
+    /// Whether a missed call has a push of its own: while the budget is fresh enough to leave room for sums.
+    pub(super) fn tells_missed_at_once(&self, limits: &Limits, now: Instant) -> bool {
+        self.missed_call.saturating_since(now) <= other_interval(limits) * (AT_ONCE_MAX - 1)
+    }
+
+    /// When the budget allows the next push for missed calls.
+    pub(super) fn missed_allowed(&self, limits: &Limits, now: Instant) -> Instant {
+        let ahead = other_interval(limits) * (OTHER_BURST - 1);
+        now + self.missed_call.saturating_since(now).saturating_sub(ahead)
     }
 
     /// A wake was sent.
