@@ -440,7 +440,8 @@ fn log_note(note: &Note) {
         Note::CallStory(story) => stories::log(story),
         Note::CallsRepeated { instance, call, reason, count } => stories::log_repeated(instance, call, reason, *count),
         Note::PushMisconfigured(provider, reason) => {
-            warn!(provider = provider.as_str(), reason, "the push provider refuses us");
+            // The push room tells the first of them, and then their count.
+            debug!(provider = provider.as_str(), reason, "push refused");
         }
         Note::Erased(instance, cause) => info!(instance = %Redacted(instance), cause = cause.as_str(), "erased"),
     }

@@ -12,6 +12,7 @@ mod config;
 mod crew;
 mod endpoint;
 mod fcm;
+mod health;
 mod jwt;
 mod mailbox;
 mod oneshot;
@@ -21,13 +22,13 @@ pub(crate) mod sealed;
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
-use tracing::{Instrument, debug, debug_span};
+use tracing::{Instrument, debug, debug_span, warn};
 
 use crate::clock::Instant;
 use crate::engine::account::TenantId;
@@ -38,6 +39,7 @@ use apns::Apns;
 use channel::Trail;
 use crew::Crew;
 use fcm::Fcm;
+use health::{Health, Throttle};
 use mailbox::Mailbox;
 
 pub(crate) use backoff::Backoff;
@@ -57,7 +59,7 @@ const CALLS_SHARE: u32 = 4;
 
 /// All push clients, and the tasks of the pushes under way.
 pub struct Pusher {
-    lanes: HashMap<(TenantId, Provider, String), (Lane, Arc<Texts>)>,
+    lanes: HashMap<(TenantId, Provider, String), Served>,
     room: Arc<Semaphore>,
     /// The part of the room that is not kept for calls.
     room_for_others: Arc<Semaphore>,
@@ -66,10 +68,20 @@ pub struct Pusher {
     observer: Option<Observer>,
     time: TimeSource,
     closed: AtomicBool,
+    /// Pushes for apps that are not there.
+    unconfigured: Mutex<Throttle>,
     /// One task for each push; ends before the clients it uses.
     pushes: Crew,
     /// The tasks that keep connections and tokens.
     keepers: Crew,
+}
+
+/// An app that is configured.
+#[derive(Clone)]
+struct Served {
+    lane: Lane,
+    texts: Arc<Texts>,
+    health: Arc<Health>,
 }
 
 #[derive(Clone)]
@@ -102,7 +114,8 @@ impl Pusher {
             };
             let lane = shared.lane(config, &settings, &keepers).map_err(fail)?;
             let key = (Arc::clone(&tenant), provider, app.clone());
-            if lanes.insert(key, (lane, texts)).is_some() {
+            let health = Health::new(Arc::clone(&tenant), provider, app.clone(), Arc::clone(&settings.time));
+            if lanes.insert(key, Served { lane, texts, health: Arc::new(health) }).is_some() {
                 return Err(fail(("id", "configured twice for this provider".to_owned())));
             }
         }
@@ -116,6 +129,7 @@ impl Pusher {
             observer: settings.observer,
             time: settings.time,
             closed: AtomicBool::new(false),
+            unconfigured: Mutex::default(),
             pushes: Crew::new(),
             keepers,
         })
@@ -129,18 +143,21 @@ impl Pusher {
         if self.closed.load(Ordering::Acquire) {
             return pending.settle(PushOutcome::NotSent);
         }
-        let Some(permits) = self.admit(job.kind) else {
-            return pending.settle(PushOutcome::NotSent);
-        };
         let key = (Arc::clone(&job.tenant), job.provider, job.app.clone());
-        let Some((lane, texts)) = self.lanes.get(&key).cloned() else {
+        let Some(Served { lane, texts, health }) = self.lanes.get(&key).cloned() else {
+            self.warn_unconfigured(job.provider);
             return pending.settle(PushOutcome::OurFault("the app is not configured".to_owned()));
+        };
+        let Some(permits) = self.admit(job.kind) else {
+            health.note(&PushOutcome::NotSent);
+            return pending.settle(PushOutcome::NotSent);
         };
         let time = Arc::clone(&self.time);
         let span = debug_span!("push", provider = job.provider.as_str(), kind = job.kind.as_str());
         let carry = async move {
             let outcome = carry(&lane, &job, &texts, &time).await;
             debug!(?outcome, "push settled");
+            health.note(&outcome);
             pending.settle(outcome);
             drop(permits);
         };
@@ -156,20 +173,28 @@ impl Pusher {
         drop(timeout(self.drain, all_settled).await);
         self.pushes.stop().await;
         self.keepers.stop().await;
-        for (lane, _) in self.lanes.values() {
-            lane.close();
+        for served in self.lanes.values() {
+            served.lane.close();
         }
     }
 
     /// What keeps pushes from being sent at present, for whoever asks whether we are well.
     #[must_use]
     pub fn troubles(&self) -> Vec<(Provider, String)> {
+        let trouble = |served: &Served| served.lane.trouble().or_else(|| served.health.trouble());
         let mut troubles: Vec<_> =
-            self.lanes.iter().filter_map(|((_, provider, _), (lane, _))| Some((*provider, lane.trouble()?))).collect();
+            self.lanes.iter().filter_map(|((_, provider, _), served)| Some((*provider, trouble(served)?))).collect();
         troubles.sort();
         // Apps that share a client share its troubles.
         troubles.dedup();
         troubles
+    }
+
+    fn warn_unconfigured(&self, provider: Provider) {
+        let mut throttle = self.unconfigured.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(times) = throttle.admit((self.time)().boot) {
+            warn!(provider = provider.as_str(), times, "a push is for an app that is not configured");
+        }
     }
 
     fn admit(&self, kind: WakeKind) -> Option<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)> {

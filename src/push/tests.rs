@@ -3,6 +3,7 @@
 mod apns;
 mod connection;
 mod fcm;
+mod health;
 mod mailbox;
 mod matrix;
 mod pusher;

@@ -36,6 +36,8 @@ pub enum Fault {
     GoAway,
     /// Refuse the stream (RST_STREAM with REFUSED_STREAM), not the request.
     RefuseStream,
+    /// Do nothing, and reset the stream with INTERNAL_ERROR.
+    ResetStream,
 }
 
 /// What a test opens to let a request go on; clones are the same gate.

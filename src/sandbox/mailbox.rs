@@ -136,6 +136,11 @@ impl Mailbox {
     pub fn fail_after(&self, passing: usize, fault: Fault) {
         self.post.faults.plan(passing, fault);
     }
+
+    /// Applies a fault to every request until told otherwise.
+    pub fn fail_always(&self, fault: Option<Fault>) {
+        self.post.faults.last(fault);
+    }
 }
 
 struct Post {

@@ -235,6 +235,12 @@ async fn serve_stream<S: Service>(
     cut: mpsc::Sender<()>,
 ) {
     let (head, body) = request.into_parts();
+    if matches!(fault, Some(Fault::ResetStream)) {
+        // Once the request is whole: h2 takes frames of many streams that it has reset for an attack.
+        drop(read(body).await);
+        peer.in_flight.fetch_sub(1, Ordering::AcqRel);
+        return respond.send_reset(Reason::INTERNAL_ERROR);
+    }
     let response = async {
         match read(body).await {
             Ok(Some(body)) => answer(&*service, Request::from_parts(head, body), &peer, fault).await,
@@ -308,7 +314,7 @@ async fn answer<S: Service>(
             return None;
         }
         // Only HTTP/2 has streams; without them a connection that goes away is cut.
-        Some(Fault::GoAway | Fault::RefuseStream) => return None,
+        Some(Fault::GoAway | Fault::RefuseStream | Fault::ResetStream) => return None,
         None => {}
     }
     Some(service.call(request, peer).await)
