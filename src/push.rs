@@ -16,6 +16,7 @@ mod health;
 mod jwt;
 mod mailbox;
 mod oneshot;
+mod pace;
 mod payload;
 pub(crate) mod sealed;
 #[cfg(test)]

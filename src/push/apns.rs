@@ -71,7 +71,7 @@ impl Apns {
         let key = SigningKey::es256(&config.key_pem).map_err(|problem| ("key_file", problem))?;
         let url = config.endpoint.as_deref().unwrap_or(config.environment.endpoint());
         let endpoint = Endpoint::https("endpoint", url, config.ca_pem.as_deref(), ALPN_H2, &settings.names)?;
-        let channel = Channel::new(endpoint, STREAMS, crew);
+        let channel = Channel::new(endpoint, STREAMS, Arc::clone(&settings.time), crew);
         let token = ProviderToken::new(key, config.team_id.clone(), config.key_id.clone());
         Ok(Self { channel, token, time: Arc::clone(&settings.time), call_expiry: settings.apns_expiry })
     }
@@ -132,7 +132,7 @@ impl Apns {
                 if renewed { PushOutcome::Unauthenticated(said) } else { PushOutcome::OurFault(said) }
             }
             Verdict::Ailing(outcome) => {
-                self.channel.retire(&link);
+                self.channel.renew(&link);
                 outcome
             }
         }

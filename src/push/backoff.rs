@@ -23,6 +23,11 @@ impl Backoff {
         self.scaled(failures, u16::from_le_bytes(random))
     }
 
+    /// The longest that [`pause`](Self::pause) may be.
+    pub(crate) fn longest(self, failures: u32) -> Duration {
+        self.scaled(failures, u16::MAX)
+    }
+
     fn scaled(self, failures: u32, random: u16) -> Duration {
         let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
         let whole = self.first.saturating_mul(2u32.saturating_pow(doublings)).min(self.most);

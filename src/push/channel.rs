@@ -2,12 +2,12 @@
 //!
 //! APNs takes rapid reconnects for an attack and loses pushes when a connection goes away under them, so both providers
 //! are spoken to through this room: it keeps one [`Link`] open, detects a dead one by PING, replays what the provider
-//! says it never processed, and backs off when new links are of no use. It does not know what a push is; whether to
-//! repeat a request that *may* have been processed is for its callers to decide.
+//! says it never processed, and paces new links (`pace`). A stream that fails ends its own request and not the link. It does
+//! not know what a push is; whether to repeat a request that *may* have been processed is for its callers to decide.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,8 +20,12 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::backoff::Backoff;
+use super::config::TimeSource;
 use super::crew::{Crew, CrewExecutor};
 use super::endpoint::Endpoint;
+use super::health::Throttle;
+use super::pace::{Life, Pace};
+use crate::clock::Instant;
 
 /// A PING goes out after fifteen seconds of silence and is waited for five: a half-dead connection is noticed while a
 /// call that rings for 45 s can still be saved on a new one.
@@ -33,8 +37,9 @@ const BODY_MAX: usize = 16 * 1024;
 /// Characters of a failure we keep for the log.
 const FAILURE_TEXT_MAX: usize = 200;
 
-/// Pauses between connections of which none was of use.
-const RECONNECT: Backoff = Backoff { first: Duration::from_millis(250), most: Duration::from_secs(15) };
+/// So many streams of a link may fail one after the other, with no answer between them, until the link itself is taken for
+/// broken. Streams that were open side by side when one failed count as that one.
+const STREAM_FAILURES_MAX: u32 = 8;
 /// Pauses between attempts to open a stream that the server refused (RFC 9113 §8.7).
 const REFUSED_STREAM: Backoff = Backoff { first: Duration::from_millis(50), most: Duration::from_secs(2) };
 
@@ -92,6 +97,11 @@ pub(crate) struct Link {
     gate: Semaphore,
     rules: LinkRules,
     proved: AtomicBool,
+    opened: Instant,
+    /// Answers so far, of any kind.
+    answers: AtomicU64,
+    /// Streams that failed by themselves since the last answer, one after the other.
+    stream_failures: AtomicU32,
     /// The connection's tasks; they end when the last user of the link is gone.
     _crew: Arc<Crew>,
 }
@@ -106,8 +116,8 @@ struct Shared {
     rules: LinkRules,
     state: watch::Sender<State>,
     demand: Notify,
-    /// Links in a row that ended without having been of use.
-    failures: AtomicU32,
+    time: TimeSource,
+    pace: Mutex<Pace>,
     links: AtomicU64,
 }
 
@@ -118,13 +128,14 @@ enum State {
 
 impl Channel {
     /// A channel whose connections are opened on demand by a task of `crew`.
-    pub(crate) fn new(endpoint: Endpoint, rules: LinkRules, crew: &Crew) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, rules: LinkRules, time: TimeSource, crew: &Crew) -> Self {
         let shared = Arc::new(Shared {
             endpoint,
             rules,
             state: watch::Sender::new(State::Down(None)),
             demand: Notify::new(),
-            failures: AtomicU32::new(0),
+            time,
+            pace: Mutex::default(),
             links: AtomicU64::new(0),
         });
         crew.spawn(Arc::clone(&shared).keep());
@@ -153,27 +164,17 @@ impl Channel {
             let Ok(permit) = link.gate.acquire().await else { continue };
             let request = build().ok_or(Lost::Unbuilt)?;
             trail.in_flight = true;
-            let outcome = timeout(ANSWER_MAX, link.send(request)).await;
+            let outcome = self.attempt(&link, request).await;
             drop(permit);
             let (why, refused) = match outcome {
-                Ok(Ok(reply)) => return Ok((link, reply)),
-                Ok(Err(Failure::Unprocessed(why))) => (why, false),
-                Ok(Err(Failure::Refused(why))) => (why, true),
-                Ok(Err(Failure::Unknown(why))) => {
-                    self.retire(&link);
-                    return Err(Lost::Unknown(why));
-                }
-                Err(_) => {
-                    self.retire(&link);
-                    return Err(Lost::Unknown("no answer on a live connection".to_owned()));
-                }
+                Ok(reply) => return Ok((link, reply)),
+                Err(Failure::Unprocessed(why)) => (why, false),
+                Err(Failure::Refused(why)) => (why, true),
+                Err(Failure::Stream(why) | Failure::Link(why)) => return Err(Lost::Unknown(why)),
             };
             debug!(link = link.number, %why, "request unprocessed");
             trail.in_flight = false;
             trail.last = Some(why.clone());
-            if !refused {
-                self.retire(&link);
-            }
             let Some(left) = replays.checked_sub(1) else { return Err(Lost::Unprocessed(why)) };
             *replays = left;
             if refused {
@@ -183,8 +184,47 @@ impl Channel {
         }
     }
 
+    /// Sends a request on a link, which is given up if it is the link that failed.
+    async fn attempt(&self, link: &Link, request: Request<Full<Bytes>>) -> Result<Reply, Failure> {
+        let (answers, failures) = (link.answers.load(Ordering::Relaxed), link.stream_failures.load(Ordering::Relaxed));
+        let failure = match timeout(ANSWER_MAX, link.send(request)).await {
+            Ok(Ok(reply)) => {
+                link.answers.fetch_add(1, Ordering::Relaxed);
+                link.stream_failures.store(0, Ordering::Relaxed);
+                return Ok(reply);
+            }
+            Ok(Err(failure)) => failure,
+            Err(_) if link.answers.load(Ordering::Relaxed) != answers => {
+                Failure::Stream("no answer while others had one".to_owned())
+            }
+            Err(_) => Failure::Link("no answer on a live connection".to_owned()),
+        };
+        match &failure {
+            Failure::Refused(_) => {}
+            Failure::Stream(_) => {
+                let next = failures.saturating_add(1);
+                let counted =
+                    link.stream_failures.compare_exchange(failures, next, Ordering::Relaxed, Ordering::Relaxed);
+                if counted.is_ok() && next >= STREAM_FAILURES_MAX {
+                    self.retire(link);
+                }
+            }
+            Failure::Unprocessed(_) | Failure::Link(_) => self.retire(link),
+        }
+        Err(failure)
+    }
+
+    /// The provider fails over what it is asked on this link, though it answers. The next request gets a new one, unless that
+    /// would have to wait: an ailing link is better than none.
+    pub(crate) fn renew(&self, link: &Link) {
+        let now = (self.shared.time)().boot;
+        if self.shared.pace().allows_end(link.life(), now) {
+            self.retire(link);
+        }
+    }
+
     /// Opens no new stream on this link; the next request gets a new one. What is under way on it may finish.
-    pub(crate) fn retire(&self, link: &Link) {
+    fn retire(&self, link: &Link) {
         self.shared.retire(link.number);
     }
 
@@ -226,22 +266,31 @@ impl Channel {
 impl Shared {
     /// Opens links as they are asked for. Ends with the crew that runs it.
     async fn keep(self: Arc<Self>) {
+        let mut throttle = Throttle::default();
         loop {
             self.demand.notified().await;
             if matches!(&*self.state.borrow(), State::Ready(_)) {
                 continue;
             }
-            sleep(RECONNECT.pause(self.failures.load(Ordering::Relaxed))).await;
+            let wait = self.pace().wait((self.time)().boot);
+            sleep(wait).await;
             let next = match self.open().await {
                 Ok(link) => State::Ready(link),
                 Err(why) => {
-                    let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-                    warn!(provider = self.endpoint.authority(), %why, failures, "push provider unreachable");
+                    let now = (self.time)().boot;
+                    let failures = self.pace().failed(now);
+                    if let Some(times) = throttle.admit(now) {
+                        warn!(provider = self.endpoint.authority(), %why, failures, times, "push provider unreachable");
+                    }
                     State::Down(Some(why))
                 }
             };
             self.state.send_replace(next);
         }
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn open(self: &Arc<Self>) -> Result<Arc<Link>, String> {
@@ -267,10 +316,21 @@ impl Shared {
             }
         });
         let gate = Semaphore::new(self.rules.unproved);
-        Ok(Arc::new(Link { number, sender, gate, rules: self.rules, proved: AtomicBool::new(false), _crew: crew }))
+        Ok(Arc::new(Link {
+            number,
+            sender,
+            gate,
+            rules: self.rules,
+            proved: AtomicBool::new(false),
+            opened: (self.time)().boot,
+            answers: AtomicU64::new(0),
+            stream_failures: AtomicU32::new(0),
+            _crew: crew,
+        }))
     }
 
     fn retire(&self, number: u64) {
+        // The link is dropped outside the lock, and its pause is known before anybody asks for the next one.
         let mut retired = None;
         self.state.send_if_modified(|state| {
             let State::Ready(link) = state else { return false };
@@ -278,23 +338,23 @@ impl Shared {
                 return false;
             }
             link.gate.close();
+            self.pace().ended(link.life(), (self.time)().boot);
             retired = Some(std::mem::replace(state, State::Down(None)));
             true
         });
-        // A link that was of use is replaced at once; one that was not makes the next wait longer.
-        let Some(State::Ready(link)) = retired else { return };
-        if link.proved.load(Ordering::Relaxed) {
-            self.failures.store(0, Ordering::Relaxed);
-        } else {
-            self.failures.fetch_add(1, Ordering::Relaxed);
-        }
+        drop(retired);
     }
 }
 
 enum Failure {
+    /// The link ended, and this request was certainly not processed.
     Unprocessed(String),
+    /// The stream was refused, and not processed.
     Refused(String),
-    Unknown(String),
+    /// The stream failed by itself.
+    Stream(String),
+    /// The link failed.
+    Link(String),
 }
 
 impl Link {
@@ -303,6 +363,10 @@ impl Link {
         if !self.proved.swap(true, Ordering::Relaxed) {
             self.gate.add_permits(self.rules.proved.saturating_sub(self.rules.unproved));
         }
+    }
+
+    fn life(&self) -> Life {
+        Life { opened: self.opened, useful: self.proved.load(Ordering::Relaxed) }
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Reply, Failure> {
@@ -318,28 +382,45 @@ impl Link {
             Ok(body) => body.to_bytes(),
             // The verdict is in the status; only refusals say more in their body.
             Err(_) if head.status.is_success() => Bytes::new(),
-            Err(_) => return Err(Failure::Unknown("the answer broke off".to_owned())),
+            Err(error) => {
+                return Err(match error.downcast_ref() {
+                    Some(error) => broken_off(error),
+                    None => Failure::Stream("the answer is too long".to_owned()),
+                });
+            }
         };
         Ok(Reply { status: head.status, headers: head.headers, body })
     }
 }
 
-/// Tells what was certainly not processed from what may have been. h2 gives a stream the peer's GOAWAY as its error only
-/// if its number is above the last one the GOAWAY names (RFC 9113 §6.8); lower ones fail by what ended the connection.
+/// Tells what was certainly not processed from what may have been, and a stream's failure from the link's. h2 gives a stream
+/// the peer's GOAWAY as its error only if its number is above the last one the GOAWAY names (RFC 9113 §6.8); lower ones fail
+/// by what ended the connection. A reset (§5.4.2), by either side, ends nothing but its stream.
 fn classify(never_sent: bool, error: &hyper::Error) -> Failure {
     let why = describe(error);
     if never_sent {
         return Failure::Unprocessed(why);
     }
     let Some(h2) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else {
-        return Failure::Unknown(why);
+        return Failure::Link(why);
     };
     if h2.is_remote() && h2.is_go_away() {
         Failure::Unprocessed(why)
     } else if h2.is_remote() && h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM) {
         Failure::Refused(why)
+    } else if h2.is_reset() {
+        Failure::Stream(why)
     } else {
-        Failure::Unknown(why)
+        Failure::Link(why)
+    }
+}
+
+/// An answer that had begun: its request was processed, however it ended.
+fn broken_off(error: &hyper::Error) -> Failure {
+    let why = "the answer broke off".to_owned();
+    match classify(false, error) {
+        Failure::Refused(_) | Failure::Stream(_) => Failure::Stream(why),
+        Failure::Unprocessed(_) | Failure::Link(_) => Failure::Link(why),
     }
 }
 

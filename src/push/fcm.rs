@@ -60,7 +60,7 @@ impl Fcm {
         let url = config.endpoint.as_deref().unwrap_or(ENDPOINT);
         let endpoint = Endpoint::https("endpoint", url, ca, ALPN_H2, names)?;
         let token_endpoint = Endpoint::https(TOKEN_URI, &account.token_uri, ca, ALPN_HTTP11, names)?;
-        let channel = Channel::new(endpoint, STREAMS, crew);
+        let channel = Channel::new(endpoint, STREAMS, Arc::clone(&settings.time), crew);
         let uri = channel.uri(&format!("/v1/projects/{}/messages:send", account.project_id));
         let tokens = AccessTokens::new(Arc::new(account), token_endpoint, Arc::clone(&time), crew);
         Ok(Self { channel, tokens, uri, time })
@@ -127,11 +127,11 @@ impl Fcm {
                     outcome
                 }
                 Verdict::BadAccessToken(said) => {
-                    self.tokens.discard(&token);
+                    self.tokens.discard(&token, &said);
                     PushOutcome::Unauthenticated(said)
                 }
                 Verdict::Ailing(outcome) => {
-                    self.channel.retire(&link);
+                    self.channel.renew(&link);
                     outcome
                 }
             },

@@ -8,6 +8,7 @@ mod mailbox;
 mod matrix;
 mod pusher;
 mod sealed_callers;
+mod streams;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

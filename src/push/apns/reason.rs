@@ -59,7 +59,7 @@ pub(crate) enum Verdict {
     Settled(PushOutcome),
     /// The next one needs a fresh provider token.
     StaleProviderToken,
-    /// This, and what is sent next goes over a fresh connection.
+    /// This, and what is sent next goes over a fresh connection if there may be one.
     Ailing(PushOutcome),
 }
 

@@ -20,7 +20,7 @@ pub(crate) enum Verdict {
     Settled(PushOutcome),
     /// Our access token is not taken; the next send needs another one.
     BadAccessToken(String),
-    /// This, and what is sent next goes over a fresh connection.
+    /// This, and what is sent next goes over a fresh connection if there may be one.
     Ailing(PushOutcome),
 }
 

@@ -1,6 +1,7 @@
 //! The access token for FCM: fetched by one task, once for all pushes that wait for it, and anew before it ends.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use super::super::channel::Trail;
 use super::super::config::TimeSource;
 use super::super::crew::Crew;
 use super::super::endpoint::Endpoint;
+use super::super::health::Throttle;
 use super::super::oneshot;
 use super::account::ServiceAccount;
 use crate::clock::Instant;
@@ -31,6 +33,12 @@ const MARGIN: Duration = Duration::from_secs(10);
 /// Pauses between attempts that failed.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(60) };
 
+/// A token that Google took for so long was a good one, whatever became of it later.
+const TOOK: Duration = Duration::from_secs(5 * 60);
+/// So many tokens in a row that Google gave out and did not take are replaced while pushes wait. For more, pushes are
+/// refused until the next one is fetched.
+const SPOILED_MAX: u32 = 3;
+
 /// The access token and the task that keeps it fresh.
 pub(crate) struct AccessTokens {
     shared: Arc<Shared>,
@@ -42,6 +50,8 @@ struct Shared {
     time: TimeSource,
     state: watch::Sender<State>,
     demand: Notify,
+    /// Tokens in a row that FCM did not take soon after they were fetched.
+    spoiled: AtomicU32,
 }
 
 enum State {
@@ -58,6 +68,7 @@ enum State {
 pub(crate) struct AccessToken {
     /// The value of `authorization`, marked sensitive.
     pub(crate) header: HeaderValue,
+    asked: Instant,
     renew_at: Instant,
     ends_at: Instant,
 }
@@ -83,7 +94,8 @@ impl AccessTokens {
     /// Tokens for `account`, fetched on demand by a task of `crew`.
     pub(crate) fn new(account: Arc<ServiceAccount>, endpoint: Endpoint, time: TimeSource, crew: &Crew) -> Self {
         let state = watch::Sender::new(State::Empty);
-        let shared = Arc::new(Shared { account, endpoint, time, state, demand: Notify::new() });
+        let shared =
+            Arc::new(Shared { account, endpoint, time, state, demand: Notify::new(), spoiled: AtomicU32::new(0) });
         crew.spawn(Arc::clone(&shared).keep());
         Self { shared }
     }
@@ -125,27 +137,40 @@ impl AccessTokens {
         }
     }
 
-    /// FCM does not take this token: the next push gets another one.
-    pub(crate) fn discard(&self, bad: &Arc<AccessToken>) {
-        self.shared.state.send_if_modified(|state| {
+    /// FCM does not take this token: the next push gets another one, after a pause if this one was new.
+    pub(crate) fn discard(&self, bad: &Arc<AccessToken>, said: &str) {
+        let shared = &self.shared;
+        shared.state.send_if_modified(|state| {
             let same = matches!(state, State::Live(token) if Arc::ptr_eq(token, bad));
             if same {
-                *state = State::Empty;
+                let fresh = (shared.time)().boot.saturating_since(bad.asked) < TOOK;
+                let spoiled = if fresh { shared.spoiled.load(Ordering::Relaxed).saturating_add(1) } else { 1 };
+                shared.spoiled.store(spoiled, Ordering::Relaxed);
+                *state = if spoiled > SPOILED_MAX { State::Refused(said.to_owned()) } else { State::Empty };
             }
             same
         });
+        if matches!(&*shared.state.borrow(), State::Refused(_)) {
+            // The task ends the refusal after its pause.
+            shared.demand.notify_one();
+        }
     }
 }
 
 impl Shared {
     /// Fetches tokens as they are asked for. Ends with the crew that runs it.
     async fn keep(self: Arc<Self>) {
-        let mut failures = 0;
+        let (mut failures, mut asked) = (0, Instant::default());
+        let mut throttle = Throttle::default();
         loop {
             self.demand.notified().await;
             if self.fresh() {
                 continue;
             }
+            // The first that was not taken is replaced at once, and so is one that served for a while.
+            let next = asked + RETRY.pause(self.spoiled.load(Ordering::Relaxed).saturating_sub(1));
+            sleep(next.saturating_since((self.time)().boot)).await;
+            asked = (self.time)().boot;
             match self.fetch().await {
                 Ok(token) => {
                     failures = 0;
@@ -153,16 +178,18 @@ impl Shared {
                 }
                 Err(failed) => {
                     failures += 1;
-                    self.failed(failed, failures).await;
+                    self.failed(failed, failures, &mut throttle).await;
                 }
             }
         }
     }
 
     /// Tells the waiters, unless the token at hand still serves, and waits until it makes sense to ask again.
-    async fn failed(&self, failed: Failed, failures: u32) {
+    async fn failed(&self, failed: Failed, failures: u32, throttle: &mut Throttle) {
         let (Failed::Refused(why) | Failed::Unreachable(why)) = &failed;
-        warn!(token_uri = self.endpoint.authority(), %why, failures, "no access token for FCM");
+        if let Some(times) = throttle.admit((self.time)().boot) {
+            warn!(token_uri = self.endpoint.authority(), %why, failures, times, "no access token for FCM");
+        }
         let now = (self.time)().boot;
         self.state.send_if_modified(|state| {
             let serves = matches!(state, State::Live(token) if now < token.ends_at);
@@ -219,6 +246,6 @@ impl AccessToken {
         // A short life is used for three quarters at least, else each push would fetch a token of its own.
         let renew_at = asked + life.saturating_sub(AHEAD.min(life / 4));
         let ends_at = asked + life.saturating_sub(MARGIN.min(life / 8));
-        Some(Self { header, renew_at, ends_at })
+        Some(Self { header, asked, renew_at, ends_at })
     }
 }

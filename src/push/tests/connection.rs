@@ -192,7 +192,8 @@ async fn a_connection_that_dies_in_silence_is_noticed_by_ping_and_replaced() {
     let (endpoint, ca) = (apple.stand_in.endpoint(), apple.stand_in.ca_pem().to_owned());
     let endpoint = Endpoint::https("endpoint", &endpoint, Some(&ca), ALPN_H2, &Arc::default()).expect("a valid URL");
     let crew = Crew::new();
-    let channel = Channel::new(endpoint, LinkRules { unproved: 1, proved: 1, ping }, &crew);
+    let rules = LinkRules { unproved: 1, proved: 1, ping };
+    let channel = Channel::new(endpoint, rules, apple.clocks.source(), &crew);
     let request = || Request::post(channel.uri("/3/device/ab")).body(Full::default()).ok();
     apple.stand_in.fail_after(0, Fault::Freeze);
     let lost = timeout(PATIENCE, channel.exchange(request, &mut 0, &mut Trail::default())).await;

@@ -142,6 +142,7 @@ async fn a_provider_that_cannot_be_reached_is_told_and_noted_whichever_it_is() {
         let noted = pusher.troubles();
         assert!(matches!(&noted[..], [(whose, _)] if *whose == provider), "{noted:?}");
     }
+    assert_eq!(log.count("push provider unreachable"), 2, "once for each of the two that keep connections");
 }
 
 #[tokio::test]
