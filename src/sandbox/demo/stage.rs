@@ -11,6 +11,7 @@ use crate::sandbox::agent::random_token;
 use crate::sandbox::apns::{ApnsOptions, ApnsStandIn};
 use crate::sandbox::fcm::{FcmOptions, FcmStandIn};
 use crate::sandbox::inside::{self, Inside};
+use crate::sandbox::mailbox::{Mailbox, MailboxOptions};
 use crate::sandbox::phone::handset::{Device, Handset, PhoneAccount, PhoneError};
 use crate::sandbox::phone::push::PushSource;
 use crate::sandbox::registrar::{AccountPlan, Registrar, RegistrarPlan};
@@ -18,6 +19,8 @@ use crate::sip::Transport;
 
 /// Both apps' name at their provider.
 const APP: &str = "com.example.phone";
+/// The app of the mailbox, as the example client of the guide is called where it is told no other name.
+const MAILBOX_APP: &str = "sandbox";
 /// Bytes of an APNs device token.
 const APNS_TOKEN_HEX: usize = 64;
 /// The expiry the demo's accounts ask for.
@@ -32,6 +35,8 @@ pub(super) const USERS: [&str; 3] = ["alice", "carol", "dave"];
 pub(super) struct Stage {
     pub(super) apple: Arc<ApnsStandIn>,
     pub(super) google: Arc<FcmStandIn>,
+    /// For clients of the user's own; over loopback, without TLS.
+    pub(super) mailbox: Mailbox,
     pub(super) pbx: Registrar,
     pub(super) inside: Inside,
     /// The password of everyone at the PBX.
@@ -41,23 +46,25 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) async fn build() -> Result<Self, String> {
         let password = Zeroizing::new(random_token());
-        let (apple, google, pbx) = tokio::join!(
+        let (apple, google, mailbox, pbx) = tokio::join!(
             ApnsStandIn::start(ApnsOptions::default()),
             FcmStandIn::start(FcmOptions::default()),
+            Mailbox::start(MailboxOptions::default()),
             Registrar::start(pbx_plan(&password)),
         );
         let apple = Arc::new(apple.map_err(|error| format!("the stand-in for Apple does not start: {error}"))?);
         let google = Arc::new(google.map_err(|error| format!("the stand-in for Google does not start: {error}"))?);
+        let mailbox = mailbox.map_err(|error| format!("the mailbox does not start: {error}"))?;
         let pbx = pbx.map_err(|error| format!("the PBX does not start: {error}"))?;
         let plan = inside::Plan {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             ports: vec![pbx.address().port()],
             ranges: inside::loopback(),
             registrar_ca: None,
-            apps: vec![apple_app(&apple), google_app(&google)],
+            apps: vec![apple_app(&apple), google_app(&google), mailbox_app(&mailbox)],
         };
         let inside = Inside::start(plan).map_err(|error| format!("Reveille does not start: {error}"))?;
-        Ok(Self { apple, google, pbx, inside, password })
+        Ok(Self { apple, google, mailbox, pbx, inside, password })
     }
 
     /// Alice's iPhone attaches over TLS.
@@ -148,4 +155,8 @@ fn google_app(google: &FcmStandIn) -> App {
         endpoint: Some(google.endpoint()),
         ca_pem: Some(google.ca_pem().to_owned()),
     }
+}
+
+fn mailbox_app(mailbox: &Mailbox) -> App {
+    App { id: MAILBOX_APP.to_owned(), push: PushAccess::Sandbox, endpoint: Some(mailbox.endpoint()), ca_pem: None }
 }

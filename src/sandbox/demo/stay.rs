@@ -92,11 +92,13 @@ fn offer(stage: &Stage, story: &Story, alice: &Handset) {
     let api = running.api.first().map_or_else(String::new, ToString::to_string);
     let ops = running.ops.first().map_or_else(String::new, ToString::to_string);
     let pbx = stage.pbx.address();
+    let mailbox = stage.mailbox.endpoint();
+    let mailbox = mailbox.trim_end_matches("/push");
     let (key, password) = (stage.inside.app_key.as_str(), stage.password.as_str());
     let (instance, token) = (alice.instance(), alice.token());
     story.json(&json!({
         "step": STEP, "call": null, "event": "ready", "at_ms": null, "ok": true, "api": api, "ops": ops,
-        "pbx": pbx.to_string(), "app_key": key, "instance": instance,
+        "pbx": pbx.to_string(), "mailbox": mailbox, "app_key": key, "instance": instance,
     }));
     story.text(&format!(
         "\nAlice has turned push on again. Now try things; Ctrl-C ends the demo.\n\
@@ -109,7 +111,10 @@ fn offer(stage: &Stage, story: &Story, alice: &Handset) {
          \nThe API's description, and the metrics:\
          \n  curl -k https://{api}/openapi.json\
          \n  curl http://{ops}/metrics\
-         \nHand Dave over by hand (app key {key}), or be Dave's phone, in another terminal:\
+         \nHand Dave over by hand (app key {key}), or with the example client of docs/client-guide.md, in another terminal:\
+         \n  echo {password} | INSECURE=1 python3 docs/examples/client.py \\\n    https://{api} {key} {mailbox} \\\
+         \n    aor=sip:dave@{pbx} 'registrar=sip:{pbx};transport=udp' user=dave\
+         \nOr be Dave's phone:\
          \n  echo {password} | reveille phone --registrar sip:{pbx} --aor sip:dave@{pbx}\
          \nThe PBX is at {pbx} (UDP and TCP), users {}, password {password}.",
         USERS.join(", "),
