@@ -236,7 +236,7 @@ async fn serve_stream<S: Service>(
 ) {
     let (head, body) = request.into_parts();
     if matches!(fault, Some(Fault::ResetStream)) {
-        // Once the request is whole: h2 takes frames of many streams that it has reset for an attack.
+        // Once the request is whole, as by a provider that fails over it.
         drop(read(body).await);
         peer.in_flight.fetch_sub(1, Ordering::AcqRel);
         return respond.send_reset(Reason::INTERNAL_ERROR);
