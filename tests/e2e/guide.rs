@@ -1,5 +1,6 @@
 //! The client guide: its examples are what really happens, and a client written from it works.
 
+mod app;
 mod book;
 mod phone;
 mod stage;

@@ -18,6 +18,7 @@ use super::phone::RawPhone;
 pub(super) const APP_KEY: &str = "an-app-key-of-the-guide";
 pub(super) const PASSWORD: &str = "correct horse";
 const APP: &str = "com.example.phone";
+const DEVICE: &str = "urn:uuid:4b1682a8-f968-4701-83fc-7c6741dc6697";
 
 pub(super) struct Stage<'w> {
     pub(super) world: &'w World,
@@ -67,7 +68,7 @@ impl<'w> Stage<'w> {
                 "auth_username": user, "password": PASSWORD,
             },
             "device": {
-                "id": "urn:uuid:4b1682a8-f968-4701-83fc-7c6741dc6697", "platform": platform,
+                "id": DEVICE, "platform": platform,
                 "push": [target("call"), target("other")],
             },
             "mode": "background",
@@ -128,17 +129,24 @@ impl<'w> Stage<'w> {
     /// Starts the guide's client for `user`, whose calls it answers.
     #[track_caller]
     pub(super) fn client(&self, user: &str) -> Process {
-        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples/client.py");
-        let pbx = self.pbx.address();
-        let mut client =
-            Process::start("client", &self.world.directory_of("client"), &installed("python3"), |command| {
-                command.arg(example).arg(format!("https://127.0.0.1:{}", self.api_port)).arg(APP_KEY);
-                command.arg(self.mailbox.endpoint().trim_end_matches("/push"));
-                command.args([format!("aor=sip:{user}@example.com"), format!("registrar=sip:{pbx};transport=udp")]);
-                command.arg(format!("user={user}")).env("CA_FILE", self.world.ca_file()).env("APP", APP);
-            });
+        let mut client = self.example("client.py", &installed("python3"), user);
         client.tell(PASSWORD);
         client
+    }
+
+    /// Starts an example of the guide for `user`; it reads the password first.
+    #[track_caller]
+    pub(super) fn example(&self, file: &str, python: &Path, user: &str) -> Process {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples").join(file);
+        let pbx = self.pbx.address();
+        let directory = self.world.directory_of(&format!("{file}-{user}"));
+        Process::start(file, &directory, python, |command| {
+            command.arg(example).arg(format!("https://127.0.0.1:{}", self.api_port)).arg(APP_KEY);
+            command.arg(self.mailbox.endpoint().trim_end_matches("/push"));
+            command.args([format!("aor=sip:{user}@example.com"), format!("registrar=sip:{pbx};transport=udp")]);
+            command.args([format!("user={user}"), format!("device={DEVICE}")]);
+            command.env("CA_FILE", self.world.ca_file()).env("APP", APP);
+        })
     }
 }
 
