@@ -146,6 +146,29 @@ async fn a_provider_that_cannot_be_reached_is_told_and_noted_whichever_it_is() {
 }
 
 #[tokio::test]
+async fn a_token_endpoint_in_trouble_is_told_once_and_noted_until_a_push_is_taken() {
+    let (log, _guard) = Log::start();
+    let lines = |log: &Log| log.count("no access token for FCM");
+    for fault in [Fault::answer(400, "invalid_grant"), Fault::answer(503, "backend_error"), Fault::CutBefore] {
+        let google = Google::start().await;
+        let told = lines(&log);
+        google.stand_in.fail_grants_always(Some(fault.clone()));
+        for _ in 0..2 {
+            let deadline = google.clocks.source()().boot + SOON / 2;
+            let failed = outcome(&google.pusher, PushJob { deadline, ..google.job(WakeKind::Call) }).await;
+            assert_ne!(failed, PushOutcome::Accepted, "{fault:?}");
+        }
+        assert_eq!(lines(&log), told + 1, "{fault:?}");
+        assert!(matches!(&google.pusher.troubles()[..], [(Provider::Fcm, _)]), "{fault:?}");
+        google.stand_in.fail_grants_always(None);
+        while google.push(WakeKind::Call).await != PushOutcome::Accepted {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(google.pusher.troubles(), [], "{fault:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_rejected_token_is_a_line_and_no_trouble() {
     let (log, _guard) = Log::start();
     let stage = Stage::of(Provider::Apns).await;
