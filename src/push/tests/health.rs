@@ -132,13 +132,20 @@ async fn a_provider_that_cannot_be_reached_is_told_and_noted_whichever_it_is() {
     for config in configs {
         let provider = config.provider();
         let pusher = Pusher::new(vec![app(config)], settings(&Seen::default())).expect("valid");
-        let told = log.count("pushes fail");
-        for _ in 0..2 {
+        let told = log.count("reason=\"connect");
+        let mut failures = 0;
+        while failures < 2 {
             let deadline = clock::now().boot + SOON / 2;
-            let told = outcome(&pusher, PushJob { provider, deadline, ..job(WakeKind::Call) }).await;
-            assert!(matches!(&told, PushOutcome::Theirs(why) if why.contains("connect")), "{provider:?}: {told:?}");
+            match outcome(&pusher, PushJob { provider, deadline, ..job(WakeKind::Call) }).await {
+                PushOutcome::Theirs(why) => {
+                    assert!(why.starts_with("connect"), "{provider:?}: {why}");
+                    failures += 1;
+                }
+                // On a loaded machine its time may be over before anything was tried.
+                other => assert_eq!(other, PushOutcome::NotSent, "{provider:?}"),
+            }
         }
-        assert_eq!(log.count("pushes fail"), told + 1, "{provider:?}");
+        assert_eq!(log.count("reason=\"connect"), told + 1, "{provider:?}");
         let noted = pusher.troubles();
         assert!(matches!(&noted[..], [(whose, _)] if *whose == provider), "{noted:?}");
     }
@@ -153,7 +160,12 @@ async fn a_token_endpoint_in_trouble_is_told_once_and_noted_until_a_push_is_take
         let google = Google::start().await;
         let told = lines(&log);
         google.stand_in.fail_grants_always(Some(fault.clone()));
-        for _ in 0..2 {
+        // Until it is told, and once more.
+        let mut more = 1;
+        while lines(&log) == told || more > 0 {
+            if lines(&log) > told {
+                more -= 1;
+            }
             let deadline = google.clocks.source()().boot + SOON / 2;
             let failed = outcome(&google.pusher, PushJob { deadline, ..google.job(WakeKind::Call) }).await;
             assert_ne!(failed, PushOutcome::Accepted, "{fault:?}");
