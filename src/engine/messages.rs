@@ -337,8 +337,12 @@ impl Engine {
             return self.answer_unforwardable(request, arrival, fault);
         }
         let inside = request.to().is_ok_and(|to| to.tag().is_some());
+        let ending = self.draining != Drain::No && matches!(request.method(), Some(Method::Invite | Method::Message));
         let code = if inside || request.method() == Some(Method::Cancel) {
             StatusCode::CALL_DOES_NOT_EXIST
+        } else if ending && callee.is_some() {
+            // Its registrar has yet to take note that it is gone: for the caller it is away, not unknown.
+            StatusCode::TEMPORARILY_UNAVAILABLE
         } else if callee.is_some() || registering(request).is_some() || arrival.trunk.is_some() {
             StatusCode::NOT_FOUND
         } else {

@@ -283,7 +283,7 @@ fn shutting_down_lets_calls_finish_then_erases_everyone_with_a_reprovision_wake(
     world.run_until(secs(20), |world| world.drained == 3);
 
     assert_eq!(world.pbx().final_response(call), Some(200), "it was ringing");
-    assert_eq!(world.pbx().final_response(late), Some(503));
+    assert_eq!(world.pbx().final_response(late), Some(480), "a 503 would reach the caller as 500");
     assert_eq!(world.pushed(WakeKind::Reprovision), 3);
     assert_eq!(causes(&world), [Cause::Shutdown; 3]);
     let refused = world.hand_over("alice");
@@ -292,6 +292,17 @@ fn shutting_down_lets_calls_finish_then_erases_everyone_with_a_reprovision_wake(
     for name in ["alice", "bob", "carol"] {
         assert!(world.pbx().contacts(name).is_empty());
     }
+}
+
+#[test]
+fn callers_hear_480_also_when_a_shutdown_has_erased_what_the_registrar_still_lists() {
+    let mut world = World::new(seed(22)).with_sleeping_phone("alice");
+    world.pbx().registrar.verdict = Verdict::Silent;
+    world.drain();
+    world.run_until(secs(20), |world| world.drained == 2);
+    let late = world.pbx().invite("alice");
+    world.run_for(secs(1));
+    assert_eq!(world.pbx().final_response(late), Some(480));
 }
 
 #[test]

@@ -221,7 +221,11 @@ impl Calls {
         desk: &Desk<'_>,
     ) -> Option<(StatusCode, Vec<(&'static str, String)>)> {
         let limits = &desk.policy.limits;
-        if incoming.draining || self.held.len() >= self.held_max || self.relays.len() >= self.relays_max {
+        if incoming.draining {
+            // RFC 3261 §16.7 has a proxy pass a 503 on as 500; a 480 reaches the caller, and voicemail takes the call.
+            return Some((StatusCode::TEMPORARILY_UNAVAILABLE, Vec::new()));
+        }
+        if self.held.len() >= self.held_max || self.relays.len() >= self.relays_max {
             let later = vec![("Retry-After", FULL_RETRY_SECONDS.to_string())];
             return Some((StatusCode::SERVICE_UNAVAILABLE, later));
         }
