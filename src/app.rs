@@ -3,6 +3,7 @@
 //! Parses everything first, then binds everything, then serves, and only then has threads; what was started here is stopped here, in the order of
 //! `drain`. It decides nothing about calls or instances.
 
+mod notes;
 mod open;
 mod secrets;
 mod stories;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use open::{
     Bound, addresses, net_settings, open_audit, open_pusher, ops_listeners, registered, split_tenants, start_audit,
@@ -29,7 +30,7 @@ use crate::config::{OpsListen, Settings, TlsFiles};
 use crate::effects::Sinks;
 use crate::engine::ids::ShardId;
 use crate::engine::input::Command;
-use crate::engine::output::{Answer, Note, RegistrationReason};
+use crate::engine::output::Answer;
 use crate::engine::placement::Placement;
 use crate::engine::policy::{Listener, Policy};
 use crate::engine::{Engine, Start};
@@ -37,7 +38,7 @@ use crate::net::{self, Net, ServerTls};
 use crate::push::{self, Pusher};
 use crate::router::Router;
 use crate::shard::{Observation, Shards, Wiring};
-use crate::telemetry::{Meters, Readiness, Redacted};
+use crate::telemetry::{Meters, Readiness};
 use crate::{confine, drain, ops, systemd, telemetry};
 
 /// Reasons of `shed_total` besides those of the network side: shards that had no room, audit records that are only
@@ -422,28 +423,7 @@ fn sinks(pusher: &Arc<Pusher>, audit: &Arc<AuditLog>) -> Sinks {
                 }
             });
         }),
-        note: Box::new(|_, note| log_note(&note)),
-    }
-}
-
-fn log_note(note: &Note) {
-    match note {
-        Note::HandedOver(instance) => info!(instance = %Redacted(instance), "handed over"),
-        Note::Registration(instance, state, reason, code) => {
-            let reason = reason.map(RegistrationReason::as_str);
-            info!(instance = %Redacted(instance), state = state.as_str(), reason, code, "registration");
-        }
-        Note::CallEnded(call, instance, outcome) => {
-            // Its story says the same and more.
-            debug!(call = %Redacted(call), instance = %Redacted(instance), outcome = outcome.as_str(), "call counted");
-        }
-        Note::CallStory(story) => stories::log(story),
-        Note::CallsRepeated { instance, call, reason, count } => stories::log_repeated(instance, call, reason, *count),
-        Note::PushMisconfigured(provider, reason) => {
-            // The push room tells the first of them, and then their count.
-            debug!(provider = provider.as_str(), reason, "push refused");
-        }
-        Note::Erased(instance, cause) => info!(instance = %Redacted(instance), cause = cause.as_str(), "erased"),
+        note: Box::new(|_, note| notes::log(&note)),
     }
 }
 

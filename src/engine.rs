@@ -14,6 +14,7 @@ pub mod ids;
 pub mod input;
 pub mod limits;
 pub mod output;
+pub mod permits;
 pub mod placement;
 pub mod policy;
 pub mod proof;

@@ -255,6 +255,8 @@ fn policy() -> Policy {
             ports: vec![5060],
             // Pacing is time that passes, not work; here none passes.
             rate: u32::MAX,
+            rate_max: u32::MAX,
+            drain_rate: u32::MAX,
         },
         lease_default: LEASE,
         lease_maximum: LEASE,

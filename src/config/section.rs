@@ -22,7 +22,10 @@ pub(super) struct Keys {
 pub(super) const SECTIONS: &[Keys] = &[
     Keys { section: "api", keys: &["listen", "tls_certificate", "tls_key", "register_wait"] },
     Keys { section: "sip", keys: &["domain", "tls_certificate", "tls_key"] },
-    Keys { section: "registrars", keys: &["allow", "allow_special_ranges", "ports", "rate", "tls_ca_file"] },
+    Keys {
+        section: "registrars",
+        keys: &["allow", "allow_special_ranges", "ports", "rate", "rate_max", "drain_rate", "tls_ca_file"],
+    },
     Keys { section: "lease", keys: &["default", "maximum"] },
     Keys { section: "calls", keys: &["hold", "silence", "early_response", "apns_expiry"] },
     Keys { section: "messages", keys: &["keep"] },

@@ -190,6 +190,14 @@ fn registrars(mut section: Section<'_>) -> Registrars {
         policy.ports = plain(ports);
     }
     policy.rate = section.number("rate", policy.rate, 1, RATE_MAX).value;
+    // A rate above the usual maximum is its own maximum.
+    let usual = policy.rate_max.max(policy.rate);
+    let highest = section.number("rate_max", usual, 1, RATE_MAX);
+    if highest.value < policy.rate {
+        section.mistake(&highest.place, "rate_max", "must not be below `rate`");
+    }
+    policy.rate_max = highest.value;
+    policy.drain_rate = section.number("drain_rate", policy.drain_rate, 1, RATE_MAX).value;
     let ca_pem = files::roots(&mut section, "tls_ca_file");
     section.finish();
     Registrars { policy, ca_pem }

@@ -473,6 +473,8 @@ impl Default for Registrars {
             allow_special_ranges: Vec::new(),
             ports: vec![5060, 5061],
             rate: 50,
+            rate_max: 1_000,
+            drain_rate: 100,
         };
         Self { policy, ca_pem: None }
     }

@@ -214,6 +214,10 @@ fn registrars_are_checked_item_by_item() {
         ],
     );
     assert_mistakes(
+        "[registrars]\nrate = 80\nrate_max = 60\n",
+        &["r.toml:3: registrars.rate_max: must not be below `rate`"],
+    );
+    assert_mistakes(
         "[registrars]\nports = []\n",
         &["r.toml:2: registrars.ports: is empty, so no registrar could be reached"],
     );
@@ -384,7 +388,8 @@ fn assert_defaults(settings: &Settings) {
     assert_eq!(settings.registrars.policy.allow, ["*"]);
     assert_eq!(settings.registrars.policy.allow_special_ranges, []);
     assert_eq!(settings.registrars.policy.ports, [5060, 5061]);
-    assert_eq!(settings.registrars.policy.rate, 50);
+    let registrars = &settings.registrars.policy;
+    assert_eq!((registrars.rate, registrars.rate_max, registrars.drain_rate), (50, 1_000, 100));
     assert_eq!(settings.registrars.ca_pem, None);
     assert_eq!(settings.lease.default, Duration::from_secs(3 * 86_400));
     assert_eq!(settings.lease.maximum, Duration::from_secs(6 * 86_400));

@@ -13,6 +13,7 @@ use crate::engine::audit::{AuditRecord, LifeEvent, Receipt};
 use crate::engine::ids::{FlowId, InstanceId, ListenerId, RecordId, ReplyTo, WakeId};
 use crate::engine::input::{Arrival, Malformed, PushPurpose, TrunkFault};
 use crate::engine::output::{Answer, DestinationKey, Hop, ReceiptJob, Refusal, TrunkKey, WakeDetail, WakeKind};
+use crate::engine::permits::{Class, PermitMessage, Want};
 use crate::engine::policy::Provider;
 use crate::net::{ClientTls, ListenEntry, Net, Settings, Timings, Upward, plan_listeners};
 use crate::sip::{Message, Transport};
@@ -220,5 +221,6 @@ fn receipt() -> Recorded {
 
 fn wanted(count: u32) -> PeerMessage {
     let address = "192.0.2.1:5060".parse().expect("a literal");
-    PeerMessage::PermitsWanted { destination: DestinationKey { transport: Transport::Udp, address }, count }
+    let want = Want { class: Class::Refresh, tenant: 0, due: count };
+    PeerMessage::Permit(DestinationKey { transport: Transport::Udp, address }, PermitMessage::Wanted(want))
 }

@@ -9,6 +9,7 @@ mod candidates;
 mod curing;
 mod cuts;
 mod dormant;
+mod pacing;
 mod restricted;
 mod sharing;
 mod trial;
@@ -34,8 +35,9 @@ use super::account::{Account, TrunkUri};
 use super::audit::Cause;
 use super::filter::target_allowed;
 use super::ids::{BindingId, BranchId, Capability, InstanceId, QueryId};
-use super::input::{LocateFault, Located, PermitOutcome};
+use super::input::{LocateFault, Located};
 use super::output::{DestinationKey, Hop, RegistrationReason, RegistrationState, TrunkKey};
+use super::permits::{Asker, Permit, Used, Want};
 use super::register::{Desk, Exchange, Identity, Leaving, Step, Target, Terms};
 use super::schedule::Schedule;
 use super::tally::{RegisterOutcome, Shed};
@@ -62,9 +64,15 @@ const TRIAL_REST: Duration = Duration::from_secs(10);
 /// What this room asks of the engine.
 pub(crate) enum Event {
     Locate(QueryId, TrunkUri),
-    Want(DestinationKey, BindingId),
-    Withdraw(DestinationKey, BindingId),
-    Report(DestinationKey, PermitOutcome),
+    Want(DestinationKey, Asker, Want),
+    Withdraw(DestinationKey, Asker),
+    Report(DestinationKey, Used),
+    /// A request went that could not wait for a permit.
+    Unpaced(DestinationKey),
+    /// What a tenant keeps registered there changed by so much.
+    Load(DestinationKey, u16, i64),
+    /// The binding has waited long for its permit.
+    Waits(BindingId, DestinationKey),
     Send(Hop, Bytes),
     /// The address answered us validly; it is a registrar for this long.
     Proven(IpAddr, Duration),
@@ -101,6 +109,8 @@ pub(crate) enum Spoken {
     Refused(String),
     /// DNS, connect, TLS or the filter stand in the way.
     Unreachable,
+    /// No further account can be kept registered at that address; ask again after so long.
+    Crowded(Duration),
 }
 
 /// What a binding is opened with.
@@ -108,6 +118,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) id: BindingId,
     /// The device whose credentials these are.
     pub(crate) holder: InstanceId,
+    /// Whose it is, as the tenant's place in the policy.
+    pub(crate) tenant: u16,
     pub(crate) capability: Capability,
     pub(crate) credential: CredentialId,
     pub(crate) account: &'a Account,
@@ -124,6 +136,8 @@ enum Timer {
     Trial,
     /// The next REGISTER.
     Next,
+    /// The wait for a permit is long.
+    Pacing,
     /// The granted expiry is over.
     Lapse,
     /// `UNREGISTERED_MAX` is over.
@@ -131,7 +145,7 @@ enum Timer {
 }
 
 impl Timer {
-    const ALL: [Self; 5] = [Self::Exchange, Self::Trial, Self::Next, Self::Lapse, Self::GiveUp];
+    const ALL: [Self; 6] = [Self::Exchange, Self::Trial, Self::Next, Self::Pacing, Self::Lapse, Self::GiveUp];
 }
 
 /// The room.
@@ -152,11 +166,11 @@ pub(crate) struct Bindings {
 impl Bindings {
     /// Begins to keep an account registered.
     pub(crate) fn open(&mut self, opening: Opening<'_>, desk: &mut Desk<'_>, now: Instant) {
-        let Opening { id, holder, capability, credential, account, takeover, lease_ends } = opening;
+        let Opening { id, holder, tenant, capability, credential, account, takeover, lease_ends } = opening;
         let mut identity = Identity::new(capability, credential, account, desk.random);
         identity.set_takeover(takeover);
         self.census[RegistrationState::Registering as usize] += 1;
-        self.bindings.insert(id, Box::new(Binding::new(identity, holder, account, lease_ends)));
+        self.bindings.insert(id, Box::new(Binding::new(identity, holder, tenant, account, lease_ends)));
         self.schedule.set((id, Timer::GiveUp), Some(now + UNREGISTERED_MAX));
         self.locate(id);
     }
@@ -216,17 +230,11 @@ impl Bindings {
     }
 
     /// The binding may send one exchange.
-    pub(crate) fn handle_permit(
-        &mut self,
-        id: BindingId,
-        destination: DestinationKey,
-        proven: bool,
-        desk: &mut Desk<'_>,
-        now: Instant,
-    ) {
+    pub(crate) fn handle_permit(&mut self, id: BindingId, permit: Permit, desk: &mut Desk<'_>, now: Instant) {
+        let Permit { destination, class, proven } = permit;
+        let unused = Event::Report(destination, Used::unused(class));
         let Some(binding) = self.bindings.get_mut(&id) else {
-            self.events.push_back(Event::Report(destination, PermitOutcome::Unused));
-            return;
+            return self.events.push_back(unused);
         };
         binding.permit_proven = proven;
         if binding.dormant {
@@ -239,18 +247,19 @@ impl Bindings {
             (Some(_), Phase::Waiting(waiting), Some(true)) if *waiting == destination => {
                 binding.phase = Phase::Resting;
                 self.schedule.set((id, Timer::Next), Some(now + TRIAL_PAUSE));
-                self.events.push_back(Event::Report(destination, PermitOutcome::Unused));
+                self.events.push_back(unused);
             }
             (Some(target), Phase::Waiting(waiting), _) if *waiting == destination => {
                 let terms = binding.terms(now);
+                binding.permit_class = class;
                 self.start_exchange(id, target, terms, desk, now);
             }
             (Some(_), Phase::Exchanging(_), Some(false)) => {
                 self.postpone_trial(id);
-                self.events.push_back(Event::Report(destination, PermitOutcome::Unused));
+                self.events.push_back(unused);
             }
             (Some(target), _, Some(false)) => self.start_trial(id, target, desk, now),
-            _ => self.events.push_back(Event::Report(destination, PermitOutcome::Unused)),
+            _ => self.events.push_back(unused),
         }
     }
 
@@ -308,9 +317,10 @@ impl Bindings {
                     if lapsed || binding.target.is_none() {
                         self.locate(id);
                     } else {
-                        self.register_again(id);
+                        self.register_again(id, now);
                     }
                 }
+                Timer::Pacing => self.tell_long_wait(id),
                 Timer::Lapse => {
                     if binding.dormant {
                         binding.bound_at = None;
@@ -326,6 +336,7 @@ impl Bindings {
     pub(crate) fn take(&mut self, id: BindingId, now: Instant) -> Option<Leaving> {
         self.cease(id);
         self.end_trial(id, now);
+        self.unbook(id);
         let binding = *self.bindings.remove(&id)?;
         self.census[binding.counted as usize] -= u64::from(!binding.candidate);
         if let Some(reason) = binding.counted_reason {
@@ -366,7 +377,7 @@ impl Bindings {
                 if let Hop::Trunk(key) = &target.hop {
                     self.by_trunk.entry(Arc::clone(key)).or_default().insert(id);
                 }
-                self.register_again(id);
+                self.register_again(id, now);
             }
             None => self.unreachable(id, desk, now),
         }
@@ -382,13 +393,15 @@ impl Bindings {
         }
     }
 
-    fn register_again(&mut self, id: BindingId) {
+    fn register_again(&mut self, id: BindingId, now: Instant) {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
         let Some(target) = &binding.target else { return };
         let destination = destination_of(target);
+        let want = binding.want(now);
         binding.phase = Phase::Waiting(destination);
         self.schedule.remove((id, Timer::Next));
-        self.events.push_back(Event::Want(destination, id));
+        self.watch_pacing(id, now);
+        self.events.push_back(Event::Want(destination, Asker::Binding(id), want));
     }
 
     fn start_exchange(&mut self, id: BindingId, target: Target, terms: Terms, desk: &mut Desk<'_>, now: Instant) {
@@ -396,6 +409,7 @@ impl Bindings {
         let hop = target.hop.clone();
         let (exchange, request) = Exchange::start(&mut binding.identity, target, terms, desk, now);
         self.by_branch.insert(exchange.branch, id);
+        self.schedule.remove((id, Timer::Pacing));
         self.schedule.set((id, Timer::Exchange), exchange.poll_timeout());
         binding.phase = Phase::Exchanging(exchange);
         self.events.push_back(Event::Send(hop, request));
@@ -410,6 +424,9 @@ impl Bindings {
                 self.by_branch.remove(&branch);
                 self.by_branch.insert(exchange.branch, id);
                 self.schedule.set((id, Timer::Exchange), exchange.poll_timeout());
+                if binding.restricted && exchange.branch != branch {
+                    self.events.push_back(Event::Unpaced(destination_of(&exchange.target)));
+                }
                 self.events.push_back(Event::Send(exchange.target.hop.clone(), request));
             }
             Step::Done(end) => {

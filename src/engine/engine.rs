@@ -121,7 +121,7 @@ impl Engine {
             calls: Calls::new(mint, &policy.limits, placement.shards()),
             stories: Stories::new(&policy.limits, placement.shards()),
             traces: Traces::new(&policy.limits, placement.shards()),
-            destinations: Destinations::new(shard, placement.clone(), policy.registrars.rate),
+            destinations: Destinations::new(shard, placement.clone(), &policy),
             places: Places::new(shard, placement.clone(), Arc::clone(&policy)),
             guesses: Guesses::new(shard, placement.clone(), policy.limits.refusals_per_account),
             names: Names::new(shard, placement.clone(), share(policy.limits.held_calls, placement.shards())),
@@ -181,11 +181,8 @@ impl Engine {
                 self.erasures.handle_recorded(record, Recorded { receipt, logged }, now.boot);
             }
             Input::Peer(from, message) => match message {
-                PeerMessage::PermitsWanted { .. }
-                | PeerMessage::PermitsGranted { .. }
-                | PeerMessage::PermitsWithheld(_)
-                | PeerMessage::PermitUsed { .. } => {
-                    self.destinations.handle_peer(from, &message, &mut self.random, now.boot);
+                PeerMessage::Permit(destination, message) => {
+                    self.destinations.handle_peer(from, destination, message, &mut self.random, now.boot);
                 }
                 PeerMessage::PlaceWanted { .. }
                 | PeerMessage::PlaceAnswered { .. }
@@ -369,7 +366,7 @@ impl Engine {
             || self.route_calls(now)
             || self.route_texts(now)
             || self.route_mailboxes(now)
-            || self.route_erasures()
+            || self.route_erasures(now)
             || self.route_orders()
         {}
         while let Some(job) = self.wakes.poll_job() {
@@ -417,6 +414,7 @@ impl Engine {
             && (self.calls.held() == 0 || until <= now.boot)
         {
             self.draining = Drain::Erasing;
+            self.destinations.drain(&mut self.random, now.boot);
             self.condemn(self.leases.all(), Cause::Shutdown, now);
             self.begin_endings(now);
             self.end_passes(now);

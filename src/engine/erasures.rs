@@ -7,8 +7,9 @@
 mod aside;
 mod departing;
 mod leaving;
-mod pacing;
+mod put_off;
 mod recording;
+mod unregistering;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use zeroize::Zeroizing;
 use aside::Aside;
 pub(crate) use aside::Wiped;
 use departing::Departures;
-use pacing::{Pacing, Turn};
+use put_off::PutOff;
 use recording::Subject;
 pub(crate) use recording::life_record;
 
@@ -30,7 +31,8 @@ use super::ids::{BranchId, InstanceId, RecordId, ReplyTo};
 use super::input::{Recorded, TokenHash};
 use super::instance::{Instance, owned_by};
 use super::limits::share;
-use super::output::{Answer, Hop, Note, RecordJob, Refusal, TrunkKey};
+use super::output::{Answer, DestinationKey, Hop, Note, RecordJob, Refusal, TrunkKey};
+use super::permits::{Asker, Used};
 use super::policy::Policy;
 use super::register::{Desk, End, Exchange, Identity, Leaving, Step, Target, Terms};
 use super::schedule::Schedule;
@@ -47,6 +49,12 @@ const COME_AGAIN: Duration = Duration::from_secs(5);
 
 /// What this room asks of the engine.
 pub(crate) enum Event {
+    /// An un-REGISTER wants to go there.
+    Want(DestinationKey, Asker),
+    /// It does not any more.
+    Withdraw(DestinationKey, Asker),
+    /// What became of its permit.
+    Report(DestinationKey, Used),
     Send(Hop, Bytes),
     Record(Box<RecordJob>),
     Reply(ReplyTo, Box<Answer>),
@@ -119,15 +127,14 @@ pub(crate) struct Erasures {
     /// The oldest tombstone first; some may be gone already.
     buried: VecDeque<InstanceId>,
     schedule: Schedule<(InstanceId, Timer)>,
-    pacing: Pacing,
+    put_off: PutOff,
     events: VecDeque<Event>,
     records: u64,
     under_way: usize,
 }
 
 impl Erasures {
-    /// Remembers at most this shard's share of `limits.tombstones`, and asks a destination for this shard's share of
-    /// `registrars.rate` at most.
+    /// Remembers at most this shard's share of `limits.tombstones`.
     pub(crate) fn new(policy: &Policy, shards: u16) -> Self {
         Self {
             graves_max: share(policy.limits.tombstones, shards),
@@ -139,7 +146,7 @@ impl Erasures {
             departures: Departures::default(),
             buried: VecDeque::new(),
             schedule: Schedule::default(),
-            pacing: Pacing::new(policy.registrars.rate, shards),
+            put_off: PutOff::default(),
             events: VecDeque::new(),
             records: 0,
             under_way: 0,
@@ -171,44 +178,6 @@ impl Erasures {
             Some(target) => self.unregister(id, target, desk, now),
             None => self.wipe(id, Unregister::NotNeeded, desk, now),
         }
-    }
-
-    /// Has the binding removed at its registrar: now, when others that go first are through, or after the wipe.
-    fn unregister(&mut self, id: InstanceId, target: Target, desk: &mut Desk<'_>, now: Now) {
-        let grace = desk.policy.erasure_grace;
-        let turn = self.pacing.take(&target, grace, now.boot);
-        let Some(leaving) = self.leaving(id) else { return };
-        match turn {
-            Turn::Now => {
-                leaving.removal = Removal::Waiting(target);
-                self.schedule.set((id, Timer::Grace), Some(now.boot + grace));
-                self.ask(id, desk, now);
-            }
-            Turn::At(at) => {
-                leaving.removal = Removal::Waiting(target);
-                self.schedule.set((id, Timer::Exchange), Some(at));
-                self.schedule.set((id, Timer::Grace), Some(now.boot + grace));
-            }
-            Turn::AfterWipe(at) => {
-                let (exchange, request) = start(&mut leaving.identity, target, desk, now.boot);
-                self.pacing.put(exchange.target, at, request);
-                self.wipe(id, Unregister::Deferred, desk, now);
-            }
-            Turn::Never => self.wipe(id, Unregister::Deferred, desk, now),
-        }
-    }
-
-    /// Sends the un-REGISTER whose turn has come.
-    fn ask(&mut self, id: InstanceId, desk: &mut Desk<'_>, now: Now) {
-        let Some(leaving) = self.leaving(id) else { return };
-        let Removal::Waiting(target) = std::mem::replace(&mut leaving.removal, Removal::Needless) else { return };
-        let hop = target.hop.clone();
-        let (exchange, request) = start(&mut leaving.identity, target, desk, now.boot);
-        let (branch, due) = (exchange.branch, exchange.poll_timeout());
-        leaving.removal = Removal::Asked(exchange);
-        self.by_branch.insert(branch, id);
-        self.schedule.set((id, Timer::Exchange), due);
-        self.events.push_back(Event::Send(hop, request));
     }
 
     /// Erases an instance whose binding other devices go on sharing: its own copy of the credentials is wiped at once.
@@ -293,8 +262,8 @@ impl Erasures {
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, desk: &mut Desk<'_>, now: Now) {
         self.handle_departures_due(desk, now.boot);
-        while let Some((hop, request)) = self.pacing.pop_due(now.boot) {
-            self.events.push_back(Event::Send(hop, request));
+        while let Some((destination, asker)) = self.put_off.pop_expired(now.boot) {
+            self.events.push_back(Event::Withdraw(destination, asker));
         }
         while let Some((id, timer)) = self.schedule.pop_due(now.boot) {
             match timer {
@@ -303,7 +272,7 @@ impl Erasures {
                         let (branch, step) = (exchange.branch, exchange.handle_timeout(now.boot));
                         self.advance(id, branch, step, desk, now);
                     }
-                    Some(Removal::Waiting(_)) => self.ask(id, desk, now),
+                    Some(Removal::Waiting(_)) => self.put_off(id, desk, now),
                     Some(Removal::Needless) | None => {}
                 },
                 Timer::Grace => self.wipe(id, Unregister::Unanswered, desk, now),
@@ -368,7 +337,7 @@ impl Erasures {
 
     /// Whether every erasure has its receipt, and every un-REGISTER that was put off is on its way.
     pub(crate) fn is_idle(&self) -> bool {
-        self.under_way == 0 && self.pacing.waiting() == 0
+        self.under_way == 0 && self.put_off.len() == 0
     }
 
     /// How full each table is.
@@ -379,7 +348,7 @@ impl Erasures {
             ("erasures.branches", self.by_branch.len()),
             ("erasures.records", self.by_record.len() + self.asides_by_record.len()),
             ("erasures.asides", self.asides.len()),
-            ("erasures.put_off", self.pacing.waiting()),
+            ("erasures.put_off", self.put_off.len()),
             ("erasures.departing", self.departures.len()),
         ]);
     }
@@ -389,7 +358,7 @@ impl Erasures {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        [self.schedule.next(), self.pacing.poll_timeout(), self.departures.poll_timeout()].into_iter().flatten().min()
+        [self.schedule.next(), self.put_off.poll_timeout(), self.departures.poll_timeout()].into_iter().flatten().min()
     }
 
     fn leaving(&mut self, id: InstanceId) -> Option<&mut Deregistering> {
@@ -430,12 +399,13 @@ impl Erasures {
             return;
         };
         let Deregistering { subject, device: _, identity, removal, started } = *leaving;
-        if let Removal::Asked(exchange) = removal {
+        let cause = grave.cause;
+        if let Removal::Asked(exchange) = &removal {
             self.by_branch.remove(&exchange.branch);
         }
+        self.settle(Asker::Erasure(subject.instance), removal);
         let proof = desk.vault.wipe(identity.credential);
-        desk.tally.erasure(grave.cause, now.boot.saturating_since(started));
-        let cause = grave.cause;
+        desk.tally.erasure(cause, now.boot.saturating_since(started));
         self.enter(subject, proof, cause, unregister, now);
     }
 

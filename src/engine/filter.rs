@@ -153,6 +153,8 @@ mod tests {
             allow_special_ranges: vec!["10.1.0.0/16".parse().expect("a range")],
             ports: vec![5060, 5061],
             rate: 50,
+            rate_max: 1_000,
+            drain_rate: 100,
         }
     }
 

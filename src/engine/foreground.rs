@@ -83,7 +83,8 @@ impl Engine {
         let credential = held.unwrap_or_else(|| self.empty_slot());
         let takeover = restricted && self.takes_over(own);
         let lease_ends = self.binding_ends(own).unwrap_or(now.boot);
-        let opening = Opening { id: own, holder: id, capability, credential, account, takeover, lease_ends };
+        let tenant = self.policy.tenant_place(&tenant);
+        let opening = Opening { id: own, holder: id, tenant, capability, credential, account, takeover, lease_ends };
         let (bindings, mut desk) = self.for_bindings();
         if restricted {
             bindings.open_restricted(opening, &mut desk);

@@ -311,6 +311,11 @@ impl Engine {
                 self.erase(id, Cause::Refused, None, now);
             }
             Spoken::Unreachable => waiting.unreachable = true,
+            Spoken::Crowded(after) if waiting.kind.is_new() => {
+                waiting.refusal = Some(Refusal::Busy { after: *after });
+                self.erase(id, Cause::Unregistrable, None, now);
+            }
+            Spoken::Crowded(_) => self.release(id, now),
         }
         true
     }

@@ -9,6 +9,7 @@ use super::audit::{Cause, Receipt};
 use super::caller_key::CallerKey;
 use super::ids::{BindingId, CallUuid, FlowId, InstanceId, ListenerId, QueryId, RecordId, ReplyTo, ShardId, WakeId};
 use super::output::{Consent, DestinationKey, PushOutcome, TrunkKey};
+use super::permits::PermitMessage;
 use super::policy::Provider;
 use super::proof::TokenMessage;
 use super::push_token::PushToken;
@@ -123,24 +124,8 @@ pub struct Recorded {
 /// What shards say to each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerMessage {
-    /// To the home shard of a destination: `count` REGISTER exchanges want to go there.
-    PermitsWanted {
-        /// Where to.
-        destination: DestinationKey,
-        /// How many.
-        count: u32,
-    },
-    /// From the home shard: that many may go now.
-    PermitsGranted {
-        /// Where to.
-        destination: DestinationKey,
-        /// How many.
-        count: u32,
-        /// Whether the destination has ever answered validly.
-        proven: bool,
-    },
-    /// From the home shard: the destination is silent, and nothing goes there for a while.
-    PermitsWithheld(DestinationKey),
+    /// Between a shard and the home shard of a destination.
+    Permit(DestinationKey, PermitMessage),
     /// To the home shard of a device or tenant: one more instance wants to be held for it.
     PlaceWanted {
         /// Whose.
@@ -217,13 +202,6 @@ pub enum PeerMessage {
     Nameless(Box<CalledByName>),
     /// Between an instance's shard and the home shard of its push token.
     Token(TokenMessage),
-    /// To the home shard: what became of a permit.
-    PermitUsed {
-        /// Where to.
-        destination: DestinationKey,
-        /// What the destination did.
-        outcome: PermitOutcome,
-    },
 }
 
 /// Who holds instances, as far as they are counted over all shards.
@@ -266,19 +244,6 @@ impl std::fmt::Debug for CalledByName {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("CalledByName").finish_non_exhaustive()
     }
-}
-
-/// What a destination did with one REGISTER exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PermitOutcome {
-    /// It answered validly.
-    Answered,
-    /// It answered, and asked everyone to stay away for a while.
-    RetryAfter(Duration),
-    /// It did not answer, or could not be reached.
-    Silent,
-    /// The permit was given back unused.
-    Unused,
 }
 
 /// SHA-256 of an instance token.

@@ -20,7 +20,8 @@ pub(crate) use notices::Audience;
 use notices::Handing;
 
 use super::ids::{BranchId, InstanceId};
-use super::output::{Hop, MailboxView};
+use super::output::{DestinationKey, Hop, MailboxView};
+use super::permits::{Asker, Permit, PermitOutcome, Used};
 use super::register::{Desk, Registered};
 use super::schedule::Schedule;
 use crate::clock::Instant;
@@ -48,6 +49,12 @@ const TAG_BYTES_MAX: usize = 256;
 
 /// What this room asks of the engine.
 pub(crate) enum Event {
+    /// A SUBSCRIBE wants to go there.
+    Want(DestinationKey, Asker),
+    /// It does not any more.
+    Withdraw(DestinationKey, Asker),
+    /// What became of its permit.
+    Report(DestinationKey, Used),
     Send(Hop, Bytes),
     /// Wake the device: the counts of its mailbox changed.
     Wake(InstanceId, Summary),
@@ -117,7 +124,7 @@ impl Mailboxes {
             (true, false, Some(registered)) => {
                 let subscription = Subscription::new(desk.random);
                 self.boxes.entry(instance).or_default().subscription = Some(Box::new(subscription));
-                self.subscribe(instance, registered, desk, now);
+                self.subscribe(instance, registered);
             }
             (false, true, registered) => {
                 self.unsubscribe(instance, registered, desk, now);

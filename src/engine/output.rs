@@ -19,6 +19,7 @@ use super::audit::{AuditRecord, Cause, Receipt, Unregister};
 use super::caller_key::CallerKey;
 use super::ids::{CallUuid, FlowId, InstanceId, ListenerId, QueryId, RecordId, ReplyTo, ShardId};
 use super::input::{PeerMessage, PushPurpose};
+use super::permits::Crowded;
 use super::policy::{CallerInPush, Provider};
 use super::proof::ProofState;
 use super::story::Story;
@@ -462,6 +463,8 @@ pub enum Refusal {
 pub enum Note {
     /// An instance was handed over.
     HandedOver(InstanceId),
+    /// No further accounts can be kept registered at a registrar's address.
+    RegistrarFull(Crowded),
     /// A registration changed its state.
     Registration(InstanceId, RegistrationState, Option<RegistrationReason>, Option<u16>),
     /// A call ended.

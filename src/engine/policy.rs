@@ -69,8 +69,12 @@ pub struct RegistrarPolicy {
     pub allow_special_ranges: Vec<IpNet>,
     /// Allowed ports.
     pub ports: Vec<u16>,
-    /// REGISTERs a second for one destination, at most.
+    /// Requests a second for one destination, unless what is held there needs more.
     pub rate: u32,
+    /// Requests a second for one destination, however much is held there.
+    pub rate_max: u32,
+    /// Un-REGISTERs a second for one destination while the process ends.
+    pub drain_rate: u32,
 }
 
 /// What a tenant may do.
@@ -176,6 +180,12 @@ impl Policy {
         self.tenants.iter().find(|tenant| &*tenant.id == id)
     }
 
+    /// The place of a tenant among all of them.
+    pub(crate) fn tenant_place(&self, id: &str) -> u16 {
+        let place = self.tenants.iter().position(|tenant| &*tenant.id == id);
+        place.and_then(|place| u16::try_from(place).ok()).unwrap_or(0)
+    }
+
     /// How long a tenant's passwords are kept.
     #[must_use]
     pub fn keep(&self, tenant: &str) -> Keep {
@@ -238,7 +248,14 @@ impl Policy {
             domain: "edge.test".to_owned(),
             listeners: vec![],
             register_wait: Duration::ZERO,
-            registrars: RegistrarPolicy { allow: vec![], allow_special_ranges: vec![], ports: vec![], rate: 1 },
+            registrars: RegistrarPolicy {
+                allow: vec![],
+                allow_special_ranges: vec![],
+                ports: vec![],
+                rate: 1,
+                rate_max: 1,
+                drain_rate: 1,
+            },
             lease_default: Duration::ZERO,
             lease_maximum: Duration::ZERO,
             hold: Duration::ZERO,

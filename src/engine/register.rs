@@ -18,7 +18,7 @@ use super::account::TrunkHost;
 use super::challenges::Challenges;
 use super::ids::{BranchId, ListenerId, ShardId};
 use super::input::Located;
-use super::output::{Hop, TlsIdentity, TrunkKey};
+use super::output::{DestinationKey, Hop, TlsIdentity, TrunkKey};
 use super::policy::Policy;
 use super::random::Random;
 use super::tally::Tally;
@@ -56,6 +56,11 @@ pub(crate) struct Registered<'a> {
 }
 
 impl Target {
+    /// The destination it belongs to, for permits.
+    pub(crate) fn destination(&self) -> DestinationKey {
+        DestinationKey { transport: self.transport, address: self.address }
+    }
+
     /// The way to an address that was found for `host`; `None` where we have no listener for it.
     pub(crate) fn at(
         located: Located,
@@ -118,6 +123,8 @@ pub(crate) struct Exchange {
     bumped: bool,
     /// The request on the wire asks who is there; the registration follows it.
     querying: bool,
+    /// Requests that were sent; retransmissions do not count.
+    pub(crate) requests: u8,
 }
 
 /// What came of a response or a timer.
@@ -161,7 +168,7 @@ impl Exchange {
         let transaction =
             NonInviteClient::new(request.clone(), target.transport.is_reliable(), terms.datagrams_max, now);
         let challenges = Challenges::default();
-        let exchange = Self { branch, target, transaction, terms, challenges, bumped: false, querying };
+        let exchange = Self { branch, target, transaction, terms, challenges, bumped: false, querying, requests: 1 };
         (exchange, request)
     }
 
@@ -262,6 +269,7 @@ impl Exchange {
     }
 
     fn resend(&mut self, identity: &mut Identity, desk: &mut Desk<'_>, now: Instant) -> Step {
+        self.requests = self.requests.saturating_add(1);
         self.branch = BranchId::mint(desk.shard, desk.random.bytes());
         let wanted = if self.querying { Wanted::Query } else { Wanted::Binding(self.terms.expires) };
         let request = identity.write(&self.target, self.branch, wanted, desk, now);

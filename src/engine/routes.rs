@@ -2,7 +2,9 @@
 
 use super::audit::LifeEvent;
 use super::engine::{Effect, Engine};
+use super::input::PeerMessage;
 use super::output::{Note, Output, Step, WakeKind};
+use super::permits::{Asker, Class, Permit, Want};
 use super::{bindings, calls, destinations, edge, erasures, names, wakes};
 use crate::clock::Now;
 
@@ -12,13 +14,24 @@ impl Engine {
         let Some(event) = self.bindings.poll_event() else { return false };
         match event {
             Event::Locate(query, uri) => self.emit(Output::Locate(query, uri)),
-            Event::Want(destination, binding) => {
-                self.destinations.want(destination, binding, &mut self.random, now.boot);
+            Event::Want(destination, asker, want) => {
+                self.destinations.want(destination, asker, want, &mut self.random, now.boot);
             }
-            Event::Withdraw(destination, binding) => self.destinations.withdraw(destination, binding),
-            Event::Report(destination, outcome) => {
-                self.destinations.report(destination, outcome, &mut self.random, now.boot);
+            Event::Withdraw(destination, asker) => {
+                self.destinations.withdraw(destination, asker, &mut self.random, now.boot);
             }
+            Event::Report(destination, used) => {
+                self.destinations.report(destination, used, &mut self.random, now.boot);
+            }
+            Event::Unpaced(destination) => self.destinations.charge(destination, 1, &mut self.random, now.boot),
+            Event::Load(destination, tenant, change) => {
+                self.destinations.load(destination, tenant, change, &mut self.random, now.boot);
+            }
+            // Behind a destination that says nothing it does not wait for its turn.
+            Event::Waits(binding, destination) if !self.destinations.is_withheld(&destination) => {
+                self.bindings.note_pacing(binding, now.boot);
+            }
+            Event::Waits(..) => {}
             Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
             Event::Proven(address, span) => self.emit(Output::Registrar(address, span)),
             Event::Changed(binding, state, reason, code) => {
@@ -60,13 +73,35 @@ impl Engine {
         use destinations::Event;
         let Some(event) = self.destinations.poll_event() else { return false };
         match event {
-            Event::Peer(shard, message) => self.emit(Output::Peer(shard, message)),
-            Event::Permit { destination, binding, proven } => {
-                let (bindings, mut desk) = self.for_bindings();
-                bindings.handle_permit(binding, destination, proven, &mut desk, now.boot);
+            Event::Peer(shard, destination, message) => {
+                self.emit(Output::Peer(shard, PeerMessage::Permit(destination, message)));
             }
+            Event::Permit(asker, permit) => self.handle_permit(asker, permit, now),
+            Event::Refused(destination, binding, after) => {
+                let (bindings, mut desk) = self.for_bindings();
+                bindings.handle_crowded(binding, destination, after, &mut desk, now.boot);
+            }
+            Event::Crowded(crowded) => self.emit(Output::Note(Note::RegistrarFull(crowded))),
         }
         true
+    }
+
+    fn handle_permit(&mut self, asker: Asker, permit: Permit, now: Now) {
+        match asker {
+            Asker::Binding(binding) | Asker::Trial(binding) => {
+                let (bindings, mut desk) = self.for_bindings();
+                bindings.handle_permit(binding, permit, &mut desk, now.boot);
+            }
+            Asker::Erasure(_) | Asker::Departure(_) => {
+                let (erasures, mut desk) = self.for_erasures();
+                erasures.handle_permit(asker, permit, &mut desk, now);
+            }
+            Asker::Subscription(instance) | Asker::Unsubscription(instance) => {
+                self.at_mailbox(instance, now, |mailboxes, registered, desk| {
+                    mailboxes.handle_permit(asker, permit, registered, desk, now.boot);
+                });
+            }
+        }
     }
 
     pub(super) fn route_names(&mut self) -> bool {
@@ -136,10 +171,20 @@ impl Engine {
         true
     }
 
-    pub(super) fn route_erasures(&mut self) -> bool {
+    pub(super) fn route_erasures(&mut self, now: Now) -> bool {
         use erasures::Event;
         let Some(event) = self.erasures.poll_event() else { return false };
         match event {
+            Event::Want(destination, asker) => {
+                let want = Want::new(Class::Removal, 0, now.boot);
+                self.destinations.want(destination, asker, want, &mut self.random, now.boot);
+            }
+            Event::Withdraw(destination, asker) => {
+                self.destinations.withdraw(destination, asker, &mut self.random, now.boot);
+            }
+            Event::Report(destination, used) => {
+                self.destinations.report(destination, used, &mut self.random, now.boot);
+            }
             Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
             Event::Record(job) => {
                 self.count_record(&job);

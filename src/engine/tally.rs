@@ -142,12 +142,21 @@ pub enum Shed {
     Ambiguous,
     /// A REGISTER at the edge with a wrong token, beyond what its source may try.
     WrongTokens,
+    /// A first registration at an address where no further account could be refreshed in time.
+    Crowded,
 }
 
 impl Shed {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 6] =
-        [Self::Stranger, Self::Source, Self::Filtered, Self::Malformed, Self::Ambiguous, Self::WrongTokens];
+    pub const ALL: [Self; 7] = [
+        Self::Stranger,
+        Self::Source,
+        Self::Filtered,
+        Self::Malformed,
+        Self::Ambiguous,
+        Self::WrongTokens,
+        Self::Crowded,
+    ];
 
     /// The name used in metrics.
     #[must_use]
@@ -159,6 +168,7 @@ impl Shed {
             Self::Malformed => "malformed",
             Self::Ambiguous => "ambiguous",
             Self::WrongTokens => "wrong-tokens",
+            Self::Crowded => "registrar-full",
         }
     }
 }

@@ -6,6 +6,7 @@ use super::ids::{BranchId, InstanceId};
 use super::input::Arrival;
 use super::mailboxes::{self, Audience, Mailboxes};
 use super::output::{Hop, PushOutcome, Unsent, WakeDetail, WakeKind};
+use super::permits::{Class, Want};
 use super::register;
 use super::texts::{self, Incoming, Recipient, Texts};
 use super::wakes;
@@ -157,6 +158,16 @@ impl Engine {
         use mailboxes::Event;
         let Some(event) = self.mailboxes.poll_event() else { return false };
         match event {
+            Event::Want(destination, asker) => {
+                let want = Want::new(Class::Subscription, 0, now.boot);
+                self.destinations.want(destination, asker, want, &mut self.random, now.boot);
+            }
+            Event::Withdraw(destination, asker) => {
+                self.destinations.withdraw(destination, asker, &mut self.random, now.boot);
+            }
+            Event::Report(destination, used) => {
+                self.destinations.report(destination, used, &mut self.random, now.boot);
+            }
             Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
             Event::Wake(instance, summary) => {
                 let detail = WakeDetail::Voicemail { new: summary.new, old: summary.old };
@@ -167,7 +178,7 @@ impl Engine {
         true
     }
 
-    fn at_mailbox(
+    pub(super) fn at_mailbox(
         &mut self,
         id: InstanceId,
         now: Now,

@@ -209,6 +209,8 @@ fn policy(listeners: Vec<Listener>, register_wait: Duration) -> Policy {
             allow_special_ranges: vec!["127.0.0.0/8".parse().expect("a range")],
             ports: (1..=u16::MAX).collect(),
             rate: 50,
+            rate_max: 1_000,
+            drain_rate: 100,
         },
         lease_default: Duration::from_secs(3600),
         lease_maximum: Duration::from_secs(3600),

@@ -223,7 +223,8 @@ fn registrations_go_out_at_the_rate_of_the_destination_across_shards() {
         (0..60).all(|number| world.pbx().contacts(&format!("phone{number}")).len() == 1)
     });
     let took = world.now.boot.saturating_since(start);
-    assert!(took >= secs(10) && took <= secs(14), "{took:?} for 60 at 5 a second");
+    // A challenge and its answer: two requests each.
+    assert!(took >= secs(22) && took <= secs(26), "{took:?} for 60 at 5 requests a second");
 }
 
 #[test]

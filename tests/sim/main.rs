@@ -43,6 +43,7 @@ mod modes;
 mod moves;
 mod moves_beside;
 mod off_boarding;
+mod pacing;
 mod pass;
 mod pass_walk;
 mod pbx;

@@ -391,6 +391,8 @@ fn policy(limits: Limits) -> Policy {
             allow_special_ranges: Vec::new(),
             ports: vec![5060],
             rate: 50,
+            rate_max: 1_000,
+            drain_rate: 100,
         },
         lease_default: Duration::from_secs(3 * 24 * 3600),
         lease_maximum: Duration::from_secs(6 * 24 * 3600),

@@ -13,6 +13,7 @@ use crate::engine::account::{Account, TrunkUri};
 use crate::engine::ids::{InstanceId, QueryId};
 use crate::engine::input::Located;
 use crate::engine::output::{DestinationKey, RegistrationReason, RegistrationState};
+use crate::engine::permits::Class;
 use crate::engine::policy::Policy;
 use crate::engine::register::{Exchange, Identity, Target, Terms};
 use crate::vault::CredentialId;
@@ -22,6 +23,8 @@ pub(crate) struct Binding {
     pub(crate) identity: Identity,
     /// The device whose credentials the identity speaks with.
     pub(super) holder: InstanceId,
+    /// Whose it is, as the tenant's place in the policy.
+    pub(super) tenant: u16,
     /// The other devices that share the binding, each with its own copy of the credentials.
     pub(super) spare: BTreeMap<InstanceId, Spare>,
     /// The app is in the foreground; an empty slot stands for the credentials. Asks the registrar nothing but for a trial.
@@ -47,6 +50,12 @@ pub(crate) struct Binding {
     /// It has no member yet, and counts as none: it is tried beside the one its holder is registered by.
     pub(super) candidate: bool,
     pub(super) permit_proven: bool,
+    /// What the exchange under way was permitted as.
+    pub(super) permit_class: Class,
+    /// It has waited long for its permit, while others went first.
+    pub(super) paced: bool,
+    /// What keeping it costs, and where.
+    pub(super) booked: Option<(DestinationKey, u64)>,
     pub(super) registered_at: Option<Instant>,
     pub(super) registered_until: Option<Instant>,
     pub(super) granted: Option<Duration>,
@@ -96,10 +105,17 @@ pub(super) enum Phase {
 }
 
 impl Binding {
-    pub(super) fn new(identity: Identity, holder: InstanceId, account: &Account, lease_ends: Instant) -> Self {
+    pub(super) fn new(
+        identity: Identity,
+        holder: InstanceId,
+        tenant: u16,
+        account: &Account,
+        lease_ends: Instant,
+    ) -> Self {
         Self {
             identity,
             holder,
+            tenant,
             spare: BTreeMap::new(),
             dormant: false,
             restricted: false,
@@ -117,6 +133,9 @@ impl Binding {
             phase: Phase::Resting,
             candidate: false,
             permit_proven: false,
+            permit_class: Class::First,
+            paced: false,
+            booked: None,
             registered_at: None,
             registered_until: None,
             granted: None,
@@ -167,6 +186,8 @@ impl Binding {
             None
         } else if self.is_disconnected(now) && !self.is_backing_off() {
             Some(RegistrationReason::Disconnected)
+        } else if self.paced && self.judged.is_none() && matches!(self.phase, Phase::Waiting(_)) {
+            Some(RegistrationReason::Pacing)
         } else {
             self.judged
         }

@@ -27,9 +27,9 @@ impl Bindings {
     /// Begins to register at another place.
     pub(crate) fn open_candidate(&mut self, opening: Opening<'_>, desk: &mut Desk<'_>, now: Instant) {
         // Our own Contact at the former place is none whose place is to be taken: that waits until it is gone.
-        let Opening { id, holder, capability, credential, account, takeover: _, lease_ends } = opening;
+        let Opening { id, holder, tenant, capability, credential, account, takeover: _, lease_ends } = opening;
         let identity = Identity::new(capability, credential, account, desk.random);
-        let mut binding = Binding::new(identity, holder, account, lease_ends);
+        let mut binding = Binding::new(identity, holder, tenant, account, lease_ends);
         binding.candidate = true;
         self.bindings.insert(id, Box::new(binding));
         self.schedule.set((id, Timer::GiveUp), Some(now + UNREGISTERED_MAX));

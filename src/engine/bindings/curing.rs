@@ -99,7 +99,7 @@ impl Bindings {
         if lapsed || binding.target.is_none() {
             self.locate(id);
         } else {
-            self.register_again(id);
+            self.register_again(id, now);
         }
         true
     }

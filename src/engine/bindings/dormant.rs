@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::binding::Binding;
+use super::binding::{Binding, destination_of};
 use super::{Bindings, Event, Opening, Timer};
 use crate::clock::Instant;
 use crate::engine::audit::Unregister;
@@ -24,9 +24,9 @@ pub(crate) struct Rested {
 impl Bindings {
     /// A binding that waits for credentials, with an empty slot in their place.
     pub(crate) fn open_dormant(&mut self, opening: Opening<'_>, desk: &mut Desk<'_>) {
-        let Opening { id, holder, capability, credential, account, takeover: _, lease_ends } = opening;
+        let Opening { id, holder, tenant, capability, credential, account, takeover: _, lease_ends } = opening;
         let identity = Identity::new(capability, credential, account, desk.random);
-        let mut binding = Binding::new(identity, holder, account, lease_ends);
+        let mut binding = Binding::new(identity, holder, tenant, account, lease_ends);
         binding.dormant = true;
         binding.counted = RegistrationState::Foreground;
         binding.told = binding.counted;
@@ -46,6 +46,7 @@ impl Bindings {
     ) -> Option<Rested> {
         self.end_trial(id, now);
         self.cease(id);
+        self.unbook(id);
         for timer in [Timer::Next, Timer::GiveUp] {
             self.schedule.remove((id, timer));
         }
@@ -84,6 +85,7 @@ impl Bindings {
         let terms =
             Terms { expires: Duration::ZERO, expires_max: Duration::ZERO, refusals_max: 1, datagrams_max: Some(1) };
         let hop = target.hop.clone();
+        self.events.push_back(Event::Unpaced(destination_of(&target)));
         let (_, request) = Exchange::start(&mut binding.identity, target, terms, desk, now);
         self.events.push_back(Event::Send(hop, request));
         Unregister::Unanswered

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::binding::{Binding, Phase};
+use super::binding::{Binding, Phase, destination_of};
 use super::{Bindings, Event, Opening, Timer, UNREGISTERED_MAX};
 use crate::clock::Instant;
 use crate::engine::ids::BindingId;
@@ -17,10 +17,10 @@ const PARTING_PAUSE: Duration = Duration::from_secs(30);
 impl Bindings {
     /// A binding of a device's own that the registrar does not hear of before its restriction ends.
     pub(crate) fn open_restricted(&mut self, opening: Opening<'_>, desk: &mut Desk<'_>) {
-        let Opening { id, holder, capability, credential, account, takeover, lease_ends } = opening;
+        let Opening { id, holder, tenant, capability, credential, account, takeover, lease_ends } = opening;
         let mut identity = Identity::new(capability, credential, account, desk.random);
         identity.set_takeover(takeover);
-        let mut binding = Binding::new(identity, holder, account, lease_ends);
+        let mut binding = Binding::new(identity, holder, tenant, account, lease_ends);
         (binding.dormant, binding.restricted) = (true, true);
         binding.counted = RegistrationState::Restricted;
         binding.told = binding.counted;
@@ -36,6 +36,7 @@ impl Bindings {
         for timer in [Timer::Next, Timer::GiveUp] {
             self.schedule.remove((id, timer));
         }
+        self.unbook(id);
         let Some(binding) = self.bindings.get_mut(&id) else { return };
         binding.restricted = true;
         (binding.registered_until, binding.granted) = (None, None);
@@ -54,6 +55,7 @@ impl Bindings {
             return self.schedule.set((id, Timer::Next), Some(binding.parts_from));
         }
         binding.parts_from = now + PARTING_PAUSE;
+        self.events.push_back(Event::Unpaced(destination_of(&target)));
         let terms =
             Terms { expires: Duration::ZERO, expires_max: Duration::ZERO, refusals_max: 1, datagrams_max: None };
         self.start_exchange(id, target, terms, desk, now);

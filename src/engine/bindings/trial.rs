@@ -7,7 +7,7 @@ use super::binding::{Phase, destination_of};
 use super::{Bindings, Event, REFUSALS_AT_HAND_OVER, TRIAL_REST, Timer};
 use crate::clock::Instant;
 use crate::engine::ids::{BindingId, BranchId};
-use crate::engine::input::PermitOutcome;
+use crate::engine::permits::{Asker, Class, PermitOutcome, Used, Want};
 use crate::engine::register::{Desk, End, Exchange, Identity, Step, Target};
 use crate::vault::CredentialId;
 
@@ -33,7 +33,7 @@ pub(super) struct Trial {
 
 impl Bindings {
     /// Tries other credentials; `Event::Tried` follows, also when the binding goes.
-    pub(crate) fn try_credential(&mut self, id: BindingId, credential: CredentialId, username: &str) {
+    pub(crate) fn try_credential(&mut self, id: BindingId, credential: CredentialId, username: &str, now: Instant) {
         let binding = self.bindings.get_mut(&id).filter(|binding| binding.trial.is_none());
         if let Some(binding) = binding.filter(|binding| binding.dormant) {
             let mut twin = binding.identity.with_credential(credential, username);
@@ -54,7 +54,12 @@ impl Bindings {
         };
         let twin = binding.identity.with_credential(credential, username);
         binding.trial = Some(Box::new(Trial { twin, exchange: None, postponed: false }));
-        self.events.push_back(Event::Want(destination_of(&target), id));
+        self.want_trial(id, &target, now);
+    }
+
+    fn want_trial(&mut self, id: BindingId, target: &Target, now: Instant) {
+        let want = Want::new(Class::Renewal, 0, now);
+        self.events.push_back(Event::Want(destination_of(target), Asker::Trial(id), want));
     }
 
     pub(super) fn postpone_trial(&mut self, id: BindingId) {
@@ -64,11 +69,11 @@ impl Bindings {
     }
 
     /// The binding's own exchange is over: a trial that waited for that may go on.
-    pub(super) fn resume_trial(&mut self, id: BindingId) {
+    pub(super) fn resume_trial(&mut self, id: BindingId, now: Instant) {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
-        let (Some(target), Some(trial)) = (&binding.target, &mut binding.trial) else { return };
+        let (Some(target), Some(trial)) = (binding.target.clone(), &mut binding.trial) else { return };
         if std::mem::take(&mut trial.postponed) {
-            self.events.push_back(Event::Want(destination_of(target), id));
+            self.want_trial(id, &target, now);
         }
     }
 
@@ -130,7 +135,7 @@ impl Bindings {
         if let Some(exchange) = &trial.exchange {
             self.by_branch.remove(&exchange.branch);
             let outcome = if matches!(end, End::Silent) { PermitOutcome::Silent } else { PermitOutcome::Answered };
-            self.events.push_back(Event::Report(destination_of(&exchange.target), outcome));
+            self.report_trial(&exchange.target, outcome, exchange.requests);
         }
         if again && let Some(binding) = self.bindings.get_mut(&id) {
             trial.exchange = None;
@@ -159,25 +164,34 @@ impl Bindings {
         self.schedule.remove((id, Timer::Trial));
         if let Some(exchange) = &trial.exchange {
             self.by_branch.remove(&exchange.branch);
-            self.events.push_back(Event::Report(destination_of(&exchange.target), PermitOutcome::Unused));
+            self.report_trial(&exchange.target, PermitOutcome::Unused, exchange.requests);
+        } else if let Some(target) = self.bindings.get(&id).and_then(|binding| binding.target.as_ref()) {
+            self.events.push_back(Event::Withdraw(destination_of(target), Asker::Trial(id)));
         }
         self.events.push_back(Event::Tried(id, Tried::Unreachable(trial.twin.credential)));
+    }
+
+    fn report_trial(&mut self, target: &Target, outcome: PermitOutcome, requests: u8) {
+        let used = Used { class: Class::Renewal, outcome, requests };
+        self.events.push_back(Event::Report(destination_of(target), used));
     }
 
     /// Ends whatever the binding is doing, and gives back what it holds for it.
     pub(super) fn cease(&mut self, id: BindingId) {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
-        let restricted = binding.restricted;
+        let (restricted, class) = (binding.restricted, binding.permit_class);
+        self.schedule.remove((id, Timer::Pacing));
         match std::mem::replace(&mut binding.phase, Phase::Resting) {
             Phase::Exchanging(exchange) => {
                 self.by_branch.remove(&exchange.branch);
                 self.schedule.remove((id, Timer::Exchange));
                 // The un-REGISTER of a restriction needed no permit.
                 if !restricted {
-                    self.events.push_back(Event::Report(destination_of(&exchange.target), PermitOutcome::Unused));
+                    let used = Used { class, outcome: PermitOutcome::Unused, requests: exchange.requests };
+                    self.events.push_back(Event::Report(destination_of(&exchange.target), used));
                 }
             }
-            Phase::Waiting(destination) => self.events.push_back(Event::Withdraw(destination, id)),
+            Phase::Waiting(destination) => self.events.push_back(Event::Withdraw(destination, Asker::Binding(id))),
             Phase::Locating(query) => {
                 self.by_query.remove(&query);
             }

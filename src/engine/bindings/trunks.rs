@@ -50,7 +50,7 @@ impl Bindings {
                 // An idle connection that broke under a refresh says nothing about the registrar: once more at once.
                 if idle && !std::mem::replace(&mut binding.cut_off, true) {
                     self.cease(id);
-                    self.register_again(id);
+                    self.register_again(id, now);
                 } else {
                     self.advance(id, branch, Step::Done(End::Silent), desk, now);
                 }

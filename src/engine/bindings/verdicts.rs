@@ -7,8 +7,8 @@ use super::{Bindings, Borne, Event, Spoken, Timer, UNPROVEN_ATTEMPTS_MAX, UNREGI
 use crate::clock::Instant;
 use crate::engine::audit::Cause;
 use crate::engine::ids::BindingId;
-use crate::engine::input::PermitOutcome;
 use crate::engine::output::RegistrationReason;
+use crate::engine::permits::{PermitOutcome, Used};
 use crate::engine::random::Random;
 use crate::engine::register::{Desk, End};
 use crate::engine::schedule::backoff;
@@ -63,7 +63,7 @@ impl Bindings {
                 self.silent(id, desk, now);
             }
         }
-        self.resume_trial(id);
+        self.resume_trial(id, now);
     }
 
     pub(super) fn granted(
@@ -98,6 +98,7 @@ impl Bindings {
         }
         self.schedule.set((id, Timer::Lapse), Some(now + expires));
         self.schedule.set((id, Timer::GiveUp), Some(now + expires + UNREGISTERED_MAX));
+        self.book(id);
         self.schedule_refresh(id, desk, now);
         self.recount(id, Some(200), now);
         self.events.push_back(Event::Spoken(id, Spoken::Verdict));
@@ -192,8 +193,11 @@ impl Bindings {
     }
 
     pub(super) fn report_current(&mut self, id: BindingId, outcome: PermitOutcome) {
-        if let Some(target) = self.bindings.get(&id).and_then(|binding| binding.target.as_ref()) {
-            self.events.push_back(Event::Report(destination_of(target), outcome));
+        if let Some(binding) = self.bindings.get(&id)
+            && let Phase::Exchanging(exchange) = &binding.phase
+        {
+            let used = Used { class: binding.permit_class, outcome, requests: exchange.requests };
+            self.events.push_back(Event::Report(destination_of(&exchange.target), used));
         }
     }
 

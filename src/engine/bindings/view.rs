@@ -10,6 +10,8 @@ use crate::engine::register::{Registered, Target};
 
 /// The verdict on a registration that may hold at the registrar, over a connection that is gone.
 const DISCONNECTED: &str = "the connection to the registrar is down, and is being opened again";
+/// The verdict on a registration whose next REGISTER waits long.
+const PACED: &str = "waits for its turn: others go first to the same registrar";
 
 impl Bindings {
     /// How full each table is.
@@ -65,6 +67,7 @@ impl Bindings {
             reason,
             verdict: match reason {
                 Some(RegistrationReason::Disconnected) => Some(DISCONNECTED.to_owned()),
+                Some(RegistrationReason::Pacing) if binding.judged.is_none() => Some(PACED.to_owned()),
                 _ => binding.verdict.clone(),
             },
             other_contacts: counts.other,

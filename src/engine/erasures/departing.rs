@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use ahash::HashMap;
 
-use super::pacing::Turn;
 use super::{Erasures, Event, Removal, start};
 use crate::clock::Instant;
 use crate::engine::ids::{BindingId, BranchId, InstanceId};
 use crate::engine::output::{Hop, TrunkKey};
+use crate::engine::permits::Asker;
 use crate::engine::register::{Desk, Identity, Leaving, Step};
 use crate::engine::schedule::Schedule;
 use crate::sip::Message;
@@ -50,6 +50,10 @@ impl Departures {
         self.schedule.next()
     }
 
+    pub(super) fn waits(&self, id: BindingId) -> bool {
+        self.departures.get(&id).is_some_and(|departure| matches!(departure.removal, Removal::Waiting(_)))
+    }
+
     fn of(&self, instance: InstanceId) -> Option<BindingId> {
         let from = (instance, BindingId(0));
         self.of_instance.range(from..).next().filter(|(of, _)| *of == instance).map(|(_, id)| *id)
@@ -66,35 +70,32 @@ impl Erasures {
         desk: &mut Desk<'_>,
         now: Instant,
     ) {
-        let Leaving { mut identity, bound_at } = leaving;
+        let Leaving { identity, bound_at } = leaving;
         let grace = desk.policy.erasure_grace;
         let Some(target) = bound_at else {
             let _ = desk.vault.wipe(identity.credential);
             return;
         };
-        let due = match self.pacing.take(&target, grace, now) {
-            Turn::Now => now,
-            Turn::At(at) => at,
-            Turn::AfterWipe(at) => {
-                let (exchange, request) = start(&mut identity, target, desk, now);
-                self.pacing.put(exchange.target, at, request);
-                let _ = desk.vault.wipe(identity.credential);
-                return;
-            }
-            Turn::Never => {
-                let _ = desk.vault.wipe(identity.credential);
-                return;
-            }
-        };
+        let destination = target.destination();
         let departure = Departure { instance, identity, removal: Removal::Waiting(target) };
         self.departures.departures.insert(id, departure);
         self.departures.of_instance.insert((instance, id));
+        self.departures.schedule.set((id, Timer::Exchange), Some(now + grace / 2));
         self.departures.schedule.set((id, Timer::Grace), Some(now + grace));
-        if due > now {
-            self.departures.schedule.set((id, Timer::Exchange), Some(due));
-        } else {
-            self.ask_to_depart(id, desk, now);
+        self.events.push_back(Event::Want(destination, Asker::Departure(id)));
+    }
+
+    /// Its turn did not come in time for the credentials: it goes without them.
+    fn put_off_departure(&mut self, id: BindingId, desk: &mut Desk<'_>, now: Instant) {
+        let is_full = self.put_off.is_full();
+        let Some(departure) = self.departures.departures.get_mut(&id) else { return };
+        if !is_full && let Removal::Waiting(target) = &departure.removal {
+            let (destination, target) = (target.destination(), target.clone());
+            departure.removal = Removal::Needless;
+            let (exchange, request) = start(&mut departure.identity, target, desk, now);
+            self.put_off.put(Asker::Departure(id), destination, exchange.target.hop, request, now);
         }
+        self.departed(id, desk);
     }
 
     /// The instance is being erased, or its app wants its credentials wiped: what it has left is wiped now.
@@ -147,13 +148,13 @@ impl Erasures {
                     let (branch, step) = (exchange.branch, exchange.handle_timeout(now));
                     self.advance_departure(id, branch, step, desk);
                 }
-                (Timer::Exchange, Some(Removal::Waiting(_))) => self.ask_to_depart(id, desk, now),
+                (Timer::Exchange, Some(Removal::Waiting(_))) => self.put_off_departure(id, desk, now),
                 (Timer::Exchange, Some(Removal::Needless) | None) => {}
             }
         }
     }
 
-    fn ask_to_depart(&mut self, id: BindingId, desk: &mut Desk<'_>, now: Instant) {
+    pub(super) fn ask_to_depart(&mut self, id: BindingId, desk: &mut Desk<'_>, now: Instant) {
         let Some(departure) = self.departures.departures.get_mut(&id) else { return };
         let Removal::Waiting(target) = std::mem::replace(&mut departure.removal, Removal::Needless) else { return };
         let hop = target.hop.clone();
@@ -187,9 +188,10 @@ impl Erasures {
         }
         let Some(Departure { instance, identity, removal }) = self.departures.departures.remove(&id) else { return };
         self.departures.of_instance.remove(&(instance, id));
-        if let Removal::Asked(exchange) = removal {
+        if let Removal::Asked(exchange) = &removal {
             self.departures.by_branch.remove(&exchange.branch);
         }
+        self.settle(Asker::Departure(id), removal);
         let _ = desk.vault.wipe(identity.credential);
     }
 }

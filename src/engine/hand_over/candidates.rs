@@ -191,8 +191,16 @@ impl Engine {
         let capability = Capability::mint(self.shard, self.random.bytes());
         let binding = self.leases.found(tenant, &account, capability);
         let lease_ends = now.boot + LEASE_CEILING;
-        let opening =
-            Opening { id: binding, holder: id, capability, credential, account: &account, takeover: false, lease_ends };
+        let opening = Opening {
+            id: binding,
+            holder: id,
+            tenant: self.policy.tenant_place(tenant),
+            capability,
+            credential,
+            account: &account,
+            takeover: false,
+            lease_ends,
+        };
         let (bindings, mut desk) = self.for_bindings();
         bindings.open_candidate(opening, &mut desk, now.boot);
         let candidates = &mut self.hand_overs.candidates;
@@ -211,6 +219,7 @@ impl Engine {
                 self.reject_candidate(binding, Refusal::RegistrarRefused(verdict.clone()), now);
             }
             Spoken::Unreachable => candidate.unreachable = true,
+            Spoken::Crowded(after) => self.reject_candidate(binding, Refusal::Busy { after: *after }, now),
             Spoken::Verdict => match self.bindings.prospect(binding, now.boot) {
                 Prospect::Granted => self.accept_candidate(binding, now),
                 Prospect::Refused(verdict) => {

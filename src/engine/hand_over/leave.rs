@@ -183,7 +183,7 @@ impl Engine {
         let was_wrong = match spoken {
             Spoken::Refused(_) => true,
             Spoken::Verdict => view.map_or(guess.differs, |view| guess.was_wrong(&view)),
-            Spoken::Unreachable => guess.differs,
+            Spoken::Unreachable | Spoken::Crowded(_) => guess.differs,
         };
         self.guesses.settle(guess.ticket, was_wrong);
     }

@@ -41,7 +41,8 @@ impl Engine {
         let Some(capability) = self.leases.capability(id) else { return };
         let lease_ends = self.binding_ends(id).unwrap_or(now.boot);
         let takeover = self.takes_over(id);
-        let opening = Opening { id, holder, capability, credential, account, takeover, lease_ends };
+        let tenant = self.leases.get(holder).map_or(0, |instance| self.policy.tenant_place(&instance.tenant));
+        let opening = Opening { id, holder, tenant, capability, credential, account, takeover, lease_ends };
         let (bindings, mut desk) = self.for_bindings();
         bindings.open(opening, &mut desk, now.boot);
     }
@@ -178,6 +179,8 @@ impl Engine {
     pub(in crate::engine) fn let_go(&mut self, leaving: Leaving, now: Now) -> CredentialId {
         let Leaving { mut identity, bound_at } = leaving;
         if let Some(target) = bound_at {
+            // It cannot wait for its turn: what it is signed with is about to go.
+            self.destinations.charge(target.destination(), 1, &mut self.random, now.boot);
             let terms =
                 Terms { expires: Duration::ZERO, expires_max: Duration::ZERO, refusals_max: 1, datagrams_max: Some(1) };
             let hop = target.hop.clone();

@@ -24,7 +24,7 @@ impl Engine {
         }
         self.hand_overs.trials.insert(id, Trial { reply, change, verdict: None });
         self.hand_overs.schedule.set(Wait::Trial(id), Some(now.boot + self.policy.register_wait));
-        self.bindings.try_credential(id, credential, username);
+        self.bindings.try_credential(id, credential, username, now.boot);
     }
 
     /// How a trial of other credentials ended.

@@ -3,6 +3,7 @@
 use super::subscription::{Asking, Dialog};
 use super::*;
 use crate::engine::challenges::Challenges;
+use crate::engine::permits::Class;
 use crate::engine::register::Identity;
 use crate::engine::schedule::backoff;
 use crate::sip::mailbox::{Request, write_subscribe};
@@ -14,29 +15,71 @@ use crate::sip::{HeaderName, Message};
 const REFUSALS_MAX: u8 = 1;
 
 impl Mailboxes {
-    /// Sends a SUBSCRIBE: the first one, or a refresh in its dialog.
-    pub(super) fn subscribe(
+    /// Wants a turn for a SUBSCRIBE: the first one, or a refresh in its dialog.
+    pub(super) fn subscribe(&mut self, instance: InstanceId, registered: Registered<'_>) {
+        let Some(subscription) = subscription_of(&mut self.boxes, instance) else { return };
+        let destination = registered.target.destination();
+        subscription.phase = Phase::Waiting(destination);
+        self.schedule.remove((instance, Timer::Subscription));
+        self.events.push_back(Event::Want(destination, Asker::Subscription(instance)));
+    }
+
+    /// A turn has come.
+    pub(crate) fn handle_permit(
         &mut self,
-        instance: InstanceId,
-        registered: Registered<'_>,
+        asker: Asker,
+        permit: Permit,
+        registered: Option<Registered<'_>>,
         desk: &mut Desk<'_>,
         now: Instant,
     ) {
-        let Some(subscription) = subscription_of(&mut self.boxes, instance) else { return };
+        let begun = match asker {
+            Asker::Subscription(instance) => self.ask_now(instance, permit, registered, desk, now),
+            Asker::Unsubscription(instance) => self.leave_now(instance, permit, now),
+            Asker::Binding(_) | Asker::Trial(_) | Asker::Erasure(_) | Asker::Departure(_) => false,
+        };
+        if !begun {
+            self.events.push_back(Event::Report(permit.destination, Used::unused(permit.class)));
+        }
+    }
+
+    /// Sends the SUBSCRIBE that waits. `false`: none does, or not there any more.
+    fn ask_now(
+        &mut self,
+        instance: InstanceId,
+        permit: Permit,
+        registered: Option<Registered<'_>>,
+        desk: &mut Desk<'_>,
+        now: Instant,
+    ) -> bool {
+        let Some(subscription) = subscription_of(&mut self.boxes, instance) else { return false };
+        if !matches!(subscription.phase, Phase::Waiting(at) if at == permit.destination) {
+            return false;
+        }
+        let Some(registered) = registered.filter(|it| it.target.destination() == permit.destination) else {
+            self.come_again(instance, Duration::ZERO, desk, now);
+            return false;
+        };
         if subscription.until.is_some_and(|until| until <= now) {
             // The notifier has forgotten it.
             subscription.start_over(desk.random);
         }
         let remaining = registered.lease_ends.saturating_since(now);
         let expires = subscription.expires.min(remaining).max(Duration::from_secs(1));
-        let Some(asking) = ask(&mut subscription.dialog, registered, expires, desk, now) else { return };
+        let Some(mut asking) = ask(&mut subscription.dialog, registered, expires, desk, now) else {
+            self.come_again(instance, Duration::ZERO, desk, now);
+            return false;
+        };
+        asking.requests = 1;
         self.by_branch.insert(asking.branch, Awaited::Subscription(instance));
         self.schedule.set((instance, Timer::Subscription), asking.client.poll_timeout());
         self.events.push_back(Event::Send(asking.target.hop.clone(), asking.client.request().clone()));
         subscription.phase = Phase::Asking(Box::new(asking));
+        true
     }
 
-    /// Ends the subscription, if there is one: with one SUBSCRIBE for no time, which nobody waits for.
+    /// Ends the subscription, if there is one: with one SUBSCRIBE for no time, whose answer nothing waits for. Where its turn does
+    /// not come within the grace, the subscription ends by itself.
     pub(super) fn unsubscribe(
         &mut self,
         instance: InstanceId,
@@ -48,20 +91,53 @@ impl Mailboxes {
             return;
         };
         self.schedule.remove((instance, Timer::Subscription));
-        if let Phase::Asking(asking) = &subscription.phase {
-            self.by_branch.remove(&asking.branch);
-        }
+        self.drop_phase(instance, &subscription.phase);
         let mut dialog = subscription.dialog;
         let Some(registered) = registered.filter(|_| dialog.is_established()) else { return };
         let Some(asking) = ask(&mut dialog, registered, Duration::ZERO, desk, now) else { return };
-        self.events.push_back(Event::Send(asking.target.hop.clone(), asking.client.request().clone()));
-        self.by_branch.insert(asking.branch, Awaited::Leaving(instance));
+        self.gone(instance);
         let until = now + desk.policy.erasure_grace;
-        let due = asking.client.poll_timeout().map_or(until, |due| due.min(until));
-        self.schedule.set((instance, Timer::Leaving), Some(due));
-        if let Some(former) = self.leaving.insert(instance, Box::new(Leaving { dialog, asking, until })) {
-            self.by_branch.remove(&former.asking.branch);
+        self.schedule.set((instance, Timer::Leaving), Some(until));
+        self.events.push_back(Event::Want(asking.target.destination(), Asker::Unsubscription(instance)));
+        self.leaving.insert(instance, Box::new(Leaving { dialog, asking, until }));
+    }
+
+    /// Sends the end of a subscription. `false`: none waits to be ended, or not there any more.
+    fn leave_now(&mut self, instance: InstanceId, permit: Permit, now: Instant) -> bool {
+        let Some(leaving) = self.leaving.get_mut(&instance) else { return false };
+        let Leaving { asking, until, .. } = &mut **leaving;
+        if asking.requests > 0 || asking.target.destination() != permit.destination {
+            return false;
         }
+        asking.requests = 1;
+        // Its timers begin now.
+        let request = asking.client.request().clone();
+        asking.client = NonInviteClient::new(request.clone(), asking.target.transport.is_reliable(), None, now);
+        self.events.push_back(Event::Send(asking.target.hop.clone(), request));
+        self.by_branch.insert(asking.branch, Awaited::Leaving(instance));
+        let due = asking.client.poll_timeout().map_or(*until, |due| due.min(*until));
+        self.schedule.set((instance, Timer::Leaving), Some(due));
+        true
+    }
+
+    /// What a subscription was about to do is not wanted any more.
+    pub(super) fn drop_phase(&mut self, instance: InstanceId, phase: &Phase) {
+        match phase {
+            Phase::Waiting(destination) => {
+                self.events.push_back(Event::Withdraw(*destination, Asker::Subscription(instance)));
+            }
+            Phase::Asking(asking) => {
+                self.by_branch.remove(&asking.branch);
+                self.report(asking.target.destination(), asking.requests);
+            }
+            Phase::Resting | Phase::Stopped => {}
+        }
+    }
+
+    /// A SUBSCRIBE is over. That a registrar says nothing to it tells nothing of its REGISTERs.
+    fn report(&mut self, destination: DestinationKey, requests: u8) {
+        let used = Used { class: Class::Subscription, outcome: PermitOutcome::Unused, requests };
+        self.events.push_back(Event::Report(destination, used));
     }
 
     /// Whether the request with this branch of ours came from that registrant.
@@ -130,6 +206,9 @@ impl Mailboxes {
             return self.events.push_back(Event::Send(hop, bytes));
         }
         self.by_branch.remove(&former);
+        let (destination, requests) = (asking.target.destination(), asking.requests);
+        self.report(destination, requests);
+        let Some(subscription) = subscription_of(&mut self.boxes, instance) else { return };
         match status.code() {
             200..=299 => self.granted(instance, response, desk, now),
             // Who we are is refused, or what we want: asking again would not change it.
@@ -187,7 +266,7 @@ impl Mailboxes {
         let Some(subscription) = subscription_of(&mut self.boxes, instance) else { return };
         let Phase::Asking(asking) = &mut subscription.phase else {
             return match registered {
-                Some(registered) => self.subscribe(instance, registered, desk, now),
+                Some(registered) => self.subscribe(instance, registered),
                 None => self.come_again(instance, Duration::ZERO, desk, now),
             };
         };
@@ -199,7 +278,9 @@ impl Mailboxes {
             }
             Timeout::Idle => self.schedule.set((instance, Timer::Subscription), asking.client.poll_timeout()),
             Timeout::TimedOut | Timeout::Terminated => {
-                self.by_branch.remove(&asking.branch);
+                let (branch, destination, requests) = (asking.branch, asking.target.destination(), asking.requests);
+                self.by_branch.remove(&branch);
+                self.report(destination, requests);
                 self.come_again(instance, Duration::ZERO, desk, now);
             }
         }
@@ -253,8 +334,15 @@ impl Mailboxes {
 
     fn gone(&mut self, instance: InstanceId) {
         self.schedule.remove((instance, Timer::Leaving));
-        if let Some(leaving) = self.leaving.remove(&instance) {
-            self.by_branch.remove(&leaving.asking.branch);
+        let Some(leaving) = self.leaving.remove(&instance) else { return };
+        let asking = &leaving.asking;
+        self.by_branch.remove(&asking.branch);
+        match asking.requests {
+            0 => {
+                let waiting = Asker::Unsubscription(instance);
+                self.events.push_back(Event::Withdraw(asking.target.destination(), waiting));
+            }
+            requests => self.report(asking.target.destination(), requests),
         }
     }
 }
@@ -277,7 +365,8 @@ fn ask(
     let contact = format!("<{}>", registered.identity.contact_uri()?);
     let target = registered.target.clone();
     let (branch, client) = send(dialog, registered.identity, &target, &contact, expires, desk, now);
-    Some(Asking { branch, client, target, contact, challenges: Challenges::default(), expires, bumped: false })
+    let challenges = Challenges::default();
+    Some(Asking { branch, client, target, contact, challenges, expires, bumped: false, requests: 0 })
 }
 
 /// Answers a challenge. `None`: it is a refusal.
@@ -322,6 +411,7 @@ fn resend(asking: &mut Asking, dialog: &mut Dialog, identity: &Identity, desk: &
     let (branch, client) = send(dialog, identity, &asking.target, &asking.contact, asking.expires, desk, now);
     asking.branch = branch;
     asking.client = client;
+    asking.requests = asking.requests.saturating_add(1);
 }
 
 /// Writes a SUBSCRIBE in its dialog, signed as far as the session allows.

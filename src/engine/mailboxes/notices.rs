@@ -92,12 +92,10 @@ impl Mailboxes {
     /// RFC 6665 §4.1.3: the notifier has ended it, and says what that means.
     fn handle_end(&mut self, instance: InstanceId, end: Termination, desk: &mut Desk<'_>, now: Instant) {
         let Some(subscription) = subscription_of(&mut self.boxes, instance) else { return };
-        if let Phase::Asking(asking) = &subscription.phase {
-            self.by_branch.remove(&asking.branch);
-        }
+        let former = std::mem::replace(&mut subscription.phase, Phase::Resting);
         let lived = subscription.since.is_some_and(|since| now.saturating_since(since) >= SHORT_LIVED);
         subscription.start_over(desk.random);
-        subscription.phase = Phase::Resting;
+        self.drop_phase(instance, &former);
         match end {
             Termination::Never => self.stop(instance),
             Termination::AtOnce if lived => {

@@ -6,6 +6,7 @@ use super::{EXPIRES, ROUTE_BYTES_MAX, ROUTES_MAX, TAG_BYTES_MAX};
 use crate::clock::Instant;
 use crate::engine::challenges::Challenges;
 use crate::engine::ids::BranchId;
+use crate::engine::output::DestinationKey;
 use crate::engine::random::Random;
 use crate::engine::register::Target;
 use crate::sip::address::Address;
@@ -27,6 +28,8 @@ pub(super) struct Subscription {
 }
 
 pub(super) enum Phase {
+    /// For its turn at the registrar.
+    Waiting(DestinationKey),
     Asking(Box<Asking>),
     /// Until the refresh, or the next try.
     Resting,
@@ -50,6 +53,8 @@ pub(super) struct Asking {
     pub(super) challenges: Challenges,
     pub(super) expires: Duration,
     pub(super) bumped: bool,
+    /// Requests that were sent; none while it waits for its turn.
+    pub(super) requests: u8,
 }
 
 /// Our side of the dialog (RFC 6665 §4.1, RFC 3261 §12), and the digest session within it.

@@ -32,7 +32,7 @@ impl Policy {
             domain,
             listeners: _,
             register_wait: _,
-            registrars: RegistrarPolicy { allow, allow_special_ranges, ports, rate: _ },
+            registrars: RegistrarPolicy { allow, allow_special_ranges, ports, rate: _, rate_max: _, drain_rate: _ },
             lease_default,
             lease_maximum,
             hold: _,
@@ -146,6 +146,8 @@ mod tests {
             allow_special_ranges: vec!["10.0.0.0/8".parse().expect("a range")],
             ports: vec![5060, 5061],
             rate: 50,
+            rate_max: 1_000,
+            drain_rate: 100,
         };
         let tenant = TenantPolicy {
             id: "acme".into(),

@@ -233,7 +233,7 @@ fn policy() -> Policy {
             advertise: "192.0.2.5:5060".to_owned(),
         }],
         register_wait: Duration::ZERO,
-        registrars: RegistrarPolicy { allow: Vec::new(), allow_special_ranges: Vec::new(), ports: Vec::new(), rate: 1 },
+        registrars: Policy::bare(Limits::default()).registrars,
         lease_default: Duration::ZERO,
         lease_maximum: Duration::ZERO,
         hold: Duration::ZERO,

@@ -254,6 +254,8 @@ pub fn policy() -> Policy {
             allow_special_ranges: vec!["198.51.100.0/24".parse().expect("a range")],
             ports: vec![5060, 5061],
             rate: 50,
+            rate_max: 1_000,
+            drain_rate: 100,
         },
         lease_default: hours(72),
         lease_maximum: hours(144),

@@ -113,6 +113,7 @@ impl World {
             "bindings",
             "bindings.trunks",
             "destinations",
+            "destinations.loaded",
             "places",
             "places.tried",
             "guesses",
@@ -153,6 +154,7 @@ impl World {
         let held = [
             "vault",
             "bindings",
+            "destinations.loaded",
             "bindings.trunks",
             "stories.private_media",
             "places",
