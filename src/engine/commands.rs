@@ -76,6 +76,7 @@ impl Engine {
         self.watch_lease(id, now);
         if let Some(binding) = self.leases.get(id).map(|instance| instance.binding) {
             self.adjust_binding(binding, now);
+            self.bindings.remind(binding, now.boot);
         }
         self.record(id, LifeEvent::LeasedOn, now);
         self.reply_instance(id, reply, now);

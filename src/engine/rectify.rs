@@ -168,6 +168,7 @@ impl Engine {
     pub(super) fn finish_rectify(&mut self, id: InstanceId, reply: ReplyTo, now: Now) {
         if let Some(binding) = self.leases.get(id).map(|instance| instance.binding) {
             self.adjust_binding(binding, now);
+            self.bindings.remind(binding, now.boot);
         }
         self.record(id, LifeEvent::Rectified, now);
         self.claim_place(id, now);

@@ -53,6 +53,7 @@ mod proof;
 mod random_walk;
 mod records;
 mod reinstall;
+mod reminded;
 mod restriction;
 mod seeds;
 mod share;

@@ -207,6 +207,12 @@ impl Binding {
         self.disconnected && self.is_registered(now) && !self.dormant
     }
 
+    /// The registrar refused who we are: the same credentials would only be refused again.
+    pub(super) fn refuses_credentials(&self) -> bool {
+        let forbidden = || self.verdict.as_ref().is_some_and(|verdict| verdict.starts_with("403"));
+        self.judged == Some(RegistrationReason::Refused) || (self.judged.is_some() && forbidden())
+    }
+
     /// The last exchange failed, and its verdict says why.
     pub(super) fn is_backing_off(&self) -> bool {
         self.backoff_step > 0 || self.refusals > 0

@@ -82,11 +82,14 @@ impl Bindings {
     }
 
     /// Has the binding register before its time: at once, or as soon as it may after the last such haste, or after what the
-    /// registrar asked for. `false`: not at once.
+    /// registrar asked for; not at all where it refused the credentials that came once more. `false`: not at once.
     pub(crate) fn hasten(&mut self, id: BindingId, now: Instant) -> bool {
         let Some(binding) = self.bindings.get_mut(&id).filter(|binding| !binding.dormant) else { return false };
         if !matches!(binding.phase, Phase::Resting) {
             return true;
+        }
+        if binding.refuses_credentials() {
+            return false;
         }
         let earliest = (now + binding.early_from.saturating_since(now + EARLY_SLACK)).max(binding.not_before);
         if earliest > now {
@@ -94,6 +97,27 @@ impl Bindings {
             self.schedule.set((id, Timer::Next), Some(due));
             return false;
         }
+        self.register_early(id, now);
+        true
+    }
+
+    /// Its app shows that it is there, and brings no credentials: a binding that waits in back-off is tried at once, but not before
+    /// its registrar wants that, nor sooner after the last early try than `EARLY_PAUSE`, nor with credentials that were refused.
+    pub(crate) fn remind(&mut self, id: BindingId, now: Instant) {
+        let may = |binding: &Box<Binding>| {
+            !binding.dormant
+                && matches!(binding.phase, Phase::Resting)
+                && !binding.is_content(now)
+                && !binding.refuses_credentials()
+                && binding.early_from.max(binding.not_before) <= now
+        };
+        if self.bindings.get(&id).is_some_and(may) {
+            self.register_early(id, now);
+        }
+    }
+
+    fn register_early(&mut self, id: BindingId, now: Instant) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
         binding.early_from = binding.early_from.max(now) + EARLY_PAUSE;
         let lapsed = binding.ever_registered && !binding.is_registered(now);
         if lapsed || binding.target.is_none() {
@@ -101,7 +125,6 @@ impl Bindings {
         } else {
             self.register_again(id, now);
         }
-        true
     }
 
     /// Whether it is registered, and nothing stood in the way lately.
