@@ -51,6 +51,11 @@ impl Cure {
 }
 
 impl Binding {
+    fn is_remindable(&self, now: Instant) -> bool {
+        let waits = !self.dormant && matches!(self.phase, Phase::Resting) && !self.is_content(now);
+        waits && !self.refuses_credentials() && self.early_from.max(self.not_before) <= now
+    }
+
     /// Puts `credential` in the place of the member's own copy and has the binding speak with it; what the member had until
     /// now comes back to be wiped. `None`: the member had nothing here.
     fn renew(&mut self, member: InstanceId, credential: CredentialId, username: String) -> Option<CredentialId> {
@@ -104,14 +109,7 @@ impl Bindings {
     /// Its app shows that it is there, and brings no credentials: a binding that waits in back-off is tried at once, but not before
     /// its registrar wants that, nor sooner after the last early try than `EARLY_PAUSE`, nor with credentials that were refused.
     pub(crate) fn remind(&mut self, id: BindingId, now: Instant) {
-        let may = |binding: &Box<Binding>| {
-            !binding.dormant
-                && matches!(binding.phase, Phase::Resting)
-                && !binding.is_content(now)
-                && !binding.refuses_credentials()
-                && binding.early_from.max(binding.not_before) <= now
-        };
-        if self.bindings.get(&id).is_some_and(may) {
+        if self.bindings.get(&id).is_some_and(|binding| binding.is_remindable(now)) {
             self.register_early(id, now);
         }
     }
