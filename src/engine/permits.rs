@@ -59,6 +59,8 @@ pub(crate) enum Asker {
     Erasure(InstanceId),
     /// The un-REGISTER of a binding that was left.
     Departure(BindingId),
+    /// The un-REGISTER of a binding whose credentials are wiped already.
+    Farewell(BindingId),
     /// A SUBSCRIBE.
     Subscription(InstanceId),
     /// The end of a subscription.

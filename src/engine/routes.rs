@@ -23,6 +23,10 @@ impl Engine {
             Event::Report(destination, used) => {
                 self.destinations.report(destination, used, &mut self.random, now.boot);
             }
+            Event::Farewell(binding, target, request) => {
+                self.erasures.send_farewell(binding, &target, request, now.boot);
+            }
+            Event::Back(binding) => self.erasures.drop_farewell(binding),
             Event::Unpaced(destination) => self.destinations.charge(destination, 1, &mut self.random, now.boot),
             Event::Load(destination, tenant, change) => {
                 self.destinations.load(destination, tenant, change, &mut self.random, now.boot);
@@ -92,7 +96,7 @@ impl Engine {
                 let (bindings, mut desk) = self.for_bindings();
                 bindings.handle_permit(binding, permit, &mut desk, now.boot);
             }
-            Asker::Erasure(_) | Asker::Departure(_) => {
+            Asker::Erasure(_) | Asker::Departure(_) | Asker::Farewell(_) => {
                 let (erasures, mut desk) = self.for_erasures();
                 erasures.handle_permit(asker, permit, &mut desk, now);
             }

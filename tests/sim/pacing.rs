@@ -1,6 +1,7 @@
 //! How fast registrars are asked: one budget for all that goes to an address, and refreshes that come in time.
 
 use reveille::clock::Instant;
+use reveille::engine::input::{Command, Mode, Parting};
 use reveille::engine::output::{Answer, Note, Refusal, RegistrationReason, RegistrationState};
 
 use crate::pbx::{NonceLife, Verdict};
@@ -8,8 +9,9 @@ use crate::world::{World, millis, minutes, secs, seed};
 
 #[test]
 fn a_registrar_that_comes_back_hears_no_more_than_the_rate_and_its_burst() {
-    let mut world = World::new(seed(901));
-    hand_over(&mut world, 500);
+    // As 500 at a rate of 50.
+    let mut world = World::new(seed(901)).with_policy(|policy| policy.registrars.rate = 20);
+    hand_over(&mut world, 200);
     world.pbx().registrar.nonces = NonceLife::For(minutes(1));
     world.run_for(minutes(1));
     world.pbx().registrar.verdict = Verdict::Silent;
@@ -18,14 +20,14 @@ fn a_registrar_that_comes_back_hears_no_more_than_the_rate_and_its_burst() {
     let (before, sent) = (world.pbx().registers.len(), world.sent.len());
     // The first that is granted tells that it is back; then some go while the others register anew.
     world.run_until(minutes(35), |world| world.pbx().registers[before..].iter().any(|seen| seen.code == 200));
-    for number in 0..100 {
+    for number in 0..40 {
         world.delete(&name(number));
     }
     world.run_for(minutes(2));
 
-    assert!((100..500).all(|number| world.pbx().contacts(&name(number)).len() == 1));
+    assert!((40..200).all(|number| world.pbx().contacts(&name(number)).len() == 1));
     let most = most_in_a_second(&requests(&world, sent));
-    assert!(most <= 50 + 10, "{most} in one second at a rate of 50");
+    assert!(most <= 20 + 4, "{most} in one second at a rate of 20");
 }
 
 #[test]
@@ -35,7 +37,7 @@ fn accounts_that_need_more_than_the_rate_are_refreshed_in_time() {
         .with_policy(|policy| policy.registrars.rate = 5)
         .with_pbx(|pbx| pbx.registrar.max_expires = 16);
     hand_over(&mut world, 155);
-    world.run_for(minutes(5));
+    world.run_for(minutes(3));
     let before = world.notes.len();
     world.run_for(minutes(1));
     let failed = world.notes[before..]
@@ -121,6 +123,32 @@ fn subscriptions_to_mailboxes_share_the_budget() {
     let subscribed = world.sent.iter().filter(|(_, _, bytes)| bytes.starts_with(b"SUBSCRIBE")).count();
     assert!(subscribed >= 60, "{subscribed}");
     let most = most_in_a_second(&requests(&world, 0));
+    assert!(most <= 12, "{most} in one second at 10");
+}
+
+#[test]
+fn apps_that_come_to_the_foreground_together_are_removed_at_the_rate_and_those_that_go_back_stay() {
+    let mut world = World::new(seed(907)).with_policy(|policy| policy.registrars.rate = 10);
+    (0..20).for_each(|number| world.add_phone(&name(number)));
+    for number in 0..20 {
+        let mut offer = world.offer(&name(number));
+        offer.preferences.mode = Mode::Background;
+        world.hand_over_this(&name(number), offer);
+    }
+    world.run_for(secs(10));
+    let sent = world.sent.len();
+    for number in 0..20 {
+        let (id, token) = world.key_of(&name(number));
+        world.command(Command::Foreground(id, token, Parting::Release));
+    }
+    world.run_for(millis(200));
+    let mut offer = world.offer(&name(19));
+    offer.preferences.mode = Mode::Background;
+    world.hand_over_this(&name(19), offer);
+    world.run_for(secs(10));
+    assert!((0..19).all(|number| world.pbx().contacts(&name(number)).is_empty()));
+    assert_eq!(world.pbx().contacts(&name(19)).len(), 1);
+    let most = most_in_a_second(&requests(&world, sent));
     assert!(most <= 12, "{most} in one second at 10");
 }
 

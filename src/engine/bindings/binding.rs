@@ -56,6 +56,8 @@ pub(crate) struct Binding {
     pub(super) paced: bool,
     /// What keeping it costs, and where.
     pub(super) booked: Option<(DestinationKey, u64)>,
+    /// An un-REGISTER of it may still wait for its turn.
+    pub(super) farewell: bool,
     pub(super) registered_at: Option<Instant>,
     pub(super) registered_until: Option<Instant>,
     pub(super) granted: Option<Duration>,
@@ -136,6 +138,7 @@ impl Binding {
             permit_class: Class::First,
             paced: false,
             booked: None,
+            farewell: false,
             registered_at: None,
             registered_until: None,
             granted: None,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::binding::{Binding, destination_of};
+use super::binding::Binding;
 use super::{Bindings, Event, Opening, Timer};
 use crate::clock::Instant;
 use crate::engine::audit::Unregister;
@@ -84,10 +84,9 @@ impl Bindings {
         let Some(target) = binding.bound_at.take() else { return Unregister::NotNeeded };
         let terms =
             Terms { expires: Duration::ZERO, expires_max: Duration::ZERO, refusals_max: 1, datagrams_max: Some(1) };
-        let hop = target.hop.clone();
-        self.events.push_back(Event::Unpaced(destination_of(&target)));
-        let (_, request) = Exchange::start(&mut binding.identity, target, terms, desk, now);
-        self.events.push_back(Event::Send(hop, request));
+        binding.farewell = true;
+        let (exchange, request) = Exchange::start(&mut binding.identity, target, terms, desk, now);
+        self.events.push_back(Event::Farewell(id, Box::new(exchange.target), request));
         Unregister::Unanswered
     }
 }

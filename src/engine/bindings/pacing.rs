@@ -1,4 +1,5 @@
-//! A binding's turn at its registrar's address: how urgent it is, what keeping the binding costs, and what an app is told that waits.
+//! A binding's turn at its registrar's address: how urgent it is, what keeping the binding costs, and what an app is told
+//! while it waits.
 
 use std::time::Duration;
 
@@ -44,8 +45,10 @@ impl Bindings {
         desk: &mut Desk<'_>,
         now: Instant,
     ) {
-        let waits = |binding: &&mut Box<Binding>| matches!(binding.phase, Phase::Waiting(at) if at == destination);
-        let Some(binding) = self.bindings.get_mut(&id).filter(waits) else { return };
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
+        if !matches!(binding.phase, Phase::Waiting(at) if at == destination) {
+            return;
+        }
         binding.phase = Phase::Resting;
         binding.judge(RegistrationReason::Pacing, CROWDED.to_owned());
         desk.tally.shed(Shed::Crowded);

@@ -94,6 +94,9 @@ impl Bindings {
         let mut terms = binding.terms(now);
         terms.refusals_max = REFUSALS_AT_HAND_OVER;
         let Some(trial) = &mut binding.trial else { return };
+        if std::mem::take(&mut binding.farewell) {
+            self.events.push_back(Event::Back(id));
+        }
         trial.twin.catch_up(&binding.identity);
         let hop = target.hop.clone();
         let (exchange, request) = Exchange::start(&mut trial.twin, target, terms, desk, now);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::clock::Instant;
 
-/// What a permit is charged before its exchange is over: a request, and the one that answers a challenge. What was not needed comes
-/// back with the outcome.
+/// What a permit is charged before its exchange is over: a request, and the one that answers a challenge. What was not
+/// needed comes back with the outcome.
 pub(super) const EXCHANGE_COST: u32 = 2;
 /// The burst is this part of the rate, and at least one exchange.
 const BURST_PART: u32 = 5;

@@ -1,4 +1,4 @@
-//! One destination in its home shard: who wants a turn, whether it answers, and what is held there.
+//! One destination in its home shard: what wants a turn there, whether it answers, and what is held there.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -199,7 +199,7 @@ impl Home {
         if draining {
             return (first.class == Class::Removal).then_some((first, shard));
         }
-        if self.turns % TRICKLE == TRICKLE - 1 && self.down.is_none() && first.class != Class::Removal {
+        if self.turns % TRICKLE == TRICKLE - 1 && self.proven && self.down.is_none() {
             let lower: Vec<Class> = Class::ALL
                 .into_iter()
                 .filter(|class| *class > first.class && self.at_or_after(*class, 0).is_some())

@@ -35,10 +35,10 @@ impl PutOff {
         self.schedule.set(asker, Some(now + PUT_OFF_MAX));
     }
 
-    /// Its turn has come.
-    pub(super) fn take(&mut self, asker: Asker) -> Option<(Hop, Bytes)> {
+    /// Its turn has come, or it is not to be sent any more.
+    pub(super) fn take(&mut self, asker: Asker) -> Option<(DestinationKey, Hop, Bytes)> {
         self.schedule.remove(asker);
-        self.requests.remove(&asker).map(|(_, hop, request)| (hop, request))
+        self.requests.remove(&asker)
     }
 
     /// One that waited too long.

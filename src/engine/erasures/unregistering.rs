@@ -1,9 +1,11 @@
 //! Un-REGISTERs of erasures: each waits for its turn at the registrar, with the credentials for half of the grace at most.
 
+use bytes::Bytes;
+
 use super::{Erasures, Event, Removal, Timer, start};
-use crate::clock::Now;
+use crate::clock::{Instant, Now};
 use crate::engine::audit::Unregister;
-use crate::engine::ids::InstanceId;
+use crate::engine::ids::{BindingId, InstanceId};
 use crate::engine::permits::{Asker, Class, Permit, PermitOutcome, Used};
 use crate::engine::register::{Desk, Target};
 
@@ -27,7 +29,11 @@ impl Erasures {
                 self.leaving(id).is_some_and(|leaving| matches!(leaving.removal, Removal::Waiting(_)))
             }
             Asker::Departure(id) => self.departures.waits(id),
-            Asker::Binding(_) | Asker::Trial(_) | Asker::Subscription(_) | Asker::Unsubscription(_) => false,
+            Asker::Binding(_)
+            | Asker::Trial(_)
+            | Asker::Farewell(_)
+            | Asker::Subscription(_)
+            | Asker::Unsubscription(_) => false,
         };
         match asker {
             Asker::Erasure(id) if waits => return self.ask(id, desk, now),
@@ -38,8 +44,28 @@ impl Erasures {
         let requests = u8::from(request.is_some());
         let used = Used { class: permit.class, outcome: PermitOutcome::Unused, requests };
         self.events.push_back(Event::Report(permit.destination, used));
-        if let Some((hop, request)) = request {
+        if let Some((_, hop, request)) = request {
             self.events.push_back(Event::Send(hop, request));
+        }
+    }
+
+    /// Sends an un-REGISTER when its turn comes. It is written already, and its answer is of no use, since its credentials are
+    /// about to be wiped.
+    pub(crate) fn send_farewell(&mut self, id: BindingId, target: &Target, request: Bytes, now: Instant) {
+        self.drop_farewell(id);
+        if self.put_off.is_full() {
+            return;
+        }
+        let (asker, destination) = (Asker::Farewell(id), target.destination());
+        self.put_off.put(asker, destination, target.hop.clone(), request, now);
+        self.events.push_back(Event::Want(destination, asker));
+    }
+
+    /// The binding registers again, and its Contact is to stay: an un-REGISTER that still waits would remove it.
+    pub(crate) fn drop_farewell(&mut self, id: BindingId) {
+        let asker = Asker::Farewell(id);
+        if let Some((destination, ..)) = self.put_off.take(asker) {
+            self.events.push_back(Event::Withdraw(destination, asker));
         }
     }
 

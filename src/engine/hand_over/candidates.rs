@@ -391,7 +391,7 @@ impl Engine {
             match self.bindings.take(from, now.boot) {
                 // An empty slot cannot answer a challenge.
                 Some(leaving) if from_foreground => {
-                    let slot = self.let_go(leaving, now);
+                    let slot = self.let_go(from, leaving, now);
                     let _ = self.vault.wipe(slot);
                 }
                 Some(leaving) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::clock::Now;
 use crate::engine::account::{Account, TenantId};
 use crate::engine::bindings::Opening;
-use crate::engine::engine::{Effect, Engine};
+use crate::engine::engine::Engine;
 use crate::engine::erasures::Sentence;
 use crate::engine::ids::{BindingId, Capability, InstanceId, ReplyTo};
 use crate::engine::input::HandOver;
@@ -130,7 +130,7 @@ impl Engine {
         let own = self.leases.get(member).map(|instance| instance.binding);
         if let Some(own) = own.filter(|own| *own != id) {
             if let Some(leaving) = self.bindings.take(own, now.boot) {
-                let slot = self.let_go(leaving, now);
+                let slot = self.let_go(own, leaving, now);
                 let _ = self.vault.wipe(slot);
             }
             self.leases.reseat(member, id);
@@ -172,21 +172,18 @@ impl Engine {
             return Some(credential);
         }
         let leaving = self.bindings.take(binding, now.boot)?;
-        Some(self.let_go(leaving, now))
+        Some(self.let_go(binding, leaving, now))
     }
 
     /// Removes a binding at the registrar with the nonce at hand, once; the credentials come back.
-    pub(in crate::engine) fn let_go(&mut self, leaving: Leaving, now: Now) -> CredentialId {
+    pub(in crate::engine) fn let_go(&mut self, id: BindingId, leaving: Leaving, now: Now) -> CredentialId {
         let Leaving { mut identity, bound_at } = leaving;
         if let Some(target) = bound_at {
-            // It cannot wait for its turn: what it is signed with is about to go.
-            self.destinations.charge(target.destination(), 1, &mut self.random, now.boot);
             let terms =
                 Terms { expires: Duration::ZERO, expires_max: Duration::ZERO, refusals_max: 1, datagrams_max: Some(1) };
-            let hop = target.hop.clone();
             let (_, mut desk) = self.for_bindings();
-            let (_, request) = Exchange::start(&mut identity, target, terms, &mut desk, now.boot);
-            self.outputs.push_back(Effect::Send(hop, request));
+            let (exchange, request) = Exchange::start(&mut identity, target, terms, &mut desk, now.boot);
+            self.erasures.send_farewell(id, &exchange.target, request, now.boot);
         }
         identity.into_credential().0
     }

@@ -36,7 +36,7 @@ impl Mailboxes {
         let begun = match asker {
             Asker::Subscription(instance) => self.ask_now(instance, permit, registered, desk, now),
             Asker::Unsubscription(instance) => self.leave_now(instance, permit, now),
-            Asker::Binding(_) | Asker::Trial(_) | Asker::Erasure(_) | Asker::Departure(_) => false,
+            Asker::Binding(_) | Asker::Trial(_) | Asker::Erasure(_) | Asker::Departure(_) | Asker::Farewell(_) => false,
         };
         if !begun {
             self.events.push_back(Event::Report(permit.destination, Used::unused(permit.class)));

@@ -224,7 +224,6 @@ fn reached(device: u8) -> Device {
 }
 
 fn policy() -> Policy {
-    use crate::engine::policy::RegistrarPolicy;
     Policy {
         domain: "edge.example.net".to_owned(),
         listeners: vec![Listener {
