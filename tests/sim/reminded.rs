@@ -1,6 +1,6 @@
 //! An app that renews its lease, or changes its instance, while the registration waits in back-off.
 
-use reveille::engine::input::{Command, Rectification};
+use reveille::engine::input::Command;
 use reveille::engine::output::{Answer, RegistrationState};
 
 use crate::pbx::Verdict;
@@ -32,7 +32,7 @@ fn a_change_of_the_instance_does_the_same() {
     world.run_for(minutes(10));
     world.pbx().registrar.verdict = Verdict::Fair;
     let (id, token) = world.key_of("alice");
-    world.command(Command::Rectify(id, token, Box::new(Rectification::default())));
+    world.command(Command::Rectify(id, token, Box::default()));
     // The destination is probed at a time of its own.
     world.run_for(minutes(31));
     assert_eq!(state(&mut world), RegistrationState::Registered);
@@ -40,7 +40,7 @@ fn a_change_of_the_instance_does_the_same() {
     let mut world = failing(923, Verdict::Code(500, None));
     world.pbx().registrar.verdict = Verdict::Fair;
     let (id, token) = world.key_of("alice");
-    world.command(Command::Rectify(id, token, Box::new(Rectification::default())));
+    world.command(Command::Rectify(id, token, Box::default()));
     world.run_for(secs(1));
     assert_eq!(state(&mut world), RegistrationState::Registered);
 }
