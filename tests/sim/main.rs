@@ -52,6 +52,7 @@ mod policy;
 mod proof;
 mod random_walk;
 mod records;
+mod refusals;
 mod reinstall;
 mod reminded;
 mod restriction;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::curing::Cure;
 use super::cuts::Cuts;
+use super::refusals::Refusals;
 use super::trial::Trial;
 use super::{REFUSALS_AT_HAND_OVER, UNPROVEN_DATAGRAMS_MAX};
 use crate::clock::Instant;
@@ -73,8 +74,7 @@ pub(crate) struct Binding {
     pub(super) cuts: Cuts,
     pub(super) unproven_attempts: u8,
     pub(super) backoff_step: u32,
-    pub(super) refusals: u8,
-    pub(super) first_refusal: Option<Instant>,
+    pub(super) refusals: Refusals,
     /// Whether only its app can help.
     pub(super) cure: Cure,
     /// No hand-over brings its next REGISTER forward before.
@@ -150,8 +150,7 @@ impl Binding {
             cuts: Cuts::default(),
             unproven_attempts: 0,
             backoff_step: 0,
-            refusals: 0,
-            first_refusal: None,
+            refusals: Refusals::default(),
             cure: Cure::default(),
             early_from: Instant::default(),
             not_before: Instant::default(),
@@ -205,6 +204,11 @@ impl Binding {
         self.registered_until.is_some_and(|until| until > now)
     }
 
+    /// How long the registration holds.
+    pub(super) fn left(&self, now: Instant) -> Duration {
+        self.registered_until.map_or(Duration::ZERO, |until| until.saturating_since(now))
+    }
+
     /// The registrar may hold the registration, but calls cannot come over its connection.
     pub(super) fn is_disconnected(&self, now: Instant) -> bool {
         self.disconnected && self.is_registered(now) && !self.dormant
@@ -218,7 +222,7 @@ impl Binding {
 
     /// The last exchange failed, and its verdict says why.
     pub(super) fn is_backing_off(&self) -> bool {
-        self.backoff_step > 0 || self.refusals > 0
+        self.backoff_step > 0 || self.refusals.are_under_way()
     }
 
     /// Registered, and the last exchange said so: no back-off is under way.

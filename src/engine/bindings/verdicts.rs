@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::binding::{Phase, destination_of};
+use super::refusals::Refusals;
 use super::{Bindings, Borne, Event, Spoken, Timer, UNPROVEN_ATTEMPTS_MAX, UNREGISTERED_MAX};
 use crate::clock::Instant;
 use crate::engine::audit::Cause;
@@ -14,11 +15,8 @@ use crate::engine::register::{Desk, End};
 use crate::engine::schedule::backoff;
 use crate::engine::tally::RegisterOutcome;
 
-/// Refusals of a binding that once worked (a PBX in reload challenges everyone), over at least `REFUSAL_SPAN`.
-const REFUSALS_LATER: u8 = 3;
-const REFUSAL_SPAN: Duration = Duration::from_secs(3600);
-/// Pause after a refusal of a binding that once worked; two of them are longer than `REFUSAL_SPAN`.
-const REFUSAL_PAUSE: Duration = Duration::from_secs(1801);
+/// What a registrar in reload, or one with a list of addresses that it refuses, says without a challenge.
+const FORBIDDEN: u16 = 403;
 /// A registration that ends less than this before the lease need not be refreshed: registrars count whole seconds.
 const LEASE_SLACK: Duration = Duration::from_secs(2);
 
@@ -83,8 +81,7 @@ impl Bindings {
         binding.judge(None, verdict);
         (binding.cut_off, binding.disconnected) = (false, false);
         binding.backoff_step = 0;
-        binding.refusals = 0;
-        binding.first_refusal = None;
+        binding.refusals = Refusals::default();
         binding.cure.end();
         binding.ever_registered = true;
         (binding.dormant, binding.restricted, binding.parts) = (false, false, false);
@@ -116,20 +113,22 @@ impl Bindings {
     fn refused(&mut self, id: BindingId, verdict: String, desk: &mut Desk<'_>, now: Instant) {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
         binding.judge(RegistrationReason::Refused, verdict.clone());
-        self.events.push_back(Event::Refused(id));
         if !binding.ever_registered {
             binding.bound_at = None;
+            self.events.push_back(Event::Refused(id));
             self.recount(id, Some(401), now);
             self.events.push_back(Event::Spoken(id, Spoken::Refused(verdict)));
             return;
         }
-        binding.refusals += 1;
-        let first = *binding.first_refusal.get_or_insert(now);
-        if binding.refusals >= REFUSALS_LATER && now.saturating_since(first) >= REFUSAL_SPAN {
+        let left = binding.left(now);
+        let (pause, is_new) = binding.refusals.pause(left, desk.random, now);
+        if is_new {
+            self.events.push_back(Event::Refused(id));
+        }
+        if is_new && binding.refusals.count(now) {
             self.events.push_back(Event::GiveUp(id, Cause::Refused));
             return;
         }
-        let pause = desk.random.jitter(REFUSAL_PAUSE, 100, 110);
         self.schedule.set((id, Timer::Next), Some(now + pause));
         self.recount(id, Some(401), now);
         self.events.push_back(Event::Spoken(id, Spoken::Verdict));
@@ -146,7 +145,14 @@ impl Bindings {
     ) {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
         binding.judge(RegistrationReason::Rejected, verdict);
-        let pause = backoff(binding.backoff_step, desk.random).max(at_least);
+        // A registration that once worked and is forbidden is asked for as one whose credentials are refused, but counts as none.
+        let pause = if code == FORBIDDEN && binding.ever_registered {
+            let left = binding.left(now);
+            binding.refusals.pause(left, desk.random, now).0
+        } else {
+            backoff(binding.backoff_step, desk.random)
+        };
+        let pause = pause.max(at_least);
         binding.backoff_step += 1;
         binding.not_before = now + at_least;
         self.schedule.set((id, Timer::Next), Some(now + pause));
