@@ -70,6 +70,10 @@ pub(crate) enum Event {
     Report(DestinationKey, Used),
     /// A request went that could not wait for a permit.
     Unpaced(DestinationKey),
+    /// An un-REGISTER that is to go when its turn comes, without credentials behind it.
+    Farewell(BindingId, Box<Target>, Bytes),
+    /// It registers again: such an un-REGISTER is not to go any more.
+    Back(BindingId),
     /// What a tenant keeps registered there changed by so much.
     Load(DestinationKey, u16, i64),
     /// The binding has waited long for its permit.
@@ -407,6 +411,9 @@ impl Bindings {
 
     fn start_exchange(&mut self, id: BindingId, target: Target, terms: Terms, desk: &mut Desk<'_>, now: Instant) {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
+        if std::mem::take(&mut binding.farewell) {
+            self.events.push_back(Event::Back(id));
+        }
         let hop = target.hop.clone();
         let (exchange, request) = Exchange::start(&mut binding.identity, target, terms, desk, now);
         self.by_branch.insert(exchange.branch, id);

@@ -431,7 +431,6 @@ impl Erasures {
 
 /// An exchange that removes the binding at `target`.
 fn start(identity: &mut Identity, target: Target, desk: &mut Desk<'_>, now: Instant) -> (Exchange, Bytes) {
-    let (expires, expires_max) = (Duration::ZERO, Duration::ZERO);
-    let terms = Terms { expires, expires_max, refusals_max: 1, datagrams_max: None };
+    let terms = Terms { expires: Duration::ZERO, refusals_max: 1, datagrams_max: None };
     Exchange::start(identity, target, terms, desk, now)
 }

@@ -18,7 +18,7 @@ use super::account::TrunkHost;
 use super::challenges::Challenges;
 use super::ids::{BranchId, ListenerId, ShardId};
 use super::input::Located;
-use super::output::{DestinationKey, Hop, TlsIdentity, TrunkKey};
+use super::output::{DestinationKey, Hop, RegistrationReason, TlsIdentity, TrunkKey};
 use super::policy::Policy;
 use super::random::Random;
 use super::tally::Tally;
@@ -27,6 +27,12 @@ use crate::sip::registration;
 use crate::sip::transaction::{NonInviteClient, Timeout, Verdict};
 use crate::sip::{Message, Transport};
 use crate::vault::Vault;
+
+/// The longest expiry that is asked for because a 423 demands it (RFC 3261 §10.2.8). It may outlast the lease: the un-REGISTER
+/// at its end removes the binding.
+const EXPIRES_MAX: Duration = registration::GRANTED_MAX;
+/// How often one exchange asks for a longer expiry: a proxy and the registrar behind it may each have a minimum.
+const LONGER_MAX: u8 = 2;
 
 /// What an exchange borrows from its shard.
 pub(crate) struct Desk<'a> {
@@ -105,8 +111,6 @@ pub(crate) struct Leaving {
 pub(crate) struct Terms {
     /// The expiry to ask for; zero removes the binding.
     pub(crate) expires: Duration,
-    /// The longest expiry a 423 may talk us into.
-    pub(crate) expires_max: Duration,
     /// Refusals that end the exchange.
     pub(crate) refusals_max: u8,
     /// Most datagrams for one request; `None`: by the RFC.
@@ -120,7 +124,8 @@ pub(crate) struct Exchange {
     transaction: NonInviteClient,
     terms: Terms,
     challenges: Challenges,
-    bumped: bool,
+    /// How often a 423 was followed.
+    longer: u8,
     /// The request on the wire asks who is there; the registration follows it.
     querying: bool,
     /// Requests that were sent; retransmissions do not count.
@@ -147,7 +152,7 @@ pub(crate) enum End {
     /// Nothing that is held can sign the challenge: another realm or algorithm.
     Unsignable { verdict: String },
     /// Another final answer.
-    Failed { code: u16, verdict: String, retry_after: Option<Duration> },
+    Failed { code: u16, reason: RegistrationReason, verdict: String, retry_after: Option<Duration> },
     /// No final answer.
     Silent,
 }
@@ -162,13 +167,15 @@ impl Exchange {
         now: Instant,
     ) -> (Self, Bytes) {
         let branch = BranchId::mint(desk.shard, desk.random.bytes());
-        let querying = !terms.expires.is_zero() && identity.wants_query();
+        let removing = terms.expires.is_zero();
+        let terms = Terms { expires: if removing { terms.expires } else { identity.at_least(terms.expires) }, ..terms };
+        let querying = !removing && identity.wants_query();
         let wanted = if querying { Wanted::Query } else { Wanted::Binding(terms.expires) };
         let request = identity.write(&target, branch, wanted, desk, now);
         let transaction =
             NonInviteClient::new(request.clone(), target.transport.is_reliable(), terms.datagrams_max, now);
         let challenges = Challenges::default();
-        let exchange = Self { branch, target, transaction, terms, challenges, bumped: false, querying, requests: 1 };
+        let exchange = Self { branch, target, transaction, terms, challenges, longer: 0, querying, requests: 1 };
         (exchange, request)
     }
 
@@ -200,11 +207,17 @@ impl Exchange {
                         Step::Done(End::Granted { expires: Duration::ZERO, verdict })
                     }
                     // A 200 that lists other Contacts and not ours grants nothing we could rely on.
-                    None => Step::Done(End::Failed { code: status.code(), verdict, retry_after: None }),
+                    None => {
+                        let (code, reason) = (status.code(), RegistrationReason::Rejected);
+                        Step::Done(End::Failed { code, reason, verdict, retry_after: None })
+                    }
                 }
             }
             423 => self.ask_longer(response, verdict, identity, desk, now),
-            code => Step::Done(End::Failed { code, verdict, retry_after: response.retry_after() }),
+            code => {
+                let (reason, retry_after) = (RegistrationReason::Rejected, response.retry_after());
+                Step::Done(End::Failed { code, reason, verdict, retry_after })
+            }
         }
     }
 
@@ -250,14 +263,26 @@ impl Exchange {
         desk: &mut Desk<'_>,
         now: Instant,
     ) -> Step {
+        let failed = |reason, verdict| {
+            Step::Done(End::Failed { code: 423, reason, verdict, retry_after: response.retry_after() })
+        };
         let least = response.min_expires().ok().flatten().map(|seconds| Duration::from_secs(u64::from(seconds)));
-        match least {
-            Some(least) if !self.bumped && least > self.terms.expires && least <= self.terms.expires_max => {
-                self.bumped = true;
+        match least.filter(|least| *least > self.terms.expires && !self.terms.expires.is_zero()) {
+            Some(least) if least > EXPIRES_MAX => {
+                let words = format!("{verdict}; it demands an expiry of {} s", least.as_secs());
+                failed(RegistrationReason::MinExpiresTooLong, words)
+            }
+            Some(least) if self.longer < LONGER_MAX => {
+                self.longer += 1;
                 self.terms.expires = least;
+                identity.set_min_expires(least);
                 self.resend(identity, desk, now)
             }
-            _ => Step::Done(End::Failed { code: 423, verdict, retry_after: response.retry_after() }),
+            // Nothing to follow: what an earlier 423 said does not hold either.
+            _ => {
+                identity.set_min_expires(Duration::ZERO);
+                failed(RegistrationReason::Rejected, verdict)
+            }
         }
     }
 

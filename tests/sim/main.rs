@@ -27,6 +27,7 @@ mod contact_style;
 mod dead_tokens;
 mod disturbed;
 mod erase;
+mod expiry;
 mod floods;
 mod ha1;
 mod hand_over;

@@ -234,7 +234,6 @@ impl Binding {
         let remaining = self.lease_ends.saturating_since(now);
         Terms {
             expires: self.register_expires.min(remaining).max(Duration::from_secs(1)),
-            expires_max: remaining,
             refusals_max: if self.ever_registered { 1 } else { REFUSALS_AT_HAND_OVER },
             datagrams_max: (!self.permit_proven && !self.ever_registered).then_some(UNPROVEN_DATAGRAMS_MAX),
         }

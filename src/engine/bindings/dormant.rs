@@ -82,8 +82,7 @@ impl Bindings {
         self.schedule.remove((id, Timer::Lapse));
         self.events.push_back(Event::Borne(id, None));
         let Some(target) = binding.bound_at.take() else { return Unregister::NotNeeded };
-        let terms =
-            Terms { expires: Duration::ZERO, expires_max: Duration::ZERO, refusals_max: 1, datagrams_max: Some(1) };
+        let terms = Terms { expires: Duration::ZERO, refusals_max: 1, datagrams_max: Some(1) };
         binding.farewell = true;
         let (exchange, request) = Exchange::start(&mut binding.identity, target, terms, desk, now);
         self.events.push_back(Event::Farewell(id, Box::new(exchange.target), request));

@@ -56,8 +56,7 @@ impl Bindings {
         }
         binding.parts_from = now + PARTING_PAUSE;
         self.events.push_back(Event::Unpaced(destination_of(&target)));
-        let terms =
-            Terms { expires: Duration::ZERO, expires_max: Duration::ZERO, refusals_max: 1, datagrams_max: None };
+        let terms = Terms { expires: Duration::ZERO, refusals_max: 1, datagrams_max: None };
         self.start_exchange(id, target, terms, desk, now);
     }
 

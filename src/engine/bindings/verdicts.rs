@@ -52,9 +52,12 @@ impl Bindings {
                 desk.tally.register(RegisterOutcome::Refused);
                 self.refused(id, verdict, desk, now);
             }
-            End::Failed { code, verdict, retry_after } => {
+            End::Failed { code, reason, verdict, retry_after } => {
                 desk.tally.register(RegisterOutcome::Failed);
-                self.failed(id, code, verdict, retry_after.unwrap_or_default(), desk, now);
+                if let Some(binding) = self.bindings.get_mut(&id) {
+                    binding.judge(reason, verdict);
+                }
+                self.failed(id, code, retry_after.unwrap_or_default(), desk, now);
             }
             End::Silent => {
                 desk.tally.register(RegisterOutcome::Silent);
@@ -134,17 +137,8 @@ impl Bindings {
         self.events.push_back(Event::Spoken(id, Spoken::Verdict));
     }
 
-    fn failed(
-        &mut self,
-        id: BindingId,
-        code: u16,
-        verdict: String,
-        at_least: Duration,
-        desk: &mut Desk<'_>,
-        now: Instant,
-    ) {
+    fn failed(&mut self, id: BindingId, code: u16, at_least: Duration, desk: &mut Desk<'_>, now: Instant) {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
-        binding.judge(RegistrationReason::Rejected, verdict);
         // A registration that once worked and is forbidden is asked for as one whose credentials are refused, but counts as none.
         let pause = if code == FORBIDDEN && binding.ever_registered {
             let left = binding.left(now);

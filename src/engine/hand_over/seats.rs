@@ -179,8 +179,7 @@ impl Engine {
     pub(in crate::engine) fn let_go(&mut self, id: BindingId, leaving: Leaving, now: Now) -> CredentialId {
         let Leaving { mut identity, bound_at } = leaving;
         if let Some(target) = bound_at {
-            let terms =
-                Terms { expires: Duration::ZERO, expires_max: Duration::ZERO, refusals_max: 1, datagrams_max: Some(1) };
+            let terms = Terms { expires: Duration::ZERO, refusals_max: 1, datagrams_max: Some(1) };
             let (_, mut desk) = self.for_bindings();
             let (exchange, request) = Exchange::start(&mut identity, target, terms, &mut desk, now.boot);
             self.erasures.send_farewell(id, &exchange.target, request, now.boot);

@@ -33,6 +33,8 @@ pub(crate) struct Identity {
     /// The whole Contact value; it never changes.
     contact: Option<(ListenerId, String)>,
     session: Option<Session>,
+    /// The least expiry that the registrar takes, as far as it said so.
+    min_expires: Duration,
     /// Most bindings have none: boxed where there is something to remember.
     others: Option<Box<Others>>,
 }
@@ -59,6 +61,7 @@ impl Identity {
             style: account.contact_style,
             contact: None,
             session: None,
+            min_expires: Duration::ZERO,
             others: None,
         }
     }
@@ -78,6 +81,7 @@ impl Identity {
             style: self.style,
             contact: self.contact.clone(),
             session: None,
+            min_expires: self.min_expires,
             others: self.others.clone(),
         }
     }
@@ -231,6 +235,16 @@ impl Identity {
         if let Some(others) = &mut self.others {
             others.begin_anew();
         }
+    }
+
+    /// The expiry to ask for where `expires` is wanted: the registrar's minimum, where that is longer, without another 423.
+    pub(super) fn at_least(&self, expires: Duration) -> Duration {
+        expires.max(self.min_expires)
+    }
+
+    /// What a 423 demands.
+    pub(super) fn set_min_expires(&mut self, least: Duration) {
+        self.min_expires = least;
     }
 
     pub(super) fn wants_query(&self) -> bool {

@@ -22,6 +22,8 @@ pub enum Verdict {
     Silent,
     /// This code, with this Retry-After.
     Code(u16, Option<u32>),
+    /// 423 whatever is asked, with this Min-Expires.
+    TooBrief(Option<&'static str>),
     /// Challenges whatever comes, as a PBX in reload does.
     NeverContent,
     /// Calls every nonce stale, its own fresh one too.
@@ -205,6 +207,10 @@ impl Pbx {
             Verdict::Code(code, after) => {
                 let extra = after.map(|seconds| ("Retry-After", seconds.to_string())).into_iter().collect();
                 return Answer { extra, ..Answer::plain(code) };
+            }
+            Verdict::TooBrief(least) => {
+                let extra = least.map(|least| ("Min-Expires", least.to_owned())).into_iter().collect();
+                return Answer { extra, ..Answer::plain(423) };
             }
             Verdict::NeverContent => return self.challenge(false),
             Verdict::AlwaysStale => return self.challenge(true),
