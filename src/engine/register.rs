@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use identity::Wanted;
+use identity::{Answered, Wanted};
 pub(crate) use identity::{Identity, ha1_of};
 
 use super::account::TrunkHost;
@@ -145,16 +145,25 @@ pub(crate) enum Step {
 /// How an exchange ended.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// 2xx, with the expiry granted.
-    Granted { expires: Duration, verdict: String },
+    /// 2xx, and our Contact holds.
+    Granted(Grant),
     /// The credentials were refused.
     Refused { verdict: String },
     /// Nothing that is held can sign the challenge: another realm or algorithm.
     Unsignable { verdict: String },
-    /// Another final answer.
+    /// Another final answer, or a 2xx that grants us nothing.
     Failed { code: u16, reason: RegistrationReason, verdict: String, retry_after: Option<Duration> },
     /// No final answer.
     Silent,
+}
+
+/// What a registrar granted.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    pub(crate) expires: Duration,
+    pub(crate) verdict: String,
+    /// Our Contact is listed under another URI.
+    pub(crate) rewritten: bool,
 }
 
 impl Exchange {
@@ -199,19 +208,8 @@ impl Exchange {
                 identity.handle_query((200..=299).contains(&code).then_some(response), now);
                 self.begin_binding(identity, desk, now)
             }
-            200..=299 => {
-                match identity.handle_granted(response, self.terms.expires, now) {
-                    Some(expires) => Step::Done(End::Granted { expires, verdict }),
-                    // Removed: the Contacts that are listed are other people's.
-                    None if self.terms.expires.is_zero() => {
-                        Step::Done(End::Granted { expires: Duration::ZERO, verdict })
-                    }
-                    // A 200 that lists other Contacts and not ours grants nothing we could rely on.
-                    None => {
-                        let (code, reason) = (status.code(), RegistrationReason::Rejected);
-                        Step::Done(End::Failed { code, reason, verdict, retry_after: None })
-                    }
-                }
+            code @ 200..=299 => {
+                Step::Done(conclude(code, identity.handle_granted(response, self.terms.expires, now), verdict))
             }
             423 => self.ask_longer(response, verdict, identity, desk, now),
             code => {
@@ -301,5 +299,19 @@ impl Exchange {
         self.transaction =
             NonInviteClient::new(request.clone(), self.target.transport.is_reliable(), self.terms.datagrams_max, now);
         Step::Send(request)
+    }
+}
+
+/// What a 2xx amounts to.
+fn conclude(code: u16, answered: Answered, verdict: String) -> End {
+    let failed = |reason, verdict| End::Failed { code, reason, verdict, retry_after: None };
+    match answered {
+        Answered::Granted(expires) => End::Granted(Grant { expires, verdict, rewritten: false }),
+        Answered::Rewritten(expires) => End::Granted(Grant { expires, verdict, rewritten: true }),
+        Answered::Nothing => failed(RegistrationReason::ExpiryTooShort, format!("{verdict}; it grants no time at all")),
+        // Contacts that are listed in the place of ours are other people's.
+        Answered::Missing => {
+            failed(RegistrationReason::ContactMissing, format!("{verdict}; our Contact is not among those it lists"))
+        }
     }
 }

@@ -11,13 +11,16 @@ use super::grammar;
 use super::message::{HeaderName, Message, Method};
 use super::outbound;
 use super::proxy::{OwnVia, via_line};
-use super::uri::{self, Uri};
+use super::uri::{self, Host, Uri};
 
 /// The longest expiry believed. A registrar that grants more is refreshed daily all the same; one that means "for ever"
 /// may forget us and would not be noticed.
 pub const GRANTED_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest verdict, in bytes.
 pub const VERDICT_MAX: usize = 128;
+
+/// A registrar that counts down in whole seconds lists a grant of a moment ago as one second less.
+const COUNTED_DOWN: Duration = Duration::from_secs(1);
 
 /// The port of a SIP URI that names none (RFC 3261 §19.1.2).
 const DEFAULT_PORT: u16 = 5060;
@@ -99,6 +102,13 @@ impl OwnContact<'_> {
     }
 }
 
+fn same_host(a: Host<'_>, b: Host<'_>) -> bool {
+    match (a, b) {
+        (Host::Name(a), Host::Name(b)) => a.eq_ignore_ascii_case(b),
+        (a, b) => a == b,
+    }
+}
+
 fn same_place(a: &Uri<'_>, b: &Uri<'_>) -> bool {
     let user = |uri: &Uri<'_>| uri.user().map(uri::unescape);
     let port = |uri: &Uri<'_>| uri.port().unwrap_or(DEFAULT_PORT);
@@ -120,6 +130,40 @@ pub fn granted(response: &Message, own: &OwnContact<'_>, asked: Duration) -> Opt
     let granted = if listed { longest? } else { otherwise };
     let refused = granted.is_zero() && !asked.is_zero();
     (!refused).then_some(granted.min(GRANTED_MAX))
+}
+
+/// Whether a 200 lists our Contact, or none at all.
+#[must_use]
+pub fn lists(response: &Message, own: &OwnContact<'_>) -> bool {
+    let mut contacts = response.contacts().peekable();
+    contacts.peek().is_none() || contacts.flatten().any(|contact| own.is(&contact))
+}
+
+/// The Contact of a 200 that can only be the one we `sent` under another URI, and how long it holds: no other is listed, it
+/// bears no `+sip.instance`, its host is ours or its user part is ours or that of the address of record (`named`, unescaped), and
+/// it was granted just now. That shows in a full expiry, by the Expires header or else by what we `asked`: a Contact that was
+/// there before has less of it left.
+#[must_use]
+pub fn rewritten<'a>(
+    response: &'a Message,
+    sent: &Uri<'_>,
+    named: &[u8],
+    asked: Duration,
+) -> Option<(Address<'a>, Duration)> {
+    let mut contacts = response.contacts();
+    let (Some(Ok(contact)), None) = (contacts.next(), contacts.next()) else { return None };
+    if outbound::instance(&contact).is_some() {
+        return None;
+    }
+    let header = response.expires().ok().flatten().map(from_seconds);
+    let full = header.unwrap_or(asked);
+    let expires = remaining(&contact).or(header).filter(|expires| !expires.is_zero())?;
+    let fresh = expires <= full && expires + COUNTED_DOWN >= full;
+    let uri = contact.uri();
+    let user = uri.user().map(uri::unescape);
+    let of_ours = user.as_deref() == Some(named) || (user.is_some() && user == sent.user().map(uri::unescape));
+    (fresh && uri.is_sip() && (of_ours || same_host(uri.host(), sent.host())))
+        .then_some((contact, expires.min(GRANTED_MAX)))
 }
 
 /// As [`granted`], for a Contact that is known by its user part alone.

@@ -1,11 +1,11 @@
-//! How long a registration is asked for and granted: minimums of the registrar, leases that end.
+//! How long a registration is asked for and granted: minimums of the registrar, leases that end, grants of seconds.
 
 use std::time::Duration;
 
 use reveille::engine::output::{RegistrationReason, RegistrationState};
 
 use crate::moves::{OTHER, patch_via};
-use crate::pbx::Verdict;
+use crate::pbx::{Lists, Verdict};
 use crate::refusals::shown;
 use crate::world::{World, hours, minutes, secs, seed};
 
@@ -173,4 +173,17 @@ fn an_un_register_follows_no_423() {
     world.run_until_quiet();
     assert_eq!(asked_for(&mut world)[before..], [(0, 423)]);
     world.assert_empty();
+}
+
+#[test]
+fn a_grant_of_no_time_is_named_too() {
+    let mut world = World::new(seed(2024)).with_phone("alice");
+    (world.pbx().registrar.lists, world.pbx().registrar.expires_header) = (Lists::Nothing, Some(0));
+    let asked = world.hand_over("alice");
+    world.run_for(secs(2));
+    let view = world.handed_over(asked).registration.clone();
+    let short = Some(RegistrationReason::ExpiryTooShort);
+    assert_eq!((view.state, view.reason), (RegistrationState::Failing, short));
+    world.run_for(hours(1));
+    assert!(world.pbx().registers.len() <= 10, "{}", world.pbx().registers.len());
 }

@@ -57,6 +57,7 @@ mod refusals;
 mod reinstall;
 mod reminded;
 mod restriction;
+mod rewritten;
 mod seeds;
 mod share;
 mod share_walk;

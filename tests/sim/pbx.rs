@@ -195,6 +195,8 @@ impl Pbx {
             min_expires: 0,
             max_expires: 3600,
             other_contact: None,
+            ours_as: None,
+            expires_header: None,
             one_contact: false,
             lists: Lists::All,
             dials: Dials::User,

@@ -147,11 +147,11 @@ impl Bindings {
         }
         let Some(binding) = self.bindings.get_mut(&id) else { return };
         let tried = match end {
-            End::Granted { expires, verdict } => {
+            End::Granted(grant) => {
                 std::mem::swap(&mut binding.identity, &mut trial.twin);
                 // What the former credentials have under way must not answer for the new ones.
                 self.cease(id);
-                self.granted(id, expires, verdict, desk, now);
+                self.granted(id, grant, desk, now);
                 let (former, username) = trial.twin.into_credential();
                 Tried::Accepted(former, username)
             }

@@ -11,7 +11,7 @@ use crate::engine::ids::BindingId;
 use crate::engine::output::RegistrationReason;
 use crate::engine::permits::{PermitOutcome, Used};
 use crate::engine::random::Random;
-use crate::engine::register::{Desk, End};
+use crate::engine::register::{Desk, End, Grant};
 use crate::engine::schedule::backoff;
 use crate::engine::tally::RegisterOutcome;
 
@@ -36,9 +36,9 @@ impl Bindings {
             binding.phase = Phase::Resting;
         }
         match end {
-            End::Granted { expires, verdict } => {
+            End::Granted(grant) => {
                 desk.tally.register(RegisterOutcome::Granted);
-                self.granted(id, expires, verdict, desk, now);
+                self.granted(id, grant, desk, now);
             }
             End::Refused { verdict } => {
                 desk.tally.register(RegisterOutcome::Refused);
@@ -67,21 +67,15 @@ impl Bindings {
         self.resume_trial(id, now);
     }
 
-    pub(super) fn granted(
-        &mut self,
-        id: BindingId,
-        expires: Duration,
-        verdict: String,
-        desk: &mut Desk<'_>,
-        now: Instant,
-    ) {
+    pub(super) fn granted(&mut self, id: BindingId, grant: Grant, desk: &mut Desk<'_>, now: Instant) {
+        let Grant { expires, verdict, rewritten } = grant;
         let Some(binding) = self.bindings.get_mut(&id) else { return };
         binding.distill(desk.vault);
         binding.bound_at.clone_from(&binding.target);
         binding.registered_at = Some(now);
         binding.registered_until = Some(now + expires);
         binding.granted = Some(expires);
-        binding.judge(None, verdict);
+        binding.judge(rewritten.then_some(RegistrationReason::ContactRewritten), verdict);
         (binding.cut_off, binding.disconnected) = (false, false);
         binding.backoff_step = 0;
         binding.refusals = Refusals::default();

@@ -15,7 +15,8 @@ use crate::sip::auth::Algorithm;
 use crate::sip::digest::{self, Secret, Session};
 use crate::sip::proxy::OwnVia;
 use crate::sip::registration::{self, OwnContact, Register};
-use crate::sip::{HeaderName, Message, uri};
+use crate::sip::uri::{self, Uri};
+use crate::sip::{HeaderName, Message};
 use crate::vault::{CredentialId, Ha1Algorithm, Lent, Vault};
 
 /// What we are at the registrar: all that stays the same for a binding's whole life, and its counters.
@@ -33,6 +34,8 @@ pub(crate) struct Identity {
     /// The whole Contact value; it never changes.
     contact: Option<(ListenerId, String)>,
     session: Option<Session>,
+    /// The request written last bears our credentials.
+    signed: bool,
     /// The least expiry that the registrar takes, as far as it said so.
     min_expires: Duration,
     /// Most bindings have none: boxed where there is something to remember.
@@ -61,6 +64,7 @@ impl Identity {
             style: account.contact_style,
             contact: None,
             session: None,
+            signed: false,
             min_expires: Duration::ZERO,
             others: None,
         }
@@ -81,6 +85,7 @@ impl Identity {
             style: self.style,
             contact: self.contact.clone(),
             session: None,
+            signed: false,
             min_expires: self.min_expires,
             others: self.others.clone(),
         }
@@ -256,18 +261,55 @@ impl Identity {
         self.learn(|others, own| others.handle_query(response, own, now));
     }
 
-    /// A 2xx to a REGISTER that asked for `asked`: what it grants us. Tells also who else is there.
-    pub(super) fn handle_granted(&mut self, response: &Message, asked: Duration, now: Instant) -> Option<Duration> {
+    /// A 2xx to a REGISTER that asked for `asked`; zero removed our Contact. Tells also who else is there.
+    pub(super) fn handle_granted(&mut self, response: &Message, asked: Duration, now: Instant) -> Answered {
         if let (Some(session), Some(info)) = (self.session.as_mut(), response.header(HeaderName::AuthenticationInfo)) {
             session.handle_authentication_info(info);
         }
         let granted = self.with_own(|own| registration::granted(response, own, asked));
-        let news = self.others.is_some() || self.with_own(|own| registration::others(response, own).next().is_some());
-        if news && granted.is_some_and(|granted| !granted.is_zero()) {
-            self.others.get_or_insert_default();
-            self.learn(|others, own| others.handle_granted(response, own, now));
+        if asked.is_zero() {
+            return Answered::Granted(granted.unwrap_or_default());
         }
-        granted
+        let others = self.with_own(|own| registration::others(response, own).next().is_some());
+        if others {
+            self.others.get_or_insert_default();
+        }
+        if let Some(expires) = granted {
+            self.learn(|others, own| {
+                others.forget_rewritten();
+                others.handle_granted(response, own, now);
+            });
+            return Answered::Granted(expires);
+        }
+        if self.with_own(|own| registration::lists(response, own)) {
+            return Answered::Nothing;
+        }
+        if let Some(expires) = self.take_rewritten(response, asked) {
+            self.learn(|others, own| others.handle_granted(response, own, now));
+            return Answered::Rewritten(expires);
+        }
+        self.learn(|others, own| others.handle_ungranted(response, own));
+        Answered::Missing
+    }
+
+    /// Takes the Contact of a 200 for ours where a middlebox can only have rewritten it, and tells how long it holds. Where the
+    /// account's own name stands in our Contact, every phone of it looks alike; in a takeover, those whose place we take do; another
+    /// capability is another binding of ours.
+    fn take_rewritten(&mut self, response: &Message, asked: Duration) -> Option<Duration> {
+        let ok = response.status().is_some_and(|status| status.code() == 200);
+        if !ok || !self.signed || self.style == ContactStyle::Username {
+            return None;
+        }
+        let sent = Uri::parse(self.contact_uri()?.as_bytes()).ok()?;
+        let named = uri::unescape(user_of(&self.aor).as_bytes());
+        let (contact, expires) = registration::rewritten(response, &sent, &named, asked)?;
+        let uri = contact.uri();
+        let names =
+            [uri.user().map(uri::unescape), uri.param("cap").flatten().map(|cap| uri::unescape(cap.as_bytes()))];
+        if names.iter().flatten().any(|name| Capability::parse(name).is_some()) {
+            return None;
+        }
+        self.others.get_or_insert_default().take_for_ours(&contact).then_some(expires)
     }
 
     fn learn(&mut self, what: impl FnOnce(&mut Others, &OwnContact<'_>)) {
@@ -302,6 +344,7 @@ impl Identity {
     ) -> Bytes {
         self.cseq += 1;
         let authorization = self.authorize(desk.vault, desk.random);
+        self.signed = authorization.is_some();
         let mut contact = self.contact_for(target, desk.policy).to_owned();
         let expires = match wanted {
             Wanted::Query => {
@@ -332,6 +375,19 @@ impl Identity {
         );
         Bytes::from(out)
     }
+}
+
+/// What a 2xx says of our Contact.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Answered {
+    /// It holds for so long.
+    Granted(Duration),
+    /// It holds for so long, under another URI.
+    Rewritten(Duration),
+    /// It holds for no time.
+    Nothing,
+    /// Others are listed, and it is not.
+    Missing,
 }
 
 /// What one request asks for.

@@ -12,6 +12,9 @@ use crate::sip::registration::{self, OwnContact};
 
 /// Contacts watched for one binding; further ones are counted as present only.
 const WATCHED_MAX: usize = 16;
+/// Contacts remembered as other people's for one binding. When there are more, none that is listed in the place of ours is taken
+/// for ours any more.
+const SEEN_MAX: usize = 64;
 /// Contacts whose place is taken for one binding; further ones stay where they are.
 const REPLACED_MAX: usize = 4;
 /// Longest contact URI whose place is taken: it stands in our REGISTER twice.
@@ -24,6 +27,10 @@ pub(crate) struct Others {
     takeover: Option<Takeover>,
     /// Their URIs' hashes, and when they lapse by themselves.
     watched: Vec<(u64, Instant)>,
+    /// The hashes of all that were ever listed as other people's.
+    seen: Vec<u64>,
+    /// The hash of the one that is ours under another URI.
+    rewritten: Option<u64>,
     hasher: RandomState,
     listed: u32,
     dropped: u32,
@@ -112,6 +119,29 @@ impl Others {
         self.dropped = self.dropped.saturating_add(u32::try_from(dropped).unwrap_or(u32::MAX));
     }
 
+    /// A 200 without our Contact: those it lists are other people's for good.
+    pub(super) fn handle_ungranted(&mut self, response: &Message, own: &OwnContact<'_>) {
+        for (contact, _) in registration::others(response, own) {
+            self.remember(self.hash(&contact));
+        }
+    }
+
+    /// Ours is listed under the URI that was sent.
+    pub(super) fn forget_rewritten(&mut self) {
+        self.rewritten = None;
+    }
+
+    /// Takes a Contact that is listed in the place of ours for ours. `false`: it was seen beside ours, or ours takes the place of
+    /// others, so that it may be one of them.
+    pub(super) fn take_for_ours(&mut self, contact: &Address<'_>) -> bool {
+        let hash = self.hash(contact);
+        if self.takeover.is_some() || self.seen.len() >= SEEN_MAX || self.seen.contains(&hash) {
+            return false;
+        }
+        self.rewritten = Some(hash);
+        true
+    }
+
     /// What stands beside our Contact in a REGISTER that asks for `expires`: those we remove, or those whose place we give
     /// back.
     pub(super) fn beside(&self, expires: Duration, now: Instant) -> String {
@@ -147,11 +177,27 @@ impl Others {
         self.watched.clear();
         self.listed = 0;
         for (contact, remaining) in registration::others(response, own) {
+            let hash = self.hash(&contact);
+            if self.rewritten == Some(hash) {
+                continue;
+            }
+            self.remember(hash);
             self.listed = self.listed.saturating_add(1);
             if self.watched.len() < WATCHED_MAX {
-                self.watched.push((self.hasher.hash_one(contact.uri().raw()), now + remaining));
+                self.watched.push((hash, now + remaining));
             }
         }
+    }
+
+    fn remember(&mut self, hash: u64) {
+        let known = self.rewritten == Some(hash) || self.seen.contains(&hash);
+        if !known && self.seen.len() < SEEN_MAX {
+            self.seen.push(hash);
+        }
+    }
+
+    fn hash(&self, contact: &Address<'_>) -> u64 {
+        self.hasher.hash_one(contact.uri().raw())
     }
 }
 

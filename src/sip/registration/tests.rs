@@ -132,6 +132,9 @@ proptest! {
         );
         if let Ok(response) = Message::parse_datagram(text.into_bytes()) {
             prop_assert!(granted_expiry(&response, "cap", HOUR).is_none_or(|granted| granted <= GRANTED_MAX && !granted.is_zero()));
+            let sent = Uri::parse(b"sip:cap@203.0.113.5").expect("a URI");
+            let taken = rewritten(&response, &sent, b"alice", HOUR).map(|(_, expires)| expires);
+            prop_assert!(taken.is_none_or(|expires| expires <= GRANTED_MAX && !expires.is_zero()));
             let words = verdict(&response);
             prop_assert!(words.len() <= VERDICT_MAX && words.starts_with("200"));
             prop_assert!(!words.chars().any(char::is_control));

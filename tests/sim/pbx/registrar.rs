@@ -54,6 +54,10 @@ pub struct Registrar {
     pub max_expires: u32,
     /// A Contact of somebody else under the same AOR.
     pub other_contact: Option<String>,
+    /// What a 200 lists in the place of our Contact; `{left}` is how long it holds.
+    pub ours_as: Option<&'static str>,
+    /// The Expires header of a 200.
+    pub expires_header: Option<u32>,
     /// The newest Contact of an address of record pushes the others out.
     pub one_contact: bool,
     pub lists: Lists,
@@ -271,6 +275,10 @@ impl Pbx {
         for binding in self.bindings.iter().filter(|it| it.user == user) {
             let left = binding.until.saturating_since(now).as_secs();
             let bare = binding.uri.split(';').next().expect("a URI");
+            if let Some(text) = self.registrar.ours_as {
+                extra.push(("Contact", text.replace("{left}", &left.to_string())));
+                continue;
+            }
             match lists {
                 Lists::All => extra.push(("Contact", format!("<{}>;expires={left}", binding.uri))),
                 Lists::Bare => extra.push(("Contact", format!("<{bare}>;expires={left}"))),
@@ -282,6 +290,7 @@ impl Pbx {
             extra.push(("Contact", format!("<{}>;expires={left}", desk.uri)));
         }
         extra.extend(self.registrar.other_contact.iter().map(|other| ("Contact", format!("<{other}>;expires=1800"))));
+        extra.extend(self.registrar.expires_header.iter().map(|seconds| ("Expires", seconds.to_string())));
         if self.registrar.next_nonce {
             let nonce = format!("nonce{}", self.mint());
             self.nonces.insert(nonce.clone(), Nonce { since: now, count: 0 });
