@@ -23,8 +23,8 @@ const CHALLENGES: [(&str, &[Algorithm], Duration); PBXS] = [
 /// Every part of the run has an account at each.
 pub(crate) const PBXS: usize = 3;
 
-/// What the PBXs grant at most, so that there are refreshes to see.
-const EXPIRES: Duration = Duration::from_secs(5);
+/// What the PBXs grant at most, so that there are refreshes to see: the first comes after 15 s, however little is granted, and is in time.
+const EXPIRES: Duration = Duration::from_secs(20);
 
 /// Everything but the daemons.
 pub(crate) struct Stage {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use reveille::clock::Instant;
 use reveille::engine::output::{RegistrationReason, RegistrationState};
 
 use crate::moves::{OTHER, patch_via};
 use crate::pbx::{Lists, Verdict};
-use crate::refusals::shown;
+use crate::refusals::{shown, told};
 use crate::world::{World, hours, minutes, secs, seed};
 
 /// A phone whose lease is so long, at a registrar with this minimum.
@@ -175,6 +176,34 @@ fn an_un_register_follows_no_423() {
     world.assert_empty();
 }
 
+/// The times of the REGISTERs that were granted.
+fn refreshes(world: &mut World) -> Vec<Instant> {
+    world.pbx().registers.iter().filter(|seen| seen.code == 200).map(|seen| seen.at).collect()
+}
+
+#[test]
+fn a_grant_of_seconds_is_named_and_refreshed_no_more_often_than_four_times_a_minute() {
+    for (number, granted) in [(2021, 1), (2022, 5), (2023, 14)] {
+        let mut world =
+            World::new(seed(number)).with_pbx(|pbx| pbx.registrar.max_expires = granted).with_phone("alice");
+        let asked = world.hand_over("alice");
+        world.run_for(secs(1));
+        assert_eq!(world.handed_over(asked).registration.reason, Some(RegistrationReason::ExpiryTooShort));
+        world.run_for(minutes(30));
+
+        let times = refreshes(&mut world);
+        assert!(times.len() > 60, "it goes on trying: {}", times.len());
+        assert!(times.windows(2).all(|pair| pair[1].saturating_since(pair[0]) >= secs(15)), "{granted} s");
+        assert_eq!(shown(&mut world, "alice").reason, Some(RegistrationReason::ExpiryTooShort));
+        let short = (RegistrationState::Failing, Some(RegistrationReason::ExpiryTooShort));
+        assert_eq!(told(&world), [short], "told once, however often it comes and goes");
+
+        world.pbx().registrar.max_expires = 600;
+        world.run_for(minutes(1));
+        assert_eq!(told(&world), [short, (RegistrationState::Registered, None)]);
+    }
+}
+
 #[test]
 fn a_grant_of_no_time_is_named_too() {
     let mut world = World::new(seed(2024)).with_phone("alice");
@@ -186,4 +215,61 @@ fn a_grant_of_no_time_is_named_too() {
     assert_eq!((view.state, view.reason), (RegistrationState::Failing, short));
     world.run_for(hours(1));
     assert!(world.pbx().registers.len() <= 10, "{}", world.pbx().registers.len());
+}
+
+#[test]
+fn a_short_grant_that_can_be_refreshed_in_time_never_lapses() {
+    for (number, granted, reason) in [
+        (2025, 18, Some(RegistrationReason::ExpiryTooShort)),
+        (2026, 20, Some(RegistrationReason::ExpiryTooShort)),
+        (2027, 29, Some(RegistrationReason::ExpiryTooShort)),
+        (2028, 30, None),
+        (2029, 45, None),
+        (2030, 60, None),
+    ] {
+        let mut world =
+            World::new(seed(number)).with_pbx(|pbx| pbx.registrar.max_expires = granted).with_phone("alice");
+        world.hand_over("alice");
+        world.run_for(secs(1));
+        for _ in 0..1800 {
+            world.run_for(secs(1));
+            assert_eq!(world.pbx().contacts("alice").len(), 1, "{granted} s");
+        }
+        let view = shown(&mut world, "alice");
+        assert_eq!((view.state, view.reason), (RegistrationState::Registered, reason), "{granted} s");
+        assert_eq!(told(&world), [(RegistrationState::Registered, reason)]);
+        let times = refreshes(&mut world);
+        assert!(times.windows(2).all(|pair| pair[1].saturating_since(pair[0]) >= secs(15)), "{granted} s");
+    }
+}
+
+#[test]
+fn a_registration_that_is_asked_for_seconds_since_the_lease_ends_is_not_called_short() {
+    let mut world = World::new(seed(2032)).with_pbx(|pbx| pbx.registrar.max_expires = 40).with_phone("alice");
+    let mut offer = world.offer("alice");
+    offer.lease = secs(60);
+    world.hand_over_this("alice", offer);
+    world.run_for(secs(1));
+    for _ in 0..57 {
+        world.run_for(secs(1));
+        let view = shown(&mut world, "alice");
+        assert_eq!((view.state, view.reason), (RegistrationState::Registered, None));
+    }
+    assert!(world.pbx().registers.iter().any(|seen| seen.expires < 30), "the last one");
+    assert_eq!(told(&world), [(RegistrationState::Registered, None)]);
+}
+
+#[test]
+fn a_lost_refresh_of_a_grant_of_twenty_seconds_is_sent_again_in_time() {
+    let mut world = World::new(seed(2031)).with_pbx(|pbx| pbx.registrar.max_expires = 20).with_phone("alice");
+    world.hand_over("alice");
+    world.run_for(secs(1));
+    let before = world.pbx().registers.len();
+    world.run_for(secs(13));
+    world.pbx().registrar.verdict = Verdict::Silent;
+    world.run_until(secs(10), |world| world.pbx().registers.len() > before);
+    world.pbx().registrar.verdict = Verdict::Fair;
+    world.run_for(secs(3));
+    assert_eq!(world.pbx().contacts("alice").len(), 1);
+    assert_eq!(shown(&mut world, "alice").state, RegistrationState::Registered);
 }

@@ -19,6 +19,14 @@ use crate::engine::policy::Policy;
 use crate::engine::register::{Exchange, Identity, Target, Terms};
 use crate::vault::CredentialId;
 
+/// The least pause from a grant to the refresh, however little is granted: a registrar that grants a second is not to be asked every
+/// second.
+pub(super) const REFRESH_PAUSE_MIN: Duration = Duration::from_secs(15);
+/// A registration that ends less than this before the lease need not be refreshed: registrars count whole seconds.
+const LEASE_SLACK: Duration = Duration::from_secs(2);
+/// The least that a refresh takes, since registrars count whole seconds.
+pub(super) const REFRESH_ROUND: Duration = Duration::from_secs(1);
+
 /// One registration we keep.
 pub(crate) struct Binding {
     pub(crate) identity: Identity,
@@ -223,6 +231,16 @@ impl Binding {
     /// The last exchange failed, and its verdict says why.
     pub(super) fn is_backing_off(&self) -> bool {
         self.backoff_step > 0 || self.refusals.are_under_way()
+    }
+
+    /// What was granted last does not hold until the lease ends.
+    pub(super) fn needs_refresh(&self) -> bool {
+        self.registered_until.is_some_and(|until| self.lease_ends > until + LEASE_SLACK)
+    }
+
+    /// What is granted ends before a refresh may renew it: registered on and off.
+    pub(super) fn is_intermittent(&self) -> bool {
+        self.needs_refresh() && self.granted.is_some_and(|granted| granted < REFRESH_PAUSE_MIN + REFRESH_ROUND)
     }
 
     /// Registered, and the last exchange said so: no back-off is under way.

@@ -2,23 +2,25 @@
 
 use std::time::Duration;
 
-use super::binding::{Phase, destination_of};
+use super::binding::{Phase, REFRESH_PAUSE_MIN, REFRESH_ROUND, destination_of};
 use super::refusals::Refusals;
 use super::{Bindings, Borne, Event, Spoken, Timer, UNPROVEN_ATTEMPTS_MAX, UNREGISTERED_MAX};
 use crate::clock::Instant;
 use crate::engine::audit::Cause;
 use crate::engine::ids::BindingId;
-use crate::engine::output::RegistrationReason;
+use crate::engine::output::{RegistrationReason, RegistrationState};
 use crate::engine::permits::{PermitOutcome, Used};
 use crate::engine::random::Random;
 use crate::engine::register::{Desk, End, Grant};
 use crate::engine::schedule::backoff;
 use crate::engine::tally::RegisterOutcome;
 
+/// A shorter grant is told as too short: one refresh that gets lost ends the registration.
+const EXPIRY_SHORT: Duration = Duration::from_secs(30);
+/// A refresh comes so long before the end where it can: a datagram that gets lost is sent again three times within it.
+const REFRESH_MARGIN: Duration = Duration::from_secs(4);
 /// What a registrar in reload, or one with a list of addresses that it refuses, says without a challenge.
 const FORBIDDEN: u16 = 403;
-/// A registration that ends less than this before the lease need not be refreshed: registrars count whole seconds.
-const LEASE_SLACK: Duration = Duration::from_secs(2);
 
 impl Bindings {
     pub(super) fn finish(&mut self, id: BindingId, end: End, desk: &mut Desk<'_>, now: Instant) {
@@ -75,7 +77,13 @@ impl Bindings {
         binding.registered_at = Some(now);
         binding.registered_until = Some(now + expires);
         binding.granted = Some(expires);
-        binding.judge(rewritten.then_some(RegistrationReason::ContactRewritten), verdict);
+        let short = expires < EXPIRY_SHORT && binding.needs_refresh();
+        let reason = if short {
+            Some(RegistrationReason::ExpiryTooShort)
+        } else {
+            rewritten.then_some(RegistrationReason::ContactRewritten)
+        };
+        binding.judge(reason, verdict);
         (binding.cut_off, binding.disconnected) = (false, false);
         binding.backoff_step = 0;
         binding.refusals = Refusals::default();
@@ -102,8 +110,9 @@ impl Bindings {
     pub(super) fn schedule_refresh(&mut self, id: BindingId, desk: &mut Desk<'_>, now: Instant) {
         let Some(binding) = self.bindings.get(&id) else { return };
         let Some(until) = binding.registered_until.filter(|until| *until > now && !binding.dormant) else { return };
-        let needed = binding.lease_ends > until + LEASE_SLACK;
-        let due = needed.then(|| now + refresh_after(until.saturating_since(now), desk.random));
+        let needed = binding.needs_refresh();
+        let earliest = binding.registered_at.map_or(now, |at| at + REFRESH_PAUSE_MIN);
+        let due = needed.then(|| (now + refresh_after(until.saturating_since(now), desk.random)).max(earliest));
         self.schedule.set((id, Timer::Next), due);
     }
 
@@ -179,7 +188,9 @@ impl Bindings {
     pub(super) fn recount(&mut self, id: BindingId, code: Option<u16>, now: Instant) {
         self.count(id, now);
         let Some(binding) = self.bindings.get_mut(&id) else { return };
-        let present = binding.counted;
+        // One that holds on and off is told as failing, and once: each change would be a line in the log.
+        let on_and_off = binding.is_intermittent() && binding.counted == RegistrationState::Registered;
+        let present = if on_and_off { RegistrationState::Failing } else { binding.counted };
         if std::mem::replace(&mut binding.told, present) != present {
             let reason = binding.counted_reason;
             self.events.push_back(Event::Changed(id, present, reason, code));
@@ -200,11 +211,10 @@ impl Bindings {
     }
 }
 
-/// When to refresh: at three quarters to nine tenths of the granted expiry, but at least a second before its end, since
-/// registrars count whole seconds; a very short one at half.
+/// When to refresh: at three quarters to nine tenths of the granted expiry, but `REFRESH_MARGIN` before its end, or what is possible
+/// of that after `REFRESH_PAUSE_MIN`.
 fn refresh_after(expires: Duration, random: &mut Random) -> Duration {
-    if expires <= Duration::from_secs(10) {
-        return expires / 2;
-    }
-    random.jitter(expires, 75, 90).min(expires.saturating_sub(Duration::from_secs(1)))
+    let usual = random.jitter(expires, 75, 90).min(expires.saturating_sub(REFRESH_MARGIN));
+    let latest = expires.saturating_sub(REFRESH_ROUND);
+    usual.max(REFRESH_PAUSE_MIN.min(latest))
 }
