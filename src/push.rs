@@ -17,10 +17,10 @@ mod jwt;
 mod mailbox;
 mod oneshot;
 mod pace;
-mod payload;
+pub(crate) mod payload;
 pub(crate) mod sealed;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -18,6 +18,10 @@ use crate::engine::account::{Account, ContactStyle, TrunkSources, TrunkUri};
 use crate::sip::StatusCode;
 use crate::sip::uri::{Host, Uri, unescape};
 
+/// From where calls may be taken.
+pub(crate) const TRUNK_SOURCES: [&str; 2] = ["any", "registrar"];
+/// What the user part of our Contact may be.
+pub(crate) const CONTACT_STYLES: [&str; 2] = ["capability", "username"];
 /// Longest URI of an account.
 const URI_BYTES_MAX: usize = 512;
 /// Longest user name.
@@ -58,13 +62,9 @@ pub(crate) struct AccountBody<'a> {
     /// The expiry in seconds that we ask the registrar for; 600 if left out.
     #[schema(minimum = 60, maximum = 86400)]
     register_expires: Option<u64>,
-    /// From where calls are taken: `any` (the unguessable Contact is the key) or `registrar` (only from addresses the
-    /// registrar and the outbound proxy resolve to). `any` if left out.
-    #[schema(example = "any")]
+    #[schema(schema_with = super::openapi::words::trunk_sources)]
     trunk_sources: Option<String>,
-    /// What our Contact's user part is: `capability` (an unguessable name) or `username` (the account's own, for registrars
-    /// that insist on it; the unguessable name is then a URI parameter). `capability` if left out.
-    #[schema(example = "capability")]
+    #[schema(schema_with = super::openapi::words::contact_style)]
     contact_style: Option<String>,
     /// Our own provisional answer while the device wakes: 180 or 183, 0 for none; the service's default if left out.
     early_response: Option<u16>,
@@ -101,11 +101,9 @@ pub(crate) struct AccountChange<'a> {
     /// As at hand-over.
     #[schema(minimum = 60, maximum = 86400, nullable = false)]
     register_expires: Option<u64>,
-    /// As at hand-over.
-    #[schema(nullable = false)]
+    #[schema(schema_with = super::openapi::words::trunk_sources)]
     trunk_sources: Option<String>,
-    /// As at hand-over.
-    #[schema(nullable = false)]
+    #[schema(schema_with = super::openapi::words::contact_style)]
     contact_style: Option<String>,
     /// As at hand-over; `null` for the service's default.
     #[serde(default, deserialize_with = "given")]

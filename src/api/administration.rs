@@ -31,7 +31,7 @@ const LOOK_AGAIN_SECONDS: u16 = 1;
 /// Repeat it until it answers 200: what it did is remembered for a day, and asked again it answers the same. Instances that
 /// were handed over meanwhile are erased by the repetition too, and counted with the others.
 #[utoipa::path(
-    delete, path = "/v1/tenants/self/instances", tag = "tenants",
+    delete, path = "/v1/tenants/self/instances", tag = "tenants", operation_id = "erase_tenant_instances",
     params(("device" = Option<String>, Query, description = "Only this device's: `urn:uuid:…`")),
     security(("backend_jwt" = ["admin"])),
     responses(
@@ -58,7 +58,7 @@ pub(crate) async fn erase_all<A: Ask>(
 ///
 /// Another tenant's instance is as unknown as none.
 #[utoipa::path(
-    delete, path = "/v1/tenants/self/instances/{id}", tag = "tenants",
+    delete, path = "/v1/tenants/self/instances/{id}", tag = "tenants", operation_id = "erase_tenant_instance",
     params(("id" = String, Path, description = "The instance")),
     security(("backend_jwt" = ["admin"])),
     responses(
@@ -102,13 +102,15 @@ pub(crate) struct SummaryBody {
     tenant: String,
     /// `all`, the device, or the instance.
     whom: String,
-    /// `off-boarded`, or `administrator` for a device or an instance.
+    #[schema(schema_with = super::openapi::words::order_causes)]
     cause: String,
     /// The version of the operator's policy, as in records.
     policy: String,
     /// When the order was given, RFC 3339 in UTC.
+    #[schema(format = DateTime)]
     begun: String,
     /// When its last instance was wiped and recorded, RFC 3339 in UTC.
+    #[schema(format = DateTime)]
     ended: String,
     /// Instances whose credentials were wiped.
     erased: u32,

@@ -9,12 +9,11 @@ use super::problem::Problem;
 use crate::engine::caller_key::{CallerKey, CallerSuite};
 
 /// A public key of the device (HPKE, RFC 9180). The private one never leaves it.
-#[derive(Deserialize, Serialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = CallerKey)]
 pub(crate) struct CallerKeyBody {
-    /// How to seal: `x25519-hkdf-sha256-chacha20poly1305` or `x25519-hkdf-sha256-aes128gcm`.
-    #[schema(example = "x25519-hkdf-sha256-chacha20poly1305")]
+    #[schema(schema_with = super::openapi::words::suite)]
     suite: String,
     /// The X25519 public key: 32 bytes, base64url without padding.
     #[schema(min_length = 43, max_length = 43, example = "hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo")]
@@ -39,8 +38,18 @@ impl CallerKeyBody {
     }
 }
 
-impl From<&CallerKey> for CallerKeyBody {
+/// The public key that is held of the device.
+#[derive(Serialize, ToSchema)]
+#[schema(as = HeldCallerKey)]
+pub(crate) struct HeldCallerKeyBody {
+    #[schema(schema_with = super::openapi::words::held_suites)]
+    suite: &'static str,
+    /// The X25519 public key: 32 bytes, base64url without padding.
+    public: String,
+}
+
+impl From<&CallerKey> for HeldCallerKeyBody {
     fn from(key: &CallerKey) -> Self {
-        Self { suite: key.suite().as_str().to_owned(), public: URL_SAFE_NO_PAD.encode(key.public()) }
+        Self { suite: key.suite().as_str(), public: URL_SAFE_NO_PAD.encode(key.public()) }
     }
 }

@@ -36,16 +36,11 @@ pub(crate) struct HandOverBody<'a> {
     /// How long the instance may be held; the service's default if left out. Never more than six days.
     #[schema(minimum = 60, maximum = 518400)]
     lease_seconds: Option<u64>,
-    /// Registration mode: `always` (for the whole lease), `background` (until the app says it is in the foreground) or
-    /// `takeover` (as `background`, and our Contact takes the place of those there are until then, for PBXs that allow one).
-    #[schema(example = "always")]
+    #[schema(schema_with = super::openapi::words::mode)]
     mode: Option<String>,
-    /// How a call is handed to the woken device: `relay` (it attaches here) or `reregister` (it registers at its PBX by itself,
-    /// for PBXs that fork late).
-    #[schema(example = "relay")]
+    #[schema(schema_with = super::openapi::words::hand_over)]
     hand_over: Option<String>,
-    /// Where news of the mailbox come from: `unsolicited` (as the PBX sends them) or `subscribe` (we subscribe, RFC 3842).
-    #[schema(example = "unsolicited")]
+    #[schema(schema_with = super::openapi::words::voicemail)]
     voicemail: Option<String>,
 }
 
@@ -57,8 +52,7 @@ pub(crate) struct DeviceBody {
     /// A random UUID that the app keeps, as a URN.
     #[schema(example = "urn:uuid:4b1682a8-f968-4701-83fc-7c6741dc6697")]
     id: String,
-    /// `ios`, `android` or another name of up to 32 characters.
-    #[schema(example = "ios", max_length = 32)]
+    #[schema(schema_with = super::openapi::words::platforms)]
     platform: String,
     /// Where its pushes go. One at least must be for calls, with a provider and app that the service knows for the tenant;
     /// others whose app it does not know are left aside.
@@ -77,22 +71,18 @@ pub(crate) struct RectificationBody<'a> {
     /// New push targets in place of all present ones.
     #[schema(min_items = 1, max_items = 8, nullable = false)]
     push: Option<Vec<PushBody>>,
-    /// A new key for the caller; `null` for none.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<CallerKeyBody>)]
+    #[schema(schema_with = super::openapi::shape::caller_key_change)]
     caller_key: Option<Option<CallerKeyBody>>,
     /// Changes of the account.
     #[serde(borrow)]
     #[schema(nullable = false)]
     account: Option<AccountChange<'a>>,
-    /// As at hand-over.
-    #[schema(nullable = false)]
+    #[schema(schema_with = super::openapi::words::mode)]
     mode: Option<String>,
-    /// As at hand-over.
-    #[schema(nullable = false)]
+    #[schema(schema_with = super::openapi::words::hand_over)]
     hand_over: Option<String>,
-    /// As at hand-over.
-    #[schema(nullable = false)]
+    #[schema(schema_with = super::openapi::words::voicemail)]
     voicemail: Option<String>,
 }
 

@@ -56,7 +56,7 @@ type CallInPath = Result<Path<(String, String)>, PathRejection>;
 /// Where it changes the place (proxy, user, …), the new one is tried beside the former, which stays until the new one grants.
 /// Another device of the tenant that hands over the same account, with the same credentials, shares its registration.
 #[utoipa::path(
-    post, path = "/v1/instances", tag = "instances",
+    post, path = "/v1/instances", tag = "instances", operation_id = "hand_over_account",
     request_body(content = HandOverBody<'_>, content_type = "application/json"),
     security(("app_key" = []), ("backend_jwt" = [])),
     responses(
@@ -116,7 +116,7 @@ async fn claimed_hand_over<A: Ask>(api: Arc<Api<A>>, shard: ShardId, hand_over: 
 
 /// Show an instance
 #[utoipa::path(
-    get, path = "/v1/instances/{id}", tag = "instances",
+    get, path = "/v1/instances/{id}", tag = "instances", operation_id = "show_instance",
     params(("id" = String, Path, description = "The instance")),
     security(("instance_token" = [])),
     responses(
@@ -134,7 +134,7 @@ pub(crate) async fn show<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: H
 /// credentials again. The new place is tried beside the former one, which stays until the new one grants; if it refuses or
 /// says nothing, nothing changes.
 #[utoipa::path(
-    patch, path = "/v1/instances/{id}", tag = "instances",
+    patch, path = "/v1/instances/{id}", tag = "instances", operation_id = "change_instance",
     params(("id" = String, Path, description = "The instance")),
     request_body(content = RectificationBody<'_>, content_type = "application/json"),
     security(("instance_token" = [])),
@@ -163,7 +163,7 @@ pub(crate) async fn rectify<A: Ask>(State(api): Shared<A>, id: IdInPath, request
 
 /// Start the lease anew
 #[utoipa::path(
-    post, path = "/v1/instances/{id}/refresh", tag = "instances",
+    post, path = "/v1/instances/{id}/refresh", tag = "instances", operation_id = "refresh_lease",
     params(("id" = String, Path, description = "The instance")),
     security(("instance_token" = [])),
     responses(
@@ -180,7 +180,7 @@ pub(crate) async fn refresh<A: Ask>(State(api): Shared<A>, id: IdInPath, headers
 /// For the modes `background` and `takeover`: the credentials are wiped at once, the instance stays, and the same account
 /// handed over again brings it back. Asked again meanwhile it answers the same.
 #[utoipa::path(
-    post, path = "/v1/instances/{id}/foreground", tag = "instances",
+    post, path = "/v1/instances/{id}/foreground", tag = "instances", operation_id = "enter_foreground",
     params(("id" = String, Path, description = "The instance")),
     request_body(content = ForegroundBody, content_type = "application/json"),
     security(("instance_token" = [])),
@@ -204,7 +204,7 @@ pub(crate) async fn foreground<A: Ask>(State(api): Shared<A>, id: IdInPath, requ
 ///
 /// Answers with the signed receipt. Asked again within a day it answers the same.
 #[utoipa::path(
-    delete, path = "/v1/instances/{id}", tag = "instances",
+    delete, path = "/v1/instances/{id}", tag = "instances", operation_id = "erase_instance",
     params(("id" = String, Path, description = "The instance")),
     security(("instance_token" = [])),
     responses(
@@ -220,7 +220,7 @@ pub(crate) async fn erase<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: 
 ///
 /// Secrets appear only as `present` or `absent`.
 #[utoipa::path(
-    get, path = "/v1/instances/{id}/data", tag = "instances",
+    get, path = "/v1/instances/{id}/data", tag = "instances", operation_id = "show_instance_data",
     params(("id" = String, Path, description = "The instance")),
     security(("instance_token" = [])),
     responses(
@@ -236,9 +236,9 @@ pub(crate) async fn data<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: H
 ///
 /// One round trip for the app that was just woken: is there still someone to talk to?
 #[utoipa::path(
-    get, path = "/v1/instances/{id}/calls/{call}", tag = "calls",
+    get, path = "/v1/instances/{id}/calls/{call}", tag = "calls", operation_id = "show_call",
     params(("id" = String, Path, description = "The instance"),
-           ("call" = String, Path, description = "The `call` of the push, a UUID")),
+           ("call" = String, Path, format = "uuid", description = "The `call` of the push, a UUID")),
     security(("instance_token" = [])),
     responses(
         (status = 200, description = "The call", body = CallBody),
@@ -252,9 +252,9 @@ pub(crate) async fn call<A: Ask>(State(api): Shared<A>, path: CallInPath, header
 
 /// Decline a call before SIP is up
 #[utoipa::path(
-    post, path = "/v1/instances/{id}/calls/{call}/decline", tag = "calls",
+    post, path = "/v1/instances/{id}/calls/{call}/decline", tag = "calls", operation_id = "decline_call",
     params(("id" = String, Path, description = "The instance"),
-           ("call" = String, Path, description = "The `call` of the push, a UUID")),
+           ("call" = String, Path, format = "uuid", description = "The `call` of the push, a UUID")),
     request_body(content = DeclineBody, content_type = "application/json"),
     security(("instance_token" = [])),
     responses(
@@ -278,7 +278,7 @@ pub(crate) async fn decline<A: Ask>(State(api): Shared<A>, path: CallInPath, req
 /// A `test` push goes to the device; the app reports its arrival. One is remembered for each instance, for ten minutes;
 /// another may begin after half a minute and takes its place.
 #[utoipa::path(
-    post, path = "/v1/instances/{id}/test", tag = "tests",
+    post, path = "/v1/instances/{id}/test", tag = "tests", operation_id = "begin_self_test",
     params(("id" = String, Path, description = "The instance")),
     security(("instance_token" = [])),
     responses(
@@ -292,9 +292,9 @@ pub(crate) async fn begin_test<A: Ask>(State(api): Shared<A>, id: IdInPath, head
 
 /// Show a self-test
 #[utoipa::path(
-    get, path = "/v1/instances/{id}/test/{test}", tag = "tests",
+    get, path = "/v1/instances/{id}/test/{test}", tag = "tests", operation_id = "show_self_test",
     params(("id" = String, Path, description = "The instance"),
-           ("test" = String, Path, description = "The `test` of the answer and of the push, a UUID")),
+           ("test" = String, Path, format = "uuid", description = "The `test` of the answer and of the push, a UUID")),
     security(("instance_token" = [])),
     responses(
         (status = 200, description = "The self-test, its times null where not yet", body = TestBody),
@@ -310,9 +310,9 @@ pub(crate) async fn test<A: Ask>(State(api): Shared<A>, path: CallInPath, header
 ///
 /// The first report counts; it has no body.
 #[utoipa::path(
-    post, path = "/v1/instances/{id}/test/{test}", tag = "tests",
+    post, path = "/v1/instances/{id}/test/{test}", tag = "tests", operation_id = "report_self_test",
     params(("id" = String, Path, description = "The instance"),
-           ("test" = String, Path, description = "The `test` of the push, a UUID")),
+           ("test" = String, Path, format = "uuid", description = "The `test` of the push, a UUID")),
     security(("instance_token" = [])),
     responses(
         (status = 200, description = "The self-test with its times", body = TestBody),
@@ -326,7 +326,7 @@ pub(crate) async fn test_arrived<A: Ask>(State(api): Shared<A>, path: CallInPath
 
 /// This description
 #[utoipa::path(
-    get, path = "/openapi.json", tag = "description",
+    get, path = "/openapi.json", tag = "description", operation_id = "show_description",
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = serde_json::Value))
 )]
 pub(crate) async fn description() -> Response {

@@ -1,20 +1,25 @@
 //! The API's description, made from the types and handlers themselves.
+//!
+//! Written for generators of clients as much as for people: no unnamed objects, no unions, names that are no words of a
+//! language, and answers that may grow.
+
+pub(super) mod pushes;
+pub(super) mod shape;
+pub(super) mod words;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
 use utoipa::openapi::response::{Response as ApiResponse, ResponseBuilder};
-use utoipa::openapi::schema::{Object, ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::schema::{Object, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, Header, Ref, RefOr};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
+use self::shape::ForGenerators;
 use super::problem::{Kind, ProblemBody};
 use super::{administration, handlers, push_proof, rights, traces};
-use crate::engine::audit::Cause;
-use crate::engine::output::{CallState, RegistrationReason, RegistrationState, Step, TraceKind};
-use crate::engine::proof::ProofState;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -59,7 +64,7 @@ use crate::engine::proof::ProofState;
         (name = "description", description = "This document"),
     ),
     components(schemas(ProblemBody)),
-    modifiers(&Credentials)
+    modifiers(&Credentials, &ForGenerators)
 )]
 struct Description;
 
@@ -212,56 +217,6 @@ fn problem_response(kinds: &[Kind]) -> ApiResponse {
         response.headers.insert("Retry-After".to_owned(), header);
     }
     response
-}
-
-/// The `type` member of problem details: the whole list.
-pub(crate) fn problem_types() -> Schema {
-    names(Kind::ALL.map(Kind::urn), "Which problem; the only member to branch on.")
-}
-
-/// Where a registration may stand.
-pub(crate) fn registration_states() -> Schema {
-    let about = "Where it stands; `failing` is tried again by and by.";
-    names(RegistrationState::ALL.map(RegistrationState::as_str), about)
-}
-
-/// Why a registration fails or waits; null where there is nothing to say.
-pub(crate) fn registration_reasons() -> Schema {
-    let known = RegistrationReason::ALL.map(RegistrationReason::as_str).join("`, `");
-    let about = format!("Why it fails or waits, or what is unusual about it: `{known}`, or one that is added later.");
-    let kinds = SchemaType::from_iter([Type::String, Type::Null]);
-    ObjectBuilder::new().schema_type(kinds).description(Some(about)).examples(["disconnected"]).into()
-}
-
-/// Where a call may stand.
-pub(crate) fn call_states() -> Schema {
-    let states = [CallState::Waking, CallState::Ringing, CallState::Answered, CallState::Ended];
-    names(states.map(CallState::as_str), "Where it stands.")
-}
-
-/// What may happen to a call.
-pub(crate) fn steps() -> Schema {
-    names(Step::ALL.map(Step::as_str), "What happened.")
-}
-
-/// How a proof may stand.
-pub(crate) fn proof_states() -> Schema {
-    let about = "How far the proof of the push token is; `pending` and `contested`: no call is pushed.";
-    names(ProofState::ALL.map(ProofState::as_str), about)
-}
-
-/// What an entry of a trace may be.
-pub(crate) fn trace_kinds() -> Schema {
-    names(TraceKind::ALL.map(TraceKind::as_str), "What it is.")
-}
-
-/// Why an instance may have been erased.
-pub(crate) fn causes() -> Schema {
-    names(Cause::ALL.map(Cause::as_str), "`instance-erased`: why it was erased.")
-}
-
-fn names<const N: usize>(names: [&'static str; N], about: &str) -> Schema {
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).description(Some(about)).into()
 }
 
 /// The document as JSON, made once.

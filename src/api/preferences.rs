@@ -8,14 +8,21 @@ use super::problem::{Kind, Problem};
 use crate::engine::input::{CallHandOver, Mode, Parting, Preferences};
 use crate::engine::policy::TenantPolicy;
 
+/// The modes.
+pub(crate) const MODES: [&str; 3] = ["always", "background", "takeover"];
+/// The ways to hand calls over.
+pub(crate) const HAND_OVERS: [&str; 2] = ["relay", "reregister"];
+/// Where news of the mailbox come from.
+pub(crate) const VOICEMAILS: [&str; 2] = ["unsolicited", "subscribe"];
+/// What may become of a binding in the foreground, as an app asks for it.
+pub(crate) const BINDINGS: [&str; 2] = ["release", "keep"];
+
 /// What is left of a binding when the app comes to the foreground.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Foreground)]
 pub(crate) struct ForegroundBody {
-    /// `release` (the default): our Contact is removed at the registrar. `keep`: it stays there until its granted expiry,
-    /// and calls go on reaching the instance.
-    #[schema(example = "release", nullable = false)]
+    #[schema(schema_with = super::openapi::words::binding)]
     binding: Option<String>,
 }
 

@@ -151,14 +151,15 @@ impl Kind {
 pub(crate) struct ProblemBody {
     /// Which problem; the only member to branch on.
     #[serde(rename = "type")]
-    #[schema(schema_with = super::openapi::problem_types)]
+    #[schema(schema_with = super::openapi::words::problem_types)]
     kind: &'static str,
     /// The type in words; the same for every problem of the type.
     title: &'static str,
     /// The HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    /// What is wrong this time and what to do about it.
+    /// What is wrong this time and what to do about it; absent in the answer to a fault of the service.
+    #[schema(value_type = String, required = false)]
     detail: Cow<'static, str>,
     /// `invalid-request`, `invalid-account`, `no-usable-push-target`: the JSON member concerned, such as
     /// `account.register_expires` or `device.push[0].token`.
@@ -167,11 +168,11 @@ pub(crate) struct ProblemBody {
     path: Option<Cow<'static, str>>,
     /// `invalid-request`: the line of the body, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[schema(value_type = Option<u32>, nullable = false)]
     line: Option<usize>,
     /// `invalid-request`: the column in that line, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[schema(value_type = Option<u32>, nullable = false)]
     column: Option<usize>,
     /// `registrar-refused`: the registrar's verdict, verbatim.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -179,7 +180,7 @@ pub(crate) struct ProblemBody {
     verdict: Option<String>,
     /// `instance-erased`: why it was erased.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false, schema_with = super::openapi::causes)]
+    #[schema(required = false, schema_with = super::openapi::words::causes)]
     cause: Option<&'static str>,
     /// `instance-erased`: the receipt of the erasure, once there is one.
     #[serde(skip_serializing_if = "Option::is_none")]

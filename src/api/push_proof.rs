@@ -29,7 +29,7 @@ pub(crate) struct PushProofBody {
 #[derive(Serialize, ToSchema)]
 #[schema(as = PushProofState)]
 pub(crate) struct PushProofAnswer {
-    #[schema(schema_with = super::openapi::proof_states)]
+    #[schema(schema_with = super::openapi::words::proof_states)]
     push_proof: &'static str,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct PushProofAnswer {
 /// returned here nothing else is pushed. A challenge is good for five minutes and five tries. With an empty body (or `{}`)
 /// another one is asked for, half a minute after the last at the earliest; so a `contested` token is claimed again.
 #[utoipa::path(
-    post, path = "/v1/instances/{id}/push-proof", tag = "instances",
+    post, path = "/v1/instances/{id}/push-proof", tag = "instances", operation_id = "prove_push_token",
     params(("id" = String, Path, description = "The instance")),
     request_body(content = PushProofBody, content_type = "application/json"),
     security(("instance_token" = [])),

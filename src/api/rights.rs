@@ -15,7 +15,7 @@ use crate::engine::input::Command;
 /// The registration is removed, the credentials stay sealed, and nothing is done with the instance any more: no call, no text
 /// and no push. What is kept for it stays; its lease goes on and ends as ever. Asked again it answers the same.
 #[utoipa::path(
-    post, path = "/v1/instances/{id}/restrict", tag = "rights",
+    post, path = "/v1/instances/{id}/restrict", tag = "rights", operation_id = "restrict_instance",
     params(("id" = String, Path, description = "The instance")),
     security(("instance_token" = [])),
     responses(
@@ -31,7 +31,7 @@ pub(crate) async fn restrict<A: Ask>(State(api): Shared<A>, id: IdInPath, header
 ///
 /// It is registered again with the credentials that were held. Asked again it answers the same.
 #[utoipa::path(
-    delete, path = "/v1/instances/{id}/restrict", tag = "rights",
+    delete, path = "/v1/instances/{id}/restrict", tag = "rights", operation_id = "end_restriction",
     params(("id" = String, Path, description = "The instance")),
     security(("instance_token" = [])),
     responses(

@@ -18,6 +18,9 @@ use crate::vault::{HA1S_MAX, Ha1, Ha1Algorithm, Material, PASSWORD_BYTES_MAX, Pa
 /// Longest realm.
 const REALM_BYTES_MAX: usize = 256;
 
+/// The hashes a registrar may ask for, as the API calls them.
+pub(crate) const ALGORITHMS: [&str; 3] = ["MD5", "SHA-256", "SHA-512-256"];
+
 /// H(username:realm:password) instead of the password.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -27,7 +30,7 @@ pub(crate) struct Ha1Body<'a> {
     #[serde(borrow)]
     #[schema(max_length = 256)]
     realm: Cow<'a, str>,
-    /// Which hash: `MD5`, `SHA-256` or `SHA-512-256`.
+    #[schema(schema_with = super::openapi::words::algorithm)]
     algorithm: Cow<'a, str>,
     /// The hash in hexadecimal digits.
     #[serde(borrow)]

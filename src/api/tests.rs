@@ -7,6 +7,7 @@ mod faults;
 mod frames;
 mod hand_over;
 mod jwt;
+mod openapi;
 mod policy;
 mod push_proof;
 mod push_targets;

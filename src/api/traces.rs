@@ -20,12 +20,15 @@ use crate::engine::input::Command;
 use crate::engine::limits::TRACE_CEILING;
 use crate::engine::output::{Answer, Consent, ConsentView, TraceView};
 
+/// What may be consented to.
+pub(crate) const SCOPES: [&str; 3] = ["sip", "decisions", "identities"];
+
 /// Consent to a trace
 ///
 /// An earlier one ends with what was written under it. It ends by itself after `seconds`, with the instance, and at once when
 /// it is withdrawn.
 #[utoipa::path(
-    post, path = "/v1/instances/{id}/trace", tag = "rights",
+    post, path = "/v1/instances/{id}/trace", tag = "rights", operation_id = "consent_to_trace",
     params(("id" = String, Path, description = "The instance")),
     request_body(content = TraceRequest, content_type = "application/json"),
     security(("instance_token" = [])),
@@ -49,7 +52,7 @@ pub(crate) async fn consent<A: Ask>(State(api): Shared<A>, id: IdInPath, request
 ///
 /// Each reading is an event of the audit log. Without a consent there is nothing to read: 404.
 #[utoipa::path(
-    get, path = "/v1/instances/{id}/trace", tag = "rights",
+    get, path = "/v1/instances/{id}/trace", tag = "rights", operation_id = "read_trace",
     params(("id" = String, Path, description = "The instance")),
     security(("instance_token" = [])),
     responses(
@@ -65,7 +68,7 @@ pub(crate) async fn read<A: Ask>(State(api): Shared<A>, id: IdInPath, headers: H
 ///
 /// What was written is gone at once. Asked again it answers 200 as well.
 #[utoipa::path(
-    delete, path = "/v1/instances/{id}/trace", tag = "rights",
+    delete, path = "/v1/instances/{id}/trace", tag = "rights", operation_id = "withdraw_trace",
     params(("id" = String, Path, description = "The instance")),
     security(("instance_token" = [])),
     responses(
@@ -82,7 +85,7 @@ pub(crate) async fn withdraw<A: Ask>(State(api): Shared<A>, id: IdInPath, header
 /// Only where the device's consent says so; without, the instance is as unknown as another tenant's. Each reading is an event
 /// of the audit log.
 #[utoipa::path(
-    get, path = "/v1/tenants/self/instances/{id}/trace", tag = "tenants",
+    get, path = "/v1/tenants/self/instances/{id}/trace", tag = "tenants", operation_id = "read_trace_as_tenant",
     params(("id" = String, Path, description = "The instance")),
     security(("backend_jwt" = ["admin"])),
     responses(
@@ -106,9 +109,7 @@ pub(crate) async fn read_as_tenant<A: Ask>(
 #[serde(deny_unknown_fields)]
 #[schema(as = TraceConsent)]
 pub(crate) struct TraceRequest {
-    /// `sip`: SIP messages, redacted. `decisions`: what was decided, and why. `identities`: names, numbers, hosts and addresses
-    /// in the messages too. At least one of the first two.
-    #[schema(example = json!(["sip", "decisions"]))]
+    #[schema(schema_with = super::openapi::words::trace_scopes)]
     scope: Vec<String>,
     /// For how long, at most a day.
     #[schema(minimum = 1, maximum = 86400, example = 3600)]
@@ -149,12 +150,13 @@ impl TraceRequest {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Consent)]
 pub(crate) struct ConsentBody {
-    /// To what.
-    #[schema(value_type = Vec<String>, example = json!(["sip", "decisions"]))]
+    #[schema(schema_with = super::openapi::words::trace_scopes_in_force)]
     scope: Vec<&'static str>,
     /// Since when, RFC 3339 in UTC.
+    #[schema(format = DateTime)]
     since: String,
     /// When it ends by itself.
+    #[schema(format = DateTime)]
     until: String,
     /// Whether the tenant's administrator may read it too.
     tenant_may_read: bool,
@@ -176,9 +178,10 @@ pub(crate) struct TraceBody {
 #[schema(as = TraceEntry)]
 pub(crate) struct EntryBody {
     /// When, RFC 3339 in UTC, to the second.
+    #[schema(format = DateTime)]
     at: String,
     /// What it is.
-    #[schema(schema_with = super::openapi::trace_kinds)]
+    #[schema(schema_with = super::openapi::words::trace_kinds)]
     kind: &'static str,
     /// A redacted message, or a decision in words.
     #[schema(value_type = String)]

@@ -38,14 +38,13 @@ pub(crate) struct HandedOverBody<'a> {
     /// The bearer token for all calls about the instance, and its password at the edge. It is told this once.
     token: &'a str,
     /// When the lease ends, RFC 3339 in UTC.
-    #[schema(example = "2026-11-24T20:00:00Z")]
+    #[schema(format = DateTime, example = "2026-11-24T20:00:00Z")]
     lease_ends: String,
     registration: RegistrationBody,
     attach: AttachBody,
-    /// How much its pushes tell of the caller: `none`, `clear` or `sealed`.
-    #[schema(value_type = String, example = "none")]
+    #[schema(schema_with = super::openapi::words::callers_in_push)]
     caller_in_push: &'static str,
-    #[schema(schema_with = super::openapi::proof_states)]
+    #[schema(schema_with = super::openapi::words::proof_states)]
     push_proof: &'static str,
 }
 
@@ -54,12 +53,12 @@ pub(crate) struct HandedOverBody<'a> {
 #[schema(as = Registration)]
 pub(crate) struct RegistrationBody {
     /// Where it stands.
-    #[schema(schema_with = super::openapi::registration_states)]
+    #[schema(schema_with = super::openapi::words::registration_states)]
     state: &'static str,
     /// The granted expiry in seconds, while registered.
     #[schema(example = 600)]
     expires: Option<u64>,
-    #[schema(schema_with = super::openapi::registration_reasons)]
+    #[schema(schema_with = super::openapi::words::registration_reasons)]
     reason: Option<&'static str>,
     /// The registrar's last verdict in words, or what went wrong instead of one.
     #[schema(example = "200 OK")]
@@ -73,15 +72,15 @@ pub(crate) struct RegistrationBody {
     /// A change of place (registrar, proxy, user, …) that has not come about; all else here is of the former place. Absent
     /// where there is none.
     #[serde(rename = "move", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     moving: Option<MoveBody>,
 }
 
 /// A change of place.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Move)]
+#[schema(as = PlaceChange)]
 pub(crate) struct MoveBody {
-    /// `waiting`: the new place has not decided yet. `failed`: it refused, or was given up; the former place stays.
-    #[schema(value_type = String, example = "waiting")]
+    #[schema(schema_with = super::openapi::words::move_states)]
     state: &'static str,
     /// The new registrar's verdict in words, where it failed.
     #[schema(example = "403 Forbidden")]
@@ -117,13 +116,12 @@ pub(crate) struct InstanceBody {
     instance: String,
     registration: RegistrationBody,
     /// When the lease ends, RFC 3339 in UTC.
-    #[schema(example = "2026-11-24T20:00:00Z")]
+    #[schema(format = DateTime, example = "2026-11-24T20:00:00Z")]
     lease_ends: String,
     attach: AttachBody,
-    /// How much its pushes tell of the caller: `none`, `clear` or `sealed`.
-    #[schema(value_type = String, example = "none")]
+    #[schema(schema_with = super::openapi::words::callers_in_push)]
     caller_in_push: &'static str,
-    #[schema(schema_with = super::openapi::proof_states)]
+    #[schema(schema_with = super::openapi::words::proof_states)]
     push_proof: &'static str,
     /// Whether a device is attached right now.
     attached: bool,
@@ -136,13 +134,12 @@ pub(crate) struct InstanceBody {
 
 /// A call.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Call)]
+#[schema(as = CallDetails)]
 pub(crate) struct CallBody {
     /// Where it stands.
-    #[schema(schema_with = super::openapi::call_states)]
+    #[schema(schema_with = super::openapi::words::call_states)]
     state: &'static str,
-    /// Why it ended.
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = super::openapi::words::call_ends)]
     reason: Option<&'static str>,
     /// What happened so far, in order; empty where it is forgotten.
     story: Vec<StepBody>,
@@ -159,19 +156,18 @@ pub(crate) struct CallBody {
 
 /// A step of a call.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Step)]
+#[schema(as = CallStep)]
 pub(crate) struct StepBody {
     /// What happened.
-    #[schema(schema_with = super::openapi::steps)]
+    #[schema(schema_with = super::openapi::words::steps)]
     event: &'static str,
-    /// Why, for the events that have a reason: `wake-failed`, `attach-refused`, `ended`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, nullable = false)]
+    #[schema(required = false, schema_with = super::openapi::words::step_reasons)]
     reason: Option<&'static str>,
     /// Milliseconds since the first step.
     ms: u64,
     /// When, RFC 3339 in UTC, to the second.
-    #[schema(example = "2026-11-24T20:00:00Z")]
+    #[schema(format = DateTime, example = "2026-11-24T20:00:00Z")]
     at: String,
 }
 
@@ -190,8 +186,7 @@ pub(crate) struct ForegroundAnswer {
     receipt: ReceiptBody,
     /// Whether the record was on disk before the answer was given.
     logged: bool,
-    /// What became of the binding: `released` or `kept`.
-    #[schema(value_type = String, example = "released")]
+    #[schema(schema_with = super::openapi::words::parted_bindings)]
     binding: &'static str,
     /// `kept`: the Contact that stays at the registrar.
     #[serde(skip_serializing_if = "Option::is_none")]

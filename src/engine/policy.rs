@@ -129,6 +129,9 @@ pub enum Provider {
 }
 
 impl Provider {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Apns, Self::Fcm, Self::Sandbox];
+
     /// The name used in the API, the configuration and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -153,6 +156,9 @@ pub enum CallerInPush {
 }
 
 impl CallerInPush {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::None, Self::Clear, Self::Sealed];
+
     /// The name used in the API and the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::InstanceBody;
 use super::held::HeldBody;
-use crate::api::caller_key::CallerKeyBody;
+use crate::api::caller_key::HeldCallerKeyBody;
 use crate::api::preferences::names;
 use crate::engine::account::{Account, ContactStyle, TrunkSources};
 use crate::engine::input::PushPurpose;
@@ -13,7 +13,7 @@ use crate::engine::output::DataView;
 
 /// Everything held about an instance; secrets only as present or absent.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Data)]
+#[schema(as = InstanceData)]
 pub(crate) struct DataBody {
     #[serde(flatten)]
     instance: InstanceBody,
@@ -21,13 +21,14 @@ pub(crate) struct DataBody {
     tenant: String,
     device: DeviceData,
     account: AccountData,
-    #[schema(value_type = String)]
+    #[schema(schema_with = crate::api::openapi::words::held_modes)]
     mode: &'static str,
-    #[schema(value_type = String)]
+    #[schema(schema_with = crate::api::openapi::words::held_hand_overs)]
     hand_over: &'static str,
-    #[schema(value_type = String)]
+    #[schema(schema_with = crate::api::openapi::words::held_voicemails)]
     voicemail: &'static str,
     /// When it was handed over, RFC 3339 in UTC.
+    #[schema(format = DateTime)]
     handed_over: String,
     held: HeldBody,
 }
@@ -38,22 +39,26 @@ struct DeviceData {
     id: String,
     platform: String,
     push: Vec<PushData>,
-    caller_key: Option<CallerKeyBody>,
+    /// Only where one is held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    caller_key: Option<HeldCallerKeyBody>,
 }
 
 /// What is held about a push target.
 #[derive(Serialize, ToSchema)]
 struct PushData {
     #[serde(rename = "for")]
-    #[schema(value_type = String)]
+    #[schema(schema_with = crate::api::openapi::words::held_purposes)]
     purpose: &'static str,
-    #[schema(value_type = String)]
+    #[schema(schema_with = crate::api::openapi::words::held_providers)]
     provider: &'static str,
     app: String,
+    #[schema(schema_with = crate::api::openapi::words::presences)]
     token: Presence,
     /// Only where it is held.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[schema(required = false, schema_with = crate::api::openapi::words::presences)]
     fid: Option<Presence>,
 }
 
@@ -64,12 +69,13 @@ struct AccountData {
     registrar: String,
     outbound_proxy: Option<String>,
     auth_username: String,
+    #[schema(schema_with = crate::api::openapi::words::presences)]
     password: Presence,
     ha1: Vec<Ha1Data>,
     register_expires: u64,
-    #[schema(value_type = String)]
+    #[schema(schema_with = crate::api::openapi::words::held_trunk_sources)]
     trunk_sources: &'static str,
-    #[schema(value_type = String)]
+    #[schema(schema_with = crate::api::openapi::words::held_contact_styles)]
     contact_style: &'static str,
     early_response: Option<u16>,
     tls_spki_sha256: Option<String>,
@@ -79,13 +85,14 @@ struct AccountData {
 #[derive(Serialize, ToSchema)]
 struct Ha1Data {
     realm: String,
-    #[schema(value_type = String)]
+    #[schema(schema_with = crate::api::openapi::words::held_algorithms)]
     algorithm: &'static str,
+    #[schema(schema_with = crate::api::openapi::words::presences)]
     value: Presence,
 }
 
 /// Whether a secret is held.
-#[derive(Clone, Copy, Serialize, ToSchema)]
+#[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Presence {
     Present,
@@ -126,7 +133,7 @@ impl From<DataView> for DataBody {
                 id: device,
                 platform,
                 push: push.collect(),
-                caller_key: caller_key.as_ref().map(CallerKeyBody::from),
+                caller_key: caller_key.as_ref().map(HeldCallerKeyBody::from),
             },
             account: account_data(account, password, ha1),
             mode,

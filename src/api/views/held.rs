@@ -18,26 +18,37 @@ pub(crate) struct HeldBody {
     /// How long the lease is whenever it starts anew.
     lease_seconds: u64,
     /// Since when the push targets are as they are, RFC 3339 in UTC.
+    #[schema(format = DateTime)]
     push_targets_since: String,
     /// Pushes sent since the hand-over, by kind; kinds that were not sent are left out.
     #[schema(value_type = std::collections::BTreeMap<String, u32>)]
     pushes_sent: WakeCounts,
     /// Since when the processing is restricted, RFC 3339 in UTC.
+    #[schema(format = DateTime)]
     restricted_since: Option<String>,
     /// Other devices that share the registration.
     devices_sharing: u32,
-    /// Where the device is attached right now.
+    /// Where the device is attached right now; absent where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     attached: Option<AttachedData>,
     /// Texts that wait for the device, sealed.
     texts_waiting: u32,
+    /// What is known of its mailbox; absent where nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     mailbox: Option<MailboxData>,
     /// Calls under way and those remembered for two minutes after their end.
     calls: Vec<CallData>,
     /// Pushes whose outcome is awaited.
     pushes_under_way: u32,
-    /// The self-test that is remembered.
+    /// The self-test that is remembered, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     self_test: Option<TestBody>,
-    /// The trace the device has consented to.
+    /// The trace the device has consented to, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     trace: Option<ConsentBody>,
 }
 
@@ -61,10 +72,12 @@ struct MailboxData {
     old: u32,
 }
 
-/// A call.
+/// A call under way, or remembered.
 #[derive(Serialize, ToSchema)]
+#[schema(as = HeldCall)]
 struct CallData {
-    /// Its name, a UUID.
+    /// Its name.
+    #[schema(format = "uuid")]
     call: String,
     #[serde(flatten)]
     view: CallBody,

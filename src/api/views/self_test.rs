@@ -10,35 +10,37 @@ use crate::engine::output::TestView;
 
 /// A self-test that has begun.
 #[derive(Serialize, ToSchema)]
-#[schema(as = TestBegun)]
+#[schema(as = SelfTestBegun)]
 pub(crate) struct TestBegunBody {
     /// The self-test's id, as in the push.
     #[schema(format = "uuid")]
     test: String,
     /// When it was asked for, RFC 3339 in UTC.
+    #[schema(format = DateTime)]
     requested_at: String,
 }
 
 /// A self-test.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Test)]
+#[schema(as = SelfTest)]
 pub(crate) struct TestBody {
     /// The self-test's id, as in the push.
     #[schema(format = "uuid")]
     test: String,
     /// When it was asked for, RFC 3339 in UTC.
+    #[schema(format = DateTime)]
     requested_at: String,
     /// When the provider took the push.
+    #[schema(format = DateTime)]
     accepted_at: Option<String>,
     /// When the app first told of the push's arrival.
+    #[schema(format = DateTime)]
     arrived_at: Option<String>,
     /// Milliseconds from the request until the provider took the push.
     accepted_ms: Option<u64>,
     /// Milliseconds from the request until the app told of the push's arrival.
     arrived_ms: Option<u64>,
-    /// Why the provider did not take the push: `token-dead`, `token-rejected`, `misconfigured`, `provider-failed`,
-    /// `provider-busy` or `not-sent`.
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = crate::api::openapi::words::push_faults)]
     failure: Option<&'static str>,
 }
 

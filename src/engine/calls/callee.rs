@@ -184,6 +184,22 @@ impl Called {
 }
 
 impl Why {
+    /// All that end a call without an answer.
+    #[cfg(test)]
+    pub(super) const ENDS: [Self; 11] = [
+        Self::Cancelled,
+        Self::Elsewhere,
+        Self::SteppedAside,
+        Self::Declined,
+        Self::DeclinedElsewhere,
+        Self::NoDevice,
+        Self::NoAnswer,
+        Self::Failed,
+        Self::Limited,
+        Self::Unproven,
+        Self::Erased,
+    ];
+
     /// The name used in the API, the push and the call's story.
     pub(super) fn as_str(self) -> &'static str {
         match self {

@@ -247,3 +247,13 @@ fn policy(limits: Limits) -> Policy {
         limits,
     }
 }
+
+#[test]
+fn every_end_of_a_call_is_among_those_that_are_told() {
+    use super::super::output::Step;
+    use super::callee::Why;
+    let ends: BTreeSet<_> = Why::ENDS.map(Why::as_str).into_iter().chain(["hung-up"]).collect();
+    assert_eq!(ends, Step::ENDS.into_iter().collect());
+    let told: BTreeSet<_> = Why::ENDS.into_iter().filter(|why| why.is_told()).map(Why::as_str).collect();
+    assert_eq!(told, Step::TOLD_ENDS.into_iter().collect());
+}

@@ -48,6 +48,27 @@ impl Step {
         Self::Ended(""),
     ];
 
+    /// Why a call may have ended.
+    pub const ENDS: [&str; 11] = [
+        "cancelled",
+        "answered-elsewhere",
+        "declined",
+        "no-device",
+        "no-answer",
+        "failed",
+        "limited",
+        "unproven",
+        "erased",
+        "hung-up",
+        "stepped-aside",
+    ];
+
+    /// Of these, what a push tells a phone that still shows the call.
+    pub const TOLD_ENDS: [&str; 3] = ["cancelled", "answered-elsewhere", "declined"];
+
+    /// Why a device may not have been let in.
+    pub const ATTACH_FAULTS: [&str; 2] = ["wrong-token", "erased"];
+
     /// The name used in the API, the log and `reveille calls`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -112,6 +133,9 @@ pub enum CallState {
 }
 
 impl CallState {
+    /// All states, in the order of a call.
+    pub const ALL: [Self; 4] = [Self::Waking, Self::Ringing, Self::Answered, Self::Ended];
+
     /// The name used in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {

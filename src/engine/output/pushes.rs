@@ -205,6 +205,10 @@ pub enum Remedy {
 }
 
 impl PushOutcome {
+    /// What [`fault`](Self::fault) may say.
+    pub const FAULTS: [&str; 6] =
+        ["token-dead", "token-rejected", "misconfigured", "provider-failed", "provider-busy", "not-sent"];
+
     /// Why it was not taken, in the words of self-tests and of a call's story; `None` if it was.
     #[must_use]
     pub fn fault(&self) -> Option<&'static str> {
