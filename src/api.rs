@@ -62,6 +62,7 @@ use crate::engine::input::Command;
 use crate::engine::output::Answer;
 use crate::engine::placement::Placement;
 use crate::engine::policy::Policy;
+use crate::vault::ProcessKey;
 
 /// Whoever carries commands to the engines.
 pub trait Ask: Send + Sync + 'static {
@@ -79,6 +80,8 @@ pub struct ApiConfig {
     pub tenants: Tenants,
     /// Signs what an administrator's order did.
     pub notary: Notary,
+    /// Makes fingerprints of the bodies that JWTs were used with.
+    pub key: Arc<ProcessKey>,
     /// Whether a request may ask for a fault of ours: `process.debug_faults`.
     pub debug_faults: bool,
 }
@@ -90,6 +93,7 @@ pub(crate) struct Api<A> {
     pub(crate) placement: Placement,
     pub(crate) tenants: Tenants,
     pub(crate) notary: Notary,
+    pub(crate) key: Arc<ProcessKey>,
     pub(crate) rate: HandOverRate<Source>,
     pub(crate) tenant_rate: HandOverRate<TenantId>,
     pub(crate) failed_administrators: HandOverRate<Source>,
@@ -122,7 +126,7 @@ fn serve_within<A: Ask>(
     tls: &Tls,
     stop: &watch::Receiver<bool>,
 ) -> JoinHandle<()> {
-    let ApiConfig { policy, placement, tenants, notary, debug_faults } = config;
+    let ApiConfig { policy, placement, tenants, notary, key, debug_faults } = config;
     let limits = &policy.limits;
     let connections = usize::try_from(limits.api_connections).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
     let sources = Arc::new(ConnectionCount::new(limits.flows_per_source));
@@ -137,6 +141,7 @@ fn serve_within<A: Ask>(
         placement,
         tenants,
         notary,
+        key,
         rate,
         tenant_rate,
         failed_administrators,

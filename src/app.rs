@@ -261,6 +261,7 @@ impl Opened {
             placement,
             tenants: api::Tenants::new(tenants, policy.domain.clone()),
             notary: audit.notary(),
+            key: secrets.key(),
             debug_faults,
         };
         let api = addresses(&bound.api)?;

@@ -65,6 +65,7 @@ mod tags;
 mod texting;
 mod texts;
 mod through;
+mod token;
 mod traces;
 mod tracing;
 mod wakes;

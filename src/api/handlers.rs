@@ -52,7 +52,8 @@ type CallInPath = Result<Path<(String, String)>, PathRejection>;
 /// Hand an account over
 ///
 /// The registrar's verdict is waited for; where it takes too long the answer is 202 and `GET` tells it later. The same
-/// tenant, device and account again replaces its predecessor (200): same instance, new token, and the old token is dead.
+/// tenant, device and account again replaces its predecessor (200): same instance, new token; the old one dies with the first use of the new
+/// one, after ten minutes, or at once where the credentials were others.
 /// Where it changes the place (proxy, user, …), the new one is tried beside the former, which stays until the new one grants.
 /// Another device of the tenant that hands over the same account, with the same credentials, shares its registration.
 #[utoipa::path(
@@ -82,6 +83,7 @@ pub(crate) async fn hand_over<A: Ask>(
         Problem::new(Kind::RateLimited, detail, "posts_per_tenant reached").come_again(after)
     })?;
     let bytes = api.body(request).await?;
+    api.tenants.settle(&caller, &bytes, &api.key)?;
     let hand_over = body::parse::<HandOverBody<'_>>(&bytes)?.check(caller, &api.policy)?;
     // Wiped before the registrar is waited for.
     drop(bytes);

@@ -2,12 +2,14 @@
 //!
 //! A few lines of our own, since what a general library offers is what must not happen here: the algorithm comes from
 //! the configured key and the token's `alg` must agree; `none`, symmetric algorithms, keys inside the token and critical
-//! extensions are not understood at all. Each token is good for one request.
+//! extensions are not understood at all. Each token is good for one request, and for the same request again: its answer may have
+//! been lost.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey};
 use base64::Engine as _;
@@ -22,7 +24,8 @@ const LIFE_MAX_SECONDS: u64 = 600;
 const LEEWAY_SECONDS: u64 = 30;
 /// Longest `jti`.
 const JTI_BYTES_MAX: usize = 128;
-/// Tokens remembered as spent, for each tenant, so that none can fill the table for the others. When all are still alive a
+/// Tokens remembered as spent, each with the fingerprint of its request at most, for each tenant, so that none can fill the
+/// table for the others. When all are still alive a
 /// further one has to wait: forgetting a live one would let it be used twice.
 const SPENT_MAX: usize = 100_000;
 /// What `scope` says for calls about a whole tenant.
@@ -48,7 +51,7 @@ pub(crate) enum JwtFault {
     Signature,
     /// The signature is right; a claim is not. One sentence for the backend's developer.
     Claim(&'static str),
-    /// Used before.
+    /// Used before, for something else.
     Replayed,
     /// Too many live tokens to remember one more; the first is over after so long.
     ReplaysFull(Duration),
@@ -185,9 +188,23 @@ pub(crate) struct Replays {
 
 type Fingerprint = [u8; 32];
 
+/// What a token was used for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// A call without a body, which is never good twice.
+    Once,
+    /// A hand-over whose body has not arrived yet.
+    Unknown,
+    /// A hand-over with this token and this body.
+    HandOver(Fingerprint),
+}
+
+/// A use of a token, whose body is still to come.
+pub(crate) struct Use(Fingerprint);
+
 #[derive(Default)]
 struct Spent {
-    all: HashSet<Fingerprint>,
+    all: HashMap<Fingerprint, Purpose>,
     /// The same, by the second after which the token is refused for its age.
     by_end: BTreeSet<(u64, Fingerprint)>,
     /// The latest end of a token that is forgotten. A clock that is set back makes such tokens young again, so one that ends
@@ -196,11 +213,31 @@ struct Spent {
 }
 
 impl Replays {
-    /// Takes note that a token is used.
+    /// Takes note that a token is used, for a call that must not come twice.
     pub(crate) fn spend(&self, claims: &Claims, now: u64) -> Result<(), JwtFault> {
-        let mut fingerprint = [0; 32];
-        fingerprint.copy_from_slice(digest(&SHA256, claims.jti.as_bytes()).as_ref());
-        self.remember(fingerprint, claims.exp.saturating_add(LEEWAY_SECONDS), now)
+        self.remember(jti(claims), claims.exp.saturating_add(LEEWAY_SECONDS), Purpose::Once, now)
+    }
+
+    /// Takes note that a token is used for a hand-over. It may have been before: [`settle`](Self::settle) tells when the body is
+    /// there.
+    pub(crate) fn begin(&self, claims: &Claims, now: u64) -> Result<Use, JwtFault> {
+        let end = claims.exp.saturating_add(LEEWAY_SECONDS);
+        self.remember(jti(claims), end, Purpose::Unknown, now).map(|()| Use(jti(claims)))
+    }
+
+    /// Whether a token may be used for what `request` is the fingerprint of: the first whole request it came with, or that very
+    /// one again.
+    pub(crate) fn settle(&self, used: &Use, request: Fingerprint) -> Result<(), JwtFault> {
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        match spent.all.get_mut(&used.0) {
+            Some(purpose @ Purpose::Unknown) => {
+                *purpose = Purpose::HandOver(request);
+                Ok(())
+            }
+            Some(Purpose::HandOver(first)) if verify_slices_are_equal(first, &request).is_ok() => Ok(()),
+            // What has expired meanwhile is good for nothing more.
+            Some(Purpose::HandOver(_) | Purpose::Once) | None => Err(JwtFault::Replayed),
+        }
     }
 
     #[cfg(test)]
@@ -208,11 +245,11 @@ impl Replays {
         for number in 0..SPENT_MAX as u64 {
             let mut fingerprint = [0; 32];
             fingerprint[..8].copy_from_slice(&number.to_be_bytes());
-            self.remember(fingerprint, now + LIFE_MAX_SECONDS, now).expect("there is room");
+            self.remember(fingerprint, now + LIFE_MAX_SECONDS, Purpose::Once, now).expect("there is room");
         }
     }
 
-    fn remember(&self, fingerprint: Fingerprint, end: u64, now: u64) -> Result<(), JwtFault> {
+    fn remember(&self, fingerprint: Fingerprint, end: u64, purpose: Purpose, now: u64) -> Result<(), JwtFault> {
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(&(ended, oldest)) = spent.by_end.first()
             && ended <= now
@@ -221,17 +258,26 @@ impl Replays {
             spent.all.remove(&oldest);
             spent.forgotten = spent.forgotten.max(ended);
         }
-        if spent.all.contains(&fingerprint) || end <= spent.forgotten {
-            return Err(JwtFault::Replayed);
+        match spent.all.get(&fingerprint) {
+            Some(Purpose::Unknown | Purpose::HandOver(_)) if purpose == Purpose::Unknown => return Ok(()),
+            Some(_) => return Err(JwtFault::Replayed),
+            None if end <= spent.forgotten => return Err(JwtFault::Replayed),
+            None => {}
         }
         if spent.all.len() >= SPENT_MAX {
             let first = spent.by_end.first().map_or(now, |&(end, _)| end);
             return Err(JwtFault::ReplaysFull(Duration::from_secs(first.saturating_sub(now))));
         }
-        spent.all.insert(fingerprint);
+        spent.all.insert(fingerprint, purpose);
         spent.by_end.insert((end, fingerprint));
         Ok(())
     }
+}
+
+fn jti(claims: &Claims) -> Fingerprint {
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(digest(&SHA256, claims.jti.as_bytes()).as_ref());
+    fingerprint
 }
 
 #[cfg(test)]
@@ -247,34 +293,71 @@ mod tests {
     #[test]
     fn a_spent_token_is_remembered_until_its_age_refuses_it() {
         let replays = Replays::default();
-        assert_eq!(replays.remember(fingerprint(1), 700, 100), Ok(()));
-        assert_eq!(replays.remember(fingerprint(1), 700, 699), Err(JwtFault::Replayed));
-        assert_eq!(replays.remember(fingerprint(1), 1400, 700), Ok(()));
+        assert_eq!(replays.remember(fingerprint(1), 700, Purpose::Once, 100), Ok(()));
+        assert_eq!(replays.remember(fingerprint(1), 700, Purpose::Once, 699), Err(JwtFault::Replayed));
+        assert_eq!(replays.remember(fingerprint(1), 1400, Purpose::Once, 700), Ok(()));
         assert_eq!(replays.spent.lock().expect("no panic").all.len(), 1);
     }
 
     #[test]
     fn a_clock_that_is_set_back_makes_no_spent_token_good_again() {
         let replays = Replays::default();
-        assert_eq!(replays.remember(fingerprint(1), 700, 100), Ok(()));
+        assert_eq!(replays.remember(fingerprint(1), 700, Purpose::Once, 100), Ok(()));
         // An hour ahead, the token is over and forgotten.
-        assert_eq!(replays.remember(fingerprint(2), 4_300, 3_700), Ok(()));
-        assert_eq!(replays.remember(fingerprint(1), 700, 110), Err(JwtFault::Replayed));
-        assert_eq!(replays.remember(fingerprint(3), 701, 110), Ok(()), "one that cannot have been forgotten");
+        assert_eq!(replays.remember(fingerprint(2), 4_300, Purpose::Once, 3_700), Ok(()));
+        assert_eq!(replays.remember(fingerprint(1), 700, Purpose::Once, 110), Err(JwtFault::Replayed));
+        assert_eq!(
+            replays.remember(fingerprint(3), 701, Purpose::Once, 110),
+            Ok(()),
+            "one that cannot have been forgotten"
+        );
     }
 
     #[test]
     fn a_full_table_refuses_newcomers_and_forgets_no_live_token() {
         let replays = Replays::default();
         for number in 0..SPENT_MAX {
-            assert_eq!(replays.remember(fingerprint(number), 700, 100), Ok(()));
+            assert_eq!(replays.remember(fingerprint(number), 700, Purpose::Once, 100), Ok(()));
         }
         assert_eq!(
-            replays.remember(fingerprint(SPENT_MAX), 700, 100),
+            replays.remember(fingerprint(SPENT_MAX), 700, Purpose::Once, 100),
             Err(JwtFault::ReplaysFull(Duration::from_secs(600)))
         );
-        assert_eq!(replays.remember(fingerprint(0), 700, 100), Err(JwtFault::Replayed));
-        assert_eq!(replays.remember(fingerprint(SPENT_MAX), 1400, 700), Ok(()));
+        assert_eq!(replays.remember(fingerprint(0), 700, Purpose::Once, 100), Err(JwtFault::Replayed));
+        assert_eq!(replays.remember(fingerprint(SPENT_MAX), 1400, Purpose::Once, 700), Ok(()));
+    }
+
+    #[test]
+    fn a_hand_over_may_come_again_with_its_body_and_with_no_other() {
+        let replays = Replays::default();
+        let begin = || replays.remember(fingerprint(1), 700, Purpose::Unknown, 100);
+        let settle = |request| replays.settle(&Use(fingerprint(1)), fingerprint(request));
+        assert_eq!(begin(), Ok(()));
+        // The first body broke off; the token is good for the first that is whole.
+        assert_eq!((begin(), settle(7)), (Ok(()), Ok(())));
+        assert_eq!((begin(), settle(7)), (Ok(()), Ok(())));
+        assert_eq!((begin(), settle(8)), (Ok(()), Err(JwtFault::Replayed)));
+        assert_eq!(settle(7), Ok(()), "another body changes nothing");
+        assert_eq!(replays.remember(fingerprint(1), 700, Purpose::Once, 100), Err(JwtFault::Replayed));
+    }
+
+    #[test]
+    fn a_call_without_a_body_comes_once() {
+        let replays = Replays::default();
+        assert_eq!(replays.remember(fingerprint(1), 700, Purpose::Once, 100), Ok(()));
+        for purpose in [Purpose::Once, Purpose::Unknown] {
+            assert_eq!(replays.remember(fingerprint(1), 700, purpose, 100), Err(JwtFault::Replayed));
+        }
+        assert_eq!(replays.settle(&Use(fingerprint(1)), fingerprint(7)), Err(JwtFault::Replayed));
+    }
+
+    #[test]
+    fn a_token_that_expired_before_its_body_came_is_good_for_nothing() {
+        let replays = Replays::default();
+        assert_eq!(replays.remember(fingerprint(1), 700, Purpose::Unknown, 699), Ok(()));
+        assert_eq!(replays.remember(fingerprint(2), 1400, Purpose::Unknown, 700), Ok(()));
+        assert_eq!(replays.settle(&Use(fingerprint(1)), fingerprint(7)), Err(JwtFault::Replayed));
+        assert_eq!(replays.remember(fingerprint(1), 700, Purpose::Unknown, 700), Err(JwtFault::Replayed));
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl Modify for Credentials {
         );
         let jwt = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").description(Some(
             "A JWT of the tenant's backend, ES256 or EdDSA: iss = tenant, aud = the service's SIP domain, sub = device id, \
-             exp - iat at most 600 seconds, jti used once; \"scope\": \"admin\" for calls about the whole tenant.",
+             exp - iat at most 600 seconds, jti used once, or for the same hand-over again; \"scope\": \"admin\" for calls about the whole tenant.",
         ));
         components.add_security_scheme("backend_jwt", SecurityScheme::Http(jwt.build()));
         components.add_security_scheme("instance_token", bearer("The token that the hand-over returned."));

@@ -9,12 +9,15 @@ use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use super::jwt::{Claims, JwtFault, JwtKey, Replays, Unverified};
+use super::jwt::{Claims, JwtFault, JwtKey, Replays, Unverified, Use};
 use super::problem::{Kind, Problem};
 use crate::clock::Now;
 use crate::engine::account::TenantId;
 use crate::engine::input::TokenHash;
+use crate::vault::ProcessKey;
 
+/// What the fingerprints of bodies are for.
+const BODY_PURPOSE: &str = "reveille body of a JWT v1";
 /// Longest credential looked at; the longest legitimate one is a JWT with a few claims.
 const BEARER_BYTES_MAX: usize = 4096;
 
@@ -47,7 +50,13 @@ pub(crate) enum Authority {
     /// It sits in a shipped app: hand-overs only.
     AppKey,
     /// The tenant's backend spoke for one device.
-    Backend { device: String, admin: bool },
+    Backend { device: String, token: UsedToken },
+}
+
+/// A backend token in use for a hand-over.
+pub(crate) struct UsedToken {
+    used: Use,
+    sha256: [u8; 32],
 }
 
 impl Tenants {
@@ -63,33 +72,46 @@ impl Tenants {
         self.list.iter().filter(|(it, _)| &*it.id == tenant).for_each(|(_, replays)| replays.fill(now));
     }
 
-    /// Authenticates a tenant by app key or backend token. A backend token is spent by this.
+    /// Authenticates a hand-over by app key or backend token. A backend token is in use from now on; whether it may be used for
+    /// this, [`settle`](Self::settle) tells when the body is there.
     pub(crate) fn authenticate(&self, headers: &HeaderMap, now: Now) -> Result<Caller, Problem> {
         let bearer = bearer(headers)?;
         match self.app_key(bearer) {
-            Some(tenant) if tenant.jwt_required => Err(Problem::new(
-                Kind::Forbidden,
-                "This tenant takes no app key: its accounts are handed over with a JWT of its backend.",
-                "an app key of a tenant that requires JWTs",
-            )),
+            Some(tenant) if tenant.jwt_required => Err(takes_no_app_key()),
             Some(tenant) => Ok(Caller { tenant: tenant.id.clone(), authority: Authority::AppKey }),
             None if bearer.contains('.') => self.backend(bearer, now),
             None => Err(unknown_credential("unknown app key")),
         }
     }
 
+    /// Whether the caller may hand over with this body: a backend token that was used before is good for the same body alone.
+    pub(crate) fn settle(&self, caller: &Caller, body: &[u8], key: &ProcessKey) -> Result<(), Problem> {
+        let Authority::Backend { token, .. } = &caller.authority else { return Ok(()) };
+        let request = key.fingerprint(BODY_PURPOSE, &[&token.sha256, body]);
+        let own = self.list.iter().find(|(tenant, _)| tenant.id == caller.tenant);
+        own.map_or(Err(JwtFault::Replayed), |(_, replays)| replays.settle(&token.used, request)).map_err(refuse_jwt)
+    }
+
     /// Authenticates a call that is about a whole tenant.
     pub(crate) fn administrator(&self, headers: &HeaderMap, now: Now) -> Result<TenantId, Problem> {
-        let caller = self.authenticate(headers, now)?;
-        match caller.authority {
-            Authority::Backend { admin: true, .. } => Ok(caller.tenant),
-            Authority::Backend { admin: false, .. } => Err(Problem::new(
-                Kind::Forbidden,
-                "Calls about a whole tenant need a JWT with \"scope\": \"admin\".",
-                "a JWT without scope admin asked for a tenant-wide call",
-            )),
-            Authority::AppKey => Err(app_key_may_only_hand_over()),
+        let bearer = bearer(headers)?;
+        match self.app_key(bearer) {
+            Some(tenant) if tenant.jwt_required => return Err(takes_no_app_key()),
+            Some(_) => return Err(app_key_may_only_hand_over()),
+            None if !bearer.contains('.') => return Err(unknown_credential("unknown app key")),
+            None => {}
         }
+        let (claims, (tenant, replays)) = self.checked(bearer, now)?;
+        // A repeated order is no harm, but no use either: an administrator makes a token for each.
+        replays.spend(&claims, now.wall.unix_seconds()).map_err(refuse_jwt)?;
+        if claims.is_admin() {
+            return Ok(tenant.id.clone());
+        }
+        Err(Problem::new(
+            Kind::Forbidden,
+            "Calls about a whole tenant need a JWT with \"scope\": \"admin\".",
+            "a JWT without scope admin asked for a tenant-wide call",
+        ))
     }
 
     /// The hash of the instance token a call carries. Whether it is right is the engine's to say.
@@ -122,11 +144,17 @@ impl Tenants {
     }
 
     fn backend(&self, token: &str, now: Now) -> Result<Caller, Problem> {
-        let (claims, (tenant, replays)) = self.verified(token).map_err(refuse_jwt)?;
+        let (claims, (tenant, replays)) = self.checked(token, now)?;
+        let used = replays.begin(&claims, now.wall.unix_seconds()).map_err(refuse_jwt)?;
+        let token = UsedToken { used, sha256: sha256(token.as_bytes()) };
+        Ok(Caller { tenant: tenant.id.clone(), authority: Authority::Backend { device: claims.sub, token } })
+    }
+
+    /// The claims of a token that is signed, meant for us and alive, and whose it is.
+    fn checked(&self, token: &str, now: Now) -> Result<(Claims, &(Tenant, Replays)), Problem> {
+        let (claims, issuing) = self.verified(token).map_err(refuse_jwt)?;
         claims.check(&self.audience, now.wall.unix_seconds()).map_err(refuse_jwt)?;
-        replays.spend(&claims, now.wall.unix_seconds()).map_err(refuse_jwt)?;
-        let admin = claims.is_admin();
-        Ok(Caller { tenant: tenant.id.clone(), authority: Authority::Backend { device: claims.sub, admin } })
+        Ok((claims, issuing))
     }
 
     /// The claims of a token whose signature is right, and whose it is.
@@ -177,6 +205,14 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     if scheme.eq_ignore_ascii_case("bearer") && fits { Ok(credential) } else { Err(wanted()) }
 }
 
+fn takes_no_app_key() -> Problem {
+    Problem::new(
+        Kind::Forbidden,
+        "This tenant takes no app key: its accounts are handed over with a JWT of its backend.",
+        "an app key of a tenant that requires JWTs",
+    )
+}
+
 fn app_key_may_only_hand_over() -> Problem {
     Problem::new(
         Kind::Forbidden,
@@ -203,7 +239,7 @@ fn refuse_jwt(fault: JwtFault) -> Problem {
         JwtFault::Claim(detail) => Problem::new(Kind::Unauthorized, detail, detail),
         JwtFault::Replayed => Problem::new(
             Kind::Unauthorized,
-            "This jti was used before: every request needs a JWT of its own.",
+            "This jti was used before: every request needs a JWT of its own, but for the same hand-over once more.",
             "JWT replayed",
         ),
         JwtFault::ReplaysFull(after) => Problem::new(

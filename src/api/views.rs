@@ -46,6 +46,8 @@ pub(crate) struct HandedOverBody<'a> {
     caller_in_push: &'static str,
     #[schema(schema_with = super::openapi::words::proof_states)]
     push_proof: &'static str,
+    /// The tenant whose credential handed it over: what a sealed caller is bound to, beside instance and call.
+    tenant: &'a str,
 }
 
 /// The registration at the account's registrar.
@@ -343,7 +345,8 @@ fn step_bodies(story: &Story) -> Vec<StepBody> {
 /// The response to a hand-over: 202 while the registrar, or that of a new place, has not spoken, 200 in a predecessor's
 /// place, else 201.
 pub(crate) fn handed_over(view: HandedOver) -> Response {
-    let HandedOver { instance, token, lease_ends, registration, attach, caller_in_push, push_proof, replaced } = view;
+    let HandedOver { instance, token, lease_ends, registration, attach, caller_in_push, push_proof, replaced, tenant } =
+        view;
     let status = match (registration.state, replaced) {
         _ if is_moving(&registration) => StatusCode::ACCEPTED,
         (RegistrationState::Registering, _) => StatusCode::ACCEPTED,
@@ -360,6 +363,7 @@ pub(crate) fn handed_over(view: HandedOver) -> Response {
             attach: attach.into(),
             caller_in_push: caller_in_push.as_str(),
             push_proof: push_proof.as_str(),
+            tenant: &tenant,
         },
     );
     let location = HeaderValue::try_from(format!("/v1/instances/{instance}"));

@@ -47,6 +47,11 @@ impl Secrets {
         Ok(Self { key, keep_a_copy: settings.keep_a_copy })
     }
 
+    /// The key, for what else must mean nothing outside of this process.
+    pub(super) fn key(&self) -> Arc<ProcessKey> {
+        Arc::clone(&self.key)
+    }
+
     /// An empty vault for one shard.
     pub(super) fn vault(&self) -> Vault {
         let mut vault = Vault::new(Arc::clone(&self.key));

@@ -24,7 +24,7 @@ impl Engine {
             Command::WithdrawTrace(id, token) => self.withdraw_trace(id, &token, reply, now),
             Command::ReadTraceAsTenant(tenant, id) => self.read_trace_as_tenant(&tenant, id, reply, now),
             Command::Erase(id, token) => {
-                if self.leases.authorized(id, &token).is_some() {
+                if self.leases.admit(id, &token) {
                     self.erase(id, Cause::Deleted, Some(reply), now);
                 } else if self.erasures.erase_again(id, &token, reply).is_none() {
                     self.reply(reply, Answer::Refused(Refusal::NotFound));
@@ -84,7 +84,7 @@ impl Engine {
 
     /// Whether the token is the instance's; else the refusal is on its way.
     pub(super) fn check(&mut self, id: InstanceId, token: &TokenHash, reply: ReplyTo) -> Option<()> {
-        if self.leases.authorized(id, token).is_some() {
+        if self.leases.admit(id, token) {
             return Some(());
         }
         let refusal = self.erasures.refusal(id, token);

@@ -23,6 +23,7 @@ use super::input::Arrival;
 use super::output::Hop;
 use super::policy::Policy;
 use super::schedule::Schedule;
+use super::token::{Tokens, Which};
 use crate::clock::Instant;
 use crate::sip::proxy::{self, Reply};
 use crate::sip::timers::TRANSACTION_TIMEOUT;
@@ -86,8 +87,8 @@ pub(crate) enum Refusal {
 /// What the edge must know of an instance to let it attach.
 pub(crate) struct Known<'a> {
     pub(crate) instance: InstanceId,
-    /// Of its token, the one it had at last.
-    pub(crate) ha1: &'a str,
+    /// Those it has, or had at last.
+    pub(crate) tokens: &'a Tokens,
     pub(crate) standing: Standing,
     /// `Reveille-Call` values for the 200.
     pub(crate) calls: Vec<String>,
@@ -122,7 +123,7 @@ impl Edge {
         }
     }
 
-    /// A REGISTER that names an instance: attached, refreshed, detached or asked.
+    /// A REGISTER that names an instance: attached, refreshed, detached or asked. Tells which token it showed.
     ///
     /// # Errors
     /// Why it was not let in.
@@ -133,27 +134,27 @@ impl Edge {
         known: Known<'_>,
         tag: &str,
         now: Instant,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Which, Refusal> {
         // Before the credentials are looked at (RFC 3261 §10.3): no extension of REGISTER changes what we do.
         if proxy::requires_anything(request) {
             let extra = [("Unsupported", proxy::unsupported(request))];
             self.reply(request, arrival, StatusCode::BAD_EXTENSION, tag, &extra);
             return Err(Refusal::Challenged);
         }
-        match (self.check(request, arrival, known.instance, known.ha1, now), known.standing) {
-            (Ok(()), _) if !challenge::is_meant_for_us(request, &self.realm, known.policy) => {
+        match (self.check(request, arrival, known.instance, known.tokens, now), known.standing) {
+            (Ok(_), _) if !challenge::is_meant_for_us(request, &self.realm, known.policy) => {
                 self.reply(request, arrival, StatusCode::BAD_REQUEST, tag, &[]);
                 Err(Refusal::Told("wrong-uri"))
             }
-            (Ok(()), Standing::Held) => {
+            (Ok(which), Standing::Held) => {
                 self.register(request, arrival, known, tag, now);
-                Ok(())
+                Ok(which)
             }
-            (Ok(()), Standing::Restricted) => {
+            (Ok(_), Standing::Restricted) => {
                 self.reply(request, arrival, StatusCode::FORBIDDEN, tag, &[]);
                 Err(Refusal::Challenged)
             }
-            (Ok(()), Standing::Erased) => {
+            (Ok(_), Standing::Erased) => {
                 self.reply(request, arrival, StatusCode::NOT_FOUND, tag, &[]);
                 Err(Refusal::Told("erased"))
             }

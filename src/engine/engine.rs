@@ -149,6 +149,7 @@ impl Engine {
 
     /// Takes one thing that happened.
     pub fn handle_input(&mut self, input: Input, now: Now) {
+        self.leases.end_former_tokens(now.boot);
         match input {
             Input::Command(command, reply) => self.handle_command(command, reply, now),
             Input::Sip(message, arrival) => self.handle_message(message, &arrival, now),
@@ -210,6 +211,7 @@ impl Engine {
 
     /// Does what is due. The shell calls this at least once a second, so that leases end by the wall clock too.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.leases.end_former_tokens(now.boot);
         self.begin_endings(now);
         self.orders.handle_timeout(now.boot);
         self.send_notices(now);

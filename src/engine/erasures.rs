@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use ahash::HashMap;
 use bytes::Bytes;
-use zeroize::Zeroizing;
 
 use aside::Aside;
 pub(crate) use aside::Wiped;
@@ -29,13 +28,14 @@ pub(crate) use recording::life_record;
 use super::audit::{Cause, Receipt, Unregister, WakeCounts};
 use super::ids::{BranchId, InstanceId, RecordId, ReplyTo};
 use super::input::{Recorded, TokenHash};
-use super::instance::{Instance, owned_by};
+use super::instance::Instance;
 use super::limits::share;
 use super::output::{Answer, DestinationKey, Hop, Note, RecordJob, Refusal, TrunkKey};
 use super::permits::{Asker, Used};
 use super::policy::Policy;
 use super::register::{Desk, End, Exchange, Identity, Leaving, Step, Target, Terms};
 use super::schedule::Schedule;
+use super::token::{Tokens, owned_by};
 use crate::clock::{Instant, Now};
 use crate::sip::Message;
 use crate::vault::{CredentialId, WipeReceipt};
@@ -98,9 +98,8 @@ pub(crate) struct Sentence {
 }
 
 struct Grave {
-    token: TokenHash,
-    /// The same for the edge, which tells nobody else that it is a grave.
-    edge_ha1: Zeroizing<String>,
+    /// Those it had at last: they get the receipt, as long as there is one.
+    tokens: Tokens,
     cause: Cause,
     erasure: Erasure,
     waiting: Vec<ReplyTo>,
@@ -166,14 +165,14 @@ impl Erasures {
         let id = instance.id;
         self.make_room();
         self.under_way += 1;
-        let token = instance.token();
+        let tokens = instance.tokens;
         let subject = Subject { instance: id, tenant: instance.tenant, salt: instance.salt, wakes };
         let (device, Leaving { identity, bound_at }) = (instance.device, binding);
         let removal = Removal::Needless;
         let leaving = Box::new(Deregistering { subject, device, identity, removal, started: now.boot });
         let waiting = reply.into_iter().collect();
         let erasure = Erasure::Deregistering(leaving);
-        self.graves.insert(id, Grave { token, edge_ha1: instance.edge_ha1, cause, erasure, waiting });
+        self.graves.insert(id, Grave { tokens, cause, erasure, waiting });
         match bound_at {
             Some(target) => self.unregister(id, target, desk, now),
             None => self.wipe(id, Unregister::NotNeeded, desk, now),
@@ -192,10 +191,10 @@ impl Erasures {
         let Sentence { cause, wakes, reply } = sentence;
         self.make_room();
         self.under_way += 1;
-        let (id, token) = (instance.id, instance.token());
+        let (id, tokens) = (instance.id, instance.tokens);
         let waiting = reply.into_iter().collect();
         let erasure = Erasure::Recording;
-        self.graves.insert(id, Grave { token, edge_ha1: instance.edge_ha1, cause, erasure, waiting });
+        self.graves.insert(id, Grave { tokens, cause, erasure, waiting });
         let subject = Subject { instance: id, tenant: instance.tenant, salt: instance.salt, wakes };
         let proof = desk.vault.wipe(credential);
         desk.tally.erasure(cause, Duration::ZERO);
@@ -289,7 +288,7 @@ impl Erasures {
 
     /// A repeated `DELETE`: the same receipt, now or when it is there. `None`: no such tombstone for that token.
     pub(crate) fn erase_again(&mut self, id: InstanceId, token: &TokenHash, reply: ReplyTo) -> Option<()> {
-        let grave = owned_by(self.graves.get_mut(&id), |grave| &grave.token, token)?;
+        let (grave, _) = owned_by(self.graves.get_mut(&id), |grave| &grave.tokens, token)?;
         match &grave.erasure {
             Erasure::Buried { receipt, logged } => {
                 let answer = Answer::Erased { receipt: receipt.clone(), logged: *logged };
@@ -308,9 +307,9 @@ impl Erasures {
 
     /// What anything but `DELETE` is told, with the right token.
     pub(crate) fn refusal(&self, id: InstanceId, token: &TokenHash) -> Refusal {
-        match owned_by(self.graves.get(&id), |grave| &grave.token, token) {
+        match owned_by(self.graves.get(&id), |grave| &grave.tokens, token) {
             None => Refusal::NotFound,
-            Some(grave) => {
+            Some((grave, _)) => {
                 let receipt = match &grave.erasure {
                     Erasure::Buried { receipt, .. } => Some(receipt.clone()),
                     Erasure::Deregistering(_) | Erasure::Recording => None,
@@ -325,9 +324,9 @@ impl Erasures {
         self.graves.get(&id).map(|grave| grave.cause)
     }
 
-    /// What proves at the edge that somebody has the token of an instance that was erased here lately.
-    pub(crate) fn edge_ha1(&self, id: InstanceId) -> Option<&str> {
-        self.graves.get(&id).map(|grave| grave.edge_ha1.as_str())
+    /// What proves at the edge that somebody has a token of an instance that was erased here lately.
+    pub(crate) fn tokens(&self, id: InstanceId) -> Option<&Tokens> {
+        self.graves.get(&id).map(|grave| &grave.tokens)
     }
 
     /// Erasures that have no receipt yet.

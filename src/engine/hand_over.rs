@@ -29,6 +29,7 @@ use super::limits::share;
 use super::output::{Answer, HandedOver, MoveView, Note, Output, Refusal};
 use super::rectify::Amendment;
 use super::schedule::Schedule;
+use super::token::Token;
 use crate::clock::{Instant, Now};
 use crate::sip::auth::Algorithm;
 use crate::sip::digest;
@@ -250,8 +251,8 @@ impl Engine {
 
     fn open_instance(&mut self, hand_over: &HandOver, binding: BindingId, now: Now) -> (InstanceId, Zeroizing<String>) {
         let id = InstanceId::mint(self.shard, self.random.bytes());
-        let (token, hash, edge_ha1) = self.mint_token(id);
-        let minted = Minted { salt: self.random.bytes(), token: hash, edge_ha1 };
+        let (token, kept) = self.mint_token(id);
+        let minted = Minted { salt: self.random.bytes(), token: kept };
         self.leases.open(id, hand_over, binding, minted, now);
         self.review_proof(id, now);
         self.watch_lease(id, now);
@@ -388,12 +389,13 @@ impl Engine {
             caller_in_push: self.caller_in_push(instance),
             push_proof: self.push_proof(id),
             replaced,
+            tenant: instance.tenant.clone(),
         };
         self.reply(reply, Answer::HandedOver(Box::new(handed_over)));
     }
 
     /// A bearer token of 256 bits: its text once, its hash and its digest HA1 for keeping.
-    fn mint_token(&mut self, id: InstanceId) -> (Zeroizing<String>, TokenHash, Zeroizing<String>) {
+    fn mint_token(&mut self, id: InstanceId) -> (Zeroizing<String>, Token) {
         let random = Zeroizing::new(self.random.bytes::<32>());
         let mut token = Zeroizing::new(String::with_capacity(52));
         base32(&random[..], &mut token);
@@ -401,7 +403,7 @@ impl Engine {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest.as_ref());
         let ha1 = digest::ha1(Algorithm::Md5, &id.to_string(), &self.policy.domain, token.as_bytes());
-        (token, TokenHash(hash), ha1)
+        (token, Token::new(TokenHash(hash), ha1))
     }
 }
 

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 use super::account::{Account, TenantId};
 use super::allowance::Allowance;
 use super::caller_key::CallerKey;
 use super::ids::{BindingId, InstanceId};
-use super::input::{Preferences, PushTarget, TokenHash};
+use super::input::{Preferences, PushTarget};
+use super::token::Tokens;
 use crate::clock::{Instant, Now, WallTime};
 
 /// One account on one device, held under a lease.
@@ -33,8 +32,6 @@ pub(crate) struct Instance {
     pub(crate) restricted: Option<WallTime>,
     /// Links the id to its records; dies with the instance.
     pub(crate) salt: [u8; 32],
-    /// Digest HA1 of the token, for the edge.
-    pub(crate) edge_ha1: Zeroizing<String>,
     pub(crate) handed_over: WallTime,
     pub(crate) trunk_drops: u64,
     /// Calls with its token that write a record.
@@ -44,7 +41,7 @@ pub(crate) struct Instance {
     /// How long the lease is whenever it starts anew.
     pub(super) lease: Duration,
     pub(super) lease_ends: Now,
-    pub(super) token: TokenHash,
+    pub(super) tokens: Tokens,
     /// Grows with each hand-over and change of the shard's instances: the newest speaks for its push token.
     pub(super) order: u64,
     /// It may take the place of older instances of its phone, and its account or its push token is not proven yet.
@@ -63,11 +60,6 @@ impl Instance {
     pub(crate) fn lease_ends_on(&self, now: Now) -> WallTime {
         ends_on(self.lease_ends, now)
     }
-
-    /// The token's hash, for the tombstone.
-    pub(crate) fn token(&self) -> TokenHash {
-        self.token
-    }
 }
 
 /// What became of the binding when the app came to the foreground.
@@ -82,17 +74,4 @@ pub(crate) enum Foreground {
 /// The date of an end that either clock may bring.
 pub(crate) fn ends_on(ends: Now, now: Now) -> WallTime {
     ends.wall.min(now.wall + ends.boot.saturating_since(now.boot))
-}
-
-/// What was found, if the token is its own. The time tells neither where they differ nor whether anything was found.
-pub(crate) fn owned_by<T>(
-    found: Option<T>,
-    token_of: impl FnOnce(&T) -> &TokenHash,
-    presented: &TokenHash,
-) -> Option<T> {
-    // The hash of nothing that anybody has.
-    const NOBODYS: TokenHash = TokenHash([0; 32]);
-    let known = found.as_ref().map_or(&NOBODYS, token_of);
-    let equal = aws_lc_rs::constant_time::verify_slices_are_equal(&known.0, &presented.0).is_ok();
-    found.filter(|_| equal)
 }

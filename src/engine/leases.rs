@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ahash::{HashMap, RandomState};
-use zeroize::Zeroizing;
 
 use super::account::{Account, ContactStyle, TenantId};
 use super::allowance::Allowance;
@@ -18,15 +17,15 @@ use super::audit::Reader;
 use super::caller_key::CallerKey;
 use super::ids::{BindingId, Capability, InstanceId};
 use super::input::{HandOver, Preferences, PushTarget, TokenHash};
-use super::instance::{Foreground, Instance, owned_by};
+use super::instance::{Foreground, Instance};
 use super::schedule::Schedule;
+use super::token::{FORMER_LIFE, Token, Tokens, Which, owned_by};
 use crate::clock::{Instant, Now, WallTime};
 
 /// What an app's hand-over adds to the account: minted secrets.
 pub(crate) struct Minted {
     pub(crate) salt: [u8; 32],
-    pub(crate) token: TokenHash,
-    pub(crate) edge_ha1: Zeroizing<String>,
+    pub(crate) token: Token,
 }
 
 #[derive(PartialEq, Eq, Hash, Clone)]
@@ -72,6 +71,8 @@ pub(crate) struct Leases {
     orders: u64,
     by_account: HashMap<AccountKey, InstanceId>,
     ends: Schedule<InstanceId>,
+    /// When the former tokens die: one at most for each instance.
+    former_ends: Schedule<InstanceId>,
     ends_by_wall: BTreeSet<(WallTime, InstanceId)>,
 }
 
@@ -103,14 +104,13 @@ impl Leases {
             foreground: None,
             restricted: None,
             salt: minted.salt,
-            edge_ha1: minted.edge_ha1,
             handed_over: now.wall,
             trunk_drops: 0,
             recorded: Allowance::default(),
             trace_reads: Default::default(),
             lease: hand_over.lease,
             lease_ends: ends(hand_over.lease, now),
-            token: minted.token,
+            tokens: Tokens::new(minted.token),
             order: self.next_order(),
             heir: true,
             heard: now.boot,
@@ -121,29 +121,28 @@ impl Leases {
         self.instances.insert(id, Box::new(instance));
     }
 
-    /// Takes a newer hand-over of the same account and device in: new token, targets, preferences and lease.
-    pub(crate) fn renew(
-        &mut self,
-        id: InstanceId,
-        hand_over: &HandOver,
-        token: TokenHash,
-        edge_ha1: Zeroizing<String>,
-        now: Now,
-    ) {
+    /// Takes a newer hand-over of the same account and device in: new token, targets, preferences and lease. With `same`
+    /// credentials the token used last stays until the new one has arrived; of an instance in the foreground none are held to
+    /// compare with.
+    pub(crate) fn renew(&mut self, id: InstanceId, hand_over: &HandOver, token: Token, same: bool, now: Now) {
         let order = self.next_order();
         let Some(instance) = self.instances.get_mut(&id) else { return };
         (instance.order, instance.heir) = (order, true);
         instance.platform.clone_from(&hand_over.platform);
         instance.account.clone_from(&hand_over.account);
         instance.preferences = hand_over.preferences;
+        let keeps = same && instance.foreground.is_none();
+        if !instance.tokens.replace(token, keeps) {
+            self.former_ends.remove(id);
+        } else if self.former_ends.at(id).is_none() {
+            self.former_ends.set(id, Some(now.boot + FORMER_LIFE));
+        }
         instance.foreground = None;
         instance.push.clone_from(&hand_over.push);
         instance.caller_key = hand_over.caller_key;
         instance.preferences = hand_over.preferences;
         instance.push_since = now.wall;
         instance.lease = hand_over.lease;
-        instance.token = token;
-        instance.edge_ha1 = edge_ha1;
         self.follow_account(id);
         self.extend(id, now);
     }
@@ -287,6 +286,7 @@ impl Leases {
         self.stand_up(instance.binding, id);
         self.by_account.remove(&key(&instance.tenant, &instance.device, &instance.account));
         self.ends.remove(id);
+        self.former_ends.remove(id);
         self.ends_by_wall.remove(&(instance.lease_ends.wall, id));
         Some(instance)
     }
@@ -304,7 +304,7 @@ impl Leases {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.ends.next()
+        [self.ends.next(), self.former_ends.next()].into_iter().flatten().min()
     }
 
     /// The instance this account already has on this device.
@@ -332,9 +332,32 @@ impl Leases {
         self.instances.keys().copied().collect()
     }
 
-    /// The instance, if the token is its own. Takes the same time for one that is not here.
-    pub(crate) fn authorized(&self, id: InstanceId, token: &TokenHash) -> Option<&Instance> {
-        owned_by(self.get(id), |instance| &instance.token, token)
+    /// Whether the token is one of the instance's; if it is the newest, the former one dies. Takes the same time for an instance
+    /// that is not here.
+    pub(crate) fn admit(&mut self, id: InstanceId, token: &TokenHash) -> bool {
+        let owned = owned_by(self.instances.get_mut(&id), |instance| &instance.tokens, token);
+        let which = owned.map(|(_, which)| which);
+        if which == Some(Which::Current) {
+            self.use_token(id);
+        }
+        which.is_some()
+    }
+
+    /// The instance's newest token was shown.
+    pub(crate) fn use_token(&mut self, id: InstanceId) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.tokens.use_current();
+            self.former_ends.remove(id);
+        }
+    }
+
+    /// Former tokens whose time is over die.
+    pub(crate) fn end_former_tokens(&mut self, now: Instant) {
+        while let Some(id) = self.former_ends.pop_due(now) {
+            if let Some(instance) = self.instances.get_mut(&id) {
+                instance.tokens.forget_former();
+            }
+        }
     }
 
     pub(crate) fn get(&self, id: InstanceId) -> Option<&Instance> {

@@ -18,6 +18,7 @@ use super::placement::{called_user, capability_of, names_a_shard};
 use super::policy::CallerInPush;
 use super::tally::Shed;
 use super::texting::event_package;
+use super::token::Which;
 use crate::clock::Now;
 use crate::sip::proxy::{self, Reply, Unforwardable};
 use crate::sip::{Message, Method, StatusCode, push_params};
@@ -73,7 +74,7 @@ impl Engine {
         let callee = capability_of(&request);
         let known = callee.and_then(|callee| self.leases.by_capability(&callee));
         let attaching =
-            registering(&request).filter(|&id| self.leases.get(id).is_some() || self.erasures.edge_ha1(id).is_some());
+            registering(&request).filter(|&id| self.leases.get(id).is_some() || self.erasures.tokens(id).is_some());
         if inside.is_none() && known.is_none() && attaching.is_none() {
             return self.handle_unnamed(request, arrival, now);
         }
@@ -204,13 +205,14 @@ impl Engine {
             Some(_) => Standing::Held,
             None => Standing::Erased,
         };
-        let held = self.leases.get(id).map(|instance| instance.edge_ha1.as_str());
-        let Some(ha1) = held.or_else(|| self.erasures.edge_ha1(id)) else { return };
+        let held = self.leases.get(id).map(|instance| &instance.tokens);
+        let Some(tokens) = held.or_else(|| self.erasures.tokens(id)) else { return };
         let calls = self.calls.news(id);
         let tag = self.tags.of(request);
-        let known = Known { instance: id, ha1, standing, calls, policy: &self.policy };
+        let known = Known { instance: id, tokens, standing, calls, policy: &self.policy };
         match self.edge.handle_register(request, arrival, known, &tag, now.boot) {
-            Ok(()) | Err(Refusal::Challenged) => {}
+            Ok(Which::Current) => self.leases.use_token(id),
+            Ok(Which::Former) | Err(Refusal::Challenged) => {}
             Err(Refusal::Told(reason)) => self.calls.handle_attach_refused(id, reason),
             Err(Refusal::Slowed) => {
                 self.tally.shed(Shed::WrongTokens);

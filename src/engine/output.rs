@@ -252,6 +252,8 @@ pub struct HandedOver {
     pub push_proof: ProofState,
     /// Whether it took a predecessor's place (200 instead of 201).
     pub replaced: bool,
+    /// Whose app handed it over: a sealed caller is bound to it.
+    pub tenant: TenantId,
 }
 
 /// The registration as the app may know it.

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::hmac;
 
 use super::page::Page;
+use super::scrub::scrubbed;
 
 /// Bytes that sealing adds.
 pub(super) const TAG_LEN: usize = 16;
@@ -132,6 +134,23 @@ impl ProcessKey {
     /// [`scrubbed`](super::scrub::scrubbed).
     pub(super) fn open<'a>(&self, number: u64, bytes: &'a mut [u8], about: &[u8]) -> Option<&'a mut [u8]> {
         cipher(self.bytes()).open_in_place(nonce(number), Aad::from(about), bytes).ok()
+    }
+
+    /// A fingerprint of `parts` that nothing outside of this process can make or try guesses with; one for each purpose. Equal
+    /// parts have equal fingerprints.
+    #[must_use]
+    pub fn fingerprint(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
+        scrubbed(|| {
+            let own = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, self.bytes()), purpose.as_bytes());
+            let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, own.as_ref()));
+            for part in parts {
+                context.update(&(part.len() as u64).to_be_bytes());
+                context.update(part);
+            }
+            let mut fingerprint = [0; 32];
+            fingerprint.copy_from_slice(context.sign().as_ref());
+            fingerprint
+        })
     }
 
     fn within(mut page: Page, shortfall: Option<String>) -> Result<Self, VaultError> {

@@ -11,7 +11,7 @@ use crate::world::build::{DOMAIN, account, password, password_of, registrar, tar
 use crate::world::{World, hours, millis, minutes, secs, seed};
 
 #[test]
-fn handing_over_again_with_the_same_password_replaces_at_once_and_kills_the_old_token() {
+fn handing_over_again_with_the_same_password_replaces_at_once_and_the_first_use_of_the_new_token_kills_the_old() {
     let mut world = World::new(seed(28)).with_sleeping_phone("alice");
     let (instance, old_token) = world.key_of("alice");
     let registers = world.pbx().registers.len();
@@ -23,10 +23,10 @@ fn handing_over_again_with_the_same_password_replaces_at_once_and_kills_the_old_
     assert_eq!(handed.instance, instance);
     assert_eq!(handed.registration.state, RegistrationState::Registered);
     assert_eq!(world.pbx().registers.len(), registers, "no answer of the registrar was waited for");
-    let with_old = world.command(Command::Show(instance, old_token));
-    assert_eq!(world.refusal(with_old), Some(Refusal::NotFound));
     let with_new = world.show("alice");
     assert!(matches!(world.answer(with_new), Some(Answer::Instance(_))));
+    let with_old = world.command(Command::Show(instance, old_token));
+    assert_eq!(world.refusal(with_old), Some(Refusal::NotFound));
     world.assert_nothing_left();
     assert_eq!(world.table("leases"), 1);
 }

@@ -35,6 +35,7 @@ mod hand_over_again;
 mod in_dialog;
 mod kept_registered;
 mod lease_ends;
+mod lost_answers;
 mod mailbox;
 mod manners;
 mod matching;

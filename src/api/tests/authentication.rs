@@ -174,12 +174,25 @@ async fn unknown_foreign_and_impossible_instances_give_the_same_404_bytes() {
 }
 
 #[tokio::test]
-async fn a_backend_token_hands_over_once_and_only_for_its_device() {
+async fn a_backend_token_hands_over_one_body_and_only_for_its_device() {
     let world = World::new();
     let token = world.es256.token(&claims());
     assert_eq!(hand_over_as(&world, &token).await.0, 201);
-    let (status, problem, asked) = hand_over_as(&world, &token).await;
-    assert_eq!((status, problem.as_str(), asked.len()), (401, "unauthorized", 0), "replayed");
+    // Its answer was lost: the same once more is the same. With another body the token is worth nothing.
+    let (status, _, asked) = hand_over_as(&world, &token).await;
+    assert_eq!((status, asked.len()), (201, 1));
+    for body in [changed(&hand_over_body(), "/lease_seconds", Some(json!(3600))), json!({})] {
+        let reply = world.send(post("/v1/instances", &token, body.to_string())).await;
+        assert_eq!((reply.status.as_u16(), reply.problem().as_str()), (401, "unauthorized"), "{body}");
+        assert!(world.engine.asked().is_empty());
+    }
+    assert_eq!(hand_over_as(&world, &token).await.0, 201, "another body changes nothing");
+    // A body that is refused is one too.
+    let token = world.es256.token(&claims());
+    let wrong = changed(&hand_over_body(), "/mode", Some(json!("none"))).to_string();
+    assert_eq!(world.send(post("/v1/instances", &token, wrong.clone())).await.status, 400);
+    assert_eq!(world.send(post("/v1/instances", &token, wrong)).await.status, 400);
+    assert_eq!(hand_over_as(&world, &token).await.0, 401);
 
     let other = world.es256.token(&changed(&claims(), "/sub", Some(json!(OTHER_DEVICE))));
     let (status, problem, asked) = hand_over_as(&world, &other).await;

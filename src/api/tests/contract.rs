@@ -54,7 +54,7 @@ async fn a_hand_over_answers_201_200_or_202_with_the_token() {
         };
         let wanted = json!({"instance": instance().to_string(), "token": TOKEN, "lease_ends": "2026-11-24T20:00:00Z",
                             "registration": registration, "attach": attach(), "caller_in_push": "sealed",
-                            "push_proof": "pending"});
+                            "push_proof": "pending", "tenant": "acme"});
         assert_eq!(reply.json(), wanted);
     }
 }

@@ -149,7 +149,14 @@ impl World {
         let audit_key = notary.public_key_pem();
         let mut policy = policy(limits);
         change(&mut policy);
-        let config = ApiConfig { policy: Arc::new(policy), placement, tenants, notary, debug_faults };
+        let config = ApiConfig {
+            policy: Arc::new(policy),
+            placement,
+            tenants,
+            notary,
+            key: crate::vault::ProcessKey::plain(),
+            debug_faults,
+        };
         let served = serve_within(deadlines, config, listeners, Arc::clone(&engine), &tls, &stop.subscribe());
         Self { address, tls, engine, stop, served, audit_key, es256, eddsa }
     }

@@ -8,6 +8,7 @@ use super::{Duration, Edge, Event, InstanceId, Instant, Policy, short};
 use crate::engine::device::reply_hop;
 use crate::engine::ids::{base32, from_base32};
 use crate::engine::input::Arrival;
+use crate::engine::token::{Tokens, Which};
 use crate::sip::auth::Algorithm;
 use crate::sip::proxy::Reply;
 use crate::sip::uri::{Host, Uri};
@@ -33,24 +34,26 @@ const CHALLENGES: [(short::Form, &str, bool); 5] = [
 const QOP: &str = ",qop=\"auth\"";
 
 impl Edge {
-    /// Checks the credentials; `Err(stale)` asks for a (new) challenge.
+    /// Checks the credentials, and tells which token they show; `Err(stale)` asks for a (new) challenge.
     pub(super) fn check(
         &self,
         request: &Message,
         arrival: &Arrival,
         instance: InstanceId,
-        ha1: &str,
+        tokens: &Tokens,
         now: Instant,
-    ) -> Result<(), bool> {
+    ) -> Result<Which, bool> {
         let credentials = request.credentials(HeaderName::Authorization, &self.realm).ok_or(false)?;
         if InstanceId::parse(credentials.username.as_bytes()) != Some(instance)
             || !matches!(credentials.algorithm, None | Some(Algorithm::Md5))
-            || !digest::verify(&credentials, ha1, Algorithm::Md5, "REGISTER")
         {
             return Err(false);
         }
+        let verify = |(ha1, which)| digest::verify(&credentials, ha1, Algorithm::Md5, "REGISTER").then_some(which);
+        let [current, former] = tokens.edge_ha1s().map(verify);
+        let which = current.or(former).ok_or(false)?;
         let fresh = self.nonce_age(&credentials.nonce, arrival, instance, now).is_some_and(|age| age <= NONCE_LIFE);
-        if fresh { Ok(()) } else { Err(true) }
+        if fresh { Ok(which) } else { Err(true) }
     }
 
     /// A nonce is a time and its MAC under source and instance: nothing is stored, and one seen on the way is useless from

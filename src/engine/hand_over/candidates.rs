@@ -35,6 +35,8 @@ struct Candidate {
     waiting: Option<(ReplyTo, Change)>,
     /// Whether it is known that the credentials are the owner's; else nothing changes before the registrar says so.
     proven: bool,
+    /// Whether the change that waits brought the credentials that are held.
+    same: bool,
     unreachable: bool,
 }
 
@@ -94,6 +96,7 @@ impl Engine {
         let tenant = instance.tenant.clone();
         // What changes by the instance's token is its owner's wish.
         let proven = !matches!(change, Change::Renew(..)) || self.proves(id, &account, &credential);
+        let same = self.holds_equal(id, &account.auth_username, &credential);
         if self.hand_overs.is_busy(instance) || (!proven && self.hand_overs.candidates.is_moving(id)) {
             let _ = self.vault.wipe(credential);
             return self.reply(reply, Answer::Refused(Refusal::RateLimited { after: self.policy.register_wait }));
@@ -112,7 +115,7 @@ impl Engine {
             let (bindings, mut desk) = self.for_bindings();
             bindings.join(shared, id, credential, &account.auth_username, &mut desk);
             self.relocate(id, shared, now);
-            return self.carry_out(id, account, change, reply, now);
+            return self.carry_out(id, account, change, same, reply, now);
         }
         if self.is_crowded(&tenant, &account) {
             let _ = self.vault.wipe(credential);
@@ -120,7 +123,7 @@ impl Engine {
         }
         let binding = self.open_candidate(id, &tenant, account, credential, now);
         if let Some(candidate) = self.hand_overs.candidates.by_binding.get_mut(&binding) {
-            (candidate.waiting, candidate.proven) = (Some((reply, change)), proven);
+            (candidate.waiting, candidate.proven, candidate.same) = (Some((reply, change)), proven, same);
         }
         self.hand_overs.schedule.set(Wait::Candidate(binding), Some(now.boot + self.policy.register_wait));
     }
@@ -168,8 +171,9 @@ impl Engine {
             return Err((credential, change));
         }
         let Some(&binding) = self.hand_overs.candidates.of_instance.get(&id) else { return Err((credential, change)) };
+        let same = self.holds_equal(id, &account.auth_username, &credential);
         if let Some(candidate) = self.hand_overs.candidates.by_binding.get_mut(&binding) {
-            (candidate.waiting, candidate.unreachable) = (Some((reply, change)), false);
+            (candidate.waiting, candidate.unreachable, candidate.same) = (Some((reply, change)), false, same);
         }
         if let Some(stale) = self.bindings.renew(binding, id, credential, &account.auth_username) {
             let _ = self.vault.wipe(stale);
@@ -206,7 +210,8 @@ impl Engine {
         let candidates = &mut self.hand_overs.candidates;
         candidates.failed.remove(&id);
         candidates.of_instance.insert(id, binding);
-        let candidate = Candidate { instance: id, account, waiting: None, proven: true, unreachable: false };
+        let candidate =
+            Candidate { instance: id, account, waiting: None, proven: true, same: false, unreachable: false };
         candidates.by_binding.insert(binding, candidate);
         binding
     }
@@ -259,7 +264,8 @@ impl Engine {
             // Meanwhile the device has handed that account over.
             return self.reject_candidate(binding, held_twice(), now);
         }
-        let Some(Candidate { instance, account, waiting, .. }) = self.hand_overs.candidates.remove(binding) else {
+        let Some(Candidate { instance, account, waiting, same, .. }) = self.hand_overs.candidates.remove(binding)
+        else {
             return;
         };
         self.hand_overs.schedule.remove(Wait::Candidate(binding));
@@ -268,7 +274,7 @@ impl Engine {
         match waiting {
             Some((reply, change)) => {
                 self.clear_doubt(reply);
-                self.carry_out(instance, account, change, reply, now);
+                self.carry_out(instance, account, change, same, reply, now);
             }
             None => {
                 self.leases.rectify(instance, account);
@@ -281,10 +287,10 @@ impl Engine {
     }
 
     /// All that was to change with the place.
-    fn carry_out(&mut self, id: InstanceId, account: Account, change: Change, reply: ReplyTo, now: Now) {
+    fn carry_out(&mut self, id: InstanceId, account: Account, change: Change, same: bool, reply: ReplyTo, now: Now) {
         match change {
             Change::Renew(_, hand_over) => {
-                let token = self.take_terms(id, &hand_over, now);
+                let token = self.take_terms(id, &hand_over, same, now);
                 if let Some(binding) = self.leases.get(id).map(|instance| instance.binding) {
                     self.adjust_binding(binding, now);
                 }
@@ -305,7 +311,7 @@ impl Engine {
     fn put_off(&mut self, binding: BindingId, now: Now) {
         let Some(candidate) = self.hand_overs.candidates.by_binding.get_mut(&binding) else { return };
         let Some((reply, change)) = candidate.waiting.take() else { return };
-        let id = candidate.instance;
+        let (id, same) = (candidate.instance, candidate.same);
         match change {
             Change::Renew(_, mut hand_over) => {
                 let Some(instance) = self.leases.get(id) else { return };
@@ -313,7 +319,7 @@ impl Engine {
                 hand_over.account = instance.account.clone();
                 self.lift(id, now);
                 self.bindings.resume(present, foreground.is_none(), now.boot);
-                let token = self.take_terms(id, &hand_over, now);
+                let token = self.take_terms(id, &hand_over, same, now);
                 if let Some(foreground) = foreground {
                     self.leases.come_forward(id, foreground);
                     self.wakes.rest_lease(id);

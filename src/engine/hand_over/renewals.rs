@@ -115,7 +115,7 @@ impl Engine {
         let company = self.has_company(id, &hand_over.account, Some(&credential));
         // Its owner wants it processed again, and has the credentials.
         self.lift(id, now);
-        let token = self.take_terms(id, hand_over, now);
+        let token = self.take_terms(id, hand_over, true, now);
         let kind = Kind::HandOver { token, replaced: true };
         if company {
             self.unseat(id, now).map(|stale| self.vault.wipe(stale));
@@ -145,7 +145,7 @@ impl Engine {
         } else {
             Some(std::mem::replace(&mut hand_over.account, present))
         };
-        let token = self.take_terms(id, &hand_over, now);
+        let token = self.take_terms(id, &hand_over, false, now);
         self.adjust_binding(binding, now);
         self.bindings.resume(binding, true, now.boot);
         if let Some(account) = wanted {
@@ -155,10 +155,17 @@ impl Engine {
         self.reply_handed_over(id, token, true, reply, now);
     }
 
-    /// Token, lease, targets and preferences of a newer hand-over; the token's text.
-    pub(super) fn take_terms(&mut self, id: InstanceId, hand_over: &HandOver, now: Now) -> Zeroizing<String> {
-        let (token, hash, edge_ha1) = self.mint_token(id);
-        self.leases.renew(id, hand_over, hash, edge_ha1, now);
+    /// Token, lease, targets and preferences of a newer hand-over; the token's text. `same`: it brought the credentials that
+    /// are held.
+    pub(super) fn take_terms(
+        &mut self,
+        id: InstanceId,
+        hand_over: &HandOver,
+        same: bool,
+        now: Now,
+    ) -> Zeroizing<String> {
+        let (token, kept) = self.mint_token(id);
+        self.leases.renew(id, hand_over, kept, same, now);
         self.review_proof(id, now);
         self.watch_lease(id, now);
         self.record(id, LifeEvent::HandedOver, now);

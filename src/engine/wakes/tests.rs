@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 use super::super::account::{Account, ContactStyle, TrunkSources, TrunkUri};
 use super::super::ids::{BindingId, ShardId};
 use super::super::input::{Preferences, TokenHash};
+use super::super::token::{Token, Tokens};
 use super::*;
 
 const NOW: Now = Now { boot: Instant::from_nanos(9), wall: WallTime::from_unix_millis(1_795_291_200_000) };
@@ -41,14 +42,13 @@ fn instance(push: Vec<PushTarget>) -> Instance {
         foreground: None,
         restricted: None,
         salt: [0; 32],
-        edge_ha1: Zeroizing::new(String::new()),
         handed_over: NOW.wall,
         trunk_drops: 0,
         recorded: crate::engine::allowance::Allowance::default(),
         trace_reads: Default::default(),
         lease: HOUR * 72,
         lease_ends: Now { boot: NOW.boot + HOUR * 72, wall: NOW.wall + HOUR * 72 },
-        token: TokenHash([0; 32]),
+        tokens: Tokens::new(Token::new(TokenHash([0; 32]), Zeroizing::default())),
         order: 1,
         heir: false,
         heard: NOW.boot,

@@ -184,3 +184,19 @@ fn flags_of(address: usize) -> String {
     let flags = from.into_iter().find_map(|line| line.strip_prefix("VmFlags: "));
     flags.expect("every mapping has flags").to_owned()
 }
+
+#[test]
+fn a_fingerprint_is_of_its_parts_its_purpose_and_its_process() {
+    let (key, other) = (ProcessKey::plain(), ProcessKey::plain());
+    let parts: [&[u8]; 2] = [b"a", b"bc"];
+    let fingerprint = key.fingerprint("this", &parts);
+    assert_eq!(key.fingerprint("this", &parts), fingerprint);
+    for another in [
+        key.fingerprint("that", &parts),
+        key.fingerprint("this", &[b"ab", b"c"]),
+        key.fingerprint("this", &[b"abc"]),
+        other.fingerprint("this", &parts),
+    ] {
+        assert_ne!(another, fingerprint);
+    }
+}

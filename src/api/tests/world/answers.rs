@@ -53,6 +53,7 @@ fn registration(state: RegistrationState) -> RegistrationView {
 
 pub(crate) fn handed_over(state: RegistrationState, replaced: bool) -> Answer {
     Answer::HandedOver(Box::new(HandedOver {
+        tenant: "acme".into(),
         instance: instance(),
         token: Zeroizing::new(TOKEN.to_owned()),
         lease_ends: lease_ends(),
