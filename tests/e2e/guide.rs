@@ -2,6 +2,7 @@
 
 mod app;
 mod book;
+mod generated;
 mod phone;
 mod stage;
 

@@ -15,7 +15,7 @@
 //! | `shared`, `texts`, `through`, `manners`, `stories` | the same of several devices, messages, RFC 8599, habits, stories |
 //! | `audit` | keys that cannot be used, a full disk, rotation, how long an erasure takes |
 //! | `sealed` | proof of push tokens, and callers that the device alone can read |
-//! | `guide` | that the examples of docs/client-guide.md are what happens, and that its client works |
+//! | `guide` | that the examples of docs/client-guide.md are what happens, and that its client works; so does one that is generated from docs/openapi.json |
 //! | `canary`, `canaries` | that nothing told to the daemon is told by it: searched after every test, and tried on purpose |
 //! | `setting`, `world`, `process`, `trace` | what most tests start with; directory, ports and certificates; children; SIP messages in their logs |
 //! | `middlebox` | what lies between phone and daemon, and loses connections |

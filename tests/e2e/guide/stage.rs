@@ -126,6 +126,11 @@ impl<'w> Stage<'w> {
         RawPhone::connect(self.tls_port, &self.world.ca_file(), instance, token)
     }
 
+    /// Where the API is served.
+    pub(super) fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.api_port)
+    }
+
     /// Starts the guide's client for `user`, whose calls it answers.
     #[track_caller]
     pub(super) fn client(&self, user: &str) -> Process {
