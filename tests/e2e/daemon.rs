@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use crate::canary::Canaries;
 use crate::confined;
 use crate::http::{Answer, Server};
-use crate::kamailio::{Kamailio, PASSWORD};
+use crate::kamailio::PASSWORD;
 use crate::middlebox::Middlebox;
+use crate::pbx::Pbx;
 use crate::phones::Attach;
 use crate::process::{PATIENCE, Process, until};
 use crate::push::PushService;
@@ -63,18 +64,13 @@ pub(crate) struct Instance {
 impl<'w> Daemon<'w> {
     /// Starts the daemon and waits until it is ready.
     #[track_caller]
-    pub(crate) fn start(world: &'w World, kamailio: &Kamailio, push: &PushService<'_>) -> Self {
-        Self::start_with(world, kamailio, push, &Settings::default())
+    pub(crate) fn start(world: &'w World, pbx: &dyn Pbx, push: &PushService<'_>) -> Self {
+        Self::start_with(world, pbx, push, &Settings::default())
     }
 
     /// Like [`Self::start`], with settings of the test's own.
     #[track_caller]
-    pub(crate) fn start_with(
-        world: &'w World,
-        kamailio: &Kamailio,
-        push: &PushService<'_>,
-        settings: &Settings<'_>,
-    ) -> Self {
+    pub(crate) fn start_with(world: &'w World, pbx: &dyn Pbx, push: &PushService<'_>, settings: &Settings<'_>) -> Self {
         let directory = world.directory_of("daemon");
         let (port, tls_port, api_port, ops_port) = (free_port(), free_port(), free_port(), free_port());
         let file = directory.join("reveille.toml");
@@ -83,7 +79,7 @@ impl<'w> Daemon<'w> {
             middlebox.lead_to(tls_port);
         }
         let ports = Ports { port, tls_port, tls_advertised, api_port, ops_port };
-        let text = configuration(world, &directory, &ports, kamailio, push, settings);
+        let text = configuration(world, &directory, &ports, pbx, push, settings);
         fs::write(&file, text).expect("the directory is writable");
         let binary = Path::new(env!("CARGO_BIN_EXE_reveille"));
         let program = settings.cage.map_or_else(|| binary.to_owned(), |_| confined::cage());
@@ -125,37 +121,26 @@ impl<'w> Daemon<'w> {
 
     /// Hands a user's account over from the user's one device, to be registered at the PBX over `trunk`.
     #[track_caller]
-    pub(crate) fn hand_over(
-        &self,
-        kamailio: &Kamailio,
-        push: &PushService<'_>,
-        user: &str,
-        trunk: Transport,
-    ) -> Instance {
-        self.hand_over_from(kamailio, push, &HandOver { user, device: user, trunk, more: json!({}) })
+    pub(crate) fn hand_over(&self, pbx: &dyn Pbx, push: &PushService<'_>, user: &str, trunk: Transport) -> Instance {
+        self.hand_over_from(pbx, push, &HandOver { user, device: user, trunk, more: json!({}) })
     }
 
     /// Like [`Self::hand_over`], from any device and with members of the test's own.
     #[track_caller]
-    pub(crate) fn hand_over_from(
-        &self,
-        kamailio: &Kamailio,
-        push: &PushService<'_>,
-        hand_over: &HandOver<'_>,
-    ) -> Instance {
-        self.hand_over_as(kamailio, push, hand_over, APP_KEY)
+    pub(crate) fn hand_over_from(&self, pbx: &dyn Pbx, push: &PushService<'_>, hand_over: &HandOver<'_>) -> Instance {
+        self.hand_over_as(pbx, push, hand_over, APP_KEY)
     }
 
     /// Like [`Self::hand_over_from`], by whoever bears this.
     #[track_caller]
     pub(crate) fn hand_over_as(
         &self,
-        kamailio: &Kamailio,
+        pbx: &dyn Pbx,
         push: &PushService<'_>,
         hand_over: &HandOver<'_>,
         bearer: &str,
     ) -> Instance {
-        let answer = self.try_hand_over_as(kamailio, push, hand_over, bearer);
+        let answer = self.try_hand_over_as(pbx, push, hand_over, bearer);
         assert!(matches!(answer.status, 201 | 202), "the hand-over was refused: {answer:?}");
         let answer = answer.json();
         let word = |key: &str| answer[key].as_str().map(str::to_owned).expect("the answer has an id and a token");
@@ -171,18 +156,13 @@ impl<'w> Daemon<'w> {
 
     /// What the daemon answers to a hand-over.
     #[track_caller]
-    pub(crate) fn try_hand_over(
-        &self,
-        kamailio: &Kamailio,
-        push: &PushService<'_>,
-        hand_over: &HandOver<'_>,
-    ) -> Answer {
-        self.try_hand_over_as(kamailio, push, hand_over, APP_KEY)
+    pub(crate) fn try_hand_over(&self, pbx: &dyn Pbx, push: &PushService<'_>, hand_over: &HandOver<'_>) -> Answer {
+        self.try_hand_over_as(pbx, push, hand_over, APP_KEY)
     }
 
     fn try_hand_over_as(
         &self,
-        kamailio: &Kamailio,
+        pbx: &dyn Pbx,
         push: &PushService<'_>,
         hand_over: &HandOver<'_>,
         bearer: &str,
@@ -194,7 +174,7 @@ impl<'w> Daemon<'w> {
         let mut body = json!({
             "account": {
                 "aor": format!("sip:{user}@{PBX_DOMAIN}"),
-                "registrar": kamailio.uri(*trunk),
+                "registrar": pbx.uri(*trunk),
                 "auth_username": user,
                 "password": PASSWORD,
             },
@@ -259,16 +239,10 @@ impl<'w> Daemon<'w> {
     /// What a phone must know to be `user` at the PBX itself, with the daemon as its outbound proxy (RFC 8599).
     ///
     /// The PBX is named by its address here, as both proxies have to find it by what the phone writes.
-    pub(crate) fn through(
-        &self,
-        kamailio: &Kamailio,
-        push: &PushService<'_>,
-        user: &str,
-        transport: Transport,
-    ) -> Attach {
+    pub(crate) fn through(&self, pbx: &dyn Pbx, push: &PushService<'_>, user: &str, transport: Transport) -> Attach {
         Attach {
             aor: format!("sip:{user}@127.0.0.1"),
-            registrar: Some(format!("sip:127.0.0.1:{}", kamailio.port())),
+            registrar: Some(format!("sip:127.0.0.1:{}", pbx.port())),
             proxy: self.edge(transport),
             transport,
             username: user.into(),

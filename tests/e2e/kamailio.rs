@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::pbx::Pbx;
 use crate::process::{PATIENCE, Process, installed, until};
-use crate::world::{Transport, World, free_port};
+use crate::world::{World, free_port};
 
 /// The password of every user.
 pub(crate) const PASSWORD: &str = "secret-between-alice-and-the-pbx";
@@ -99,20 +100,6 @@ impl Kamailio {
         kamailio
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
-    pub(crate) fn tls_port(&self) -> u16 {
-        self.tls_port
-    }
-
-    /// Where a client that speaks `transport` finds it.
-    pub(crate) fn uri(&self, transport: Transport) -> String {
-        let port = if transport == Transport::Tls { self.tls_port } else { self.port };
-        format!("sip:127.0.0.1:{port};transport={}", transport.name())
-    }
-
     /// Changes the realm of its challenges (`what` "realm"), or everybody's password ("password").
     #[track_caller]
     pub(crate) fn set(&self, what: &str, value: &str) {
@@ -182,6 +169,16 @@ impl Kamailio {
             Some(error) => Err(error.to_string()),
             None => Ok(answer["result"].take()),
         }
+    }
+}
+
+impl Pbx for Kamailio {
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn tls_port(&self) -> u16 {
+        self.tls_port
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crate::kamailio::Kamailio;
+use crate::pbx::Pbx;
 use crate::process::PATIENCE;
 use crate::world::PBX_DOMAIN;
 
@@ -40,9 +40,9 @@ pub(crate) struct Line {
 
 impl Line {
     #[track_caller]
-    pub(crate) fn open(kamailio: &Kamailio) -> Self {
+    pub(crate) fn open(pbx: &dyn Pbx) -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        Self { socket, pbx: (Ipv4Addr::LOCALHOST, kamailio.port()), sent: 0, heard: BTreeMap::new() }
+        Self { socket, pbx: (Ipv4Addr::LOCALHOST, pbx.port()), sent: 0, heard: BTreeMap::new() }
     }
 
     /// Sends an INVITE to a user and gives its Call-ID.

@@ -19,6 +19,7 @@
 //! | `canary`, `canaries` | that nothing told to the daemon is told by it: searched after every test, and tried on purpose |
 //! | `setting`, `world`, `process`, `trace` | what most tests start with; directory, ports and certificates; children; SIP messages in their logs |
 //! | `middlebox` | what lies between phone and daemon, and loses connections |
+//! | `pbx` | what all know of a PBX |
 //! | `kamailio`, `sipp`, `line`, `phones`, `push`, `daemon` | one peer each |
 
 #![allow(
@@ -46,6 +47,7 @@ mod manners;
 mod middlebox;
 mod neighbours;
 mod operators;
+mod pbx;
 mod phones;
 mod process;
 mod push;

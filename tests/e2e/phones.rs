@@ -12,7 +12,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::path::PathBuf;
 
-use crate::kamailio::Kamailio;
+use crate::pbx::Pbx;
 use crate::process::Process;
 use crate::trace::{Message, Trace};
 use crate::world::{PBX_DOMAIN, Transport, World, free_port};
@@ -124,10 +124,10 @@ impl Default for Attach {
 
 impl Attach {
     /// What a phone must know to be `user` at the PBX itself.
-    pub(crate) fn to(kamailio: &Kamailio, user: &str, password: &str, transport: Transport, world: &World) -> Self {
+    pub(crate) fn to(pbx: &dyn Pbx, user: &str, password: &str, transport: Transport, world: &World) -> Self {
         Self {
             aor: format!("sip:{user}@{PBX_DOMAIN}"),
-            proxy: kamailio.uri(transport),
+            proxy: pbx.uri(transport),
             transport,
             username: user.into(),
             password: password.into(),
@@ -159,10 +159,10 @@ impl Phone {
     /// Starts bob, a PJSIP that calls through the PBX over UDP and registers nowhere. For calls in which the caller's side
     /// does more than SIPp's scenarios can wait for.
     #[track_caller]
-    pub(crate) fn caller(world: &World, kamailio: &Kamailio, manners: CallerManners) -> Self {
+    pub(crate) fn caller(world: &World, pbx: &dyn Pbx, manners: CallerManners) -> Self {
         let port = free_port();
         let directory = world.directory_of(&format!("caller-{port}"));
-        let attach = Attach::to(kamailio, "bob", "never asked for", Transport::Udp, world);
+        let attach = Attach::to(pbx, "bob", "never asked for", Transport::Udp, world);
         pjsip::start_caller(&directory, port, &attach, manners)
     }
 

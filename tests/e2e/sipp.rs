@@ -1,4 +1,4 @@
-//! SIPp, the caller: calls alice through Kamailio and records every message.
+//! SIPp, the caller: calls alice through the PBX and records every message.
 //!
 //! A scenario is put together from the steps below. Traps that shaped them:
 //!
@@ -11,7 +11,7 @@
 
 use std::fs;
 
-use crate::kamailio::Kamailio;
+use crate::pbx::Pbx;
 use crate::process::{PATIENCE, Process, installed};
 use crate::trace::Trace;
 use crate::world::{World, free_port};
@@ -38,7 +38,7 @@ pub(crate) struct Call {
 impl Call {
     /// Starts a call to `user` at the PBX.
     #[track_caller]
-    pub(crate) fn start(world: &World, kamailio: &Kamailio, user: &str, caller: Caller) -> Self {
+    pub(crate) fn start(world: &World, pbx: &dyn Pbx, user: &str, caller: Caller) -> Self {
         let port = free_port();
         let name = format!("caller-{port}");
         let directory = world.directory_of(&name);
@@ -50,7 +50,7 @@ impl Call {
             command.args(["-trace_msg", "-message_file", "messages.log", "-trace_err", "-error_file", "errors.log"]);
             // Longer than any test waits, so that it is the test that says what was missing.
             command.args(["-timeout", &format!("{}s", 2 * PATIENCE.as_secs()), "-timeout_error"]);
-            command.arg(format!("127.0.0.1:{}", kamailio.port()));
+            command.arg(format!("127.0.0.1:{}", pbx.port()));
         });
         Self { process, trace: Trace::new("the caller", &directory.join("messages.log")) }
     }

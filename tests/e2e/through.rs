@@ -2,6 +2,7 @@
 
 use crate::daemon::{Daemon, Settings};
 use crate::kamailio::{Kamailio, Manners};
+use crate::pbx::Pbx;
 use crate::phones::{Attach, CallerManners, Make, Order, Phone};
 use crate::push::{Provider, PushService};
 use crate::setting::Talk;

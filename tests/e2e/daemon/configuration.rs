@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{APP_KEY, RIVAL_APP_KEY, sha256_hex};
-use crate::kamailio::Kamailio;
 use crate::middlebox::Middlebox;
+use crate::pbx::Pbx;
 use crate::push::PushService;
 use crate::world::{EDGE_DOMAIN, World};
 
@@ -75,7 +75,7 @@ pub(super) fn configuration(
     world: &World,
     directory: &Path,
     ports: &Ports,
-    kamailio: &Kamailio,
+    pbx: &dyn Pbx,
     push: &PushService<'_>,
     settings: &Settings<'_>,
 ) -> String {
@@ -135,8 +135,8 @@ app_key_sha256 = ["{app_key}"]
 {tenant}
 
 {app}{rival}"#,
-        pbx_port = kamailio.port(),
-        pbx_tls_port = kamailio.tls_port(),
+        pbx_port = pbx.port(),
+        pbx_tls_port = pbx.tls_port(),
         registrar = settings.registrar.unwrap_or(5060),
         audit = directory.join("audit.log"),
         app_key = sha256_hex(APP_KEY),
