@@ -11,6 +11,10 @@ use crate::world::PBX_DOMAIN;
 /// After how long a request that got no answer is sent again (timer T1).
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// What is offered in every INVITE with nothing else in its body; no media ever come.
+const OFFER: &str =
+    "v=0\r\no=bob 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 8 0\r\n";
+
 /// What is wrong with an INVITE, or unusual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Oddity {
@@ -21,6 +25,10 @@ pub(crate) enum Oddity {
     Fields(usize),
     /// One header field of so many bytes.
     Field(usize),
+    /// A caller's name of so many bytes.
+    Name(usize),
+    /// An offer with so many attributes that nobody knows.
+    Attributes(usize),
     /// A comma in the caller's name, which stands in no quotes.
     BareComma,
     /// A header field with bytes that are no text.
@@ -72,6 +80,13 @@ impl Line {
         }
         heard.retain(|status| *status != 100);
         (took, heard)
+    }
+
+    /// Asks for the end of a call, without waiting for it.
+    pub(crate) fn give_up(&self, id: &str, user: &str) {
+        if self.heard[id].iter().all(|status| *status < 200) {
+            self.send(&self.request("CANCEL", user, id, ""));
+        }
     }
 
     /// Waits for an answer to an INVITE beyond 100, and gives it.
@@ -142,10 +157,15 @@ impl Line {
     fn invitation(&self, user: &str, id: &str, oddity: Oddity) -> Vec<u8> {
         let body = match oddity {
             Oddity::Body(length) => "x".repeat(length),
-            _ => "v=0\r\n".to_owned(),
+            Oddity::Attributes(count) => OFFER.to_owned() + &"a=x-odd:nobody knows what this means\r\n".repeat(count),
+            _ => OFFER.to_owned(),
         };
-        let from = if oddity == Oddity::BareComma { "Smith, Carol <sip:bob@" } else { "\"Bob\" <sip:bob@" };
-        let mut message = self.head("INVITE", user, id, &format!("<sip:{user}@{PBX_DOMAIN}>"), from).into_bytes();
+        let from = match oddity {
+            Oddity::BareComma => "Smith, Carol <sip:bob@".to_owned(),
+            Oddity::Name(length) => format!("\"{}\" <sip:bob@", "x".repeat(length)),
+            _ => "\"Bob\" <sip:bob@".to_owned(),
+        };
+        let mut message = self.head("INVITE", user, id, &format!("<sip:{user}@{PBX_DOMAIN}>"), &from).into_bytes();
         message.extend_from_slice(format!("Contact: <sip:bob@127.0.0.1:{}>\r\n", self.port()).as_bytes());
         match oddity {
             Oddity::Fields(count) => {
@@ -156,7 +176,7 @@ impl Line {
             }
             Oddity::NoText => message.extend_from_slice(b"X-Field: \x01\xff \xc3\x28\r\n"),
             Oddity::OpenUri => message.extend_from_slice(b"Referred-By: <sip:carol@\r\n"),
-            Oddity::Nothing | Oddity::Body(_) | Oddity::BareComma => {}
+            Oddity::Nothing | Oddity::Body(_) | Oddity::BareComma | Oddity::Name(_) | Oddity::Attributes(_) => {}
         }
         let end = format!("Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         message.extend_from_slice(end.as_bytes());

@@ -1,6 +1,6 @@
-//! The outside test: the real binary, a real PBX, a real caller and real phones, on 127.0.0.1.
+//! The outside test: the real binary, two real PBXs, a real caller and real phones, on 127.0.0.1.
 //!
-//! Nothing in here knows how the daemon is made. It hands accounts over through HTTPS, lets SIPp call through Kamailio,
+//! Nothing in here knows how the daemon is made. It hands accounts over through HTTPS, lets SIPp call through the PBX,
 //! starts a phone when (and only when) the push has arrived, and looks at what each peer saw. The peers come from
 //! `scripts/peers`; one that is missing fails the test. What a peer writes stays in `target/e2e/TEST`.
 //!
@@ -9,6 +9,7 @@
 //! | `recipes` | each peer against Kamailio alone: when these fail, the daemon is not to blame |
 //! | `calls`, `ends`, `inside`, `flows`, `registration` | what the daemon promises |
 //! | `credentials`, `reinstalled` | registrars that want to know something else, apps that are installed anew |
+//! | `asterisk` | the same with Asterisk as the PBX: the peer, what stands around it, and its tests |
 //! | `neighbours` | that what is sent to one account harms no other |
 //! | `strangers`, `operators` | what those learn who may not ask, and those who may |
 //! | `confined` | what the running daemon may do, and that it says what it may |
@@ -29,6 +30,7 @@
     reason = "an outside test waits on the real clock for real processes, fails by panicking and says where to look"
 )]
 
+mod asterisk;
 mod audit;
 mod calls;
 mod canaries;

@@ -9,7 +9,7 @@ use crate::push::{Provider, PushService};
 use crate::world::{Transport, World};
 
 /// For how many seconds alice is sent what is odd, in a run that is to judge times as well: `REVEILLE_ODD_SECONDS=60`.
-const SECONDS: &str = "REVEILLE_ODD_SECONDS";
+pub(crate) const SECONDS: &str = "REVEILLE_ODD_SECONDS";
 
 /// How many odd messages there are otherwise.
 const MESSAGES: u32 = 40;
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const IDLE_CALLS: usize = 5;
 
 /// A time to ring below which nobody is concerned, whatever it was without the odd messages.
-const TOLERABLE: Duration = Duration::from_millis(50);
+pub(crate) const TOLERABLE: Duration = Duration::from_millis(50);
 
 /// All that the PBX lets through.
 const ODDITIES: [Oddity; 8] = [
@@ -84,13 +84,13 @@ fn send_odd_messages(kamailio: &Kamailio, count: u32) {
 
 /// How long it takes until carol's phone is woken and the caller hears it ring.
 #[track_caller]
-fn rings(caller: &mut Line) -> Duration {
+pub(crate) fn rings(caller: &mut Line) -> Duration {
     let (took, heard) = caller.ring("carol");
     assert!(!heard.is_empty() && heard.iter().all(|status| *status == 180), "heard of carol: {heard:?}");
     took
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
+pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times[times.len() / 2]
 }
