@@ -10,6 +10,7 @@
 //! | `calls`, `ends`, `inside`, `flows`, `registration` | what the daemon promises |
 //! | `credentials`, `reinstalled` | registrars that want to know something else, apps that are installed anew |
 //! | `asterisk` | the same with Asterisk as the PBX: the peer, what stands around it, and its tests |
+//! | `fences` | what registrars do with a REGISTER that is older than the last one |
 //! | `neighbours` | that what is sent to one account harms no other |
 //! | `strangers`, `operators` | what those learn who may not ask, and those who may |
 //! | `confined` | what the running daemon may do, and that it says what it may |
@@ -39,6 +40,7 @@ mod confined;
 mod credentials;
 mod daemon;
 mod ends;
+mod fences;
 mod flows;
 mod guide;
 mod http;
