@@ -87,6 +87,8 @@ pub(crate) enum Order<'a> {
     Options,
     /// REFER (RFC 3515): the other side is to call this URI.
     Refer(&'a str),
+    /// REFER with Replaces (RFC 3891): the other sides of the two calls are to talk to one another.
+    Join,
 }
 
 /// A running phone.

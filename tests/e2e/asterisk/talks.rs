@@ -142,6 +142,35 @@ fn a_phone_transfers_its_call_to_one_that_sleeps() {
     office.wait_nothing_left();
 }
 
+/// The phone names its second call in the Refer-To (RFC 3891), by the Call-ID and tags that the PBX knows too.
+#[test]
+fn a_phone_joins_its_two_callers() {
+    let world = World::new("asterisk-attended-transfer");
+    let office = Office::new(&world, &Manners::default(), Transport::Udp);
+    let mut talk = office.talk(Make::Pjsip, Transport::Tls);
+    let mut second = office.caller(CallerManners::default());
+    let calls = second.call("alice");
+    second.trace.of_call(&calls).response(180, "INVITE");
+    talk.phone.trace.nth("INVITE", 2);
+    talk.phone.answer();
+    second.trace.of_call(&calls).response(200, "INVITE");
+    talk.phone.trace.nth("ACK", 2);
+
+    talk.phone.obey(Order::Join);
+
+    let refer = talk.phone.trace.request("REFER");
+    assert!(refer.header("Refer-To").is_some_and(|target| target.contains("Replaces=")), "{refer:?}");
+    assert_eq!(talk.phone.trace.answer_to(&refer).status(), Some(202));
+    until("the outcome to be told", || {
+        let told = talk.phone.trace.distinct("NOTIFY");
+        told.iter().any(|notify| notify.body.starts_with(b"SIP/2.0 200")).then_some(())
+    });
+    talk.phone.hang_up();
+    talk.caller.hang_up();
+    second.trace.of_call(&calls).request("BYE");
+    office.wait_nothing_left();
+}
+
 /// The caller leaves, and the phone that was woken for it goes on with another one that sleeps. Its dialog stays, and it is told
 /// where media go now.
 #[test]

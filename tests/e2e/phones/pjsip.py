@@ -131,6 +131,12 @@ def status(code):
     return param
 
 
+def answer(call):
+    """Answers a call that rings; one that goes on already is left alone."""
+    if call.getInfo().state != pj.PJSIP_INV_STATE_CONFIRMED:
+        call.answer(status(200))
+
+
 def resume(call):
     param = pj.CallOpParam(True)
     param.opt.flag = pj.PJSUA_CALL_UNHOLD
@@ -181,7 +187,7 @@ def typing(phone, uri):
 # What can be done with a call that is going on: the call and the rest of the line.
 ORDERS = {
     "early": lambda call, _: call.answer(status(183)),
-    "answer": lambda call, _: call.answer(status(200)),
+    "answer": lambda call, _: answer(call),
     "decline": lambda call, code: call.hangup(status(int(code))),
     "hangup": lambda call, _: call.hangup(pj.CallOpParam(True)),
     "hold": lambda call, _: call.setHold(pj.CallOpParam(True)),
@@ -209,6 +215,9 @@ def obey(line, phone):
         call = Call(phone)
         phone.calls.append(call)
         call.makeCall(rest, pj.CallOpParam(True))
+    elif word == "join":
+        first, second = [call for call in phone.calls if call.isActive()]
+        first.xferReplaces(second, pj.CallOpParam(True))
     else:
         for call in [call for call in phone.calls if call.isActive()]:
             ORDERS[word](call, rest)

@@ -71,5 +71,6 @@ fn words(order: Order<'_>) -> String {
         Order::Text(text) => format!("text {text}"),
         Order::Options => "options".into(),
         Order::Refer(uri) => format!("refer {uri}"),
+        Order::Join => "join".into(),
     }
 }
