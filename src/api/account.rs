@@ -38,7 +38,7 @@ const REGISTER_EXPIRES_DEFAULT: Duration = Duration::from_secs(600);
 #[serde(deny_unknown_fields)]
 #[schema(as = Account)]
 pub(crate) struct AccountBody<'a> {
-    /// The address of record.
+    /// The address of record. `;user=phone` is allowed and left off.
     #[schema(example = "sip:alice@example.com", max_length = 512)]
     aor: String,
     /// Where REGISTER is addressed: `sip:HOST[:PORT][;transport=udp|tcp|tls]`. A missing port or transport is found by
@@ -194,7 +194,7 @@ pub(crate) fn leads_elsewhere(before: &Account, after: &Account) -> bool {
         || before.tls_spki_sha256 != after.tls_spki_sha256
 }
 
-/// The address of record with its host in lower case, and its user part.
+/// The address of record with its host in lower case and without parameters, and its user part.
 fn address_of_record(text: &str) -> Result<(String, String), Problem> {
     let fail = |wrong| Problem::account("aor", wrong);
     header_safe("aor", text)?;
@@ -209,9 +209,10 @@ fn address_of_record(text: &str) -> Result<(String, String), Problem> {
     if uri.password().is_some() {
         return Err(fail("must not hold a password; that is what password and ha1 are for"));
     }
-    if uri.params().next().is_some() || !uri.headers().is_empty() {
-        return Err(fail("must not have parameters or headers"));
+    if !uri.headers().is_empty() {
+        return Err(fail("must not have headers"));
     }
+    harmless_parameters(&uri)?;
     let host = match uri.host() {
         Host::Name(name) => name.to_ascii_lowercase(),
         Host::Address(IpAddr::V4(address)) => address.to_string(),
@@ -219,7 +220,25 @@ fn address_of_record(text: &str) -> Result<(String, String), Problem> {
     };
     let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
     let name = String::from_utf8(unescape(user.as_bytes())).unwrap_or_else(|_| user.to_owned());
+    if name.contains(char::is_control) {
+        return Err(fail("must not hold escaped control characters"));
+    }
     Ok((format!("sip:{user}@{host}{port}"), name))
+}
+
+/// Parameters of an address of record are left off, since registrars remove them before they look it up (RFC 3261 §10.3). Only
+/// the one may stand there that changes nothing else: which kind of name the user part is.
+fn harmless_parameters(uri: &Uri<'_>) -> Result<(), Problem> {
+    let kinds = ["phone", "ip"];
+    let is_harmless = |(name, value): (&str, Option<&str>)| {
+        name.eq_ignore_ascii_case("user")
+            && value.is_some_and(|value| kinds.iter().any(|it| it.eq_ignore_ascii_case(value)))
+    };
+    if uri.params().all(is_harmless) {
+        return Ok(());
+    }
+    let wrong = "must not have parameters other than user=phone; the transport belongs into the registrar";
+    Err(Problem::account("aor", wrong))
 }
 
 fn trunk(member: &'static str, text: &str) -> Result<TrunkUri, Problem> {

@@ -78,6 +78,9 @@ fn password(raw: &RawValue) -> Result<Password, Problem> {
     if bytes.is_empty() {
         return Err(Problem::account("password", "must not be empty"));
     }
+    if bytes.iter().any(|byte| b"\0\r\n".contains(byte)) {
+        return Err(Problem::account("password", "must not hold NUL, CR or LF; was it read with its line end?"));
+    }
     Password::new(bytes)
         .ok_or_else(|| Problem::account("password", format_args!("may have {PASSWORD_BYTES_MAX} bytes at most")))
 }

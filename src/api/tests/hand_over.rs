@@ -125,6 +125,50 @@ async fn optional_members_may_be_left_out() {
 }
 
 #[tokio::test]
+async fn an_address_of_record_for_a_phone_number_is_served() {
+    for aor in
+        ["sip:+49301@example.com;user=phone", "sip:+49301@Example.com;User=PHONE", "sip:+49301@example.com;user=ip"]
+    {
+        let world = World::new();
+        let body = changed(&hand_over_body(), "/account/auth_username", None);
+        let body = changed(&body, "/account/aor", Some(json!(aor)));
+        assert_eq!(world.hand_over(&body).await.status, 201, "{aor}");
+        let account = handed(&world).account;
+        assert_eq!(
+            (account.aor.as_str(), account.auth_username.as_str()),
+            ("sip:+49301@example.com", "+49301"),
+            "{aor}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn secrets_with_what_no_header_can_carry_are_refused_and_not_repeated() {
+    let hash = |realm: &str| json!([{ "realm": realm, "algorithm": "MD5", "value": HA1 }]);
+    for (member, value) in [
+        ("password", json!("CANARY\u{0}")),
+        ("password", json!("CANARY\n")),
+        ("password", json!("\rCANARY")),
+        ("password", json!("CANARY\r\nTo: x")),
+        ("auth_username", json!("CANARY\n")),
+        ("auth_username", json!("CANARY\u{0}")),
+        ("ha1", hash("CANARY\r\n")),
+        ("ha1", hash("CANARY\u{0}")),
+    ] {
+        let world = World::new();
+        let mut body = hand_over_body();
+        if member == "ha1" {
+            body = changed(&body, "/account/password", None);
+        }
+        let body = changed(&body, &format!("/account/{member}"), Some(value.clone()));
+        let reply = world.hand_over(&body).await;
+        assert_eq!((reply.status.as_u16(), reply.problem().as_str()), (422, "invalid-account"), "{member} {value}");
+        assert_eq!(reply.json()["path"], format!("account.{member}"));
+        assert!(!reply.text.contains("CANARY"), "{}", reply.text);
+    }
+}
+
+#[tokio::test]
 async fn devices_of_one_account_meet_in_one_shard() {
     let world = World::new();
     let other = changed(&hand_over_body(), "/device/id", Some(json!("urn:uuid:00000000-0000-4000-8000-000000000001")));
@@ -145,6 +189,12 @@ async fn members_of_the_account_that_cannot_be_used_are_named() {
         ("aor", json!("tel:+4930123456"), "sip:"),
         ("aor", json!("sip:alice:CANARY@example.com"), "password"),
         ("aor", json!("sip:alice@example.com;transport=tls"), "parameters"),
+        ("aor", json!("sip:alice@example.com;user=phone;maddr=192.0.2.1"), "parameters"),
+        ("aor", json!("sip:alice@example.com;user"), "parameters"),
+        ("aor", json!(" sip:alice@example.com"), "bare"),
+        ("aor", json!("sip:al\u{0}ice@example.com"), "ASCII"),
+        ("aor", json!("sip:al%0d%0aice@example.com"), "control"),
+        ("registrar", json!("sip:example.com "), "bare"),
         ("aor", json!("sip:alice@example.com?subject=x"), "headers"),
         ("aor", json!("sip:alice@exam ple.com"), "ASCII"),
         ("aor", json!("<sip:alice@example.com>"), "bare"),
