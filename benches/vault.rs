@@ -18,8 +18,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::measurement::{Measurement, WallTime as Stopwatch};
-use reveille::sip::auth::Algorithm;
-use reveille::sip::digest::{self, Secret, Session};
+use reveille::sip::auth::{Algorithm, Qop};
+use reveille::sip::digest::{self, Secret, Session, Signed};
 use reveille::vault::{Ha1Algorithm, Keep, Lent, Material, Password, ProcessKey, Vault};
 use world::{LEASE, World};
 use zeroize::Zeroizing;
@@ -56,26 +56,28 @@ fn lend(vault: &mut Vault, algorithm: Algorithm, kept: Ha1Algorithm) {
         || Password::new(Zeroizing::new(b"a password of forty characters, as users do".to_vec())).expect("it fits");
     let typed = vault.admit(Material::Password(secret()), Keep::UntilAccepted);
     let hashed = vault.admit(Material::Password(secret()), Keep::UntilAccepted);
-    vault.distill(&hashed, "example.com", &[kept], |password, realm, _| {
+    vault.distill(&hashed, &[(b"example.com", kept)], |password, realm, _| {
         digest::ha1(algorithm, "alice", realm, password)
     });
     let mut session = Session {
         proxy: false,
-        realm: "example.com".to_owned(),
-        nonce: "1700000000/c5a1b7e3f9d04826a7c3e1f5b9d20468".to_owned(),
+        realm: b"example.com".to_vec(),
+        nonce: b"1700000000/c5a1b7e3f9d04826a7c3e1f5b9d20468".to_vec(),
         opaque: None,
         algorithm,
-        qop_auth: true,
+        session: None,
+        qop: Qop::Auth,
         nc: 0,
     };
     let mut sign = |secret: Secret<'_>| {
-        black_box(session.authorize("alice", secret, "REGISTER", "sip:example.com", "0a4f113b0a4f113b"));
+        let signed = Signed::bare("REGISTER", "sip:example.com");
+        black_box(session.authorize("alice", secret, signed, "0a4f113b0a4f113b"));
     };
     let bare = digest::ha1(algorithm, "alice", "example.com", b"secret");
     let unsealed = each(|| sign(Secret::Ha1(black_box(&bare))));
     let mut lent = |id| {
         each(|| {
-            let lent = vault.lend(id, "example.com", kept, |lent| match lent {
+            let lent = vault.lend(id, b"example.com", kept, |lent| match lent {
                 Lent::Ha1(ha1) => sign(Secret::Ha1(ha1)),
                 Lent::Password(password) => sign(Secret::Password(password)),
             });

@@ -1,6 +1,7 @@
 //! SIP as the RFCs have it. Knows nothing of this product; no IO, no clock, no secrets of its own.
 
 pub mod address;
+pub mod answering;
 pub mod auth;
 pub mod digest;
 pub mod encode;

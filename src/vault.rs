@@ -119,25 +119,26 @@ impl Vault {
         CredentialId(index)
     }
 
-    /// Makes HA1s of the password for a realm and some algorithms, by `ha1_of(password, realm, algorithm)`, and wipes the
-    /// password unless it is to be kept. Without a password nothing changes, nor without any algorithm.
+    /// Makes HA1s of the password for realms and algorithms, by `ha1_of(password, realm, algorithm)`, and wipes the password
+    /// unless it is to be kept. Without a password nothing changes, nor where nothing is wanted.
     ///
-    /// Where there are more than [`HA1S_MAX`], those made longest ago are wiped.
+    /// Where there are more than [`HA1S_MAX`], those made longest ago are wiped, and the first of `wanted` before the last.
     pub fn distill(
         &mut self,
         id: &CredentialId,
-        realm: &str,
-        algorithms: &[Ha1Algorithm],
-        ha1_of: impl Fn(&[u8], &str, Ha1Algorithm) -> Zeroizing<String>,
+        wanted: &[(&[u8], Ha1Algorithm)],
+        ha1_of: impl Fn(&[u8], &[u8], Ha1Algorithm) -> Zeroizing<String>,
     ) {
         let (owner, key) = (id.0 as u64, Arc::clone(&self.key));
         let credential = self.credential_mut(id);
-        let missing = |algorithm: &&Ha1Algorithm| credential.place_of(realm, **algorithm).is_none();
-        let missing: Vec<Ha1Algorithm> = algorithms.iter().filter(missing).copied().collect();
-        let Some(password) = credential.password.as_ref().filter(|_| !algorithms.is_empty()) else { return };
+        let is_missing = |(realm, algorithm): &&(&[u8], Ha1Algorithm)| credential.place_of(realm, *algorithm).is_none();
+        let missing: Vec<(&[u8], Ha1Algorithm)> = wanted.iter().filter(is_missing).copied().collect();
+        let Some(password) = credential.password.as_ref().filter(|_| !wanted.is_empty()) else { return };
         let make = |password: &[u8]| {
-            let ha1 = |algorithm| Ha1::new(realm.to_owned(), algorithm, ha1_of(password, realm, algorithm));
-            missing.iter().filter_map(|algorithm| ha1(*algorithm)).collect::<Vec<Ha1>>()
+            let ha1 = |(realm, algorithm): &(&[u8], Ha1Algorithm)| {
+                Ha1::new(*realm, *algorithm, ha1_of(password, realm, *algorithm))
+            };
+            missing.iter().filter_map(ha1).collect::<Vec<Ha1>>()
         };
         if !missing.is_empty() {
             let made = scrubbed(|| password.open(&key, owner, |plain| make(read_password(plain))));
@@ -199,9 +200,9 @@ impl Vault {
     /// Wipes the HA1s of a realm that are weaker than `accepted`, so that a later downgrade cannot be answered.
     ///
     /// A password is left alone: [`Vault::distill`] takes its place first, and a tenant that keeps it takes the downgrade.
-    pub fn forget_weaker(&mut self, id: &CredentialId, realm: &str, accepted: Ha1Algorithm) {
+    pub fn forget_weaker(&mut self, id: &CredentialId, realm: &[u8], accepted: Ha1Algorithm) {
         let (owner, key) = (id.0 as u64, Arc::clone(&self.key));
-        self.credential_mut(id).retain(|label| label.realm != realm || label.algorithm >= accepted, owner, &key);
+        self.credential_mut(id).retain(|label| *label.realm != *realm || label.algorithm >= accepted, owner, &key);
     }
 
     /// Overwrites the credential and frees its slots.
@@ -215,7 +216,7 @@ impl Vault {
 
     /// Whether there is something to answer a challenge of this realm and algorithm with. Opens nothing.
     #[must_use]
-    pub fn answers(&self, id: &CredentialId, realm: &str, algorithm: Ha1Algorithm) -> bool {
+    pub fn answers(&self, id: &CredentialId, realm: &[u8], algorithm: Ha1Algorithm) -> bool {
         let credential = self.credential(id);
         credential.password.is_some() || credential.place_of(realm, algorithm).is_some()
     }
@@ -225,7 +226,7 @@ impl Vault {
     pub fn lend<R>(
         &self,
         id: &CredentialId,
-        realm: &str,
+        realm: &[u8],
         algorithm: Ha1Algorithm,
         use_it: impl FnOnce(Lent<'_>) -> R,
     ) -> Option<R> {
@@ -251,7 +252,7 @@ impl Vault {
         &self,
         a: &CredentialId,
         b: &CredentialId,
-        ha1_of: impl Fn(&[u8], &str, Ha1Algorithm) -> Zeroizing<String>,
+        ha1_of: impl Fn(&[u8], &[u8], Ha1Algorithm) -> Zeroizing<String>,
     ) -> bool {
         scrubbed(|| match (&self.credential(a).password, &self.credential(b).password) {
             (Some(ours), Some(theirs)) => ours.open(&self.key, a.0 as u64, |ours| {
@@ -264,9 +265,9 @@ impl Vault {
     }
 
     /// Whether a password is held, and the realms and algorithms of the hashes held.
-    pub fn holds(&self, id: &CredentialId) -> (bool, impl Iterator<Item = (&str, Ha1Algorithm)>) {
+    pub fn holds(&self, id: &CredentialId) -> (bool, impl Iterator<Item = (&[u8], Ha1Algorithm)>) {
         let credential = self.credential(id);
-        let hashes = credential.labels.iter().map(|label| (label.realm.as_str(), label.algorithm));
+        let hashes = credential.labels.iter().map(|label| (&*label.realm, label.algorithm));
         (credential.password.is_some(), hashes)
     }
 
@@ -288,7 +289,7 @@ impl Vault {
         password: &Slot,
         typed: &CredentialId,
         hashed: &CredentialId,
-        ha1_of: &impl Fn(&[u8], &str, Ha1Algorithm) -> Zeroizing<String>,
+        ha1_of: &impl Fn(&[u8], &[u8], Ha1Algorithm) -> Zeroizing<String>,
     ) -> bool {
         let credential = self.credential(hashed);
         let Some(hashes) = &credential.hashes else { return false };
@@ -343,8 +344,8 @@ impl Vault {
 }
 
 impl Credential {
-    fn place_of(&self, realm: &str, algorithm: Ha1Algorithm) -> Option<usize> {
-        self.labels.iter().position(|label| label.algorithm == algorithm && label.realm == realm)
+    fn place_of(&self, realm: &[u8], algorithm: Ha1Algorithm) -> Option<usize> {
+        self.labels.iter().position(|label| label.algorithm == algorithm && *label.realm == *realm)
     }
 
     /// Adds hashes in the place of equal ones, and wipes the oldest where there are too many.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use reveille::sip::digest::{Secret, Session};
+use reveille::sip::digest::{Secret, Session, Signed};
 use reveille::sip::{Message, Transport};
 
 const SDP: &str = "v=0\r\no=- 20518 0 IN IP4 198.51.100.7\r\ns=-\r\nc=IN IP4 198.51.100.7\r\nt=0 0\r\n\
@@ -64,7 +64,8 @@ pub(crate) fn register(phone: &Phone, session: Option<&mut Session>, cseq: usize
     );
     if let Some(session) = session {
         let secret = Secret::Password(token.as_bytes());
-        let value = session.authorize(instance, secret, "REGISTER", &target, "cn0nce");
+        let value = session.authorize(instance, secret, Signed::bare("REGISTER", &target), "cn0nce");
+        let value = String::from_utf8(value).expect("made of texts");
         write!(text, "Authorization: {value}\r\n").expect("a String never refuses");
     }
     text.push_str("Content-Length: 0\r\n\r\n");

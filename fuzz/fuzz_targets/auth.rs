@@ -7,13 +7,14 @@ use reveille::sip::auth::{Challenge, Credentials, Qop, challenges};
 fuzz_target!(|data: &[u8]| {
     for challenge in challenges(data, true) {
         let written = write_challenge(&challenge);
-        let again: Vec<_> = challenges(written.as_bytes(), true).collect();
-        let [again] = &again[..] else { panic!("one challenge is written: {written}") };
+        let again: Vec<_> = challenges(&written, true).collect();
+        let [again] = &again[..] else { panic!("one challenge is written: {}", String::from_utf8_lossy(&written)) };
         assert_eq!(
             (&challenge.realm, &challenge.nonce, &challenge.opaque),
             (&again.realm, &again.nonce, &again.opaque)
         );
         assert_eq!((challenge.algorithm, challenge.qop, challenge.stale), (again.algorithm, again.qop, again.stale));
+        assert_eq!(challenge.session, again.session);
     }
     if let Some(credentials) = Credentials::parse(data) {
         assert!(!credentials.qop_auth || (credentials.nc.is_some() && credentials.cnonce.is_some()));
@@ -24,16 +25,27 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-fn write_challenge(challenge: &Challenge<'_>) -> String {
+/// Realm, nonce and opaque are taken as they stand between their quotes, escapes included.
+fn write_challenge(challenge: &Challenge<'_>) -> Vec<u8> {
     let algorithm = challenge.algorithm.map_or("unknown", |algorithm| algorithm.as_str());
+    let session = if challenge.session { "-sess" } else { "" };
     let qop = match challenge.qop {
         Qop::None => "",
         Qop::Auth => ",qop=\"auth\"",
-        Qop::Unsupported => ",qop=\"auth-int\"",
+        Qop::AuthInt => ",qop=auth-int,",
+        Qop::Unsupported => ",qop=\"auth-conf\"",
     };
-    let opaque = challenge.opaque.as_deref().map(|opaque| format!(",opaque={}", quoted(opaque))).unwrap_or_default();
-    let (realm, nonce, stale) = (quoted(&challenge.realm), quoted(&challenge.nonce), challenge.stale);
-    format!("Digest realm={realm}, nonce={nonce}{opaque}{qop},algorithm={algorithm},stale={stale}")
+    let mut out = b"Digest realm=\"".to_vec();
+    out.extend_from_slice(&challenge.realm);
+    out.extend_from_slice(b"\", nonce=\"");
+    out.extend_from_slice(&challenge.nonce);
+    if let Some(opaque) = &challenge.opaque {
+        out.extend_from_slice(b"\",opaque=\"");
+        out.extend_from_slice(opaque);
+    }
+    let rest = format!("\"{qop},algorithm={algorithm}{session},stale={}", challenge.stale);
+    out.extend_from_slice(rest.as_bytes());
+    out
 }
 
 fn write_credentials(credentials: &Credentials<'_>) -> String {

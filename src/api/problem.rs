@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::views::ReceiptBody;
 use crate::engine::account::AccountError;
 use crate::engine::audit::{Cause, Receipt};
-use crate::engine::output::Refusal;
+use crate::engine::output::{Refusal, RegistrationReason};
 
 /// What stands before every problem type.
 const URN: &str = "urn:reveille:problem:";
@@ -178,6 +178,10 @@ pub(crate) struct ProblemBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     verdict: Option<String>,
+    /// `registrar-refused`: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, schema_with = super::openapi::words::refusal_reasons)]
+    reason: Option<&'static str>,
     /// `instance-erased`: why it was erased.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, schema_with = super::openapi::words::causes)]
@@ -217,6 +221,7 @@ impl Problem {
             line: None,
             column: None,
             verdict: None,
+            reason: None,
             cause: None,
             receipt: None,
         };
@@ -347,6 +352,32 @@ impl From<AccountError> for Problem {
 }
 
 impl Problem {
+    fn refused(verdict: String) -> Self {
+        let detail = format!(
+            "The registrar answered \"{verdict}\". Check user name and password, and whether the account may register one \
+             more contact."
+        );
+        let is_401 = ["401", "407"].iter().any(|code| verdict.starts_with(code));
+        let reason = if is_401 { RegistrationReason::Refused } else { RegistrationReason::Rejected };
+        let mut problem = Self::new(Kind::RegistrarRefused, detail, "refused by the registrar");
+        (problem.0.body.verdict, problem.0.body.reason) = (Some(verdict), Some(reason.as_str()));
+        problem
+    }
+
+    /// The credentials were not even shown to the registrar: neither they nor the user are to blame.
+    fn unsignable(verdict: String, reason: RegistrationReason) -> Self {
+        let help = if reason == RegistrationReason::NoMatchingHa1 {
+            "Send an ha1 for that realm and algorithm, or the password."
+        } else {
+            "No password would help: the registrar has to offer Digest with MD5, SHA-256 or SHA-512-256, and qop auth, \
+             auth-int or none."
+        };
+        let detail = format!("The registrar answered \"{verdict}\". {help}");
+        let mut problem = Self::new(Kind::RegistrarRefused, detail, "a challenge that cannot be signed");
+        (problem.0.body.verdict, problem.0.body.reason) = (Some(verdict), Some(reason.as_str()));
+        problem
+    }
+
     fn erased(cause: Cause, receipt: Option<Box<Receipt>>) -> Self {
         let detail = format!(
             "The instance is erased ({}); its credentials are gone. Hand the account over again to be woken.",
@@ -370,15 +401,8 @@ impl From<Refusal> for Problem {
             Refusal::RegistrarNotAllowed(detail) => {
                 Self::new(Kind::RegistrarNotAllowed, detail, "registrar outside registrars.allow or its ports")
             }
-            Refusal::RegistrarRefused(verdict) => {
-                let detail = format!(
-                    "The registrar answered \"{verdict}\". Check user name and password, and whether the account may \
-                     register one more contact."
-                );
-                let mut problem = Self::new(Kind::RegistrarRefused, detail, "refused by the registrar");
-                problem.0.body.verdict = Some(verdict);
-                problem
-            }
+            Refusal::RegistrarRefused(verdict) => Self::refused(verdict),
+            Refusal::ChallengeUnsignable { verdict, reason } => Self::unsignable(verdict, reason),
             Refusal::RegistrarUnreachable => Self::new(
                 Kind::RegistrarUnreachable,
                 "No answer from the registrar. Check its name, port and transport, that it is reachable from the public \

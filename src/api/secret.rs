@@ -123,7 +123,7 @@ fn one_ha1(entry: &Ha1Body<'_>) -> Result<Ha1, Problem> {
         unescape(entry.value).ok_or_else(|| Problem::request("account.ha1", "every value must be a string"))?;
     // The same buffer: JSON is UTF-8.
     let digits = Zeroizing::new(String::from_utf8(std::mem::take(&mut *hash)).unwrap_or_default());
-    Ha1::new(entry.realm.clone().into_owned(), algorithm, digits).ok_or_else(|| {
+    Ha1::new(&*entry.realm, algorithm, digits).ok_or_else(|| {
         let wrong = "every value must be the hash in hexadecimal digits, as long as its algorithm makes it";
         Problem::account("ha1", wrong)
     })

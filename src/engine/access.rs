@@ -8,6 +8,7 @@ use super::input::TokenHash;
 use super::instance::Instance;
 use super::output::{Answer, DataView, HeldView};
 use crate::clock::Now;
+use crate::sip::auth::text_of;
 use crate::sip::push_params;
 use crate::sip::uri::Uri;
 use crate::vault::Ha1Algorithm;
@@ -21,7 +22,7 @@ impl Engine {
         let held = self.held_view(instance);
         let secrets = self.bindings.copy_of(instance.binding, id).map(|credential| {
             let (password, ha1) = self.vault.holds(credential);
-            (password, ha1.map(|(realm, algorithm)| (realm.to_owned(), algorithm_name(algorithm))).collect())
+            (password, ha1.map(|(realm, algorithm)| (text_of(realm).into_owned(), algorithm_name(algorithm))).collect())
         });
         let (password, ha1) = secrets.unwrap_or_default();
         let data = DataView {

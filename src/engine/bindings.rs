@@ -39,7 +39,7 @@ use super::ids::{BindingId, BranchId, Capability, InstanceId, QueryId};
 use super::input::{LocateFault, Located};
 use super::output::{DestinationKey, Hop, RegistrationReason, RegistrationState, TrunkKey};
 use super::permits::{Asker, Permit, Used, Want};
-use super::register::{Desk, Exchange, Identity, Leaving, Step, Target, Terms};
+use super::register::{Desk, Exchange, Identity, Leaving, Step, Target, Terms, Unsigned};
 use super::schedule::Schedule;
 use super::tally::{RegisterOutcome, Shed};
 use crate::clock::Instant;
@@ -112,6 +112,8 @@ pub(crate) enum Spoken {
     Verdict,
     /// The credentials are refused, in the registrar's words.
     Refused(String),
+    /// A challenge of a registrar that never registered the account cannot be signed.
+    Unsignable(Unsigned),
     /// DNS, connect, TLS or the filter stand in the way.
     Unreachable,
     /// No further account can be kept registered at that address; ask again after so long.

@@ -381,7 +381,7 @@ impl Erasures {
             Step::Done(end) => {
                 let unregister = match end {
                     End::Granted { .. } => Unregister::Confirmed,
-                    End::Refused { .. } | End::Unsignable { .. } | End::Failed { .. } => Unregister::Refused,
+                    End::Refused { .. } | End::Unsignable(_) | End::Failed { .. } => Unregister::Refused,
                     End::Silent => Unregister::Unanswered,
                 };
                 self.wipe(id, unregister, desk, now);

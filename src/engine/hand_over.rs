@@ -28,6 +28,7 @@ use super::leases::Minted;
 use super::limits::share;
 use super::output::{Answer, HandedOver, MoveView, Note, Output, Refusal};
 use super::rectify::Amendment;
+use super::register::Unsigned;
 use super::schedule::Schedule;
 use super::token::Token;
 use crate::clock::{Instant, Now};
@@ -311,6 +312,11 @@ impl Engine {
                 waiting.refusal = Some(Refusal::RegistrarRefused(verdict.clone()));
                 self.erase(id, Cause::Refused, None, now);
             }
+            Spoken::Unsignable(unsigned) if waiting.kind.is_new() => {
+                waiting.refusal = Some(unsigned.clone().into());
+                self.erase(id, Cause::Unregistrable, None, now);
+            }
+            Spoken::Unsignable(_) => self.release(id, now),
             Spoken::Unreachable => waiting.unreachable = true,
             Spoken::Crowded(after) if waiting.kind.is_new() => {
                 waiting.refusal = Some(Refusal::Busy { after: *after });
@@ -404,6 +410,12 @@ impl Engine {
         hash.copy_from_slice(digest.as_ref());
         let ha1 = digest::ha1(Algorithm::Md5, &id.to_string(), &self.policy.domain, token.as_bytes());
         (token, Token::new(TokenHash(hash), ha1))
+    }
+}
+
+impl From<Unsigned> for Refusal {
+    fn from(Unsigned { words, reason }: Unsigned) -> Self {
+        Self::ChallengeUnsignable { verdict: words, reason }
     }
 }
 

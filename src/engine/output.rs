@@ -420,6 +420,13 @@ pub enum Refusal {
     RegistrarNotAllowed(String),
     /// The registrar's verdict, verbatim.
     RegistrarRefused(String),
+    /// The registrar's challenge cannot be signed.
+    ChallengeUnsignable {
+        /// The registrar's verdict, and what stands in the way.
+        verdict: String,
+        /// Whether other credentials would help.
+        reason: RegistrationReason,
+    },
     /// No verdict came: DNS, connect, TLS and filter alike.
     RegistrarUnreachable,
     /// The instance's mode keeps the credentials in the foreground too.

@@ -5,17 +5,19 @@
 
 mod identity;
 mod others;
+mod signing;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+pub(crate) use identity::Identity;
 use identity::{Answered, Wanted};
-pub(crate) use identity::{Identity, ha1_of};
+pub(crate) use signing::ha1_of;
 
 use super::account::TrunkHost;
-use super::challenges::Challenges;
+use super::challenges::{Admission, Challenges};
 use super::ids::{BranchId, ListenerId, ShardId};
 use super::input::Located;
 use super::output::{DestinationKey, Hop, RegistrationReason, TlsIdentity, TrunkKey};
@@ -23,6 +25,7 @@ use super::policy::Policy;
 use super::random::Random;
 use super::tally::Tally;
 use crate::clock::Instant;
+use crate::sip::answering::Obstacle;
 use crate::sip::registration;
 use crate::sip::transaction::{NonInviteClient, Timeout, Verdict};
 use crate::sip::{Message, Transport};
@@ -123,7 +126,8 @@ pub(crate) struct Exchange {
     pub(crate) target: Target,
     transaction: NonInviteClient,
     terms: Terms,
-    challenges: Challenges,
+    /// Boxed: a binding has an exchange only now and then, and room for one always.
+    challenges: Box<Challenges>,
     /// How often a 423 was followed.
     longer: u8,
     /// The request on the wire asks who is there; the registration follows it.
@@ -149,8 +153,8 @@ pub(crate) enum End {
     Granted(Grant),
     /// The credentials were refused.
     Refused { verdict: String },
-    /// Nothing that is held can sign the challenge: another realm or algorithm.
-    Unsignable { verdict: String },
+    /// Nothing that is held can sign the challenge. It tells nothing of the credentials.
+    Unsignable(Unsigned),
     /// Another final answer, or a 2xx that grants us nothing.
     Failed { code: u16, reason: RegistrationReason, verdict: String, retry_after: Option<Duration> },
     /// No final answer.
@@ -164,6 +168,15 @@ pub(crate) struct Grant {
     pub(crate) verdict: String,
     /// Our Contact is listed under another URI.
     pub(crate) rewritten: bool,
+}
+
+/// A challenge that cannot be signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unsigned {
+    /// The registrar's verdict, and what stands in the way.
+    pub(crate) words: String,
+    /// Whether other credentials would help.
+    pub(crate) reason: RegistrationReason,
 }
 
 impl Exchange {
@@ -183,7 +196,7 @@ impl Exchange {
         let request = identity.write(&target, branch, wanted, desk, now);
         let transaction =
             NonInviteClient::new(request.clone(), target.transport.is_reliable(), terms.datagrams_max, now);
-        let challenges = Challenges::default();
+        let challenges = Box::default();
         let exchange = Self { branch, target, transaction, terms, challenges, longer: 0, querying, requests: 1 };
         (exchange, request)
     }
@@ -241,16 +254,22 @@ impl Exchange {
         desk: &mut Desk<'_>,
         now: Instant,
     ) -> Step {
-        let stale = response.challenges().any(|challenge| challenge.stale);
-        if !self.challenges.admit(stale, self.terms.refusals_max) {
-            return Step::Done(End::Refused { verdict });
+        match identity.admit(response, &mut self.challenges, self.terms.refusals_max, desk.vault) {
+            Admission::Answered => self.resend(identity, desk, now),
+            Admission::Refused => Step::Done(End::Refused { verdict }),
+            Admission::Unsignable(obstacle) => {
+                let reason = match obstacle {
+                    Obstacle::NoSecret { .. } => RegistrationReason::NoMatchingHa1,
+                    Obstacle::NoDigest
+                    | Obstacle::Unusable
+                    | Obstacle::TooMany
+                    | Obstacle::Qop(_)
+                    | Obstacle::Algorithm(_) => RegistrationReason::ChallengeUnsupported,
+                };
+                let words = format!("{verdict}; {obstacle}");
+                Step::Done(End::Unsignable(Unsigned { words, reason }))
+            }
         }
-        if !identity.take_challenge(response, desk.vault) {
-            // An unknown algorithm, a weaker one than before, or another realm: it tells nothing of the credentials.
-            return Step::Done(End::Unsignable { verdict });
-        }
-        self.challenges.answer();
-        self.resend(identity, desk, now)
     }
 
     fn ask_longer(
@@ -287,7 +306,7 @@ impl Exchange {
     /// The query is answered: the request it was for, with counters of its own.
     fn begin_binding(&mut self, identity: &mut Identity, desk: &mut Desk<'_>, now: Instant) -> Step {
         self.querying = false;
-        self.challenges = Challenges::default();
+        *self.challenges = Challenges::default();
         self.resend(identity, desk, now)
     }
 

@@ -14,6 +14,8 @@ pub enum RegisterOutcome {
     Challenged,
     /// Refused credentials.
     Refused,
+    /// A challenge that nothing held signs.
+    Unsignable,
     /// Another final answer.
     Failed,
     /// No answer.
@@ -22,7 +24,8 @@ pub enum RegisterOutcome {
 
 impl RegisterOutcome {
     /// All outcomes, in the order of their counters.
-    pub const ALL: [Self; 5] = [Self::Granted, Self::Challenged, Self::Refused, Self::Failed, Self::Silent];
+    pub const ALL: [Self; 6] =
+        [Self::Granted, Self::Challenged, Self::Refused, Self::Unsignable, Self::Failed, Self::Silent];
 
     /// The name used in metrics.
     #[must_use]
@@ -31,6 +34,7 @@ impl RegisterOutcome {
             Self::Granted => "granted",
             Self::Challenged => "challenged",
             Self::Refused => "refused",
+            Self::Unsignable => "unsignable",
             Self::Failed => "failed",
             Self::Silent => "silent",
         }
@@ -177,7 +181,7 @@ impl Shed {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// By [`RegisterOutcome::ALL`].
-    pub registers: [u64; 5],
+    pub registers: [u64; RegisterOutcome::ALL.len()],
     /// By [`CallOutcome::ALL`].
     pub calls: [u64; 8],
     /// By [`Cause::ALL`].

@@ -1,8 +1,11 @@
 //! Challenges and credentials as header values (RFC 3261 §22, RFC 8760, RFC 7616).
 //!
 //! Reads what a peer sent, computes nothing: the arithmetic is `digest`'s. Only the Digest scheme is understood, others are
-//! skipped. What is ambiguous is refused instead of guessed (a parameter given twice, auth-int, a realm that is no UTF-8),
-//! because a guess would sign something the user did not mean.
+//! skipped. What is ambiguous is refused instead of guessed (a parameter with two values), because a guess would sign something
+//! the user did not mean.
+//!
+//! Realm, nonce and opaque of a challenge stay the bytes they are, in whatever charset and with whatever escapes: they are
+//! hashed "without the surrounding quotes" (RFC 7616 §3.4.2) and go back as they came.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -34,36 +37,69 @@ impl Algorithm {
     pub fn parse(name: &str) -> Option<Self> {
         [Self::Md5, Self::Sha256, Self::Sha512256].into_iter().find(|known| known.as_str().eq_ignore_ascii_case(name))
     }
+
+    /// As `parse`, with whether it is the -sess form.
+    fn parse_with_session(name: &str) -> Option<(Self, bool)> {
+        let base = name.len().checked_sub(SESSION.len()).and_then(|at| {
+            let (base, suffix) = name.split_at_checked(at)?;
+            suffix.eq_ignore_ascii_case(SESSION).then_some(base)
+        });
+        Some((Self::parse(base.unwrap_or(name))?, base.is_some()))
+    }
 }
+
+/// A realm for people: UTF-8, or else Latin-1.
+#[must_use]
+pub fn text_of(realm: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(realm).map_or_else(|_| realm.iter().copied().map(char::from).collect(), Cow::Borrowed)
+}
+
+/// A realm without the escapes it has between quotes.
+#[must_use]
+pub fn unescaped(realm: &[u8]) -> Cow<'_, [u8]> {
+    grammar::unquote(realm)
+}
+
+/// What an algorithm's name ends with whose H(A1) is made for one nonce (RFC 7616 §3.4.2).
+pub(super) const SESSION: &str = "-sess";
 
 /// A Digest challenge; other schemes are skipped by the parser.
 #[derive(Clone, Debug)]
 pub struct Challenge<'a> {
     /// From Proxy-Authenticate.
     pub proxy: bool,
-    /// Escapes undone.
-    pub realm: Cow<'a, str>,
-    /// Escapes undone.
-    pub nonce: Cow<'a, str>,
-    /// Escapes undone.
-    pub opaque: Option<Cow<'a, str>>,
-    /// `None`: one we refuse (-sess, unknown).
+    /// As it stands between the quotes.
+    pub realm: Cow<'a, [u8]>,
+    /// As it stands between the quotes.
+    pub nonce: Cow<'a, [u8]>,
+    /// As it stands between the quotes.
+    pub opaque: Option<Cow<'a, [u8]>>,
+    /// `None`: one we do not know.
     pub algorithm: Option<Algorithm>,
+    /// Its -sess form.
+    pub session: bool,
+    /// As written; empty where none is named.
+    pub algorithm_text: Cow<'a, str>,
     /// What the qop list allows us.
     pub qop: Qop,
+    /// The list as written; empty where there is none.
+    pub qop_text: Cow<'a, str>,
     /// The credentials were right, only the nonce was old.
     pub stale: bool,
 }
 
-/// What the qop list allows us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the qop list allows us. Ordered by what we prefer: a body may be changed on its way by a B2BUA or gateway in front of
+/// the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Qop {
-    /// No qop parameter (RFC 2069 form).
+    /// The list has only things we do not know.
+    Unsupported,
+    /// No qop parameter, or an empty one (RFC 2069 form).
     None,
+    /// The list has `auth-int`, and no `auth`.
+    AuthInt,
     /// The list has `auth`.
     Auth,
-    /// The list has only things we refuse (auth-int).
-    Unsupported,
 }
 
 /// A Digest Authorization.
@@ -103,6 +139,9 @@ pub fn challenges(value: &[u8], proxy: bool) -> impl Iterator<Item = Challenge<'
             fields.add(first);
             next_head = None;
             for element in elements.by_ref() {
+                if fields.goes_on_with(element) {
+                    continue;
+                }
                 next_head = head(element);
                 if next_head.is_some() {
                     break;
@@ -143,7 +182,7 @@ impl fmt::Debug for Credentials<'_> {
 }
 
 /// A parameter value as it stands.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Value<'a> {
     Quoted(&'a [u8]),
     Bare(&'a str),
@@ -160,6 +199,14 @@ impl<'a> Value<'a> {
             return None;
         }
         std::str::from_utf8(text).ok().map(Self::Bare)
+    }
+
+    /// The bytes between the quotes. `None`: quotes cannot be put around them.
+    fn raw(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Bare(text) => (!text.contains('\\')).then_some(text.as_bytes()),
+            Self::Quoted(inside) => Some(inside),
+        }
     }
 
     fn text(self) -> Option<Cow<'a, str>> {
@@ -181,12 +228,19 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The parameters both header fields share, each at most once.
+/// The parameters both header fields share, each with one value.
 #[derive(Default)]
 struct Fields<'a> {
     slots: [Option<Value<'a>>; NAMES.len()],
+    /// What follows the first option of a qop list without quotes.
+    qop_more: Vec<&'a str>,
+    /// The last parameter was such a list.
+    in_qop: bool,
     malformed: bool,
 }
+
+/// Options of a qop list without quotes; more of them are malformed.
+const BARE_QOPS_MAX: usize = 4;
 
 const NAMES: [&str; 11] =
     ["username", "realm", "nonce", "uri", "response", "algorithm", "cnonce", "opaque", "qop", "nc", "stale"];
@@ -207,8 +261,10 @@ enum Name {
 }
 
 impl<'a> Fields<'a> {
-    /// Takes `name=value` in; empty elements are allowed in lists and ignored.
+    /// Takes `name=value` in; empty elements are allowed in lists and ignored, and so are parameters with nothing behind the
+    /// equals sign: absent is what their senders mean.
     fn add(&mut self, element: &'a [u8]) {
+        self.in_qop = false;
         if element.is_empty() {
             return;
         }
@@ -216,12 +272,27 @@ impl<'a> Fields<'a> {
             self.malformed = true;
             return;
         };
-        let Some(slot) = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name)) else {
+        let known = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name));
+        let Some(slot) = known.filter(|_| !value.is_empty()) else {
             return;
         };
         let value = Value::parse(value);
-        self.malformed |= value.is_none() || self.slots[slot].is_some();
+        self.malformed |= value.is_none() || self.slots[slot].is_some_and(|former| Some(former) != value);
         self.slots[slot] = value;
+        self.in_qop = slot == Name::Qop as usize && matches!(value, Some(Value::Bare(_)));
+    }
+
+    /// Takes in what belongs to a qop list without quotes, of which the commas separate more than its options:
+    /// `qop=auth,auth-int`. Only the options there are; anything else begins another challenge.
+    fn goes_on_with(&mut self, element: &'a [u8]) -> bool {
+        let option = grammar::token(element).filter(|(_, rest)| rest.is_empty()).map(|(option, _)| option);
+        let known = |option: &&str| ["auth", "auth-int", "auth-conf"].iter().any(|it| it.eq_ignore_ascii_case(option));
+        let Some(option) = option.filter(|option| self.in_qop && known(option)) else { return false };
+        self.malformed |= self.qop_more.len() >= BARE_QOPS_MAX;
+        if !self.malformed {
+            self.qop_more.push(option);
+        }
+        true
     }
 
     fn value(&self, name: Name) -> Option<Value<'a>> {
@@ -242,29 +313,53 @@ impl<'a> Fields<'a> {
         self.value(Name::Algorithm).map_or(Some(Algorithm::Md5), |value| Algorithm::parse(value.word()?))
     }
 
+    /// A value that is named in words only; bytes that are none are replaced.
+    fn words(&self, name: Name) -> Cow<'a, str> {
+        match self.value(name) {
+            None => Cow::Borrowed(""),
+            Some(Value::Bare(text)) => Cow::Borrowed(text.trim()),
+            Some(Value::Quoted(inside)) => String::from_utf8_lossy(grammar::trim(inside)),
+        }
+    }
+
+    fn qop(&self, list: &str) -> Qop {
+        let options = list.split([',', ' ', '\t']).filter(|option| !option.is_empty());
+        let known = |option: &str| {
+            if option.eq_ignore_ascii_case("auth") {
+                Qop::Auth
+            } else if option.eq_ignore_ascii_case("auth-int") {
+                Qop::AuthInt
+            } else {
+                Qop::Unsupported
+            }
+        };
+        options.chain(self.qop_more.iter().copied()).map(known).max().unwrap_or(Qop::None)
+    }
+
     fn challenge(&self, proxy: bool) -> Option<Challenge<'a>> {
         if self.malformed {
             return None;
         }
-        let qop = match self.value(Name::Qop) {
-            None => Qop::None,
-            Some(list) => {
-                let mut options = list.word().unwrap_or_default().split(',');
-                if options.any(|option| option.trim().eq_ignore_ascii_case("auth")) {
-                    Qop::Auth
-                } else {
-                    Qop::Unsupported
-                }
-            }
-        };
+        let raw = |name: Name| self.value(name)?.raw().map(Cow::Borrowed);
+        let algorithm_text = self.words(Name::Algorithm);
+        // MD5 where none is named (RFC 7616 §3.3).
+        let named = Some(&*algorithm_text).filter(|name| !name.is_empty()).unwrap_or(Algorithm::Md5.as_str());
+        let algorithm = Algorithm::parse_with_session(named);
+        let qop_text = self.words(Name::Qop);
         let stale = self.value(Name::Stale).and_then(Value::word).is_some_and(|word| word.eq_ignore_ascii_case("true"));
         Some(Challenge {
             proxy,
-            realm: self.text(Name::Realm)?,
-            nonce: self.text(Name::Nonce)?,
-            opaque: self.optional_text(Name::Opaque)?,
-            algorithm: self.algorithm(),
-            qop,
+            realm: raw(Name::Realm)?,
+            nonce: raw(Name::Nonce)?,
+            opaque: match self.value(Name::Opaque) {
+                None => None,
+                Some(_) => Some(raw(Name::Opaque)?),
+            },
+            algorithm: algorithm.map(|(algorithm, _)| algorithm),
+            session: algorithm.is_some_and(|(_, session)| session),
+            qop: self.qop(&qop_text),
+            algorithm_text,
+            qop_text,
             stale,
         })
     }

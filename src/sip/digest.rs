@@ -2,21 +2,21 @@
 //! without qop of RFC 2069).
 //!
 //! Its own room because it is the only one that touches passwords and H(A1): what it derives from them is wiped before it
-//! returns, but for what the hash functions leave on the stack; that is for the lender to overwrite. It refuses `auth-int`,
-//! `-sess` and algorithms it does not know instead of signing something else, and it keeps no secret.
+//! returns, but for what the hash functions leave on the stack; that is for the lender to overwrite. It refuses algorithms and
+//! qop it does not know instead of signing something else, and it keeps no secret.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest as sha;
 use md5::{Digest as _, Md5};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::auth::{Algorithm, Challenge, Credentials, Qop};
+use super::auth::{Algorithm, Challenge, Credentials, Qop, SESSION};
 use super::grammar::{self, Elements};
 
 /// The longest nonce we carry: it is kept for each binding and sent in each request.
-pub const NONCE_MAX: usize = 512;
+pub const NONCE_MAX: usize = 2048;
 /// The longest opaque we carry, for the same reason.
-pub const OPAQUE_MAX: usize = 512;
+pub const OPAQUE_MAX: usize = 2048;
 /// The longest realm we answer to.
 pub const REALM_MAX: usize = 256;
 
@@ -29,10 +29,29 @@ pub enum Secret<'a> {
     Ha1(&'a str),
 }
 
+/// What is signed of a request.
+#[derive(Clone, Copy)]
+pub struct Signed<'a> {
+    /// Its method.
+    pub method: &'a str,
+    /// The digest uri, byte for byte.
+    pub uri: &'a str,
+    /// Its body, which `auth-int` covers.
+    pub body: &'a [u8],
+}
+
+impl<'a> Signed<'a> {
+    /// A request without a body.
+    #[must_use]
+    pub fn bare(method: &'a str, uri: &'a str) -> Self {
+        Self { method, uri, body: b"" }
+    }
+}
+
 /// H(username:realm:password) in lower-case hex.
 #[must_use]
-pub fn ha1(algorithm: Algorithm, username: &str, realm: &str, password: &[u8]) -> Zeroizing<String> {
-    hash(algorithm, &[username.as_bytes(), realm.as_bytes(), password])
+pub fn ha1(algorithm: Algorithm, username: &str, realm: impl AsRef<[u8]>, password: &[u8]) -> Zeroizing<String> {
+    hash(algorithm, &[username.as_bytes(), realm.as_ref(), password])
 }
 
 /// A challenge kept for later requests, for which the nonce count goes on.
@@ -40,32 +59,35 @@ pub fn ha1(algorithm: Algorithm, username: &str, realm: &str, password: &[u8]) -
 pub struct Session {
     /// Whether it is answered in Proxy-Authorization.
     pub proxy: bool,
-    /// Whose password is asked for.
-    pub realm: String,
-    /// The server's nonce.
-    pub nonce: String,
+    /// Whose password is asked for, as it stands between the quotes.
+    pub realm: Vec<u8>,
+    /// The server's nonce, as it stands between the quotes.
+    pub nonce: Vec<u8>,
     /// Returned as it came.
-    pub opaque: Option<String>,
+    pub opaque: Option<Vec<u8>>,
     /// What hashes.
     pub algorithm: Algorithm,
-    /// With `qop=auth`; without, the form of RFC 2069.
-    pub qop_auth: bool,
+    /// With the -sess form: the client nonce that H(A1) is made with, once there is one. All requests use it, since servers
+    /// take either that of the first request or that of the one they check.
+    pub session: Option<String>,
+    /// Without one, the form of RFC 2069. Never `Unsupported`.
+    pub qop: Qop,
     /// Requests signed under this nonce so far.
     pub nc: u32,
 }
 
 impl Session {
-    /// The strongest of `challenges` that we can answer and for which `usable(realm, algorithm)` holds; among equals one
-    /// with qop, then the first.
+    /// The strongest of `challenges` that we can answer and for which `usable(realm, algorithm)` holds; among equals the one
+    /// with the better qop, then the first.
     #[must_use]
     pub fn choose<'a>(
         challenges: impl Iterator<Item = Challenge<'a>>,
-        usable: impl Fn(&str, Algorithm) -> bool,
+        usable: impl Fn(&[u8], Algorithm) -> bool,
     ) -> Option<Self> {
         let mut best: Option<Self> = None;
         for challenge in challenges {
             let Some(session) = Self::answering(&challenge) else { continue };
-            let strength = |session: &Self| (session.algorithm, session.qop_auth);
+            let strength = |session: &Self| (session.algorithm, session.qop);
             let better = best.as_ref().is_none_or(|best| strength(&session) > strength(best));
             if better && usable(&session.realm, session.algorithm) {
                 best = Some(session);
@@ -74,70 +96,110 @@ impl Session {
         best
     }
 
-    /// Takes Authentication-Info's nextnonce (RFC 7616 §3.5): the count starts anew.
+    /// The answers to a challenge; `None`: we do not compute what it wants, or it is too long to be kept.
+    #[must_use]
+    pub fn answering(challenge: &Challenge<'_>) -> Option<Self> {
+        let algorithm = challenge.algorithm.filter(|_| challenge.qop != Qop::Unsupported)?;
+        let fits = carriable(&challenge.nonce, NONCE_MAX)
+            && carriable(&challenge.realm, REALM_MAX)
+            && challenge.opaque.as_deref().is_none_or(|opaque| carriable(opaque, OPAQUE_MAX));
+        fits.then(|| Self {
+            proxy: challenge.proxy,
+            realm: challenge.realm.to_vec(),
+            nonce: challenge.nonce.to_vec(),
+            opaque: challenge.opaque.as_deref().map(<[u8]>::to_vec),
+            algorithm,
+            session: challenge.session.then(String::new),
+            qop: challenge.qop,
+            nc: 0,
+        })
+    }
+
+    /// Takes (Proxy-)Authentication-Info's nextnonce (RFC 7616 §3.5): the count starts anew. Not with the -sess form, of
+    /// which the first nonce stays part of H(A1) for some servers and not for others: the next challenge decides.
     pub fn handle_authentication_info(&mut self, value: &[u8]) {
-        if let Some(nonce) = parameter(value, "nextnonce").filter(|nonce| carriable(nonce, NONCE_MAX)) {
+        let next = parameter(value, "nextnonce").filter(|nonce| self.session.is_none() && carriable(nonce, NONCE_MAX));
+        if let Some(nonce) = next {
             self.nonce = nonce;
             self.nc = 0;
         }
     }
 
-    /// The value of (Proxy-)Authorization for a request; counts up. `uri` is the digest uri, byte for byte.
+    /// Goes on with the count of a former session under the same nonce.
+    pub fn go_on_from(&mut self, former: &Self) {
+        if former.nonce == self.nonce && former.algorithm == self.algorithm {
+            self.nc = former.nc;
+            self.session = self.session.take().and(former.session.clone());
+        }
+    }
+
+    /// The value of (Proxy-)Authorization for a request; counts up.
     #[must_use]
-    pub fn authorize(&mut self, username: &str, secret: Secret<'_>, method: &str, uri: &str, cnonce: &str) -> String {
+    pub fn authorize(&mut self, username: &str, secret: Secret<'_>, signed: Signed<'_>, cnonce: &str) -> Vec<u8> {
         self.nc = self.nc.saturating_add(1);
+        let cnonce = match &mut self.session {
+            None => cnonce.to_owned(),
+            Some(first) => {
+                if first.is_empty() {
+                    cnonce.clone_into(first);
+                }
+                first.clone()
+            }
+        };
+        let nc = nonce_count(self.nc);
+        let response = self.response(username, secret, signed, &nc, &cnonce);
+
+        let mut value = Vec::with_capacity(256 + self.nonce.len());
+        value.extend_from_slice(b"Digest ");
+        quoted(&mut value, "username", username);
+        as_it_came(&mut value, ", realm", &self.realm);
+        as_it_came(&mut value, ", nonce", &self.nonce);
+        quoted(&mut value, ", uri", signed.uri);
+        quoted(&mut value, ", response", &response);
+        value.extend_from_slice(b", algorithm=");
+        value.extend_from_slice(self.algorithm.as_str().as_bytes());
+        if self.session.is_some() {
+            value.extend_from_slice(SESSION.as_bytes());
+        }
+        if self.qop != Qop::None || self.session.is_some() {
+            quoted(&mut value, ", cnonce", &cnonce);
+        }
+        if self.qop != Qop::None {
+            let qop = if self.qop == Qop::AuthInt { "auth-int" } else { "auth" };
+            value.extend_from_slice(format!(", qop={qop}, nc={nc}").as_bytes());
+        }
+        if let Some(opaque) = &self.opaque {
+            as_it_came(&mut value, ", opaque", opaque);
+        }
+        value
+    }
+
+    fn response(
+        &self,
+        username: &str,
+        secret: Secret<'_>,
+        signed: Signed<'_>,
+        nc: &str,
+        cnonce: &str,
+    ) -> Zeroizing<String> {
         let computed;
-        let ha1 = match secret {
+        let mut ha1 = match secret {
             Secret::Ha1(ha1) => ha1,
             Secret::Password(password) => {
                 computed = ha1(self.algorithm, username, &self.realm, password);
                 computed.as_str()
             }
         };
-        let nc = nonce_count(self.nc);
-        let count = self.qop_auth.then_some((nc.as_str(), cnonce));
-        let proof = Proof { nonce: &self.nonce, count, method, uri };
-        let response = proof.response(self.algorithm, ha1);
-
-        let mut value = String::with_capacity(256 + self.nonce.len());
-        value.push_str("Digest ");
-        quoted(&mut value, "username", username);
-        quoted(&mut value, ", realm", &self.realm);
-        quoted(&mut value, ", nonce", &self.nonce);
-        quoted(&mut value, ", uri", uri);
-        quoted(&mut value, ", response", &response);
-        value.push_str(", algorithm=");
-        value.push_str(self.algorithm.as_str());
-        if self.qop_auth {
-            quoted(&mut value, ", cnonce", cnonce);
-            value.push_str(", qop=auth, nc=");
-            value.push_str(&nc);
+        let of_session;
+        if self.session.is_some() {
+            // "H( unq(username) ":" unq(realm) ":" passwd ) ":" unq(nonce-prime) ":" unq(cnonce-prime)" (RFC 7616 §3.4.2)
+            of_session = hash(self.algorithm, &[ha1.as_bytes(), &self.nonce, cnonce.as_bytes()]);
+            ha1 = of_session.as_str();
         }
-        if let Some(opaque) = &self.opaque {
-            quoted(&mut value, ", opaque", opaque);
-        }
-        value
-    }
-
-    fn answering(challenge: &Challenge<'_>) -> Option<Self> {
-        let algorithm = challenge.algorithm?;
-        let qop_auth = match challenge.qop {
-            Qop::Auth => true,
-            Qop::None => false,
-            Qop::Unsupported => return None,
-        };
-        let fits = carriable(&challenge.nonce, NONCE_MAX)
-            && carriable(&challenge.realm, REALM_MAX)
-            && challenge.opaque.as_deref().is_none_or(|opaque| carriable(opaque, OPAQUE_MAX));
-        fits.then(|| Self {
-            proxy: challenge.proxy,
-            realm: challenge.realm.clone().into_owned(),
-            nonce: challenge.nonce.clone().into_owned(),
-            opaque: challenge.opaque.clone().map(std::borrow::Cow::into_owned),
-            algorithm,
-            qop_auth,
-            nc: 0,
-        })
+        let count = (self.qop != Qop::None).then_some((nc, cnonce));
+        let body = (self.qop == Qop::AuthInt).then_some(signed.body);
+        let proof = Proof { nonce: &self.nonce, count, method: signed.method, uri: signed.uri, body };
+        proof.response(self.algorithm, ha1)
     }
 }
 
@@ -145,16 +207,12 @@ impl Session {
 /// be longer than the request.
 #[must_use]
 pub fn challenge(realm: &str, nonce: &str, algorithm: Algorithm, stale: bool) -> String {
-    let mut value = String::from("Digest ");
-    quoted(&mut value, "realm", realm);
-    quoted(&mut value, ",nonce", nonce);
-    value.push_str(",algorithm=");
-    value.push_str(algorithm.as_str());
-    value.push_str(",qop=\"auth\"");
-    if stale {
-        value.push_str(",stale=true");
-    }
-    value
+    let mut parts = Vec::new();
+    quoted(&mut parts, "realm", realm);
+    quoted(&mut parts, ",nonce", nonce);
+    let parts = String::from_utf8(parts).expect("made of texts");
+    let stale = if stale { ",stale=true" } else { "" };
+    format!("Digest {parts},algorithm={},qop=\"auth\"{stale}", algorithm.as_str())
 }
 
 /// For the side that challenged: whether the credentials prove knowledge of `ha1`, compared in constant time. Realm,
@@ -166,7 +224,8 @@ pub fn verify(credentials: &Credentials<'_>, ha1: &str, algorithm: Algorithm, me
     }
     let given = credentials.response.to_ascii_lowercase();
     let proves = |count: Option<(&str, &str)>| {
-        let proof = Proof { nonce: &credentials.nonce, count, method, uri: &credentials.uri };
+        let nonce = credentials.nonce.as_bytes();
+        let proof = Proof { nonce, count, method, uri: &credentials.uri, body: None };
         let expected = proof.response(algorithm, ha1);
         verify_slices_are_equal(expected.as_bytes(), given.as_bytes()).is_ok()
     };
@@ -181,19 +240,26 @@ pub fn verify(credentials: &Credentials<'_>, ha1: &str, algorithm: Algorithm, me
 
 /// What a response proves, beside the password (RFC 7616 §3.4.1).
 struct Proof<'a> {
-    nonce: &'a str,
-    /// Nonce count as written and client nonce, with `qop=auth`.
+    nonce: &'a [u8],
+    /// Nonce count as written and client nonce, with a qop.
     count: Option<(&'a str, &'a str)>,
     method: &'a str,
     uri: &'a str,
+    /// With `qop=auth-int`.
+    body: Option<&'a [u8]>,
 }
 
 impl Proof<'_> {
     fn response(&self, algorithm: Algorithm, ha1: &str) -> Zeroizing<String> {
-        let ha2 = hash(algorithm, &[self.method.as_bytes(), self.uri.as_bytes()]);
-        let (ha1, nonce, ha2) = (ha1.as_bytes(), self.nonce.as_bytes(), ha2.as_bytes());
+        let (method, uri) = (self.method.as_bytes(), self.uri.as_bytes());
+        let ha2 = match self.body {
+            None => hash(algorithm, &[method, uri]),
+            Some(body) => hash(algorithm, &[method, uri, hash(algorithm, &[body]).as_bytes()]),
+        };
+        let qop: &[u8] = if self.body.is_some() { b"auth-int" } else { b"auth" };
+        let (ha1, nonce, ha2) = (ha1.as_bytes(), self.nonce, ha2.as_bytes());
         match self.count {
-            Some((nc, cnonce)) => hash(algorithm, &[ha1, nonce, nc.as_bytes(), cnonce.as_bytes(), b"auth", ha2]),
+            Some((nc, cnonce)) => hash(algorithm, &[ha1, nonce, nc.as_bytes(), cnonce.as_bytes(), qop, ha2]),
             None => hash(algorithm, &[ha1, nonce, ha2]),
         }
     }
@@ -250,35 +316,43 @@ fn hex(bytes: &[u8]) -> Zeroizing<String> {
 }
 
 /// `name="value"` with quotes and backslashes escaped.
-fn quoted(out: &mut String, name: &str, value: &str) {
-    out.push_str(name);
-    out.push_str("=\"");
-    let mut rest = value;
-    while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\')) {
-        out.push_str(&rest[..at]);
-        out.push('\\');
-        out.push_str(&rest[at..=at]);
-        rest = &rest[at + 1..];
+fn quoted(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"=\"");
+    for &byte in value.as_bytes() {
+        if matches!(byte, b'"' | b'\\') {
+            out.push(b'\\');
+        }
+        out.push(byte);
     }
-    out.push_str(rest);
-    out.push('"');
+    out.push(b'"');
+}
+
+/// `name="value"` with what stood between quotes before.
+fn as_it_came(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"=\"");
+    out.extend_from_slice(value);
+    out.push(b'"');
 }
 
 /// Short enough to keep, and free of what a header field cannot carry.
-fn carriable(text: &str, max: usize) -> bool {
-    text.len() <= max && !text.chars().any(|character| character.is_ascii_control())
+fn carriable(text: &[u8], max: usize) -> bool {
+    text.len() <= max && !text.iter().any(u8::is_ascii_control)
 }
 
-/// The value of a parameter in a comma-separated list, with quotes and escapes undone.
-fn parameter(list: &[u8], wanted: &str) -> Option<String> {
+/// The value of a parameter in a comma-separated list, as it stands between its quotes.
+fn parameter(list: &[u8], wanted: &str) -> Option<Vec<u8>> {
     Elements::of_parameters(list).find_map(|element| {
         let (name, rest) = grammar::token(element)?;
         let value = grammar::trim_start(grammar::trim_start(rest).strip_prefix(b"=")?);
         if !name.eq_ignore_ascii_case(wanted) {
             return None;
         }
-        let value = if value.starts_with(b"\"") { grammar::unquote(grammar::quoted(value)?.0) } else { value.into() };
-        String::from_utf8(value.into_owned()).ok()
+        if value.starts_with(b"\"") {
+            return Some(grammar::quoted(value)?.0.to_vec());
+        }
+        (!value.iter().any(|byte| b"\"\\".contains(byte))).then(|| value.to_vec())
     })
 }
 

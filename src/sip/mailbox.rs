@@ -87,14 +87,19 @@ pub struct Request<'a> {
     pub contact: &'a str,
 }
 
-/// Writes a SUBSCRIBE for `expires` seconds (0 ends the subscription), signed with `authorization` (name and value).
-pub fn write_subscribe(request: &Request<'_>, expires: u32, authorization: Option<(&str, &str)>, out: &mut Vec<u8>) {
+/// Writes a SUBSCRIBE for `expires` seconds (0 ends the subscription), signed with `authorizations`.
+pub fn write_subscribe(
+    request: &Request<'_>,
+    expires: u32,
+    authorizations: &[(HeaderName, Vec<u8>)],
+    out: &mut Vec<u8>,
+) {
     let mut message = begin(request, Method::Subscribe, out);
     message.header(HeaderName::Event, EVENT);
     message.header(HeaderName::Accept, MEDIA_TYPE);
     message.header(HeaderName::Expires, expires);
-    if let Some((name, value)) = authorization {
-        message.extension(name, value);
+    for (name, value) in authorizations {
+        message.raw(*name, value);
     }
     message.finish(b"");
 }

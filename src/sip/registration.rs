@@ -48,8 +48,8 @@ pub struct Register<'a> {
     pub contact: &'a str,
     /// Asked for, in seconds; 0 removes the binding. A query asks for nothing.
     pub expires: u32,
-    /// Name and value of the header with our credentials.
-    pub authorization: Option<(&'a str, &'a str)>,
+    /// The fields with our credentials, one for each protection space on the way (RFC 3261 §22.3).
+    pub authorizations: &'a [(HeaderName, Vec<u8>)],
     /// Pre-loaded Route values.
     pub route: Option<&'a str>,
 }
@@ -71,8 +71,8 @@ pub fn write_register(register: &Register<'_>, out: &mut Vec<u8>) {
         message.header(HeaderName::Expires, register.expires);
     }
     message.header(HeaderName::Supported, "path");
-    if let Some((name, value)) = register.authorization {
-        message.extension(name, value);
+    for (name, value) in register.authorizations {
+        message.raw(*name, value);
     }
     message.finish(b"");
 }
@@ -193,10 +193,14 @@ pub fn verdict(response: &Message) -> String {
     let phrase = String::from_utf8_lossy(response.reason_phrase());
     let phrase = phrase.trim();
     let phrase = if phrase.is_empty() { status.reason() } else { phrase };
-    let mut words = status.code().to_string();
-    words.push(' ');
-    for character in phrase.chars().filter(|character| !is_disturbing(*character)) {
-        if words.len() + character.len_utf8() > VERDICT_MAX {
+    cut(&format!("{} {phrase}", status.code()), VERDICT_MAX)
+}
+
+/// A peer's text, freed of what could disturb a terminal or a page, of `max` bytes at most.
+pub(super) fn cut(text: &str, max: usize) -> String {
+    let mut words = String::new();
+    for character in text.chars().filter(|character| !is_disturbing(*character)) {
+        if words.len() + character.len_utf8() > max {
             break;
         }
         words.push(character);

@@ -44,15 +44,15 @@ pub struct Ha1 {
 impl Ha1 {
     /// A hash in hex digits, good for this realm and algorithm and no other. `None`: it is not of that form.
     #[must_use]
-    pub fn new(realm: String, algorithm: Ha1Algorithm, mut value: Zeroizing<String>) -> Option<Self> {
+    pub fn new(realm: impl Into<Vec<u8>>, algorithm: Ha1Algorithm, mut value: Zeroizing<String>) -> Option<Self> {
         value.make_ascii_lowercase();
         let fits = value.len() == 2 * algorithm.hash_len() && value.bytes().all(|digit| digit.is_ascii_hexdigit());
-        fits.then_some(Self { label: Label { realm, algorithm }, value })
+        fits.then(|| Self { label: Label { realm: realm.into().into_boxed_slice(), algorithm }, value })
     }
 
-    /// The protection realm.
+    /// The protection realm, in the registrar's bytes.
     #[must_use]
-    pub fn realm(&self) -> &str {
+    pub fn realm(&self) -> &[u8] {
         &self.label.realm
     }
 
@@ -80,7 +80,7 @@ impl Ha1 {
 /// What a hash is good for.
 #[derive(PartialEq, Eq)]
 pub(super) struct Label {
-    pub(super) realm: String,
+    pub(super) realm: Box<[u8]>,
     pub(super) algorithm: Ha1Algorithm,
 }
 

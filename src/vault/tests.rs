@@ -51,7 +51,7 @@ fn a_duplicate_holds_the_same_and_outlives_its_original() {
     let mut vault = Vault::plain();
     let typed = vault.admit(password("secret"), Keep::UntilAccepted);
     let copy = vault.duplicate(&typed);
-    vault.distill(&typed, "r", &[Ha1Algorithm::Md5], toy_ha1);
+    distill(&mut vault, &typed, "r", &[Ha1Algorithm::Md5]);
     let hashed = vault.duplicate(&typed);
     assert_eq!((held(&vault, &copy).as_str(), held(&vault, &hashed).as_str()), ("password", "r Md5"));
     let known = shown(&vault, &typed, "r", Ha1Algorithm::Md5);
@@ -66,9 +66,9 @@ fn a_duplicate_holds_the_same_and_outlives_its_original() {
 fn hashes_are_completed_by_those_of_the_same_password_and_a_password_by_nothing() {
     let mut vault = Vault::plain();
     let more = vault.admit(password("secret"), Keep::UntilAccepted);
-    vault.distill(&more, "r", &[Ha1Algorithm::Md5, Ha1Algorithm::Sha256], toy_ha1);
+    distill(&mut vault, &more, "r", &[Ha1Algorithm::Md5, Ha1Algorithm::Sha256]);
     let less = vault.admit(password("secret"), Keep::UntilAccepted);
-    vault.distill(&less, "r", &[Ha1Algorithm::Sha256], toy_ha1);
+    distill(&mut vault, &less, "r", &[Ha1Algorithm::Sha256]);
     let typed = vault.admit(password("secret"), Keep::UntilAccepted);
 
     vault.complete(&less, &more);
@@ -85,35 +85,51 @@ fn distilling_puts_ha1_in_the_place_of_the_password() {
     let mut vault = Vault::plain();
     let id = vault.admit(password("secret"), Keep::UntilAccepted);
 
-    vault.distill(&id, "r", &[], toy_ha1);
+    distill(&mut vault, &id, "r", &[]);
     assert_eq!(held(&vault, &id), "password", "nothing to put in its place");
-    vault.distill(&id, "r", &[Ha1Algorithm::Sha256, Ha1Algorithm::Sha512256], toy_ha1);
+    distill(&mut vault, &id, "r", &[Ha1Algorithm::Sha256, Ha1Algorithm::Sha512256]);
 
     assert_eq!(held(&vault, &id), "r Sha256, r Sha512256");
-    assert_eq!(shown(&vault, &id, "r", Ha1Algorithm::Sha256), toy_ha1(b"secret", "r", Ha1Algorithm::Sha256).as_str());
-    assert!(!vault.answers(&id, "r", Ha1Algorithm::Md5));
-    assert!(!vault.answers(&id, "s", Ha1Algorithm::Sha256));
-    assert!(vault.lend(&id, "r", Ha1Algorithm::Md5, |_| ()).is_none());
-    assert!(vault.lend(&id, "s", Ha1Algorithm::Sha256, |_| ()).is_none());
-    vault.distill(&id, "s", &[Ha1Algorithm::Md5], toy_ha1);
+    assert_eq!(shown(&vault, &id, "r", Ha1Algorithm::Sha256), toy_ha1(b"secret", b"r", Ha1Algorithm::Sha256).as_str());
+    assert!(!vault.answers(&id, b"r", Ha1Algorithm::Md5));
+    assert!(!vault.answers(&id, b"s", Ha1Algorithm::Sha256));
+    assert!(vault.lend(&id, b"r", Ha1Algorithm::Md5, |_| ()).is_none());
+    assert!(vault.lend(&id, b"s", Ha1Algorithm::Sha256, |_| ()).is_none());
+    distill(&mut vault, &id, "s", &[Ha1Algorithm::Md5]);
     assert_eq!(held(&vault, &id), "r Sha256, r Sha512256", "there is no password any more");
+}
+
+#[test]
+fn all_realms_are_distilled_before_the_password_goes_and_the_last_stay() {
+    let mut vault = Vault::plain();
+    let id = vault.admit(password("secret"), Keep::UntilAccepted);
+    vault.distill(&id, &[(b"p", Ha1Algorithm::Md5), (b"r\xfc", Ha1Algorithm::Sha256)], toy_ha1);
+    assert_eq!(held(&vault, &id), "p Md5, r\u{fffd} Sha256");
+    assert!(vault.answers(&id, b"r\xfc", Ha1Algorithm::Sha256));
+
+    let many = vault.admit(password("secret"), Keep::UntilAccepted);
+    let realms: Vec<[u8; 1]> = (b'a'..=b'k').map(|realm| [realm]).collect();
+    let wanted: Vec<_> = realms.iter().map(|realm| (&realm[..], Ha1Algorithm::Md5)).collect();
+    vault.distill(&many, &wanted, toy_ha1);
+    assert_eq!(held(&vault, &many).matches("Md5").count(), HA1S_MAX);
+    assert!(vault.answers(&many, b"k", Ha1Algorithm::Md5) && !vault.answers(&many, b"a", Ha1Algorithm::Md5));
 }
 
 #[test]
 fn a_password_that_is_kept_answers_what_its_ha1s_do_not() {
     let mut vault = Vault::plain();
     let id = vault.admit(password("secret"), Keep::Always);
-    vault.distill(&id, "r", &[Ha1Algorithm::Sha256], toy_ha1);
+    distill(&mut vault, &id, "r", &[Ha1Algorithm::Sha256]);
 
     assert_eq!(held(&vault, &id), "password, r Sha256");
     assert_eq!(
         shown(&vault, &id, "r", Ha1Algorithm::Sha256),
-        toy_ha1(b"secret", "r", Ha1Algorithm::Sha256).as_str(),
+        toy_ha1(b"secret", b"r", Ha1Algorithm::Sha256).as_str(),
         "the hash where there is one"
     );
     assert_eq!(shown(&vault, &id, "r", Ha1Algorithm::Md5), "password secret");
-    vault.distill(&id, "s", &[Ha1Algorithm::Md5], toy_ha1);
-    vault.distill(&id, "s", &[Ha1Algorithm::Md5], |_, _, _| unreachable!("made before"));
+    distill(&mut vault, &id, "s", &[Ha1Algorithm::Md5]);
+    vault.distill(&id, &[(b"s", Ha1Algorithm::Md5)], |_, _, _| unreachable!("made before"));
     assert_eq!(held(&vault, &id), "password, r Sha256, s Md5");
 }
 
@@ -122,15 +138,15 @@ fn where_a_further_ha1_finds_no_room_the_oldest_goes() {
     let mut vault = Vault::plain();
     let id = vault.admit(password("secret"), Keep::Always);
     for realm in 0..=HA1S_MAX {
-        vault.distill(&id, &realm.to_string(), &[Ha1Algorithm::Md5], toy_ha1);
+        distill(&mut vault, &id, &realm.to_string(), &[Ha1Algorithm::Md5]);
     }
     let (_, hashes) = vault.holds(&id);
-    let realms: Vec<String> = hashes.map(|(realm, _)| realm.to_owned()).collect();
+    let realms: Vec<String> = hashes.map(|(realm, _)| String::from_utf8_lossy(realm).into_owned()).collect();
     assert_eq!(realms, (1..=HA1S_MAX).map(|realm| realm.to_string()).collect::<Vec<_>>());
     for realm in realms {
         assert_eq!(
             shown(&vault, &id, &realm, Ha1Algorithm::Md5),
-            toy_ha1(b"secret", &realm, Ha1Algorithm::Md5).as_str()
+            toy_ha1(b"secret", realm.as_bytes(), Ha1Algorithm::Md5).as_str()
         );
     }
 }
@@ -175,7 +191,7 @@ fn what_was_lent_is_gone_when_the_lending_ends_even_by_a_panic() {
     let mut place = 0;
     let mut view = vec![0; text.len()];
     let lend = |place: &mut usize, end: fn()| {
-        vault.lend(&id, "r", Ha1Algorithm::Md5, |lent| {
+        vault.lend(&id, b"r", Ha1Algorithm::Md5, |lent| {
             let Lent::Password(bytes) = lent else { unreachable!("a password") };
             *place = bytes.as_ptr() as usize;
             end();
@@ -195,7 +211,7 @@ fn what_was_lent_is_gone_when_the_lending_ends_even_by_a_panic() {
 fn a_lend_leaves_nothing_deeper_than_what_is_overwritten() {
     let mut vault = Vault::plain();
     let id = vault.admit(password("secret"), Keep::Always);
-    vault.distill(&id, "r", &[Ha1Algorithm::Sha512256], toy_ha1);
+    distill(&mut vault, &id, "r", &[Ha1Algorithm::Sha512256]);
     for realm in ["r", "another"] {
         let key = &*vault.key;
         let credential = vault.credential(&id);
@@ -226,7 +242,7 @@ fn what_is_weaker_than_the_accepted_algorithm_is_forgotten_in_its_realm_only() {
     ];
     let id = vault.admit(Material::Ha1(values), Keep::UntilAccepted);
 
-    vault.forget_weaker(&id, "r", Ha1Algorithm::Sha256);
+    vault.forget_weaker(&id, b"r", Ha1Algorithm::Sha256);
 
     assert_eq!(held(&vault, &id), "r Sha256, r Sha512256, s Md5");
     assert_eq!(shown(&vault, &id, "s", Ha1Algorithm::Md5), "04".repeat(16));
@@ -248,9 +264,8 @@ fn a_password_matches_ha1s_that_are_all_its_own() {
     let mut vault = Vault::plain();
     let typed = vault.admit(password("pw"), Keep::UntilAccepted);
     let own = vault.admit(password("pw"), Keep::UntilAccepted);
-    vault.distill(&own, "r", &[Ha1Algorithm::Md5, Ha1Algorithm::Sha256], toy_ha1);
-    let own_for_r =
-        Ha1::new("r".to_owned(), Ha1Algorithm::Md5, toy_ha1(b"pw", "r", Ha1Algorithm::Md5)).expect("a hash");
+    distill(&mut vault, &own, "r", &[Ha1Algorithm::Md5, Ha1Algorithm::Sha256]);
+    let own_for_r = Ha1::new(*b"r", Ha1Algorithm::Md5, toy_ha1(b"pw", b"r", Ha1Algorithm::Md5)).expect("a hash");
     let half = vault.admit(Material::Ha1(vec![own_for_r, ha1("s", Ha1Algorithm::Md5, 0)]), Keep::UntilAccepted);
 
     assert!(vault.matches(&typed, &own, toy_ha1));
@@ -263,7 +278,7 @@ fn ha1s_match_on_a_common_realm_and_never_on_none() {
     let mut vault = Vault::plain();
     let mut admit = |values| vault.admit(Material::Ha1(values), Keep::UntilAccepted);
     let kept = admit(vec![ha1("r", Ha1Algorithm::Md5, 0x0a), ha1("s", Ha1Algorithm::Md5, 0x0b)]);
-    let capitals = Ha1::new("r".to_owned(), Ha1Algorithm::Md5, Zeroizing::new("0A".repeat(16))).expect("a hash");
+    let capitals = Ha1::new(*b"r", Ha1Algorithm::Md5, Zeroizing::new("0A".repeat(16))).expect("a hash");
     let same_in_capitals = admit(vec![capitals]);
     let others = [
         admit(vec![ha1("r", Ha1Algorithm::Md5, 0x0c)]),
@@ -287,7 +302,7 @@ fn a_hash_that_is_none_is_not_taken() {
         (Ha1Algorithm::Sha256, "g".repeat(64)),
         (Ha1Algorithm::Md5, String::new()),
     ] {
-        assert!(Ha1::new("r".to_owned(), algorithm, Zeroizing::new(value)).is_none());
+        assert!(Ha1::new(*b"r", algorithm, Zeroizing::new(value)).is_none());
     }
 }
 
@@ -312,11 +327,17 @@ fn password(text: &str) -> Material {
 
 fn ha1(realm: &str, algorithm: Ha1Algorithm, byte: u8) -> Ha1 {
     let value = Zeroizing::new(format!("{byte:02x}").repeat(algorithm.hash_len()));
-    Ha1::new(realm.to_owned(), algorithm, value).expect("a hash")
+    Ha1::new(realm.as_bytes(), algorithm, value).expect("a hash")
+}
+
+fn distill(vault: &mut Vault, id: &CredentialId, realm: &str, algorithms: &[Ha1Algorithm]) {
+    let wanted: Vec<_> = algorithms.iter().map(|algorithm| (realm.as_bytes(), *algorithm)).collect();
+    vault.distill(id, &wanted, toy_ha1);
 }
 
 /// Distinguishes password, realm and algorithm; that is all a comparison needs.
-fn toy_ha1(password: &[u8], realm: &str, algorithm: Ha1Algorithm) -> Zeroizing<String> {
+fn toy_ha1(password: &[u8], realm: &[u8], algorithm: Ha1Algorithm) -> Zeroizing<String> {
+    let realm = String::from_utf8_lossy(realm);
     let mut text = format!("{password:02x?}{realm}").bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
     text.extend(std::iter::repeat_n('f', 64));
     text.truncate(2 * algorithm.hash_len());
@@ -326,12 +347,12 @@ fn toy_ha1(password: &[u8], realm: &str, algorithm: Ha1Algorithm) -> Zeroizing<S
 /// What can be told without opening anything.
 fn held(vault: &Vault, id: &CredentialId) -> String {
     let (password, hashes) = vault.holds(id);
-    let hashes = hashes.map(|(realm, algorithm)| format!("{realm} {algorithm:?}"));
+    let hashes = hashes.map(|(realm, algorithm)| format!("{} {algorithm:?}", String::from_utf8_lossy(realm)));
     password.then(|| "password".to_owned()).into_iter().chain(hashes).collect::<Vec<_>>().join(", ")
 }
 
 fn shown(vault: &Vault, id: &CredentialId, realm: &str, algorithm: Ha1Algorithm) -> String {
-    let lent = vault.lend(id, realm, algorithm, |lent| match lent {
+    let lent = vault.lend(id, realm.as_bytes(), algorithm, |lent| match lent {
         Lent::Password(bytes) => format!("password {}", String::from_utf8_lossy(bytes)),
         Lent::Ha1(hash) => hash.to_owned(),
     });

@@ -1,7 +1,7 @@
 //! Attaching by hand, message by message: what is refused, and how short a REGISTER may be.
 
 use reveille::engine::ids::InstanceId;
-use reveille::sip::digest::{Secret, Session};
+use reveille::sip::digest::{Secret, Session, Signed};
 use reveille::sip::{HeaderName, Message};
 
 use crate::sip_text::code;
@@ -45,8 +45,8 @@ fn signed_for(world: &mut World, uri: &str, signed: &str) -> Message {
     let mut session = Session::choose(challenge.challenges(), |_, _| true).expect("one that can be answered");
     let token = world.phone("alice").account.as_ref().expect("handed over").token.clone();
     let secret = Secret::Password(token.as_bytes());
-    let credentials = session.authorize(&instance.to_string(), secret, "REGISTER", signed, "cn0nce");
-    let more = format!("Authorization: {credentials}\r\n");
+    let credentials = session.authorize(&instance.to_string(), secret, Signed::bare("REGISTER", signed), "cn0nce");
+    let more = format!("Authorization: {}\r\n", String::from_utf8_lossy(&credentials));
     answer(world, &Register { instance, uri, number: 2, more: &more }.text()).expect("an answer")
 }
 
@@ -157,8 +157,8 @@ fn a_challenge_without_qop_is_answered_as_well() {
     assert!(!header.contains("qop"), "{header}");
     let mut session = Session::choose(challenge.challenges(), |_, _| true).expect("one that can be answered");
     let secret = Secret::Password(token.as_bytes());
-    let credentials = session.authorize(&instance.to_string(), secret, "REGISTER", uri, "cn0nce");
-    let more = format!("Authorization: {credentials}\r\n");
+    let credentials = session.authorize(&instance.to_string(), secret, Signed::bare("REGISTER", uri), "cn0nce");
+    let more = format!("Authorization: {}\r\n", String::from_utf8_lossy(&credentials));
     let welcome = answer(&mut world, &Register { instance, uri, number: 2, more: &more }.text()).expect("an answer");
     assert_eq!(code(&welcome), 200);
 }

@@ -22,6 +22,7 @@ mod call_races;
 mod call_refused;
 mod call_unwoken;
 mod call_woken_again;
+mod challenges;
 mod changes;
 mod contact_style;
 mod dead_tokens;

@@ -1,6 +1,7 @@
 //! The PBX: a registrar with digest that is as strict or as odd as a test wants it, and a caller.
 
 mod caller;
+mod guards;
 mod registrar;
 mod texting;
 
@@ -13,6 +14,7 @@ use reveille::sip::auth::Algorithm;
 use reveille::sip::{HeaderName, Message, Method, Transport};
 
 use crate::sip_text::{Answer, Dialog, call_id, code, field, values};
+pub use guards::{Guard, Guards};
 use registrar::{Binding, Nonce};
 pub use registrar::{Desk, Dials, Lists, NonceLife, Registered, Registrar, Verdict};
 pub use texting::{Mailbox, Text};
@@ -200,6 +202,7 @@ impl Pbx {
             one_contact: false,
             lists: Lists::All,
             dials: Dials::User,
+            guards: Guards::default(),
             listens: true,
         };
         Self {
@@ -416,6 +419,7 @@ impl Pbx {
                     tag: None,
                     record_route: true,
                     extra: vec![("Contact", contact)],
+                    raw: Vec::new(),
                     body: b"v=0\r\ns=again\r\n",
                 };
                 self.transactions.respond(request, &answer.write(request, source), path, self.now);

@@ -432,7 +432,7 @@ impl Phone {
 
     fn respond(&mut self, request: &Message, path: Path, code: u16, contact: bool, body: &[u8]) {
         let extra = if contact { vec![("Contact", format!("<{}>", self.contact()))] } else { Vec::new() };
-        let answer = Answer { code, tag: None, record_route: contact, extra, body };
+        let answer = Answer { code, tag: None, record_route: contact, extra, raw: Vec::new(), body };
         let response = answer.write(request, self.edge);
         self.transactions.respond(request, &response, path, self.now);
     }
@@ -440,7 +440,7 @@ impl Phone {
     fn respond_as(&mut self, place: usize, invite: &Message, path: Path, code: u16, body: &[u8]) {
         let extra = vec![("Contact", format!("<{}>", self.contact()))];
         let tag = self.calls[place].tag.clone();
-        let answer = Answer { code, tag: Some(&tag), record_route: code < 300, extra, body };
+        let answer = Answer { code, tag: Some(&tag), record_route: code < 300, extra, raw: Vec::new(), body };
         let response = answer.write(invite, self.edge);
         self.transactions.respond(invite, &response, path, self.now);
     }

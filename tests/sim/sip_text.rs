@@ -53,12 +53,14 @@ pub struct Answer<'a> {
     pub tag: Option<&'a str>,
     pub record_route: bool,
     pub extra: Vec<(&'a str, String)>,
+    /// Further fields that need not be text.
+    pub raw: Vec<(&'a str, Vec<u8>)>,
     pub body: &'a [u8],
 }
 
 impl Answer<'_> {
     pub fn plain(code: u16) -> Self {
-        Self { code, tag: None, record_route: false, extra: Vec::new(), body: b"" }
+        Self { code, tag: None, record_route: false, extra: Vec::new(), raw: Vec::new(), body: b"" }
     }
 
     pub fn write(&self, request: &Message, source: SocketAddr) -> Message {
@@ -67,6 +69,9 @@ impl Answer<'_> {
         let reply =
             Reply { code, to_tag: self.tag, source: Some(source), record_route: self.record_route, extra: &self.extra };
         write_reply(request, &reply, &mut out).expect("a request that can be answered");
+        let end = out.len() - "Content-Length: 0\r\n\r\n".len();
+        let fields = self.raw.iter().map(|(name, value)| [name.as_bytes(), b": ", value, b"\r\n"].concat());
+        out.splice(end..end, fields.collect::<Vec<_>>().concat());
         if !self.body.is_empty() {
             let end = out.len() - "Content-Length: 0\r\n\r\n".len();
             out.truncate(end);

@@ -30,7 +30,7 @@ fn about(kind: WakeKind) -> &'static str {
     match kind {
         WakeKind::Call => "A call waits: attach.",
         WakeKind::CallEnded => "The call is over: stop ringing.",
-        WakeKind::MissedCall => "A call was missed.",
+        WakeKind::MissedCall => "One or more calls were missed; `call` and `caller` are those of the last.",
         WakeKind::Message => "A text waits: attach.",
         WakeKind::Voicemail => "The mailbox changed.",
         WakeKind::Expiring => "The lease ends soon: refresh it, or have the user open the app.",
@@ -59,7 +59,9 @@ fn of_kind(kind: WakeKind) -> Schema {
     let object = common(Some(kind), about(kind));
     let call = || text(Some(SchemaFormat::Custom("uuid".to_owned())), "The call, as in the calls about it.");
     match kind {
-        WakeKind::Call | WakeKind::MissedCall => {
+        WakeKind::Call => object.property("call", call()).required("call").property("caller", told_caller()),
+        WakeKind::MissedCall => {
+            let object = object.property("missed", number("How many calls it stands for.")).required("missed");
             object.property("call", call()).required("call").property("caller", told_caller())
         }
         WakeKind::CallEnded => {
@@ -113,7 +115,13 @@ fn caller() -> Schema {
     ObjectBuilder::new()
         .description(Some("Who calls: in clear, and what an opened `SealedCaller` holds."))
         .property("name", text(None, "The display name, if there is one."))
-        .property("number", text(None, "The number, or the whole URI."))
+        .property(
+            "number",
+            text(
+                None,
+                "The number as an address book has it, or the user part of the URI; missing where none is told.",
+            ),
+        )
         .into()
 }
 

@@ -43,6 +43,13 @@ pub(crate) fn registration_reasons() -> Schema {
     open_or_null(RegistrationReason::ALL.map(RegistrationReason::as_str), about)
 }
 
+/// Why a registrar refused a hand-over.
+pub(crate) fn refusal_reasons() -> Schema {
+    use RegistrationReason::{ChallengeUnsupported, NoMatchingHa1, Refused, Rejected};
+    let known = [Refused, Rejected, ChallengeUnsupported, NoMatchingHa1];
+    open(known.map(RegistrationReason::as_str), "`registrar-refused`: why.")
+}
+
 /// How a change of place may stand.
 pub(crate) fn move_states() -> Schema {
     let about =

@@ -16,7 +16,7 @@ use super::world::{
 use crate::engine::audit::Cause;
 use crate::engine::input::{Command, Decline, DeclineReason, Parting};
 use crate::engine::limits::Limits;
-use crate::engine::output::{MoveView, Refusal, RegistrationState};
+use crate::engine::output::{MoveView, Refusal, RegistrationReason, RegistrationState};
 
 /// The document as it was last reviewed.
 const REVIEWED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");
@@ -229,6 +229,7 @@ async fn every_refusal_becomes_its_problem() {
         (Refusal::InvalidAccount("the engine's words".to_owned()), 422, "invalid-account", None),
         (Refusal::RegistrarNotAllowed("the engine's words".to_owned()), 422, "registrar-not-allowed", None),
         (Refusal::RegistrarRefused("403 Forbidden".to_owned()), 422, "registrar-refused", None),
+        (unsignable(), 422, "registrar-refused", None),
         (Refusal::RegistrarUnreachable, 422, "registrar-unreachable", None),
         (Refusal::WrongMode, 400, "invalid-request", None),
         (Refusal::Restricted, 403, "forbidden", None),
@@ -255,7 +256,17 @@ async fn every_refusal_becomes_its_problem() {
                     receipt.map(|receipt| serde_json::to_value(receipt).expect("JSON"))
                 );
             }
-            Refusal::RegistrarRefused(verdict) => assert_eq!(json["verdict"], verdict),
+            Refusal::RegistrarRefused(verdict) => {
+                assert_eq!((json["verdict"].as_str(), json["reason"].as_str()), (Some(&*verdict), Some("rejected")));
+            }
+            Refusal::ChallengeUnsignable { verdict, .. } => {
+                assert_eq!(
+                    (json["verdict"].as_str(), json["reason"].as_str()),
+                    (Some(&*verdict), Some("no-matching-ha1"))
+                );
+                let detail = json["detail"].as_str().expect("a detail");
+                assert!(!detail.contains("Check user name and password"), "they are not to blame: {detail}");
+            }
             Refusal::InvalidAccount(words) | Refusal::RegistrarNotAllowed(words) => assert_eq!(json["detail"], words),
             _ => assert!(json.get("cause").is_none() && json.get("verdict").is_none()),
         }
@@ -406,6 +417,11 @@ fn the_document_is_whole() {
             }
         }
     }
+}
+
+fn unsignable() -> Refusal {
+    let verdict = "401 Unauthorized; the registrar asks for realm pbx, algorithm MD5; no ha1 for it".to_owned();
+    Refusal::ChallengeUnsignable { verdict, reason: RegistrationReason::NoMatchingHa1 }
 }
 
 fn collect_references(value: &Value, found: &mut BTreeSet<String>) {

@@ -455,7 +455,7 @@ async fn a_password_arrives_in_the_vault_as_it_was_typed() {
     assert_eq!(world.hand_over(&hand_over_body()).await.status, 201);
     let mut vault = Vault::plain();
     let credential = vault.admit(handed(&world).material, Keep::UntilAccepted);
-    let lent = vault.lend(&credential, "any", Ha1Algorithm::Md5, |lent| {
+    let lent = vault.lend(&credential, b"any", Ha1Algorithm::Md5, |lent| {
         assert!(matches!(lent, Lent::Password(bytes) if bytes == "pass\u{e9}\"word".as_bytes()));
     });
     assert!(lent.is_some());

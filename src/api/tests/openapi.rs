@@ -251,6 +251,7 @@ fn pushes_are_as_they_are_described() {
     for kind in WakeKind::ALL {
         let detail = match kind {
             WakeKind::CallEnded => WakeDetail::Ended("cancelled"),
+            WakeKind::MissedCall => WakeDetail::Missed(3),
             WakeKind::Voicemail => WakeDetail::Voicemail { new: 2, old: 5 },
             WakeKind::Expiring => WakeDetail::Expiring { lease_ends, visible: true },
             WakeKind::Test => WakeDetail::Test(test),

@@ -1,7 +1,8 @@
 //! Bindings that cannot go on by themselves, and what renews their means: credentials that an app brings once more.
 //!
-//! A challenge that nothing held here can sign (another realm, a weaker algorithm than before) says nothing about the
-//! password: it counts as no refusal, and only the app can help. Its device is asked to come, once for each such time.
+//! A challenge that nothing held here can sign says nothing about the password: it counts as no refusal. Where other credentials
+//! would sign it (another realm, a weaker algorithm than before), only the app can help, and its device is asked to come, once
+//! for each such time. Where nothing would (an algorithm we do not know), the device is left alone.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::{Bindings, Event, Spoken, Timer};
 use crate::clock::Instant;
 use crate::engine::ids::{BindingId, InstanceId};
 use crate::engine::output::RegistrationReason;
-use crate::engine::register::Desk;
+use crate::engine::register::{Desk, Unsigned};
 use crate::engine::schedule::backoff;
 use crate::vault::CredentialId;
 
@@ -131,18 +132,25 @@ impl Bindings {
     }
 
     /// A challenge that nothing held here can sign.
-    pub(super) fn unsignable(&mut self, id: BindingId, verdict: &str, desk: &mut Desk<'_>, now: Instant) {
+    pub(super) fn unsignable(&mut self, id: BindingId, unsigned: Unsigned, desk: &mut Desk<'_>, now: Instant) {
         let Some(binding) = self.bindings.get_mut(&id) else { return };
-        let words = format!("{verdict}; no credentials for the realm or algorithm of its challenge");
-        binding.judge(RegistrationReason::ChallengeUnsupported, words);
+        binding.judge(unsigned.reason, unsigned.words.clone());
+        let first = !binding.ever_registered;
+        if first {
+            // Nothing was signed, so nothing can have been bound.
+            binding.bound_at = None;
+        }
         let least = desk.random.jitter(UNSIGNABLE_PAUSE, 100, 110);
         let pause = backoff(binding.backoff_step, desk.random).max(least);
         binding.backoff_step += 1;
-        if binding.cure.is_due(now) {
+        if unsigned.reason == RegistrationReason::NoMatchingHa1 && binding.cure.is_due(now) {
             self.events.push_back(Event::Incurable(id));
         }
         self.schedule.set((id, Timer::Next), Some(now + pause));
         self.recount(id, Some(401), now);
-        self.events.push_back(Event::Spoken(id, Spoken::Verdict));
+        if self.may_go_on(id) {
+            let spoken = if first { Spoken::Unsignable(unsigned) } else { Spoken::Verdict };
+            self.events.push_back(Event::Spoken(id, spoken));
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::{Bindings, Event, REFUSALS_AT_HAND_OVER, TRIAL_REST, Timer};
 use crate::clock::Instant;
 use crate::engine::ids::{BindingId, BranchId};
 use crate::engine::permits::{Asker, Class, PermitOutcome, Used, Want};
-use crate::engine::register::{Desk, End, Exchange, Identity, Step, Target};
+use crate::engine::register::{Desk, End, Exchange, Identity, Step, Target, Unsigned};
 use crate::vault::CredentialId;
 
 /// How a trial of other credentials ended.
@@ -17,6 +17,8 @@ pub(crate) enum Tried {
     Accepted(CredentialId, String),
     /// They are wrong, in the registrar's words; they come back.
     Refused(CredentialId, String),
+    /// They do not sign what the registrar asks for; they come back.
+    Unsignable(CredentialId, Unsigned),
     /// The registrar refused for another reason, in its words; they come back.
     Failed(CredentialId, String),
     /// Nobody answered; they come back.
@@ -155,7 +157,8 @@ impl Bindings {
                 let (former, username) = trial.twin.into_credential();
                 Tried::Accepted(former, username)
             }
-            End::Refused { verdict } | End::Unsignable { verdict } => Tried::Refused(trial.twin.credential, verdict),
+            End::Refused { verdict } => Tried::Refused(trial.twin.credential, verdict),
+            End::Unsignable(unsigned) => Tried::Unsignable(trial.twin.credential, unsigned),
             End::Failed { verdict, .. } => Tried::Failed(trial.twin.credential, verdict),
             End::Silent => Tried::Unreachable(trial.twin.credential),
         };

@@ -28,7 +28,7 @@ impl Bindings {
             return self.parted(id, &end);
         }
         let outcome = match &end {
-            End::Granted { .. } | End::Refused { .. } | End::Unsignable { .. } => PermitOutcome::Answered,
+            End::Granted { .. } | End::Refused { .. } | End::Unsignable(_) => PermitOutcome::Answered,
             End::Failed { code: 500 | 503, retry_after: Some(span), .. } => PermitOutcome::RetryAfter(*span),
             End::Failed { .. } => PermitOutcome::Answered,
             End::Silent => PermitOutcome::Silent,
@@ -46,13 +46,9 @@ impl Bindings {
                 desk.tally.register(RegisterOutcome::Refused);
                 self.refused(id, verdict, desk, now);
             }
-            End::Unsignable { verdict } if self.was_registered(id) => {
-                desk.tally.register(RegisterOutcome::Failed);
-                self.unsignable(id, &verdict, desk, now);
-            }
-            End::Unsignable { verdict } => {
-                desk.tally.register(RegisterOutcome::Refused);
-                self.refused(id, verdict, desk, now);
+            End::Unsignable(unsigned) => {
+                desk.tally.register(RegisterOutcome::Unsignable);
+                self.unsignable(id, unsigned, desk, now);
             }
             End::Failed { code, reason, verdict, retry_after } => {
                 desk.tally.register(RegisterOutcome::Failed);
@@ -158,15 +154,23 @@ impl Bindings {
     }
 
     fn silent(&mut self, id: BindingId, desk: &mut Desk<'_>, now: Instant) {
-        let Some(binding) = self.bindings.get_mut(&id) else { return };
-        if !binding.permit_proven && !binding.ever_registered {
-            binding.unproven_attempts += 1;
-            if binding.unproven_attempts >= UNPROVEN_ATTEMPTS_MAX {
-                self.events.push_back(Event::GiveUp(id, Cause::Unregistrable));
-                return;
-            }
+        if self.may_go_on(id) {
+            self.next_target(id, desk, now);
         }
-        self.next_target(id, desk, now);
+    }
+
+    /// Counts an exchange that an unproven destination got nothing from. `false`: it was the last one.
+    pub(super) fn may_go_on(&mut self, id: BindingId) -> bool {
+        let Some(binding) = self.bindings.get_mut(&id) else { return false };
+        if binding.permit_proven || binding.ever_registered {
+            return true;
+        }
+        binding.unproven_attempts += 1;
+        let may = binding.unproven_attempts < UNPROVEN_ATTEMPTS_MAX;
+        if !may {
+            self.events.push_back(Event::GiveUp(id, Cause::Unregistrable));
+        }
+        may
     }
 
     /// No address is left: say so, and look again after a pause.
@@ -204,10 +208,6 @@ impl Bindings {
             let used = Used { class: binding.permit_class, outcome, requests: exchange.requests };
             self.events.push_back(Event::Report(destination_of(&exchange.target), used));
         }
-    }
-
-    fn was_registered(&self, id: BindingId) -> bool {
-        self.bindings.get(&id).is_some_and(|binding| binding.ever_registered)
     }
 }
 

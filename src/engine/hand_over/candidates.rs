@@ -223,6 +223,7 @@ impl Engine {
             Spoken::Refused(verdict) => {
                 self.reject_candidate(binding, Refusal::RegistrarRefused(verdict.clone()), now);
             }
+            Spoken::Unsignable(unsigned) => self.reject_candidate(binding, unsigned.clone().into(), now),
             Spoken::Unreachable => candidate.unreachable = true,
             Spoken::Crowded(after) => self.reject_candidate(binding, Refusal::Busy { after: *after }, now),
             Spoken::Verdict => match self.bindings.prospect(binding, now.boot) {
@@ -344,7 +345,9 @@ impl Engine {
             None => {
                 self.settle_move(instance, matches!(refusal, Refusal::RegistrarRefused(_)));
                 let words = match refusal {
-                    Refusal::RegistrarRefused(verdict) | Refusal::InvalidAccount(verdict) => verdict,
+                    Refusal::RegistrarRefused(verdict)
+                    | Refusal::InvalidAccount(verdict)
+                    | Refusal::ChallengeUnsignable { verdict, .. } => verdict,
                     _ => "the registrar cannot be reached".to_owned(),
                 };
                 self.hand_overs.candidates.failed.insert(instance, words);

@@ -14,7 +14,9 @@ use crate::engine::bindings::Spoken;
 use crate::engine::engine::Engine;
 use crate::engine::ids::{InstanceId, ReplyTo};
 use crate::engine::input::{HandOver, Holder, Rectification, TokenHash};
-use crate::engine::output::{Answer, MoveView, Output, Refusal, RegistrationState, RegistrationView};
+use crate::engine::output::{
+    Answer, MoveView, Output, Refusal, RegistrationReason, RegistrationState, RegistrationView,
+};
 use crate::engine::{guesses, places};
 
 /// A guess that is paid for.
@@ -183,7 +185,7 @@ impl Engine {
         let was_wrong = match spoken {
             Spoken::Refused(_) => true,
             Spoken::Verdict => view.map_or(guess.differs, |view| guess.was_wrong(&view)),
-            Spoken::Unreachable | Spoken::Crowded(_) => guess.differs,
+            Spoken::Unsignable(_) | Spoken::Unreachable | Spoken::Crowded(_) => guess.differs,
         };
         self.guesses.settle(guess.ticket, was_wrong);
     }
@@ -306,7 +308,12 @@ impl Guess {
 }
 
 /// Whether a registrar's verdict may mean that the credentials are wrong: some say 403 or 404 instead of asking once more.
+/// Credentials that were never shown to it cannot be.
 fn was_refused(registration: &RegistrationView) -> bool {
+    let unsigned = [Some(RegistrationReason::ChallengeUnsupported), Some(RegistrationReason::NoMatchingHa1)];
+    if unsigned.contains(&registration.reason) {
+        return false;
+    }
     let verdict = registration.verdict.as_deref().unwrap_or_default();
     let refuses = ["401", "403", "404", "407"].iter().any(|code| verdict.starts_with(code));
     registration.state == RegistrationState::Failing && refuses

@@ -38,6 +38,7 @@ impl Engine {
             Tried::Refused(credential, verdict) | Tried::Failed(credential, verdict) => {
                 (credential, Refusal::RegistrarRefused(verdict))
             }
+            Tried::Unsignable(credential, unsigned) => (credential, unsigned.into()),
             Tried::Unreachable(credential) => (credential, Refusal::RegistrarUnreachable),
         };
         let _ = self.vault.wipe(credential);

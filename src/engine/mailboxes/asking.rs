@@ -2,14 +2,15 @@
 
 use super::subscription::{Asking, Dialog};
 use super::*;
-use crate::engine::challenges::Challenges;
+use crate::engine::challenges::{Admission, Challenges};
 use crate::engine::permits::Class;
 use crate::engine::register::Identity;
 use crate::engine::schedule::backoff;
+use crate::sip::Message;
+use crate::sip::digest::Signed;
 use crate::sip::mailbox::{Request, write_subscribe};
 use crate::sip::proxy::OwnVia;
 use crate::sip::transaction::{NonInviteClient, Timeout, Verdict};
-use crate::sip::{HeaderName, Message};
 
 /// Refusals of the signed request that end it: it is signed with what registers.
 const REFUSALS_MAX: u8 = 1;
@@ -224,11 +225,7 @@ impl Mailboxes {
     fn granted(&mut self, instance: InstanceId, response: &Message, desk: &mut Desk<'_>, now: Instant) {
         let Some(subscription) = subscription_of(&mut self.boxes, instance) else { return };
         let Phase::Asking(asking) = std::mem::replace(&mut subscription.phase, Phase::Resting) else { return };
-        if let (Some(session), Some(info)) =
-            (subscription.dialog.session.as_mut(), response.header(HeaderName::AuthenticationInfo))
-        {
-            session.handle_authentication_info(info);
-        }
+        subscription.dialog.sessions.handle_granted(response);
         subscription.dialog.establish(response);
         subscription.backoff_step = 0;
         // RFC 6665 §4.1.2.1: it may be shorter than asked for, never longer.
@@ -369,7 +366,7 @@ fn ask(
     Some(Asking { branch, client, target, contact, challenges, expires, bumped: false, requests: 0 })
 }
 
-/// Answers a challenge. `None`: it is a refusal.
+/// Answers a challenge. `None`: it is a refusal, or cannot be answered.
 fn answer(
     asking: &mut Asking,
     dialog: &mut Dialog,
@@ -378,12 +375,10 @@ fn answer(
     desk: &mut Desk<'_>,
     now: Instant,
 ) -> Option<()> {
-    let stale = response.challenges().any(|challenge| challenge.stale);
-    if !asking.challenges.admit(stale, REFUSALS_MAX) {
+    let asked = identity.asked(response, desk.vault);
+    if asking.challenges.admit(asked, &mut dialog.sessions, REFUSALS_MAX) != Admission::Answered {
         return None;
     }
-    dialog.session = Some(identity.choose(response, desk.vault)?);
-    asking.challenges.answer();
     resend(asking, dialog, identity, desk, now);
     Some(())
 }
@@ -414,7 +409,7 @@ fn resend(asking: &mut Asking, dialog: &mut Dialog, identity: &Identity, desk: &
     asking.requests = asking.requests.saturating_add(1);
 }
 
-/// Writes a SUBSCRIBE in its dialog, signed as far as the session allows.
+/// Writes a SUBSCRIBE in its dialog, signed as far as the sessions allow.
 fn send(
     dialog: &mut Dialog,
     identity: &Identity,
@@ -429,10 +424,8 @@ fn send(
     let aor = identity.aor();
     let remote = dialog.target.as_deref().filter(|_| dialog.remote_tag.is_some()).unwrap_or(aor.as_bytes());
     let request_uri = String::from_utf8_lossy(remote).into_owned();
-    let authorization = dialog
-        .session
-        .as_mut()
-        .and_then(|session| identity.sign(session, "SUBSCRIBE", &request_uri, desk.vault, desk.random));
+    let signed = Signed::bare("SUBSCRIBE", &request_uri);
+    let authorizations = identity.sign(&mut dialog.sessions, signed, desk.vault, desk.random);
     let to = match &dialog.remote_tag {
         Some(tag) => format!("<{aor}>;tag={tag}"),
         None => format!("<{aor}>"),
@@ -449,8 +442,7 @@ fn send(
         contact,
     };
     let seconds = u32::try_from(expires.as_secs()).unwrap_or(u32::MAX);
-    let signed = authorization.as_ref().map(|(name, value)| (*name, value.as_str()));
     let mut out = Vec::with_capacity(1024);
-    write_subscribe(&request, seconds, signed, &mut out);
+    write_subscribe(&request, seconds, &authorizations, &mut out);
     (branch, NonInviteClient::new(Bytes::from(out), target.transport.is_reliable(), None, now))
 }

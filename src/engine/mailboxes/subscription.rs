@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use super::{EXPIRES, ROUTE_BYTES_MAX, ROUTES_MAX, TAG_BYTES_MAX};
 use crate::clock::Instant;
-use crate::engine::challenges::Challenges;
+use crate::engine::challenges::{Challenges, Sessions};
 use crate::engine::ids::BranchId;
 use crate::engine::output::DestinationKey;
 use crate::engine::random::Random;
 use crate::engine::register::Target;
 use crate::sip::address::Address;
-use crate::sip::digest::Session;
 use crate::sip::transaction::NonInviteClient;
 use crate::sip::{HeaderName, Message};
 
@@ -57,7 +56,7 @@ pub(super) struct Asking {
     pub(super) requests: u8,
 }
 
-/// Our side of the dialog (RFC 6665 §4.1, RFC 3261 §12), and the digest session within it.
+/// Our side of the dialog (RFC 6665 §4.1, RFC 3261 §12), and the digest sessions within it.
 pub(super) struct Dialog {
     pub(super) call_id: String,
     pub(super) local_tag: String,
@@ -68,13 +67,13 @@ pub(super) struct Dialog {
     pub(super) cseq: u32,
     /// CSeq of the last NOTIFY.
     pub(super) notified: Option<u32>,
-    pub(super) session: Option<Session>,
+    pub(super) sessions: Sessions,
 }
 
 impl Subscription {
     pub(super) fn new(random: &mut Random) -> Self {
         Self {
-            dialog: Dialog::new(random, None),
+            dialog: Dialog::new(random, Sessions::default()),
             phase: Phase::Resting,
             backoff_step: 0,
             expires: EXPIRES,
@@ -85,15 +84,15 @@ impl Subscription {
 
     /// The next SUBSCRIBE begins another dialog.
     pub(super) fn start_over(&mut self, random: &mut Random) {
-        let session = self.dialog.session.take();
-        self.dialog = Dialog::new(random, session);
+        let sessions = std::mem::take(&mut self.dialog.sessions);
+        self.dialog = Dialog::new(random, sessions);
         self.until = None;
         self.since = None;
     }
 }
 
 impl Dialog {
-    fn new(random: &mut Random, session: Option<Session>) -> Self {
+    fn new(random: &mut Random, sessions: Sessions) -> Self {
         Self {
             call_id: random.text::<16>(),
             local_tag: random.text::<8>(),
@@ -102,7 +101,7 @@ impl Dialog {
             routes: Vec::new(),
             cseq: 0,
             notified: None,
-            session,
+            sessions,
         }
     }
 

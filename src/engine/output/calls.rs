@@ -67,7 +67,7 @@ impl Step {
     pub const TOLD_ENDS: [&str; 3] = ["cancelled", "answered-elsewhere", "declined"];
 
     /// Why a device may not have been let in.
-    pub const ATTACH_FAULTS: [&str; 2] = ["wrong-token", "erased"];
+    pub const ATTACH_FAULTS: [&str; 3] = ["wrong-token", "wrong-uri", "erased"];
 
     /// The name used in the API, the log and `reveille calls`.
     #[must_use]

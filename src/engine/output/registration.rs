@@ -11,9 +11,10 @@ pub enum RegistrationReason {
     Refused,
     /// The registrar refused for another cause than the credentials.
     Rejected,
-    /// No credentials held here sign what the registrar asks for.
+    /// What the registrar asks for is not supported, so that no credentials would sign it.
     ChallengeUnsupported,
-    /// The account's HA1 values are for other realms or algorithms than the registrar asks for.
+    /// The account's HA1 values, handed over or made of its password, are for other realms or algorithms than the registrar asks
+    /// for.
     NoMatchingHa1,
     /// The registrar demands a longer expiry than is ever asked for.
     MinExpiresTooLong,

@@ -1,4 +1,4 @@
-//! What we are at a registrar: Call-ID, Contact, counters and credentials of one binding, and the REGISTER they make.
+//! What we are at a registrar: Call-ID, Contact and counters of one binding, and the REGISTER they make.
 
 use std::time::Duration;
 
@@ -8,24 +8,23 @@ use super::others::{Counts, Others};
 use super::{Desk, Target};
 use crate::clock::Instant;
 use crate::engine::account::{Account, ContactStyle};
+use crate::engine::challenges::Sessions;
 use crate::engine::ids::{BranchId, Capability, ListenerId};
 use crate::engine::policy::Policy;
 use crate::engine::random::Random;
-use crate::sip::auth::Algorithm;
-use crate::sip::digest::{self, Secret, Session};
+use crate::sip::Message;
 use crate::sip::proxy::OwnVia;
 use crate::sip::registration::{self, OwnContact, Register};
 use crate::sip::uri::{self, Uri};
-use crate::sip::{HeaderName, Message};
-use crate::vault::{CredentialId, Ha1Algorithm, Lent, Vault};
+use crate::vault::CredentialId;
 
 /// What we are at the registrar: all that stays the same for a binding's whole life, and its counters.
 pub(crate) struct Identity {
     pub(crate) capability: Capability,
     pub(crate) credential: CredentialId,
-    aor: String,
-    request_uri: String,
-    username: String,
+    pub(super) aor: String,
+    pub(super) request_uri: String,
+    pub(super) username: String,
     call_id: String,
     from_tag: String,
     urn: String,
@@ -33,7 +32,7 @@ pub(crate) struct Identity {
     style: ContactStyle,
     /// The whole Contact value; it never changes.
     contact: Option<(ListenerId, String)>,
-    session: Option<Session>,
+    pub(super) sessions: Sessions,
     /// The request written last bears our credentials.
     signed: bool,
     /// The least expiry that the registrar takes, as far as it said so.
@@ -63,7 +62,7 @@ impl Identity {
             cseq: 0,
             style: account.contact_style,
             contact: None,
-            session: None,
+            sessions: Sessions::default(),
             signed: false,
             min_expires: Duration::ZERO,
             others: None,
@@ -84,7 +83,7 @@ impl Identity {
             cseq: self.cseq,
             style: self.style,
             contact: self.contact.clone(),
-            session: None,
+            sessions: Sessions::default(),
             signed: false,
             min_expires: self.min_expires,
             others: self.others.clone(),
@@ -115,27 +114,6 @@ impl Identity {
         self.contact = None;
     }
 
-    /// Puts HA1 in the place of the password: for the realm met (the AOR's domain where there was no challenge), for the
-    /// algorithm answered and the stronger ones, so that a later downgrade cannot be answered.
-    pub(crate) fn distill(&self, vault: &mut Vault) {
-        self.distill_copy(&self.credential, &self.username, vault);
-    }
-
-    /// The same for another copy of the credentials, by what the registrar accepted last.
-    pub(crate) fn distill_copy(&self, credential: &CredentialId, username: &str, vault: &mut Vault) {
-        let domain = self.aor.rsplit_once('@').map_or("", |(_, domain)| domain);
-        let (realm, weakest) = match &self.session {
-            Some(session) => (session.realm.as_str(), session.algorithm),
-            None => (domain.split(['>', ';', '?']).next().unwrap_or(domain), Algorithm::Md5),
-        };
-        let strong = ALGORITHMS.iter().filter(|(algorithm, _)| *algorithm >= weakest);
-        let strong: Vec<Ha1Algorithm> = strong.map(|(_, kept)| *kept).collect();
-        vault.distill(credential, realm, &strong, ha1_of(username));
-        if let Some(session) = &self.session {
-            vault.forget_weaker(credential, &session.realm, kept(session.algorithm));
-        }
-    }
-
     fn contact_for(&mut self, target: &Target, policy: &Policy) -> &str {
         let (_, contact) = self.contact.get_or_insert_with(|| {
             let advertise = policy.listener(target.listener).map_or("", |listener| listener.advertise.as_str());
@@ -150,46 +128,6 @@ impl Identity {
             (target.listener, format!("<{uri}>;+sip.instance=\"<{urn}>\""))
         });
         contact
-    }
-
-    /// Whether we can answer for this realm and algorithm.
-    fn can_answer(&self, vault: &Vault, realm: &str, algorithm: Algorithm) -> bool {
-        vault.answers(&self.credential, realm, kept(algorithm))
-    }
-
-    fn authorize(&mut self, vault: &Vault, random: &mut Random) -> Option<(&'static str, String)> {
-        let mut session = self.session.take()?;
-        let signed = self.sign(&mut session, "REGISTER", &self.request_uri, vault, random);
-        self.session = Some(session);
-        signed
-    }
-
-    /// The strongest challenge of a response that we hold an answer to.
-    pub(crate) fn choose(&self, response: &Message, vault: &Vault) -> Option<Session> {
-        Session::choose(response.challenges(), |realm, algorithm| self.can_answer(vault, realm, algorithm))
-    }
-
-    /// Name and value of the header that signs a request of ours to the registrar.
-    pub(crate) fn sign(
-        &self,
-        session: &mut Session,
-        method: &str,
-        uri: &str,
-        vault: &Vault,
-        random: &mut Random,
-    ) -> Option<(&'static str, String)> {
-        let name = if session.proxy { "Proxy-Authorization" } else { "Authorization" };
-        let cnonce = random.text::<10>();
-        let username = &self.username;
-        let realm = session.realm.clone();
-        let value = vault.lend(&self.credential, &realm, kept(session.algorithm), |lent| {
-            let secret = match lent {
-                Lent::Password(password) => Secret::Password(password),
-                Lent::Ha1(ha1) => Secret::Ha1(ha1),
-            };
-            session.authorize(username, secret, method, uri, &cnonce)
-        })?;
-        Some((name, value))
     }
 
     /// The address of record.
@@ -263,9 +201,7 @@ impl Identity {
 
     /// A 2xx to a REGISTER that asked for `asked`; zero removed our Contact. Tells also who else is there.
     pub(super) fn handle_granted(&mut self, response: &Message, asked: Duration, now: Instant) -> Answered {
-        if let (Some(session), Some(info)) = (self.session.as_mut(), response.header(HeaderName::AuthenticationInfo)) {
-            session.handle_authentication_info(info);
-        }
+        self.sessions.handle_granted(response);
         let granted = self.with_own(|own| registration::granted(response, own, asked));
         if asked.is_zero() {
             return Answered::Granted(granted.unwrap_or_default());
@@ -324,16 +260,6 @@ impl Identity {
         what(&OwnContact { unguessable: &capability, named, instance: &self.urn })
     }
 
-    /// Whether we can answer for this challenge's realm and algorithm; takes it up if so.
-    pub(super) fn take_challenge(&mut self, response: &Message, vault: &Vault) -> bool {
-        let chosen = self.choose(response, vault);
-        let able = chosen.is_some();
-        if able {
-            self.session = chosen;
-        }
-        able
-    }
-
     pub(super) fn write(
         &mut self,
         target: &Target,
@@ -343,8 +269,8 @@ impl Identity {
         now: Instant,
     ) -> Bytes {
         self.cseq += 1;
-        let authorization = self.authorize(desk.vault, desk.random);
-        self.signed = authorization.is_some();
+        let authorizations = self.authorize(desk.vault, desk.random);
+        self.signed = !authorizations.is_empty();
         let mut contact = self.contact_for(target, desk.policy).to_owned();
         let expires = match wanted {
             Wanted::Query => {
@@ -368,7 +294,7 @@ impl Identity {
                 via: OwnVia { transport: target.transport, sent_by, branch: &branch.branch() },
                 contact: &contact,
                 expires: u32::try_from(expires.as_secs()).unwrap_or(u32::MAX),
-                authorization: authorization.as_ref().map(|(name, value)| (*name, value.as_str())),
+                authorizations: &authorizations,
                 route: None,
             },
             &mut out,
@@ -403,31 +329,4 @@ pub(super) enum Wanted {
 fn user_of(aor: &str) -> &str {
     let address = aor.strip_prefix("sip:").unwrap_or(aor);
     address.rsplit_once('@').map_or(address, |(user, _)| user)
-}
-
-/// Each algorithm in the words of `sip` and of the vault, weakest first.
-const ALGORITHMS: [(Algorithm, Ha1Algorithm); 3] = [
-    (Algorithm::Md5, Ha1Algorithm::Md5),
-    (Algorithm::Sha256, Ha1Algorithm::Sha256),
-    (Algorithm::Sha512256, Ha1Algorithm::Sha512256),
-];
-
-fn kept(algorithm: Algorithm) -> Ha1Algorithm {
-    match algorithm {
-        Algorithm::Md5 => Ha1Algorithm::Md5,
-        Algorithm::Sha256 => Ha1Algorithm::Sha256,
-        Algorithm::Sha512256 => Ha1Algorithm::Sha512256,
-    }
-}
-
-/// HA1 of a password, for comparing credentials in the vault.
-pub(crate) fn ha1_of(username: &str) -> impl Fn(&[u8], &str, Ha1Algorithm) -> zeroize::Zeroizing<String> {
-    move |password, realm, algorithm| {
-        let algorithm = match algorithm {
-            Ha1Algorithm::Md5 => Algorithm::Md5,
-            Ha1Algorithm::Sha256 => Algorithm::Sha256,
-            Ha1Algorithm::Sha512256 => Algorithm::Sha512256,
-        };
-        digest::ha1(algorithm, username, realm, password)
-    }
 }

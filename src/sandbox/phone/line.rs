@@ -18,7 +18,7 @@ use crate::sandbox::agent::{Agent, CallEvent, Happening, TransactionId, random_b
 use crate::sandbox::deadlines::sleep_until;
 use crate::sandbox::trust::{Trust, TrustError};
 use crate::sandbox::wire::{Path, Tls, Wire};
-use crate::sip::digest::{Secret, Session};
+use crate::sip::digest::{Secret, Session, Signed};
 use crate::sip::proxy::OwnVia;
 use crate::sip::registration::{Register, verdict, write_register};
 use crate::sip::uri::{Host, Uri};
@@ -279,13 +279,9 @@ impl Line {
         let authorization = self.session.as_mut().map(|session| {
             let secret = Secret::Password(self.plan.password.as_bytes());
             let cnonce = random_token();
-            session.authorize(&self.plan.username, secret, "REGISTER", &request_uri, &cnonce)
+            let signed = Signed::bare("REGISTER", &request_uri);
+            (session.header(), session.authorize(&self.plan.username, secret, signed, &cnonce))
         });
-        let header = if self.session.as_ref().is_some_and(|session| session.proxy) {
-            "Proxy-Authorization"
-        } else {
-            "Authorization"
-        };
         let (transport, sent_by) = self.agent.sent_by(self.path);
         let branch = random_branch();
         let contact = format!("<{}>", self.agent.contact(self.path));
@@ -298,7 +294,7 @@ impl Line {
             via: OwnVia { transport, sent_by: &sent_by, branch: &branch },
             contact: &contact,
             expires,
-            authorization: authorization.as_deref().map(|value| (header, value)),
+            authorizations: authorization.as_slice(),
             route: None,
         };
         let mut request = Vec::with_capacity(1024);
@@ -349,7 +345,7 @@ impl Line {
         let answers_max = if stale { CHALLENGE_ANSWERS_MAX } else { 1 };
         if asks && running.challenges < answers_max {
             let realm = self.plan.realm.as_deref();
-            let ours = |asked: &str, _| realm.is_none_or(|realm| realm == asked);
+            let ours = |asked: &[u8], _| realm.is_none_or(|realm| realm.as_bytes() == asked);
             self.session = Session::choose(response.challenges(), ours);
             if self.session.is_some() {
                 self.send_register(running.expires, running.challenges + 1);

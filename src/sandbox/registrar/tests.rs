@@ -315,14 +315,16 @@ fn by_hand(socket: &UdpSocket, branch: &str) -> String {
 }
 
 async fn registered_by_hand() -> (Registrar, UdpSocket) {
-    use crate::sip::digest::{Secret, Session};
+    use crate::sip::digest::{Secret, Session, Signed};
 
     let pbx = Registrar::start(RegistrarPlan::loopback("alice", "secret")).await.expect("started");
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
     socket.send_to(by_hand(&socket, "z9hG4bKone").as_bytes(), pbx.address()).await.expect("sent");
     let challenge = received(&socket).await;
     let mut session = Session::choose(challenge.challenges(), |_, _| true).expect("a challenge");
-    let value = session.authorize("alice", Secret::Password(b"secret"), "REGISTER", "sip:pbx.invalid", "c");
+    let signed = Signed::bare("REGISTER", "sip:pbx.invalid");
+    let value = session.authorize("alice", Secret::Password(b"secret"), signed, "c");
+    let value = String::from_utf8(value).expect("made of texts");
     let answered =
         by_hand(&socket, "z9hG4bKtwo").replace("Content-Length", &format!("Authorization: {value}\r\nContent-Length"));
     socket.send_to(answered.as_bytes(), pbx.address()).await.expect("sent");

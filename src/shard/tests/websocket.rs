@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::{Message as Sent, http::HeaderValue};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::*;
-use crate::sip::digest::{Secret, Session};
+use crate::sip::digest::{Secret, Session, Signed};
 
 /// The Contact of a script that knows no address of its own (RFC 7118 §5.1).
 const CONTACT: &str = "sip:kq0j2s9h@df7jal23ls0d.invalid;transport=ws";
@@ -67,7 +67,9 @@ impl Phone {
         let mut session = Session::choose(challenged.challenges(), |_, _| true).expect("a challenge");
         let secret = Secret::Password(handed.token.as_bytes());
         let uri = format!("sip:{}", handed.attach.realm);
-        let authorization = session.authorize(&handed.attach.username, secret, "REGISTER", &uri, "cn0nce");
+        let signed = Signed::bare("REGISTER", &uri);
+        let authorization = session.authorize(&handed.attach.username, secret, signed, "cn0nce");
+        let authorization = String::from_utf8(authorization).expect("made of texts");
         phone.send(&registration(handed, 2, Some(&authorization))).await;
         assert_eq!(phone.receive().await.status(), Some(StatusCode::OK));
         phone

@@ -356,7 +356,7 @@ fn challenges_of_both_kinds_are_gathered() {
     )
     .expect("a message");
     let found: Vec<_> = message.challenges().map(|challenge| (challenge.proxy, challenge.realm.into_owned())).collect();
-    assert_eq!(found, [(false, "a".into()), (false, "a".into()), (true, "p".into())]);
+    assert_eq!(found, [(false, b"a".to_vec()), (false, b"a".to_vec()), (true, b"p".to_vec())]);
 }
 
 #[test]

@@ -31,14 +31,17 @@ fn route_and_credentials_are_written_where_given() {
     let mut out = Vec::new();
     let register = Register {
         route: Some("<sip:proxy.example.com;lr>"),
-        authorization: Some(("Proxy-Authorization", "Digest realm=\"r\"")),
+        authorizations: &[
+            (HeaderName::ProxyAuthorization, b"Digest realm=\"r\"".to_vec()),
+            (HeaderName::Authorization, b"Digest realm=\"\xfc\"".to_vec()),
+        ],
         ..register()
     };
     write_register(&register, &mut out);
     let message = Message::parse_datagram(out).expect("what we write, we read");
     assert_eq!(message.header(HeaderName::Route), Some(b"<sip:proxy.example.com;lr>".as_slice()));
     assert_eq!(message.header(HeaderName::ProxyAuthorization), Some(b"Digest realm=\"r\"".as_slice()));
-    assert!(message.header(HeaderName::Authorization).is_none());
+    assert_eq!(message.header(HeaderName::Authorization), Some(b"Digest realm=\"\xfc\"".as_slice()));
 }
 
 #[test]
@@ -51,7 +54,7 @@ fn nothing_that_is_given_can_become_a_header_of_its_own() {
         from_tag: evil,
         call_id: evil,
         contact: evil,
-        authorization: Some(("Authorization", evil)),
+        authorizations: &[(HeaderName::Authorization, evil.as_bytes().to_vec())],
         route: Some(evil),
         ..register()
     };
@@ -152,7 +155,7 @@ fn register() -> Register<'static> {
         via: OwnVia { transport: Transport::Udp, sent_by: "203.0.113.5:5060", branch: "z9hG4bKb1" },
         contact: "<sip:cap@203.0.113.5:5060>;+sip.instance=\"<urn:uuid:1>\"",
         expires: 600,
-        authorization: None,
+        authorizations: &[],
         route: None,
     }
 }

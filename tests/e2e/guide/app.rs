@@ -151,10 +151,12 @@ fn the_app_of_the_guide_knows_pushes_that_are_late_doubled_reordered_and_strange
     let stage = Stage::start(&world);
     let mut app = Told::start(&stage, "alice", PASSWORD);
     app.says("handed over: ");
-    // u: another hand-over has made the app's token stale, so it hands over again and takes the call all the same.
+    // u: another hand-over, whose token was used, has made the app's token stale: the app hands over again and takes the call.
     let again = stage.ask("POST", "/v1/instances", APP_KEY, Some(&stage.hand_over("alice", "android")));
     assert_eq!(again.status, 200, "{again:?}");
     let instance = again.json()["instance"].as_str().expect("it has a name").to_owned();
+    let token = again.json()["token"].as_str().expect("it has a token").to_owned();
+    assert_eq!(stage.ask("GET", &format!("/v1/instances/{instance}"), &token, None).status, 200);
     let (mut caller, call) = app.rings();
     assert_eq!(app.says("not attached: "), "401");
     assert_eq!(app.says("handed over: "), "registered");

@@ -52,7 +52,8 @@ fn a_response_is_known_by_its_branch_in_any_case() {
         ("Contact", format!("{};expires=;q=", value(&passed, HeaderName::Contact))),
         ("Expires", "600".to_owned()),
     ];
-    let answer = Answer { code: 200, tag: Some("pbx"), record_route: false, extra, body: b"" }.write(&passed, source);
+    let answer =
+        Answer { code: 200, tag: Some("pbx"), record_route: false, extra, ..Answer::plain(200) }.write(&passed, source);
     let text = String::from_utf8(answer.bytes().to_vec()).expect("ASCII");
     let odd = text.replacen(&branch, &branch.to_uppercase(), 1).replacen("192.0.2.5:5060", "192.0.2.5", 1);
     assert_ne!(text, odd);

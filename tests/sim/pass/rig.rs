@@ -169,7 +169,8 @@ impl Rig {
     }
 
     pub fn answer_from(&mut self, at: SocketAddr, request: &Message, code: u16, extra: &[(&'static str, String)]) {
-        let answer = Answer { code, tag: Some("pbx"), record_route: true, extra: extra.to_vec(), body: b"" };
+        let answer =
+            Answer { code, tag: Some("pbx"), record_route: true, extra: extra.to_vec(), raw: Vec::new(), body: b"" };
         let response = answer.write(request, address("192.0.2.5:5060"));
         self.receive(&response, From::Udp(at));
     }
@@ -409,7 +410,7 @@ pub fn inside(dialog: &mut Dialog, method: Method<'_>, transport: Transport, ext
 /// An answer to a request.
 pub fn answered(request: &Message, code: u16, tag: &str, contact: &str) -> Message {
     let extra = vec![("Contact", format!("<{contact}>"))];
-    let answer = Answer { code, tag: Some(tag), record_route: true, extra, body: b"" };
+    let answer = Answer { code, tag: Some(tag), record_route: true, extra, raw: Vec::new(), body: b"" };
     answer.write(request, address("192.0.2.5:5060"))
 }
 

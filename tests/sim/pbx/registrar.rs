@@ -8,7 +8,7 @@ use reveille::sip::address::Address;
 use reveille::sip::auth::Algorithm;
 use reveille::sip::{HeaderName, Message, digest, outbound};
 
-use super::Pbx;
+use super::{Guards, Pbx};
 use crate::phone::through::OWN_REGISTER;
 use crate::sip_text::{Answer, call_id, contact, uri, values};
 use crate::transactions::Path;
@@ -62,6 +62,8 @@ pub struct Registrar {
     pub one_contact: bool,
     pub lists: Lists,
     pub dials: Dials,
+    /// Those that ask instead of its own challenge, if any.
+    pub guards: Guards,
     /// Whether connections to it are accepted.
     pub listens: bool,
 }
@@ -220,7 +222,11 @@ impl Pbx {
             Verdict::AlwaysStale => return self.challenge(true),
             Verdict::Fair | Verdict::Silent => {}
         }
-        if self.registrar.challenges
+        if !self.registrar.guards.list.is_empty() {
+            if let Some(asks) = self.guard(request) {
+                return asks;
+            }
+        } else if self.registrar.challenges
             && let Err(stale) = self.check(request)
         {
             return self.challenge(stale);

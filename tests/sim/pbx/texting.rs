@@ -187,7 +187,11 @@ impl Pbx {
         if self.registrar.verdict == Verdict::NeverContent {
             return self.challenge(false);
         }
-        if self.registrar.challenges
+        if !self.registrar.guards.list.is_empty() {
+            if let Some(asks) = self.guard(request) {
+                return asks;
+            }
+        } else if self.registrar.challenges
             && let Err(stale) = self.check(request)
         {
             return self.challenge(stale);

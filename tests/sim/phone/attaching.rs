@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use reveille::sip::digest::{Secret, Session};
+use reveille::sip::digest::{Secret, Session, Signed};
 use reveille::sip::{HeaderName, Message, Method, Transport};
 
 use super::{Phone, Todo};
@@ -123,10 +123,8 @@ impl Phone {
         ];
         if let Some(session) = &mut self.session {
             let secret = Secret::Password(account.token.as_bytes());
-            extra.push((
-                "Authorization".to_owned(),
-                session.authorize(&username, secret, "REGISTER", &target, "cn0nce"),
-            ));
+            let value = session.authorize(&username, secret, Signed::bare("REGISTER", &target), "cn0nce");
+            extra.push(("Authorization".to_owned(), String::from_utf8(value).expect("made of texts")));
         }
         let request = Request {
             method: Method::Register,

@@ -1,7 +1,7 @@
 //! A phone that registers at its PBX through us, with push parameters in its Contact (RFC 8599).
 
 use reveille::sip::Method;
-use reveille::sip::digest::Secret;
+use reveille::sip::digest::{Secret, Signed};
 
 use super::Phone;
 use crate::sip_text::Request;
@@ -27,8 +27,8 @@ impl Phone {
             vec![("Contact".to_owned(), format!("<{}>", self.contact())), ("Expires".to_owned(), expires.to_string())];
         if let Some(session) = &mut self.session {
             let secret = Secret::Password(password.as_bytes());
-            let credentials = session.authorize(&self.name, secret, "REGISTER", &target, "cn0nce");
-            extra.push(("Authorization".to_owned(), credentials));
+            let credentials = session.authorize(&self.name, secret, Signed::bare("REGISTER", &target), "cn0nce");
+            extra.push(("Authorization".to_owned(), String::from_utf8(credentials).expect("made of texts")));
         }
         let request = Request {
             method: Method::Register,
