@@ -99,7 +99,7 @@ impl Process {
     }
 
     /// Whether the peer has ended, and how. What it left behind is ended too.
-    fn ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         // Looked at before it is waited for: until then its id, which names the group, cannot be another's.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         if let Ok(Some(_)) = waitid(WaitId::Pid(Pid::from_child(&self.child)), options) {

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Attach, CallerManners, Control, Order, Phone};
-use crate::process::{Process, installed};
+use crate::process::{Process, installed, until};
 use crate::trace::Trace;
 use crate::world::target_directory;
 
@@ -47,11 +47,28 @@ fn run(directory: &Path, port: u16, attach: &Attach, register: bool, manners: Ca
     fs::write(&file, orders.to_string()).expect("the test directory is writable");
     let python = target_directory().join("pjsip-venv/bin/python");
     assert!(python.exists(), "PJSIP is not installed; scripts/peers installs it");
-    let process = Process::start("pjsip", directory, &installed("stdbuf"), |command| {
-        command.arg("-oL").arg(&python).arg(&script).arg(&file);
-    });
+    let begin = || {
+        Process::start("pjsip", directory, &installed("stdbuf"), |command| {
+            command.arg("-oL").arg(&python).arg(&script).arg(&file);
+        })
+    };
+    let mut process = begin();
+    while !attach.contact_params.is_empty() && ended_by_its_own_flaw(&mut process) {
+        process = begin();
+    }
     let trace = Trace::new("PJSIP", &directory.join("pjsip.out"));
     Phone { process, control: Control::Lines(words), trace }
+}
+
+/// Waits until PJSIP has started, or ended itself: with `contactUriParams` version 2.15.1 parses its own Contact from a buffer
+/// that it did not terminate, and about one start in a hundred fails an assertion before anything is sent.
+#[track_caller]
+fn ended_by_its_own_flaw(process: &mut Process) -> bool {
+    until("PJSIP to start", || {
+        let (ended, output) = (process.ended().is_some(), process.output());
+        let flawed = ended && output.contains("update_regc_contact: Assertion");
+        (flawed || ended || output.contains(" started")).then_some(flawed)
+    })
 }
 
 /// The orders as `pjsip.py` knows them.
