@@ -119,7 +119,7 @@ impl ProcessKey {
     }
 
     /// Encrypts all but the last [`TAG_LEN`] bytes in place, puts the tag there, and binds both to what they are `about`.
-    /// The nonce comes back. Call it within [`scrubbed`](super::scrub::scrubbed).
+    /// The nonce comes back. Call it within [`scrubbed`].
     pub(super) fn seal(&self, bytes: &mut [u8], about: &[u8]) -> u64 {
         let number = self.nonce.fetch_add(1, Ordering::Relaxed);
         let (plain, room) = bytes.split_at_mut(bytes.len() - TAG_LEN);
@@ -131,7 +131,7 @@ impl ProcessKey {
     }
 
     /// Decrypts in place. `None`: it was not sealed here, not as this, or was changed. Call it within
-    /// [`scrubbed`](super::scrub::scrubbed).
+    /// [`scrubbed`].
     pub(super) fn open<'a>(&self, number: u64, bytes: &'a mut [u8], about: &[u8]) -> Option<&'a mut [u8]> {
         cipher(self.bytes()).open_in_place(nonce(number), Aad::from(about), bytes).ok()
     }
