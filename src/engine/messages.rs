@@ -81,7 +81,11 @@ impl Engine {
         let fault = proxy::validate(&request).err();
         if let Some(inside) = inside {
             self.trace_request(&request, &[inside.instance]);
-            let Some(request) = self.let_wait(inside.instance, request, arrival, &back, now) else { return };
+            let request = match fault {
+                None => self.let_wait(inside.instance, request, arrival, &back, now),
+                Some(_) => Some(request),
+            };
+            let Some(request) = request else { return };
             let request = push_params::without(&request).unwrap_or(request);
             let device = self.device_in_call(inside.instance, now.boot);
             let binding = self.leases.get(inside.instance).map(|instance| instance.binding);

@@ -64,6 +64,16 @@ fn a_re_invite_given_up_while_it_waits_is_answered_at_once() {
 }
 
 #[test]
+fn a_request_that_cannot_be_forwarded_is_refused_at_once_and_wakes_no_phone() {
+    let (mut rig, _, mut far) = asleep_in_a_call(true);
+    let odd = inside(&mut far, Method::Update, Transport::Udp, &[("Proxy-Require", "dance")]);
+    rig.receive(&odd, From::Udp(address(PBX)));
+    assert_eq!(codes(&rig.take(PBX)), [420]);
+    assert!(rig.pushes.is_empty());
+    assert_eq!(rig.table("pass.inside"), 0);
+}
+
+#[test]
 fn a_phone_that_did_not_ask_for_it_is_not_woken() {
     let (mut rig, _, mut far) = asleep_in_a_call(false);
     rig.receive(&inside(&mut far, Method::Update, Transport::Udp, &[]), From::Udp(address(PBX)));
