@@ -127,6 +127,7 @@ impl Engine {
                 let Some(device) = self.edge.device(instance).cloned() else { return true };
                 let (calls, mut desk) = self.for_calls();
                 calls.handle_attached(instance, &device, &mut desk, now.boot);
+                self.pass.let_go(instance);
             }
             Event::Detached(instance) => {
                 self.traces.decide(instance, || "device: detached".to_owned());

@@ -116,7 +116,8 @@ impl Engine {
         calls.handle_invite(incoming, &mut desk, now.boot);
     }
 
-    /// A request inside a call: it waits where its phone sleeps and wants to be woken for it. Given back if not.
+    /// A request inside a call: it waits where its phone sleeps and wants to be woken for it, or has just lost its
+    /// connection. Given back if not.
     pub(super) fn let_wait(
         &mut self,
         id: InstanceId,
@@ -126,12 +127,14 @@ impl Engine {
         now: Now,
     ) -> Option<Message> {
         let to_device = self.calls.inside(&request).is_some_and(|inside| inside.is_to_device(&self.calls, &request));
-        if !to_device || !self.pass.must_wait(id, &request, now.boot) {
+        let returns = self.edge.returns_until(id).filter(|until| *until > now.boot);
+        let waits = returns.is_some() || self.pass.must_wait(id, &request, now.boot);
+        if !to_device || !waits || !self.pass.may_wait(&request) {
             return Some(request);
         }
         let waiting = Waiting { instance: id, request, arrival: arrival.clone(), back: back.clone() };
         let (pass, mut desk) = self.for_pass();
-        pass.let_wait(waiting, &mut desk, now.boot);
+        pass.let_wait(waiting, returns, &mut desk, now.boot);
         None
     }
 

@@ -1,4 +1,5 @@
-//! Requests inside a call that wait until their phone has registered again (RFC 8599 §6).
+//! Requests inside a call that wait until their phone has registered again (RFC 8599 §6), or has attached again after its
+//! connection broke.
 
 use super::*;
 use crate::sip::proxy::{self, Reply};
@@ -81,22 +82,25 @@ impl Pass {
         let Some(binding) = self.table.get(instance) else { return false };
         let named = request.request_uri().and_then(|uri| Uri::parse(uri).ok());
         let purr = named.as_ref().and_then(push_params::purr).and_then(|purr| Capability::parse(purr.as_bytes()));
-        purr == Some(binding.named.purr)
-            && !binding.is_awake(now)
-            && !binding.named.push.is_empty()
-            && request.method() != Some(Method::Ack)
-            && self.inside.len() < INSIDE_MAX
+        purr == Some(binding.named.purr) && !binding.is_awake(now) && !binding.named.push.is_empty()
     }
 
-    /// Lets it wait, and wakes the phone unless another one waits already.
-    pub(crate) fn let_wait(&mut self, waiting: Waiting, desk: &mut Desk<'_>, now: Instant) {
+    /// Whether a request may wait at all. An ACK may not: it gets no answer.
+    pub(crate) fn may_wait(&self, request: &Message) -> bool {
+        request.method() != Some(Method::Ack) && self.inside.len() < INSIDE_MAX
+    }
+
+    /// Lets it wait. A phone whose connection broke attaches by itself until `returns`; any other one is woken, unless
+    /// another request waits for it already.
+    pub(crate) fn let_wait(&mut self, waiting: Waiting, returns: Option<Instant>, desk: &mut Desk<'_>, now: Instant) {
         let Ok(key) = ServerKey::of(&waiting.request) else { return };
         let invite = waiting.request.method() == Some(Method::Invite);
-        let until = now + if invite { desk.policy.hold } else { NON_INVITE_HOLD };
+        let longest = now + if invite { desk.policy.hold } else { NON_INVITE_HOLD };
+        let until = returns.map_or(longest, |returns| returns.min(longest));
         if invite {
             self.say_trying(&waiting);
         }
-        if !self.inside.by_instance.contains_key(&waiting.instance) {
+        if returns.is_none() && !self.inside.by_instance.contains_key(&waiting.instance) {
             self.events.push_back(Event::Refresh(waiting.instance, until));
         }
         self.inside.add(key, waiting, until);
@@ -122,8 +126,8 @@ impl Pass {
         if meant { self.inside.take(number) } else { None }
     }
 
-    /// The phone has registered, or will not any more: what waits for it goes on.
-    pub(super) fn let_go(&mut self, instance: InstanceId) {
+    /// The phone has registered or attached, or will not any more: what waits for it goes on.
+    pub(crate) fn let_go(&mut self, instance: InstanceId) {
         let waiting = self.inside.take_all(instance);
         self.events.extend(waiting.into_iter().map(|waiting| Event::Release(Box::new(waiting))));
     }
