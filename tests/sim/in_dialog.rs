@@ -294,61 +294,6 @@ fn a_call_over_tls_moves_to_a_new_connection() {
 }
 
 #[test]
-fn requests_between_two_connections_of_a_phone_reach_it_on_the_next_one() {
-    for method in [Method::Bye, Method::Info, Method::Invite] {
-        let (mut world, call) = talking_over(Transport::Tls, 27);
-        world.phone("alice").lose_flow();
-        world.run_for(secs(1));
-        match method {
-            Method::Bye => world.pbx().hang_up(call),
-            other => world.pbx().inside(call, other, b""),
-        }
-        world.run_for(secs(4));
-        assert!(world.pbx().call(call).answers.is_empty(), "{method:?} waits for the phone");
-        world.phone("alice").reattach();
-        world.run_until_quiet();
-        assert_eq!(world.pbx().call(call).answers, [(method.as_str().to_owned(), 200)]);
-        assert_eq!(sent_inside(&world, method), 1);
-        let ended = world.phone("alice").calls[0].ended;
-        assert_eq!(ended, (method == Method::Bye).then_some("caller"));
-        if method != Method::Bye {
-            world.pbx().hang_up(call);
-            world.run_until_quiet();
-        }
-        world.assert_nothing_left();
-    }
-}
-
-#[test]
-fn a_phone_that_signed_off_in_a_call_is_not_waited_for() {
-    let (mut world, call) = talking_over(Transport::Tls, 28);
-    world.phone("alice").detach();
-    world.run_for(secs(1));
-    world.pbx().hang_up(call);
-    world.run_for(secs(1));
-    assert_eq!(world.pbx().call(call).answers, [("BYE".to_owned(), 480)]);
-    world.run_until_quiet();
-    world.assert_nothing_left();
-}
-
-#[test]
-fn requests_to_a_phone_that_lost_its_flow_and_stays_away_get_480_and_a_bye_ends_the_dialog_all_the_same() {
-    let mut world =
-        World::new(seed(15)).with_sleeping_phone("alice").with("alice", |phone| phone.transport = Transport::Tcp);
-    let call = world.pbx().invite("alice");
-    world.run_for(secs(10));
-    world.phone("alice").lose_flow();
-    world.run_for(secs(1));
-    world.pbx().inside(call, Method::Info, b"");
-    world.pbx().hang_up(call);
-    world.run_for(secs(31));
-    // Before the sender's own timer F.
-    assert_eq!(world.pbx().call(call).answers, [("INFO".to_owned(), 480), ("BYE".to_owned(), 480)]);
-    world.run_until_quiet();
-    world.assert_nothing_left();
-}
-
-#[test]
 fn a_call_over_a_trunk_connection_goes_on_over_the_next_one() {
     let mut world = crate::hand_over::world_over_tcp(15);
     let call = world.pbx().invite("alice");
@@ -461,7 +406,7 @@ fn talking(number: u64) -> (World, Call) {
     talking_over(Transport::Udp, number)
 }
 
-fn talking_over(transport: Transport, number: u64) -> (World, Call) {
+pub fn talking_over(transport: Transport, number: u64) -> (World, Call) {
     let mut world = World::new(seed(number)).with_sleeping_phone("alice").with("alice", |it| it.transport = transport);
     let call = world.pbx().invite("alice");
     world.run_until_quiet();
@@ -474,7 +419,7 @@ fn sent_to_pbx(world: &World, method: Method<'_>) -> usize {
 }
 
 /// Requests of this method, inside calls, that went to phones.
-fn sent_inside(world: &World, method: Method<'_>) -> usize {
+pub fn sent_inside(world: &World, method: Method<'_>) -> usize {
     let sent = world.sent.iter().filter(|(_, to, _)| to.starts_with("203.0.113."));
     let sent = sent.map(|(_, _, bytes)| parse(std::str::from_utf8(bytes).expect("text")));
     sent.filter(|it| it.method() == Some(method) && it.to().expect("To").tag().is_some()).count()

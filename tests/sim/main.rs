@@ -11,6 +11,7 @@
 )]
 
 mod attach_manners;
+mod between_flows;
 mod call;
 mod call_attached;
 mod call_ends;

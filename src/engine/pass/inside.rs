@@ -85,9 +85,10 @@ impl Pass {
         purr == Some(binding.named.purr) && !binding.is_awake(now) && !binding.named.push.is_empty()
     }
 
-    /// Whether a request may wait at all. An ACK may not: it gets no answer.
-    pub(crate) fn may_wait(&self, request: &Message) -> bool {
-        request.method() != Some(Method::Ack) && self.inside.len() < INSIDE_MAX
+    /// Whether a request may wait at all. No phone is woken for an ACK, but one that attaches by itself gets it: without the
+    /// ACK it ends a call that it answered just before its connection broke.
+    pub(crate) fn may_wait(&self, request: &Message, returns: Option<Instant>) -> bool {
+        (returns.is_some() || request.method() != Some(Method::Ack)) && self.inside.len() < INSIDE_MAX
     }
 
     /// Lets it wait. A phone whose connection broke attaches by itself until `returns`; any other one is woken, unless
