@@ -84,7 +84,7 @@ class SipAccount(pj.Account):
         self.app.invited(SipCall(self.app, self, prm.callId, call))
 
     def onInstantMessage(self, prm):
-        say("message:", prm.msgBody)  # n: PJSIP answers 200 when this returns.
+        say("message:", prm.msgBody)  # n: store it; PJSIP has answered 200 by now.
 
 
 class App:
@@ -96,7 +96,7 @@ class App:
         self.tokens = {purpose: f"{account['user']}-{purpose}" for purpose in ("call", "other")}
         self.held = None  # what the hand-over answered: instance, token, attach
         self.renewed = 0
-        self.online, self.todo = True, queue.Queue()
+        self.online, self.leaving, self.todo = True, False, queue.Queue()
         self.ringing, self.sip_calls, self.ended = {}, {}, {}
         self.sip, self.sip_token = None, None
         self.wanted, self.attached, self.busy = None, False, False  # wanted: where to be attached
@@ -204,6 +204,9 @@ class App:
 
     def settle(self):
         """Brings PJSIP to where the app wants it. It does one REGISTER at a time and says when that is over."""
+        if self.leaving and not self.busy and not self.attached:
+            self.leaving = False
+            say("offline")
         stale = self.held is None or self.sip_token != self.held["token"]
         if self.busy or (self.attached and self.wanted and not stale) or (not self.attached and not self.wanted):
             return
@@ -271,9 +274,12 @@ class App:
         elif command == "hang-up":
             for sip_call in list(self.sip_calls.values()):
                 sip_call.hangup(pj.CallOpParam(True))
-        elif command in ("online", "offline"):
-            self.online = command == "online"
-            if self.online and self.ringing:
+        elif command == "offline":
+            self.online, self.leaving = False, True
+            self.leave()
+        elif command == "online":
+            self.online = True
+            if self.ringing:
                 self.attach(self.held["attach"]["uri"])
         elif command in ("start", "background"):  # a, r
             self.hand_over()

@@ -53,6 +53,13 @@ impl<'s, 'w> Told<'s, 'w> {
         self.process.tell(command);
     }
 
+    /// The app loses its network, and Reveille has seen it go: from now on calls need a push.
+    #[track_caller]
+    fn goes_offline(&mut self) {
+        self.user("offline");
+        self.says("offline");
+    }
+
     /// A call that is shown for its push.
     #[track_caller]
     fn rings(&mut self) -> (Caller, String) {
@@ -129,7 +136,7 @@ fn the_app_of_the_guide_takes_calls_in_every_situation() {
     assert_eq!(app.says("over: "), format!("{call} SIP 487"));
 
     // j: the caller gives up while the phone has no network; the attach tells, or the push; o: a missed call.
-    app.user("offline");
+    app.goes_offline();
     let (mut caller, call) = app.rings();
     stage.hang_up(&mut caller);
     app.user("online");
@@ -137,7 +144,7 @@ fn the_app_of_the_guide_takes_calls_in_every_situation() {
     until("the missed call to be shown", || (app.count(&format!("missed-call: {call}")) == 1).then_some(()));
 
     // l: declined before SIP is up.
-    app.user("offline");
+    app.goes_offline();
     let (mut caller, _) = app.rings();
     app.user("decline");
     assert_eq!(app.says("declined: "), "200");
