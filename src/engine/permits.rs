@@ -74,8 +74,11 @@ pub enum PermitOutcome {
     Answered,
     /// It answered, and asked everyone to stay away for a while.
     RetryAfter(Duration),
-    /// It did not answer, or could not be reached.
+    /// It did not answer, or could not be reached, for an account that is registered there.
     Silent,
+    /// The same, for an account that is not registered there. The account itself may be the cause: the registrar's certificate may
+    /// not bear the name it was looked up by, or the registrar may drop its requests.
+    SilentToNewcomer,
     /// Nothing is known: the exchange was not begun, or not ended.
     Unused,
 }

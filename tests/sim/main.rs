@@ -48,6 +48,7 @@ mod moves;
 mod moves_beside;
 mod off_boarding;
 mod pacing;
+mod pacing_shared;
 mod pass;
 mod pass_walk;
 mod pbx;

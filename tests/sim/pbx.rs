@@ -204,6 +204,8 @@ impl Pbx {
             dials: Dials::User,
             guards: Guards::default(),
             listens: true,
+            certified: None,
+            ignores: None,
         };
         Self {
             address,
@@ -374,7 +376,7 @@ impl Pbx {
 
     fn handle_request(&mut self, request: Message, path: Path) {
         match request.method().expect("a request") {
-            Method::Register if self.registrar.verdict == Verdict::Silent => {
+            Method::Register if self.registrar.is_silent_to(&request) => {
                 self.criticise(&request);
                 self.log(&request, path, 0);
                 self.transactions.ignore(&request);

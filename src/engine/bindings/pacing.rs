@@ -8,7 +8,7 @@ use super::{Bindings, Event, Spoken, Timer};
 use crate::clock::Instant;
 use crate::engine::ids::BindingId;
 use crate::engine::output::{DestinationKey, RegistrationReason};
-use crate::engine::permits::{Class, Want, load_of};
+use crate::engine::permits::{Class, PermitOutcome, Want, load_of};
 use crate::engine::register::Desk;
 use crate::engine::tally::Shed;
 
@@ -94,6 +94,15 @@ impl Bindings {
                 }
                 self.change_load(place.0, tenant, signed(place.1));
             }
+        }
+    }
+
+    /// What it tells of its registrar's address that a REGISTER had no answer.
+    pub(super) fn silence(&self, id: BindingId) -> PermitOutcome {
+        let asked = self.bindings.get(&id).and_then(|binding| Some((binding.target.as_ref()?, binding.booked?.0)));
+        match asked {
+            Some((target, booked)) if destination_of(target) == booked => PermitOutcome::Silent,
+            Some(_) | None => PermitOutcome::SilentToNewcomer,
         }
     }
 

@@ -31,7 +31,7 @@ impl Bindings {
             End::Granted { .. } | End::Refused { .. } | End::Unsignable(_) => PermitOutcome::Answered,
             End::Failed { code: 500 | 503, retry_after: Some(span), .. } => PermitOutcome::RetryAfter(*span),
             End::Failed { .. } => PermitOutcome::Answered,
-            End::Silent => PermitOutcome::Silent,
+            End::Silent => self.silence(id),
         };
         self.report_current(id, outcome);
         if let Some(binding) = self.bindings.get_mut(&id) {

@@ -148,7 +148,9 @@ impl Home {
                 let span = span.min(BACKOFF_MAX);
                 self.down = Some(Down { until: now + span, step: 0, probing: false, silent: false });
             }
-            PermitOutcome::Silent => {
+            // The accounts that are registered there go on, and find out by themselves if it is silent to all.
+            PermitOutcome::SilentToNewcomer if !self.load.is_empty() => self.end_probe(),
+            PermitOutcome::Silent | PermitOutcome::SilentToNewcomer => {
                 let step = match &self.down {
                     Some(down) if down.probing => down.step + 1,
                     Some(_) => return,
@@ -156,11 +158,14 @@ impl Home {
                 };
                 self.down = Some(Down { until: now + backoff(step, random), step, probing: false, silent: true });
             }
-            PermitOutcome::Unused => {
-                if let Some(down) = &mut self.down {
-                    down.probing = false;
-                }
-            }
+            PermitOutcome::Unused => self.end_probe(),
+        }
+    }
+
+    /// The exchange that was the probe told nothing: the next one is.
+    fn end_probe(&mut self) {
+        if let Some(down) = &mut self.down {
+            down.probing = false;
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reveille::clock::Instant;
 use reveille::engine::ids::Capability;
+use reveille::engine::output::TrunkKey;
 use reveille::sip::address::Address;
 use reveille::sip::auth::Algorithm;
 use reveille::sip::{HeaderName, Message, digest, outbound};
@@ -66,6 +67,23 @@ pub struct Registrar {
     pub guards: Guards,
     /// Whether connections to it are accepted.
     pub listens: bool,
+    /// The only name in its certificate; `None`: all that are asked for.
+    pub certified: Option<&'static str>,
+    /// A user whose REGISTERs get no answer.
+    pub ignores: Option<&'static str>,
+}
+
+impl Registrar {
+    /// Whether a connection can be opened.
+    pub fn accepts(&self, trunk: &TrunkKey) -> bool {
+        let is_named = |name| trunk.identity.as_ref().is_none_or(|it| it.host == name);
+        self.listens && self.certified.is_none_or(is_named)
+    }
+
+    pub(super) fn is_silent_to(&self, request: &Message) -> bool {
+        let to = request.to().expect("To").uri();
+        self.verdict == Verdict::Silent || self.ignores.is_some_and(|user| to.user() == Some(user.as_bytes()))
+    }
 }
 
 /// Which contacts a 200 lists.

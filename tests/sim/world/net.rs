@@ -50,18 +50,26 @@ impl World {
                 let open = self.connections.iter().find(|(_, it)| it.open && it.trunk.as_ref() == Some(key));
                 match open.map(|(stream, _)| *stream).or_else(|| self.open_trunk(key)) {
                     Some(stream) => self.send_on_stream(stream, bytes),
-                    None => self.schedule(millis(30), Event::TrunkDown(Arc::clone(key), TrunkFault::Connect)),
+                    None => self.schedule(millis(30), Event::TrunkDown(Arc::clone(key), self.fault_of(key))),
                 }
             }
         }
     }
 
+    /// Why a connection could not be opened.
+    fn fault_of(&self, key: &TrunkKey) -> TrunkFault {
+        match self.resident(key.remote) {
+            Resident::Pbx(place) if self.pbxs[place].registrar.listens => TrunkFault::Tls,
+            Resident::Pbx(_) | Resident::Phone(_) | Resident::Nobody => TrunkFault::Connect,
+        }
+    }
+
     fn open_trunk(&mut self, key: &Arc<TrunkKey>) -> Option<u64> {
-        let listens = match self.resident(key.remote) {
-            Resident::Pbx(place) => self.pbxs[place].registrar.listens,
+        let opens = match self.resident(key.remote) {
+            Resident::Pbx(place) => self.pbxs[place].registrar.accepts(key),
             Resident::Phone(_) | Resident::Nobody => false,
         };
-        if !listens {
+        if !opens {
             return None;
         }
         self.connections_made += 1;
