@@ -319,6 +319,7 @@ impl Bindings {
                     self.advance_trial(id, branch, step, desk, now);
                 }
                 Timer::Next if binding.restricted => self.part(id, desk, now),
+                Timer::Next if matches!(binding.phase, Phase::Waiting(_)) => self.look_again(id, now),
                 Timer::Next => {
                     let lapsed = binding.ever_registered && !binding.is_registered(now);
                     if lapsed || binding.target.is_none() {
@@ -327,7 +328,7 @@ impl Bindings {
                         self.register_again(id, now);
                     }
                 }
-                Timer::Pacing => self.tell_long_wait(id),
+                Timer::Pacing => self.tell_long_wait(id, now),
                 Timer::Lapse => {
                     if binding.dormant {
                         binding.bound_at = None;
@@ -419,7 +420,9 @@ impl Bindings {
         let hop = target.hop.clone();
         let (exchange, request) = Exchange::start(&mut binding.identity, target, terms, desk, now);
         self.by_branch.insert(exchange.branch, id);
-        self.schedule.remove((id, Timer::Pacing));
+        for timer in [Timer::Pacing, Timer::Next] {
+            self.schedule.remove((id, timer));
+        }
         self.schedule.set((id, Timer::Exchange), exchange.poll_timeout());
         binding.phase = Phase::Exchanging(exchange);
         self.events.push_back(Event::Send(hop, request));

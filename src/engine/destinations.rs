@@ -40,6 +40,8 @@ pub(crate) enum Event {
     Permit(Asker, Permit),
     /// No further account can be kept registered there; ask again after so long.
     Refused(DestinationKey, BindingId, Duration),
+    /// The destination that the binding waits for is silent.
+    Withheld(DestinationKey, BindingId),
     /// An operator is to know that a destination is full.
     Crowded(Crowded),
 }
@@ -149,7 +151,7 @@ impl Destinations {
             PermitMessage::Wanted(want) => {
                 self.home(destination).want(want, from);
                 self.grant(destination, random, now);
-                if self.homes.get(&destination).is_some_and(|home| home.is_silent(now)) {
+                if self.homes.get(&destination).is_some_and(Home::is_silent) {
                     self.tell(from, destination, PermitMessage::Withheld, random, now);
                 }
             }
@@ -179,11 +181,7 @@ impl Destinations {
                 self.hand_out(destination, (class, tenant), count, proven, random, now);
             }
             PermitMessage::Refused { tenant, count, after } => self.refuse(destination, tenant, count, after),
-            PermitMessage::Withheld => {
-                if let Some(queue) = self.waiting.get_mut(&destination) {
-                    queue.withheld = true;
-                }
-            }
+            PermitMessage::Withheld => self.withhold(destination),
         }
     }
 
@@ -250,6 +248,16 @@ impl Destinations {
         }
     }
 
+    /// The destination is silent: bindings that wait for it may know another way.
+    fn withhold(&mut self, destination: DestinationKey) {
+        let Some(queue) = self.waiting.get_mut(&destination) else { return };
+        for asker in queue.withhold() {
+            if let Asker::Binding(binding) = asker {
+                self.events.push_back(Event::Withheld(destination, binding));
+            }
+        }
+    }
+
     /// First registrations that find no room.
     fn refuse(&mut self, destination: DestinationKey, tenant: u16, count: u32, after: Duration) {
         let Some(queue) = self.waiting.get_mut(&destination) else { return };
@@ -312,7 +320,7 @@ impl Destinations {
                 Err(look) => break look,
             }
         };
-        let proven = home.proven;
+        let (proven, withheld) = (home.proven, home.untold());
         self.idle_unproven.set(destination, look.filter(|_| !proven && home.is_idle()));
         self.schedule.set(destination, look);
         if let Some(need) = warned {
@@ -324,6 +332,9 @@ impl Destinations {
         }
         for (shard, class, tenant, count) in granted {
             self.tell(shard, destination, PermitMessage::Granted { class, tenant, count, proven }, random, now);
+        }
+        for shard in withheld {
+            self.tell(shard, destination, PermitMessage::Withheld, random, now);
         }
     }
 }

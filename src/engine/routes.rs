@@ -32,10 +32,10 @@ impl Engine {
                 self.destinations.load(destination, tenant, change, &mut self.random, now.boot);
             }
             // Behind a destination that says nothing it does not wait for its turn.
-            Event::Waits(binding, destination) if !self.destinations.is_withheld(&destination) => {
-                self.bindings.note_pacing(binding, now.boot);
+            Event::Waits(binding, destination) => {
+                let paced = !self.destinations.is_withheld(&destination);
+                self.bindings.note_pacing(binding, paced, now.boot);
             }
-            Event::Waits(..) => {}
             Event::Send(hop, bytes) => self.outputs.push_back(Effect::Send(hop, bytes)),
             Event::Proven(address, span) => self.emit(Output::Registrar(address, span)),
             Event::Changed(binding, state, reason, code) => {
@@ -84,6 +84,10 @@ impl Engine {
             Event::Refused(destination, binding, after) => {
                 let (bindings, mut desk) = self.for_bindings();
                 bindings.handle_crowded(binding, destination, after, &mut desk, now.boot);
+            }
+            Event::Withheld(destination, binding) => {
+                let (bindings, mut desk) = self.for_bindings();
+                bindings.handle_withheld(binding, destination, &mut desk, now.boot);
             }
             Event::Crowded(crowded) => self.emit(Output::Note(Note::RegistrarFull(crowded))),
         }

@@ -1,11 +1,12 @@
 //! One registrar for many: what an account, or a tenant, must not do to the others that are registered there.
 
 use reveille::engine::input::Located;
-use reveille::engine::output::{Note, RegistrationState};
+use reveille::engine::output::{Answer, Note, RegistrationReason, RegistrationState};
 use reveille::sip::Transport;
 
-use crate::world::build::{DOMAIN, address, registrar};
-use crate::world::{World, minutes, secs, seed};
+use crate::pbx::Verdict;
+use crate::world::build::{DOMAIN, EDGE, PBX, address, registrar};
+use crate::world::{World, millis, minutes, secs, seed};
 
 #[test]
 fn a_name_that_is_not_in_the_registrars_certificate_holds_up_no_refresh() {
@@ -51,8 +52,69 @@ fn an_account_that_its_registrar_does_not_answer_holds_up_no_refresh() {
     assert_eq!(lapsed(&world, before), 0, "of registrations that the registrar would have renewed");
 }
 
+#[test]
+fn accounts_find_their_registrar_again_when_its_name_leads_elsewhere() {
+    let mut world = World::new(seed(914));
+    for name in names(60) {
+        world.add_phone(&name);
+        world.hand_over(&name);
+    }
+    world.run_for(minutes(1));
+    world.pbx().move_to(address("198.51.100.11:5060"), address(EDGE));
+    let there = Located { transport: Transport::Udp, address: address("198.51.100.11:5060") };
+    world.names.insert(DOMAIN.to_owned(), Ok(vec![there]));
+    world.run_for(minutes(30));
+    let found = names(60).filter(|name| world.pbx().contacts(name).len() == 1).count();
+    assert_eq!(found, 60, "the former address is dead");
+}
+
+#[test]
+fn accounts_go_on_to_the_next_address_while_the_first_is_silent() {
+    let mut world = World::new(seed(915));
+    let at = |address_: &str| Located { transport: Transport::Udp, address: address(address_) };
+    world.names.insert(DOMAIN.to_owned(), Ok(vec![at("198.51.100.9:5060"), at(PBX)]));
+    for name in names(60) {
+        world.add_phone(&name);
+        world.hand_over(&name);
+    }
+    world.run_for(minutes(2));
+    let found = names(60).filter(|name| world.pbx().contacts(name).len() == 1).count();
+    assert_eq!(found, 60, "the first address is dead");
+}
+
+#[test]
+fn accounts_that_wait_for_a_registrar_that_fell_silent_do_not_say_that_they_wait_for_others() {
+    let mut world = World::new(seed(916)).with_policy(|policy| policy.registrars.rate = 5);
+    let paced = |world: &mut World| {
+        names(250).filter(|name| registration(world, name).1 == Some(RegistrationReason::Pacing)).count()
+    };
+    for name in names(250) {
+        world.add_phone(&name);
+        world.hand_over(&name);
+    }
+    world.run_for(minutes(3));
+    world.pbx().registrar.verdict = Verdict::Silent;
+    world.run_for(minutes(12));
+    world.pbx().registrar.verdict = Verdict::Fair;
+    world.run_until(minutes(30), |world| names(250).any(|name| world.pbx().contacts(&name).len() == 1));
+    world.run_for(secs(7));
+    assert!(paced(&mut world) > 0, "many have waited, and others go first");
+    world.pbx().registrar.verdict = Verdict::Silent;
+    world.run_for(minutes(2));
+    assert_eq!(paced(&mut world), 0, "none goes first");
+}
+
 fn names(count: usize) -> impl Iterator<Item = String> {
     (0..count).map(|number| format!("phone{number}"))
+}
+
+fn registration(world: &mut World, name: &str) -> (RegistrationState, Option<RegistrationReason>) {
+    let asked = world.show(name);
+    world.run_for(millis(5));
+    match world.answer(asked) {
+        Some(Answer::Instance(view)) => (view.registration.state, view.registration.reason),
+        _ => panic!("no view"),
+    }
 }
 
 /// How often a registration of the phones was told to be over since.

@@ -82,6 +82,8 @@ pub(crate) struct Binding {
     pub(super) cuts: Cuts,
     pub(super) unproven_attempts: u8,
     pub(super) backoff_step: u32,
+    /// How often it was decided to look the registrar up again since the last grant, because its address was silent.
+    pub(super) looks: u32,
     pub(super) refusals: Refusals,
     /// Whether only its app can help.
     pub(super) cure: Cure,
@@ -158,6 +160,7 @@ impl Binding {
             cuts: Cuts::default(),
             unproven_attempts: 0,
             backoff_step: 0,
+            looks: 0,
             refusals: Refusals::default(),
             cure: Cure::default(),
             early_from: Instant::default(),

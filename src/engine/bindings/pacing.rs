@@ -10,10 +10,13 @@ use crate::engine::ids::BindingId;
 use crate::engine::output::{DestinationKey, RegistrationReason};
 use crate::engine::permits::{Class, PermitOutcome, Want, load_of};
 use crate::engine::register::Desk;
+use crate::engine::schedule::backoff;
 use crate::engine::tally::Shed;
 
 /// A wait that is longer has `pacing` as its reason.
 const LONG_WAIT: Duration = Duration::from_secs(5);
+/// How often it is looked at whether the reason of a long wait is still the same.
+const LONG_WAIT_AGAIN: Duration = Duration::from_secs(30);
 /// What a registration is told that there is no room for.
 const CROWDED: &str =
     "more accounts are held at the registrar's address than can be refreshed in time; tried again later";
@@ -58,10 +61,45 @@ impl Bindings {
         self.events.push_back(Event::Spoken(id, Spoken::Crowded(after)));
     }
 
-    /// Others go first to its registrar's address, and have for long.
-    pub(crate) fn note_pacing(&mut self, id: BindingId, now: Instant) {
-        if let Some(binding) = self.bindings.get_mut(&id) {
-            binding.paced = true;
+    /// The address it waits for is silent. It goes on to the next one; where there is none it waits for the probe to be answered, and
+    /// meanwhile looks its registrar up again: the registrar may live elsewhere by now.
+    pub(crate) fn handle_withheld(
+        &mut self,
+        id: BindingId,
+        destination: DestinationKey,
+        desk: &mut Desk<'_>,
+        now: Instant,
+    ) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return };
+        if !matches!(binding.phase, Phase::Waiting(at) if at == destination) {
+            return;
+        }
+        if !binding.candidates.is_empty() {
+            self.cease(id);
+            return self.next_target(id, desk, now);
+        }
+        if !binding.dormant {
+            let pause = backoff(binding.looks, desk.random);
+            binding.looks += 1;
+            self.schedule.set((id, Timer::Next), Some(now + pause));
+        }
+    }
+
+    /// It has waited for a silent address. What holds is not given up for a resolver's word.
+    pub(super) fn look_again(&mut self, id: BindingId, now: Instant) {
+        let Some(binding) = self.bindings.get(&id) else { return };
+        if binding.is_registered(now) {
+            return self.schedule.set((id, Timer::Next), binding.registered_until);
+        }
+        self.cease(id);
+        self.locate(id);
+    }
+
+    /// It has waited long: because others go first to its registrar's address (`paced`), or because that is silent.
+    pub(crate) fn note_pacing(&mut self, id: BindingId, paced: bool, now: Instant) {
+        if let Some(binding) = self.bindings.get_mut(&id)
+            && std::mem::replace(&mut binding.paced, paced) != paced
+        {
             self.recount(id, None, now);
         }
     }
@@ -74,8 +112,9 @@ impl Bindings {
         }
     }
 
-    pub(super) fn tell_long_wait(&mut self, id: BindingId) {
+    pub(super) fn tell_long_wait(&mut self, id: BindingId, now: Instant) {
         if let Some(Phase::Waiting(destination)) = self.bindings.get(&id).map(|binding| &binding.phase) {
+            self.schedule.set((id, Timer::Pacing), Some(now + LONG_WAIT_AGAIN));
             self.events.push_back(Event::Waits(id, *destination));
         }
     }

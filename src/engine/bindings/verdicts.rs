@@ -81,7 +81,7 @@ impl Bindings {
         };
         binding.judge(reason, verdict);
         (binding.cut_off, binding.disconnected) = (false, false);
-        binding.backoff_step = 0;
+        (binding.backoff_step, binding.looks) = (0, 0);
         binding.refusals = Refusals::default();
         binding.cure.end();
         binding.ever_registered = true;

@@ -1,6 +1,6 @@
 //! One destination in its home shard: what wants a turn there, whether it answers, and what is held there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::budget::{Budget, EXCHANGE_COST};
@@ -46,6 +46,8 @@ struct Down {
     probing: bool,
     /// It did not answer; else it asked for the pause itself.
     silent: bool,
+    /// The shards that wait know of it.
+    told: bool,
 }
 
 impl Home {
@@ -84,7 +86,8 @@ impl Home {
         self.budget.take(EXCHANGE_COST, self.rate(rates, draining), now).map_err(Some)?;
         if !removal {
             if let Some(down) = &mut self.down {
-                down.probing = true;
+                // A shard takes any permit for a sign of life.
+                (down.probing, down.told) = (true, false);
             }
             self.outstanding += 1;
         }
@@ -146,7 +149,7 @@ impl Home {
             PermitOutcome::RetryAfter(span) => {
                 self.proven = true;
                 let span = span.min(BACKOFF_MAX);
-                self.down = Some(Down { until: now + span, step: 0, probing: false, silent: false });
+                self.down = Some(Down { until: now + span, step: 0, probing: false, silent: false, told: true });
             }
             // The accounts that are registered there go on, and find out by themselves if it is silent to all.
             PermitOutcome::SilentToNewcomer if !self.load.is_empty() => self.end_probe(),
@@ -156,7 +159,8 @@ impl Home {
                     Some(_) => return,
                     None => 0,
                 };
-                self.down = Some(Down { until: now + backoff(step, random), step, probing: false, silent: true });
+                let until = now + backoff(step, random);
+                self.down = Some(Down { until, step, probing: false, silent: true, told: false });
             }
             PermitOutcome::Unused => self.end_probe(),
         }
@@ -169,8 +173,16 @@ impl Home {
         }
     }
 
-    pub(super) fn is_silent(&self, now: Instant) -> bool {
-        self.down.as_ref().is_some_and(|down| down.silent && now < down.until)
+    /// Whether it has answered nothing since it fell silent, the probe under way included.
+    pub(super) fn is_silent(&self) -> bool {
+        self.down.as_ref().is_some_and(|down| down.silent)
+    }
+
+    /// The shards that wait and have yet to be told that it is silent.
+    pub(super) fn untold(&mut self) -> BTreeSet<ShardId> {
+        let Some(down) = self.down.as_mut().filter(|down| down.silent && !down.told) else { return BTreeSet::new() };
+        down.told = true;
+        self.wanted.keys().map(|(_, shard)| *shard).collect()
     }
 
     pub(super) fn is_idle(&self) -> bool {

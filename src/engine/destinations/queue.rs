@@ -1,6 +1,6 @@
 //! What of this shard waits for a turn at one destination.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ahash::HashMap;
 
@@ -11,7 +11,9 @@ use crate::engine::permits::{Asker, Class, Want};
 pub(super) struct Queue {
     line: BTreeMap<(Want, u64), Asker>,
     places: HashMap<Asker, (Want, u64)>,
-    /// The destination was silent when a permit was last asked for.
+    /// Those that were not told that the destination is silent, in an order in which the hash order does not show.
+    untold: BTreeSet<Asker>,
+    /// The destination is silent, so far as its home has told.
     pub(super) withheld: bool,
 }
 
@@ -23,6 +25,7 @@ impl Queue {
         }
         self.places.insert(asker, (want, number));
         self.line.insert((want, number), asker);
+        self.untold.insert(asker);
         true
     }
 
@@ -30,6 +33,7 @@ impl Queue {
     pub(super) fn remove(&mut self, asker: Asker) -> Option<Want> {
         let place = self.places.remove(&asker)?;
         self.line.remove(&place);
+        self.untold.remove(&asker);
         Some(place.0)
     }
 
@@ -42,7 +46,14 @@ impl Queue {
         }
         self.line.remove(&place);
         self.places.remove(&asker);
+        self.untold.remove(&asker);
         Some(asker)
+    }
+
+    /// The destination is silent. Returns the askers that have yet to be told; each is told once, however long it waits.
+    pub(super) fn withhold(&mut self) -> BTreeSet<Asker> {
+        self.withheld = true;
+        std::mem::take(&mut self.untold)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -204,7 +204,7 @@ fn first_registrations_that_find_no_room_are_refused_with_one_warning_and_refres
                 assert!(asker == binding(9));
                 seen.2 += 1;
             }
-            Event::Peer(..) => {}
+            Event::Peer(..) | Event::Withheld(..) => {}
         }
     }
     assert_eq!((seen.0, seen.1), (3, 1));
