@@ -1,11 +1,12 @@
 //! One registrar for many: what an account, or a tenant, must not do to the others that are registered there.
 
 use reveille::engine::input::Located;
-use reveille::engine::output::{Answer, Note, RegistrationReason, RegistrationState};
+use reveille::engine::output::{Answer, Note, Refusal, RegistrationReason, RegistrationState};
+use reveille::engine::policy::TenantPolicy;
 use reveille::sip::Transport;
 
-use crate::pbx::Verdict;
-use crate::world::build::{DOMAIN, EDGE, PBX, address, registrar};
+use crate::pbx::{NonceLife, Verdict};
+use crate::world::build::{DOMAIN, EDGE, PBX, TENANT, address, registrar};
 use crate::world::{World, millis, minutes, secs, seed};
 
 #[test]
@@ -104,6 +105,51 @@ fn accounts_that_wait_for_a_registrar_that_fell_silent_do_not_say_that_they_wait
     assert_eq!(paced(&mut world), 0, "none goes first");
 }
 
+#[test]
+fn two_tenants_share_a_registrar_that_is_full_and_each_is_let_in_when_there_is_room() {
+    let mut world = World::new(seed(913))
+        .with_policy(|policy| {
+            (policy.registrars.rate, policy.registrars.rate_max) = (5, 10);
+            policy.tenants.push(TenantPolicy { id: "other".into(), ..policy.tenants[0].clone() });
+        })
+        .with_pbx(|pbx| (pbx.registrar.max_expires, pbx.registrar.nonces) = (16, NonceLife::OneRequest));
+    let hand_over = |world: &mut World, name: &str, tenant: &str| {
+        world.add_phone(name);
+        let mut offer = world.offer(name);
+        offer.tenant = tenant.into();
+        world.hand_over_this(name, offer)
+    };
+    (0..70).for_each(|number| _ = hand_over(&mut world, &format!("large{number}"), TENANT));
+    world.run_for(minutes(3));
+    let large = held(&mut world, "large", 70);
+    assert!((40..=50).contains(&large.len()), "three quarters of the room: {}", large.len());
+    (0..30).for_each(|number| _ = hand_over(&mut world, &format!("small{number}"), "other"));
+    world.run_for(minutes(3));
+    let small = held(&mut world, "small", 30).len();
+    assert!((10..=20).contains(&small), "the last quarter: {small}");
+    assert_eq!(held(&mut world, "large", 70), large, "what is held stays");
+
+    for tenant in [TENANT, "other"] {
+        let asked = hand_over(&mut world, &format!("late at {tenant}"), tenant);
+        world.run_for(secs(1));
+        assert!(matches!(world.refusal(asked), Some(Refusal::Busy { after }) if after == secs(60)), "{tenant}");
+    }
+
+    large[..25].iter().for_each(|name| _ = world.delete(name));
+    world.run_for(minutes(4));
+    let left = held(&mut world, "large", 70).len();
+    assert_eq!(held(&mut world, "small", 30).len(), 30);
+    let reasons = (0..30).filter_map(|number| registration(&mut world, &format!("small{number}")).1);
+    assert_eq!(reasons.filter(|reason| *reason == RegistrationReason::Pacing).count(), 0);
+    assert!(left > large.len() - 25, "the larger one gets what is left over: {left}");
+
+    held(&mut world, "large", 70)[..20].iter().for_each(|name| _ = world.delete(name));
+    world.run_for(secs(5));
+    let asked = hand_over(&mut world, "last", "other");
+    world.run_for(secs(2));
+    assert_eq!(world.handed_over(asked).registration.state, RegistrationState::Registered);
+}
+
 fn names(count: usize) -> impl Iterator<Item = String> {
     (0..count).map(|number| format!("phone{number}"))
 }
@@ -115,6 +161,12 @@ fn registration(world: &mut World, name: &str) -> (RegistrationState, Option<Reg
         Some(Answer::Instance(view)) => (view.registration.state, view.registration.reason),
         _ => panic!("no view"),
     }
+}
+
+/// Those of the accounts that are registered.
+fn held(world: &mut World, kind: &str, count: usize) -> Vec<String> {
+    let names = (0..count).map(|number| format!("{kind}{number}"));
+    names.filter(|name| world.pbx().contacts(name).len() == 1).collect()
 }
 
 /// How often a registration of the phones was told to be over since.
