@@ -72,7 +72,7 @@ pub(crate) enum Asker {
 pub enum PermitOutcome {
     /// It answered validly.
     Answered,
-    /// It answered, and asked everyone to stay away for a while.
+    /// It answered 503, and asked everyone to stay away for a while.
     RetryAfter(Duration),
     /// It did not answer, or could not be reached, for an account that is registered there.
     Silent,

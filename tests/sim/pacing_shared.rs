@@ -37,7 +37,7 @@ fn a_name_that_is_not_in_the_registrars_certificate_holds_up_no_refresh() {
 #[test]
 fn an_account_that_its_registrar_does_not_answer_holds_up_no_refresh() {
     let mut world = World::new(seed(912)).with_pbx(|pbx| {
-        (pbx.registrar.max_expires, pbx.registrar.ignores) = (60, Some("mallory"));
+        (pbx.registrar.max_expires, pbx.registrar.apart) = (60, Some(("mallory", Verdict::Silent)));
     });
     for name in names(10) {
         world.add_phone(&name);
@@ -51,6 +51,25 @@ fn an_account_that_its_registrar_does_not_answer_holds_up_no_refresh() {
         world.run_for(minutes(1));
     }
     assert_eq!(lapsed(&world, before), 0, "of registrations that the registrar would have renewed");
+}
+
+#[test]
+fn an_error_in_serving_one_account_holds_up_no_refresh() {
+    let error = Verdict::Code(500, Some(300));
+    let mut world = World::new(seed(917))
+        .with_pbx(|pbx| (pbx.registrar.max_expires, pbx.registrar.apart) = (60, Some(("mallory", error))));
+    for name in names(10) {
+        world.add_phone(&name);
+        world.hand_over(&name);
+    }
+    world.run_for(minutes(1));
+    let (before, asked) = (world.notes.len(), world.pbx().registers.len());
+    world.add_phone("mallory");
+    world.hand_over("mallory");
+    world.run_for(secs(290));
+    assert_eq!(lapsed(&world, before), 0, "a 500 speaks of its request");
+    let errors = world.pbx().registers[asked..].iter().filter(|seen| seen.code == 500).count();
+    assert_eq!(errors, 1, "the account itself keeps to the Retry-After");
 }
 
 #[test]

@@ -205,7 +205,7 @@ impl Pbx {
             guards: Guards::default(),
             listens: true,
             certified: None,
-            ignores: None,
+            apart: None,
         };
         Self {
             address,
@@ -376,7 +376,7 @@ impl Pbx {
 
     fn handle_request(&mut self, request: Message, path: Path) {
         match request.method().expect("a request") {
-            Method::Register if self.registrar.is_silent_to(&request) => {
+            Method::Register if *self.registrar.verdict_on(&request) == Verdict::Silent => {
                 self.criticise(&request);
                 self.log(&request, path, 0);
                 self.transactions.ignore(&request);

@@ -29,7 +29,9 @@ impl Bindings {
         }
         let outcome = match &end {
             End::Granted { .. } | End::Refused { .. } | End::Unsignable(_) => PermitOutcome::Answered,
-            End::Failed { code: 500 | 503, retry_after: Some(span), .. } => PermitOutcome::RetryAfter(*span),
+            // Of 503 alone RFC 3261 §21.5.4 says: "It SHOULD NOT forward any other requests to that server for the duration
+            // specified in the Retry-After header field". That of a 500 (§21.5.1) is about one request.
+            End::Failed { code: 503, retry_after: Some(span), .. } => PermitOutcome::RetryAfter(*span),
             End::Failed { .. } => PermitOutcome::Answered,
             End::Silent => self.silence(id),
         };

@@ -69,8 +69,8 @@ pub struct Registrar {
     pub listens: bool,
     /// The only name in its certificate; `None`: all that are asked for.
     pub certified: Option<&'static str>,
-    /// A user whose REGISTERs get no answer.
-    pub ignores: Option<&'static str>,
+    /// A user who is treated otherwise.
+    pub apart: Option<(&'static str, Verdict)>,
 }
 
 impl Registrar {
@@ -80,9 +80,10 @@ impl Registrar {
         self.listens && self.certified.is_none_or(is_named)
     }
 
-    pub(super) fn is_silent_to(&self, request: &Message) -> bool {
+    pub(super) fn verdict_on(&self, request: &Message) -> &Verdict {
         let to = request.to().expect("To").uri();
-        self.verdict == Verdict::Silent || self.ignores.is_some_and(|user| to.user() == Some(user.as_bytes()))
+        let apart = self.apart.as_ref().filter(|(user, _)| to.user() == Some(user.as_bytes()));
+        apart.map_or(&self.verdict, |(_, verdict)| verdict)
     }
 }
 
@@ -227,7 +228,7 @@ impl Pbx {
             return Answer::plain(500);
         }
         *last = number;
-        match self.registrar.verdict.clone() {
+        match self.registrar.verdict_on(request).clone() {
             Verdict::Code(code, after) => {
                 let extra = after.map(|seconds| ("Retry-After", seconds.to_string())).into_iter().collect();
                 return Answer { extra, ..Answer::plain(code) };
