@@ -74,7 +74,7 @@ fn bounded(text: &str, most: usize) -> String {
 }
 
 const fn is_mark(character: char) -> bool {
-    matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -161,7 +161,7 @@ mod tests {
             (&b"\"J\xfcrgen\" <sip:1@b>"[..], Some("J\u{fc}rgen")),
             (b"J\xfcrgen M\xf6ller <sip:1@b>", Some("J\u{fc}rgen M\u{f6}ller")),
             ("\"J\u{fc}rgen\" <sip:1@b>".as_bytes(), Some("J\u{fc}rgen")),
-            ("\" \u{202e}Car\u{7}ol \" <sip:1@b>".as_bytes(), Some("Carol")),
+            ("\" \u{202e}Car\u{7}o\u{61c}l \" <sip:1@b>".as_bytes(), Some("Carol")),
             (b"\"\" <sip:1@b>", None),
             (b"\"  \" <sip:1@b>", None),
             (b"<sip:1@b>", None),
