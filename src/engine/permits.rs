@@ -74,8 +74,8 @@ pub enum PermitOutcome {
     Answered,
     /// It answered 503, and asked everyone to stay away for a while.
     RetryAfter(Duration),
-    /// It did not answer, or could not be reached, for an account that is registered there.
-    Silent,
+    /// It did not answer, or could not be reached, for an account that is registered there; this long after the request.
+    Silent(Duration),
     /// The same, for an account that is not registered there. The account itself may be the cause: the registrar's certificate may
     /// not bear the name it was looked up by, or the registrar may drop its requests.
     SilentToNewcomer,

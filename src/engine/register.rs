@@ -134,6 +134,8 @@ pub(crate) struct Exchange {
     querying: bool,
     /// Requests that were sent; retransmissions do not count.
     pub(crate) requests: u8,
+    /// When the last of them was sent.
+    pub(crate) asked: Instant,
 }
 
 /// What came of a response or a timer.
@@ -197,7 +199,8 @@ impl Exchange {
         let transaction =
             NonInviteClient::new(request.clone(), target.transport.is_reliable(), terms.datagrams_max, now);
         let challenges = Box::default();
-        let exchange = Self { branch, target, transaction, terms, challenges, longer: 0, querying, requests: 1 };
+        let exchange =
+            Self { branch, target, transaction, terms, challenges, longer: 0, querying, requests: 1, asked: now };
         (exchange, request)
     }
 
@@ -311,7 +314,7 @@ impl Exchange {
     }
 
     fn resend(&mut self, identity: &mut Identity, desk: &mut Desk<'_>, now: Instant) -> Step {
-        self.requests = self.requests.saturating_add(1);
+        (self.requests, self.asked) = (self.requests.saturating_add(1), now);
         self.branch = BranchId::mint(desk.shard, desk.random.bytes());
         let wanted = if self.querying { Wanted::Query } else { Wanted::Binding(self.terms.expires) };
         let request = identity.write(&self.target, self.branch, wanted, desk, now);

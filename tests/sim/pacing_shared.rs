@@ -54,6 +54,20 @@ fn an_account_that_its_registrar_does_not_answer_holds_up_no_refresh() {
 }
 
 #[test]
+fn an_account_that_its_registrar_does_not_answer_any_more_holds_up_no_refresh() {
+    let mut world = World::new(seed(918)).with_pbx(|pbx| pbx.registrar.max_expires = 60).with_sleeping_phone("mallory");
+    for name in names(10) {
+        world.add_phone(&name);
+        world.hand_over(&name);
+    }
+    world.run_for(minutes(1));
+    world.pbx().registrar.apart = Some(("mallory", Verdict::Silent));
+    let before = world.notes.len();
+    world.run_for(minutes(5));
+    assert_eq!(lapsed(&world, before), 0, "it answers the others meanwhile");
+}
+
+#[test]
 fn an_error_in_serving_one_account_holds_up_no_refresh() {
     let error = Verdict::Code(500, Some(300));
     let mut world = World::new(seed(917))

@@ -9,7 +9,7 @@ use crate::clock::Instant;
 use crate::engine::ids::BindingId;
 use crate::engine::output::{DestinationKey, RegistrationReason};
 use crate::engine::permits::{Class, PermitOutcome, Want, load_of};
-use crate::engine::register::Desk;
+use crate::engine::register::{Desk, Exchange};
 use crate::engine::schedule::backoff;
 use crate::engine::tally::Shed;
 
@@ -136,11 +136,13 @@ impl Bindings {
         }
     }
 
-    /// What it tells of its registrar's address that a REGISTER had no answer.
-    pub(super) fn silence(&self, id: BindingId) -> PermitOutcome {
-        let asked = self.bindings.get(&id).and_then(|binding| Some((binding.target.as_ref()?, binding.booked?.0)));
-        match asked {
-            Some((target, booked)) if destination_of(target) == booked => PermitOutcome::Silent,
+    /// What it tells of a registrar's address that an exchange there had no answer.
+    pub(super) fn silence(&self, id: BindingId, exchange: &Exchange, now: Instant) -> PermitOutcome {
+        let booked = self.bindings.get(&id).and_then(|binding| binding.booked);
+        match booked {
+            Some((at, _)) if at == destination_of(&exchange.target) => {
+                PermitOutcome::Silent(now.saturating_since(exchange.asked))
+            }
             Some(_) | None => PermitOutcome::SilentToNewcomer,
         }
     }

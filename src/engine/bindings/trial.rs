@@ -139,7 +139,8 @@ impl Bindings {
         let again = binding.dormant && matches!(end, End::Silent) && !binding.candidates.is_empty();
         if let Some(exchange) = &trial.exchange {
             self.by_branch.remove(&exchange.branch);
-            let outcome = if matches!(end, End::Silent) { self.silence(id) } else { PermitOutcome::Answered };
+            let outcome =
+                if matches!(end, End::Silent) { self.silence(id, exchange, now) } else { PermitOutcome::Answered };
             self.report_trial(&exchange.target, outcome, exchange.requests);
         }
         if again && let Some(binding) = self.bindings.get_mut(&id) {

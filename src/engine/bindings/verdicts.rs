@@ -27,15 +27,7 @@ impl Bindings {
         if self.is_restricted(id) {
             return self.parted(id, &end);
         }
-        let outcome = match &end {
-            End::Granted { .. } | End::Refused { .. } | End::Unsignable(_) => PermitOutcome::Answered,
-            // Of 503 alone RFC 3261 §21.5.4 says: "It SHOULD NOT forward any other requests to that server for the duration
-            // specified in the Retry-After header field". That of a 500 (§21.5.1) is about one request.
-            End::Failed { code: 503, retry_after: Some(span), .. } => PermitOutcome::RetryAfter(*span),
-            End::Failed { .. } => PermitOutcome::Answered,
-            End::Silent => self.silence(id),
-        };
-        self.report_current(id, outcome);
+        self.report_current(id, &end, now);
         if let Some(binding) = self.bindings.get_mut(&id) {
             binding.phase = Phase::Resting;
         }
@@ -203,13 +195,20 @@ impl Bindings {
         }
     }
 
-    pub(super) fn report_current(&mut self, id: BindingId, outcome: PermitOutcome) {
-        if let Some(binding) = self.bindings.get(&id)
-            && let Phase::Exchanging(exchange) = &binding.phase
-        {
-            let used = Used { class: binding.permit_class, outcome, requests: exchange.requests };
-            self.events.push_back(Event::Report(destination_of(&exchange.target), used));
-        }
+    fn report_current(&mut self, id: BindingId, end: &End, now: Instant) {
+        let Some(binding) = self.bindings.get(&id) else { return };
+        let Phase::Exchanging(exchange) = &binding.phase else { return };
+        let outcome = match end {
+            // Of 503 alone RFC 3261 §21.5.4 says: "It SHOULD NOT forward any other requests to that server for the duration
+            // specified in the Retry-After header field". That of a 500 (§21.5.1) is about one request.
+            End::Failed { code: 503, retry_after: Some(span), .. } => PermitOutcome::RetryAfter(*span),
+            End::Granted { .. } | End::Refused { .. } | End::Unsignable(_) | End::Failed { .. } => {
+                PermitOutcome::Answered
+            }
+            End::Silent => self.silence(id, exchange, now),
+        };
+        let used = Used { class: binding.permit_class, outcome, requests: exchange.requests };
+        self.events.push_back(Event::Report(destination_of(&exchange.target), used));
     }
 }
 

@@ -17,6 +17,9 @@ pub(super) const UNPROVEN_OUTSTANDING_MAX: u32 = 3;
 const IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// One that never answered is forgotten sooner, so that naming many of them does not fill the table.
 const IDLE_UNPROVEN_MAX: Duration = Duration::from_secs(3600);
+/// An answer that came no longer than this after a request was sent may be older than the silence: it was on its way, or answered a
+/// request that was sent before.
+const ANSWER_SLACK: Duration = Duration::from_secs(2);
 /// Every tenth turn goes to a class that is not the most urgent one, so that none waits for ever.
 const TRICKLE: u32 = 10;
 /// When a binding that found no room asks again.
@@ -34,6 +37,8 @@ pub(super) struct Home {
     pub(super) budget: Budget,
     pub(super) load: Load,
     down: Option<Down>,
+    /// When it last answered.
+    answered: Option<Instant>,
     turns: u32,
     /// The tenant that had the last turn of a first registration.
     last_tenant: u16,
@@ -141,6 +146,9 @@ impl Home {
         if class == Class::Refresh && outcome == PermitOutcome::Answered {
             self.load.learn(requests);
         }
+        if matches!(outcome, PermitOutcome::Answered | PermitOutcome::RetryAfter(_)) {
+            self.answered = Some(now);
+        }
         match outcome {
             PermitOutcome::Answered => {
                 self.proven = true;
@@ -153,7 +161,8 @@ impl Home {
             }
             // The accounts that are registered there go on, and find out by themselves if it is silent to all.
             PermitOutcome::SilentToNewcomer if !self.load.is_empty() => self.end_probe(),
-            PermitOutcome::Silent | PermitOutcome::SilentToNewcomer => {
+            PermitOutcome::Silent(span) if self.has_answered_within(span, now) => self.end_probe(),
+            PermitOutcome::Silent(_) | PermitOutcome::SilentToNewcomer => {
                 let step = match &self.down {
                     Some(down) if down.probing => down.step + 1,
                     Some(_) => return,
@@ -164,6 +173,11 @@ impl Home {
             }
             PermitOutcome::Unused => self.end_probe(),
         }
+    }
+
+    /// Whether it answered others while a request went unanswered for so long: then it is silent to one account, not to all.
+    fn has_answered_within(&self, span: Duration, now: Instant) -> bool {
+        self.answered.is_some_and(|at| now.saturating_since(at) < span.saturating_sub(ANSWER_SLACK))
     }
 
     /// The exchange that was the probe told nothing: the next one is.

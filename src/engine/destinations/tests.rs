@@ -69,7 +69,8 @@ fn a_dead_destination_is_probed_by_one_exchange_and_its_answer_frees_all() {
     room.report(key, answered(Class::First, 2), &mut random, now);
     room.want(key, binding(0), first(now), &mut random, now);
     assert_eq!(permits(&mut room), 1);
-    let silent = Used { class: Class::First, outcome: PermitOutcome::Silent, requests: 1 };
+    let silent = Used { class: Class::First, outcome: PermitOutcome::Silent(Duration::from_secs(32)), requests: 1 };
+    now = now + Duration::from_secs(32);
     room.report(key, silent, &mut random, now);
     for number in 0..10 {
         room.want(key, binding(number), first(now), &mut random, now);
