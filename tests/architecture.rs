@@ -145,6 +145,20 @@ fn the_page_of_promises_names_proofs_that_exist() {
     assert!(named > 20, "the promises have lost their proofs");
 }
 
+#[test]
+fn the_map_of_rfcs_and_the_changelog_say_nothing_twice() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect("the page is there");
+    let (map, log) = (read("docs/rfc-map.md"), read("CHANGELOG.md"));
+    let rows = map.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let entries = log.lines().filter(|line| line.starts_with("- "));
+    for (of, lines) in [("rows", rows.filter(|row| *row != "RFC").collect::<Vec<_>>()), ("entries", entries.collect())]
+    {
+        let mut seen = BTreeSet::new();
+        let twice: Vec<_> = lines.into_iter().filter(|line| !seen.insert(*line)).collect();
+        assert!(seen.len() > 40 && twice.is_empty(), "{of} that are there twice: {twice:#?}");
+    }
+}
+
 fn forbid(words: &[&str], allowed: impl Fn(&Source) -> bool) {
     let mut faults = Vec::new();
     for source in sources().into_iter().filter(|source| !allowed(source)) {
