@@ -76,8 +76,8 @@ pub enum PermitOutcome {
     RetryAfter(Duration),
     /// It did not answer, or could not be reached, for an account that is registered there; this long after the request.
     Silent(Duration),
-    /// The same, for an account that is not registered there. The account itself may be the cause: the registrar's certificate may
-    /// not bear the name it was looked up by, or the registrar may drop its requests.
+    /// The same, for an account that is not registered there. The account itself may be the cause: the registrar's
+    /// certificate may not bear the name it was looked up by, or the registrar may drop its requests.
     SilentToNewcomer,
     /// Nothing is known: the exchange was not begun, or not ended.
     Unused,

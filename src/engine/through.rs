@@ -129,7 +129,7 @@ impl Engine {
         let to_device = self.calls.inside(&request).is_some_and(|inside| inside.is_to_device(&self.calls, &request));
         let returns = self.edge.returns_until(id).filter(|until| *until > now.boot);
         let waits = returns.is_some() || self.pass.must_wait(id, &request, now.boot);
-        if !to_device || !waits || !self.pass.may_wait(&request, returns) {
+        if !to_device || !waits || !self.pass.may_wait(id, &request, returns) {
             return Some(request);
         }
         let waiting = Waiting { instance: id, request, arrival: arrival.clone(), back: back.clone() };

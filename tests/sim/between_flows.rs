@@ -3,7 +3,7 @@
 use reveille::sip::{Message, Method, Transport};
 
 use crate::in_dialog::{sent_inside, talking_over};
-use crate::world::{World, minutes, secs, seed};
+use crate::world::{World, millis, minutes, secs, seed};
 
 #[test]
 fn requests_between_two_connections_of_a_phone_reach_it_on_the_next_one() {
@@ -49,6 +49,25 @@ fn the_ack_to_an_answer_waits_for_a_phone_that_lost_its_connection_after_it() {
 }
 
 #[test]
+fn a_caller_who_sends_many_requests_meanwhile_does_not_take_the_room_of_others() {
+    let (mut world, call) = talking_over(Transport::Tls, 30);
+    world.phone("alice").lose_flow();
+    world.run_for(secs(1));
+    for _ in 0..40 {
+        world.pbx().inside(call, Method::Info, b"");
+        world.run_for(millis(50));
+    }
+    assert_eq!(world.table("pass.inside"), 16);
+    assert_eq!(world.pbx().call(call).answers, vec![("INFO".to_owned(), 480); 24]);
+    world.phone("alice").reattach();
+    world.run_for(secs(5));
+    assert_eq!(sent_inside(&world, Method::Info), 16);
+    world.pbx().hang_up(call);
+    world.run_until_quiet();
+    world.assert_nothing_left();
+}
+
+#[test]
 fn a_phone_that_signed_off_in_a_call_is_not_waited_for() {
     let (mut world, call) = talking_over(Transport::Tls, 28);
     world.phone("alice").detach();
@@ -62,10 +81,7 @@ fn a_phone_that_signed_off_in_a_call_is_not_waited_for() {
 
 #[test]
 fn requests_to_a_phone_that_lost_its_flow_and_stays_away_get_480_and_a_bye_ends_the_dialog_all_the_same() {
-    let mut world =
-        World::new(seed(15)).with_sleeping_phone("alice").with("alice", |phone| phone.transport = Transport::Tcp);
-    let call = world.pbx().invite("alice");
-    world.run_for(secs(10));
+    let (mut world, call) = talking_over(Transport::Tcp, 15);
     world.phone("alice").lose_flow();
     world.run_for(secs(1));
     world.pbx().inside(call, Method::Info, b"");

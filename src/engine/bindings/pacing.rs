@@ -39,6 +39,12 @@ impl Binding {
 }
 
 impl Bindings {
+    /// The binding, if it waits for its turn at that address still.
+    fn waiting_for(&mut self, id: BindingId, destination: DestinationKey) -> Option<&mut Binding> {
+        let binding: &mut Binding = self.bindings.get_mut(&id)?;
+        matches!(binding.phase, Phase::Waiting(at) if at == destination).then_some(binding)
+    }
+
     /// No further account can be kept registered at the address it waits for.
     pub(crate) fn handle_crowded(
         &mut self,
@@ -48,10 +54,7 @@ impl Bindings {
         desk: &mut Desk<'_>,
         now: Instant,
     ) {
-        let Some(binding) = self.bindings.get_mut(&id) else { return };
-        if !matches!(binding.phase, Phase::Waiting(at) if at == destination) {
-            return;
-        }
+        let Some(binding) = self.waiting_for(id, destination) else { return };
         binding.phase = Phase::Resting;
         binding.judge(RegistrationReason::Pacing, CROWDED.to_owned());
         desk.tally.shed(Shed::Crowded);
@@ -61,8 +64,8 @@ impl Bindings {
         self.events.push_back(Event::Spoken(id, Spoken::Crowded(after)));
     }
 
-    /// The address it waits for is silent. It goes on to the next one; where there is none it waits for the probe to be answered, and
-    /// meanwhile looks its registrar up again: the registrar may live elsewhere by now.
+    /// The address it waits for is silent. It goes on to the next one; where there is none it waits for the probe to be
+    /// answered, and meanwhile looks its registrar up again: the registrar may live elsewhere by now.
     pub(crate) fn handle_withheld(
         &mut self,
         id: BindingId,
@@ -70,10 +73,7 @@ impl Bindings {
         desk: &mut Desk<'_>,
         now: Instant,
     ) {
-        let Some(binding) = self.bindings.get_mut(&id) else { return };
-        if !matches!(binding.phase, Phase::Waiting(at) if at == destination) {
-            return;
-        }
+        let Some(binding) = self.waiting_for(id, destination) else { return };
         if !binding.candidates.is_empty() {
             self.cease(id);
             return self.next_target(id, desk, now);

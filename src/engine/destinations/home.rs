@@ -17,8 +17,8 @@ pub(super) const UNPROVEN_OUTSTANDING_MAX: u32 = 3;
 const IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// One that never answered is forgotten sooner, so that naming many of them does not fill the table.
 const IDLE_UNPROVEN_MAX: Duration = Duration::from_secs(3600);
-/// An answer that came no longer than this after a request was sent may be older than the silence: it was on its way, or answered a
-/// request that was sent before.
+/// An answer that came no longer than this after a request was sent may be older than the silence: it was on its way, or
+/// answered a request that was sent before.
 const ANSWER_SLACK: Duration = Duration::from_secs(2);
 /// Every tenth turn goes to a class that is not the most urgent one, so that none waits for ever.
 const TRICKLE: u32 = 10;

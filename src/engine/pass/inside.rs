@@ -8,6 +8,8 @@ use crate::sip::{StatusCode, push_params};
 
 /// Requests that wait at once in a shard; above it a further one is answered as if its phone were gone.
 const INSIDE_MAX: usize = 2_048;
+/// Of these, requests that wait for one phone, so that one caller cannot take the room of all.
+const INSIDE_PHONE_MAX: usize = 16;
 /// A request other than INVITE must have its answer before its sender's timer F (32 s); the phone needs some of that.
 const NON_INVITE_HOLD: Duration = Duration::from_secs(20);
 
@@ -85,10 +87,13 @@ impl Pass {
         purr == Some(binding.named.purr) && !binding.is_awake(now) && !binding.named.push.is_empty()
     }
 
-    /// Whether a request may wait at all. No phone is woken for an ACK, but one that attaches by itself gets it: without the
+    /// Whether there is room for a request to wait, and it may. No phone is woken for an ACK, but one that attaches by itself gets it: without the
     /// ACK it ends a call that it answered just before its connection broke.
-    pub(crate) fn may_wait(&self, request: &Message, returns: Option<Instant>) -> bool {
-        (returns.is_some() || request.method() != Some(Method::Ack)) && self.inside.len() < INSIDE_MAX
+    pub(crate) fn may_wait(&self, instance: InstanceId, request: &Message, returns: Option<Instant>) -> bool {
+        let of_phone = self.inside.by_instance.get(&instance).map_or(0, BTreeSet::len);
+        (returns.is_some() || request.method() != Some(Method::Ack))
+            && of_phone < INSIDE_PHONE_MAX
+            && self.inside.len() < INSIDE_MAX
     }
 
     /// Lets it wait. A phone whose connection broke attaches by itself until `returns`; any other one is woken, unless
