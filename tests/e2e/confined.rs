@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::daemon::{Daemon, Settings};
 use crate::phones::Make;
-use crate::process::until;
+use crate::process::{installed, until};
 use crate::push::Provider;
 use crate::setting::Setting;
 use crate::world::{Transport, World};
@@ -142,13 +142,35 @@ fn a_kernel_without_landlock_and_seccomp_is_told_and_serves_all_the_same() {
     setting.daemon.erase(&setting.alice);
 }
 
-/// Not a test: a start under a filter that makes the kernel forget calls.
+/// Also the first step of a caged start: the environment says then what the kernel shall not know, and what to start.
 #[test]
-#[ignore = "runs as the first step of another test's daemon"]
-fn caged() {
-    let (Some(calls), Some(caged)) = (std::env::var_os(CAGE), std::env::var(CAGED).ok()) else { return };
+fn a_caged_program_finds_the_kernel_without_those_calls() {
+    if let (Some(calls), Ok(caged)) = (std::env::var_os(CAGE), std::env::var(CAGED)) {
+        start_caged(&calls.to_string_lossy(), &caged);
+    }
+    let world = World::new("confined-cage");
+    let directory = world.directory_of("cage");
+    // Python takes the daemon's place, and its command `serve` is a script. SECCOMP_GET_ACTION_AVAIL needs no privilege.
+    let script = format!(
+        "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nallow = ctypes.c_uint32(0x7fff0000)\n\
+         print(libc.syscall({}, 2, 0, ctypes.byref(allow)), ctypes.get_errno())\n",
+        libc::SYS_seccomp
+    );
+    fs::write(directory.join("serve"), script).expect("the test directory is writable");
+    let said = |calls: &str| {
+        let mut command = Command::new(cage());
+        in_cage(&mut command, calls, &installed("python3"), Path::new("no.toml"));
+        let output = command.current_dir(&directory).output().expect("this very file can be run");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(said("landlock").ends_with("\n0 0\n"), "{}", said("landlock"));
+    assert!(said("seccomp").ends_with(&format!("\n-1 {}\n", libc::ENOSYS)), "{}", said("seccomp"));
+}
+
+/// Makes the kernel forget the calls, and becomes the program: one in the first line, its configuration in the second.
+fn start_caged(calls: &str, caged: &str) {
     let (binary, file) = caged.split_once('\n').expect("whom to start, with what");
-    apply_filter(&forgetting(&calls.to_string_lossy())).expect("the kernel of a test machine knows seccomp");
+    apply_filter(&forgetting(calls)).expect("the kernel of a test machine knows seccomp");
     let error = Command::new(binary).args(["serve", "--config", file]).exec();
     panic!("{binary} does not start: {error}");
 }
@@ -161,7 +183,10 @@ pub(crate) fn cage() -> PathBuf {
 /// Completes the command of [`cage`].
 pub(crate) fn in_cage(command: &mut Command, calls: &str, binary: &Path, file: &Path) {
     let caged = format!("{}\n{}", binary.display(), file.display());
-    command.args(["confined::caged", "--exact", "--ignored", "--nocapture"]).env(CAGE, calls).env(CAGED, caged);
+    command
+        .args(["confined::a_caged_program_finds_the_kernel_without_those_calls", "--exact", "--nocapture"])
+        .env(CAGE, calls)
+        .env(CAGED, caged);
 }
 
 fn forgetting(calls: &str) -> BpfProgram {
