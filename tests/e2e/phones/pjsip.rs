@@ -14,6 +14,9 @@ use crate::process::{Process, installed, until};
 use crate::trace::Trace;
 use crate::world::target_directory;
 
+/// How often PJSIP is started where it ends itself by its own flaw.
+const STARTS_MAX: u32 = 4;
+
 #[track_caller]
 pub(super) fn start(directory: &Path, port: u16, attach: &Attach) -> Phone {
     run(directory, port, attach, true, CallerManners::default())
@@ -53,7 +56,10 @@ fn run(directory: &Path, port: u16, attach: &Attach, register: bool, manners: Ca
         })
     };
     let mut process = begin();
-    while !attach.contact_params.is_empty() && ended_by_its_own_flaw(&mut process) {
+    for _ in 1..STARTS_MAX {
+        if attach.contact_params.is_empty() || !ended_by_its_own_flaw(&mut process) {
+            break;
+        }
         process = begin();
     }
     let trace = Trace::new("PJSIP", &directory.join("pjsip.out"));
